@@ -1,0 +1,30 @@
+// Compiler and device words. The only header that asks which compiler reads it.
+#pragma once
+
+#if defined(__CUDACC__)
+#define DELTATUNE_HD __host__ __device__
+#else
+#define DELTATUNE_HD
+#endif
+
+// Functions of the number type that must disappear into the loop around them, or the loop does not vectorise.
+#if defined(__CUDACC__)
+#define DELTATUNE_INLINE __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define DELTATUNE_INLINE __attribute__((always_inline)) inline
+#else
+#define DELTATUNE_INLINE inline
+#endif
+
+#define DELTATUNE_RESTRICT __restrict__
+
+// A loop whose iterations are independent. Works with and without OpenMP on the command line.
+#if defined(__CUDACC__)
+#define DELTATUNE_SIMD
+#elif defined(__clang__)
+#define DELTATUNE_SIMD _Pragma("clang loop vectorize(enable) interleave(enable)")
+#elif defined(__GNUC__)
+#define DELTATUNE_SIMD _Pragma("GCC ivdep")
+#else
+#define DELTATUNE_SIMD
+#endif
