@@ -9,9 +9,9 @@ namespace deltatune {
 
 // Parts of an error message that are known at the place of the throw; empty ones are left out of the text.
 struct ErrorDetail {
-  std::string expected;
-  std::string got;
-  std::string remedy;
+  std::string expected = {};
+  std::string got = {};
+  std::string remedy = {};
 };
 
 // Thrown for every mistake in a file, a configuration or an argument.

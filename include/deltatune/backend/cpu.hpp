@@ -1,0 +1,130 @@
+// The CPU backend: OpenMP over rows, vectorised within a row, matrix products by a provider given as a type.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <type_traits>
+
+#include "deltatune/backend/backend.hpp"
+#include "deltatune/backend/cpu/attention.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/parallel.hpp"
+#include "deltatune/tensor/workspace.hpp"
+#ifdef DELTATUNE_HAS_ONEDNN
+#include "deltatune/backend/cpu/gemm_onednn.hpp"
+#endif
+
+namespace deltatune {
+
+// Provider: EigenGemm or OneDnnGemm. Two providers are two types, so both may live in one program.
+template <class Provider>
+struct Cpu {
+  class Context : public ContextBase {
+   public:
+    // threads: 0 means all the processors OpenMP sees.
+    explicit Context(int threads = 0) : threads_(threads > 0 ? threads : omp_get_max_threads()) {}
+    int threads() const { return threads_; }
+
+   private:
+    int threads_;
+  };
+
+  // The team of a row: one thread and its vector lanes.
+  struct Team {
+    template <class G>
+    DELTATUNE_INLINE void each(Index n, const G& g) const {
+      DELTATUNE_SIMD
+      for (Index j = 0; j < n; ++j) g(j);
+    }
+    template <class G>
+    DELTATUNE_INLINE auto sum(Index n, const G& g) const {
+      std::remove_cvref_t<decltype(g(Index{}))> total{};
+#pragma omp simd reduction(+ : total)
+      for (Index j = 0; j < n; ++j) total += g(j);
+      return total;
+    }
+    template <class G>
+    DELTATUNE_INLINE auto max(Index n, const G& g) const {
+      auto largest = g(Index{0});
+#pragma omp simd reduction(max : largest)
+      for (Index j = 1; j < n; ++j) {
+        const auto candidate = g(j);
+        largest = largest < candidate ? candidate : largest;
+      }
+      return largest;
+    }
+  };
+
+  static void* allocate(Context& ctx, Index bytes) {
+    ctx.count_allocation(bytes);
+    return ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{64});
+  }
+  static void release(Context& ctx, void* data, Index bytes) noexcept {
+    ctx.count_release(bytes);
+    ::operator delete(data, std::align_val_t{64});
+  }
+  static void copy_in(Context& ctx, const void* host, void* data, Index bytes) { copy(ctx, host, data, bytes); }
+  static void copy_out(Context& ctx, const void* data, void* host, Index bytes) { copy(ctx, data, host, bytes); }
+  static void synchronize(Context&) {}
+
+  template <class T>
+  static void fill(Context& ctx, View<T> x, T value) {
+    if (ctx.dry_run()) return;
+    for (Index i = 0; i < x.rows; ++i) std::fill_n(x.row(i), x.cols, value);
+  }
+
+  template <class T>
+  static void gemm(Context& ctx, const Gemm<T>& product) {
+    ctx.count_gemm(product.m(), product.n(), product.k());
+    if (!ctx.dry_run()) Provider::run(product, ctx.threads());
+  }
+
+  template <class F>
+  static void for_each(Context& ctx, Index n, const F& f) {
+    if (ctx.dry_run()) return;
+    detail::parallel_ranges(ctx.threads(), n, 64, n < kSerialElements, [&f](Index begin, Index end) {
+      DELTATUNE_SIMD
+      for (Index i = begin; i < end; ++i) f(i);
+    });
+  }
+
+  template <class F>
+  static void for_each_row(Context& ctx, Index rows, Index cols, const F& f) {
+    if (ctx.dry_run()) return;
+    detail::parallel_ranges(ctx.threads(), rows, 1, rows * cols < kSerialElements, [&f](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) f(Team{}, i);
+    });
+  }
+
+  // A better body for one op: see backend/cpu/attention.hpp.
+  template <class T>
+  static View<T> attention_scratch(Context& ctx, const AttentionPlan& plan, Workspace<Cpu>& workspace) {
+    return workspace.template take<T>(ctx.threads(), detail::cpu_attention_scratch(plan));
+  }
+  template <class T>
+  static void attention_forward(Context& ctx, const AttentionForward<T>& op) {
+    if (!ctx.dry_run()) detail::cpu_attention_forward(op, ctx.threads());
+  }
+  template <class T>
+  static void attention_backward(Context& ctx, const AttentionBackward<T>& op) {
+    if (!ctx.dry_run()) detail::cpu_attention_backward(op, ctx.threads());
+  }
+
+ private:
+  static constexpr Index kSerialElements = 8192;  // below this a pass is over before a second thread has started
+
+  static void copy(Context& ctx, const void* from, void* to, Index bytes) {
+    if (!ctx.dry_run() && bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  }
+};
+
+#ifdef DELTATUNE_HAS_ONEDNN
+using DefaultCpu = Cpu<OneDnnGemm>;
+static_assert(Backend<DefaultCpu>);
+#else
+using DefaultCpu = Cpu<EigenGemm>;
+#endif
+static_assert(Backend<Cpu<EigenGemm>>);
+
+}  // namespace deltatune

@@ -1,0 +1,127 @@
+// JSON text to a tree. Strict (RFC 8259, valid UTF-8), with a limit on nesting so that no input can exhaust the stack.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+
+namespace deltatune {
+
+enum class DuplicateKeys { kLastWins, kRefused };
+
+inline constexpr std::size_t kMaxJsonDepth = 64;
+
+namespace detail {
+
+// "line 3, column 7" of the byte at `position`, counted from 1.
+inline std::string line_and_column(std::string_view text, std::size_t position) {
+  const std::string_view before = text.substr(0, position);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  const std::size_t column = before.size() - (before.rfind('\n') + 1) + 1;  // rfind: npos + 1 is 0
+  return "line " + std::to_string(line) + ", column " + std::to_string(column);
+}
+
+// Receives the parser's events and builds the tree. Every method returns true: go on.
+class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  using Json = nlohmann::json;
+
+  JsonBuilder(std::string_view text, const std::string& name, DuplicateKeys duplicates)
+      : text_(text), name_(name), duplicates_(duplicates) {}
+
+  Json& root() { return root_; }
+
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(number_integer_t value) override { return put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t& value) override { return put(std::move(value)); }  // part of the interface; JSON text has none
+
+  bool start_object(std::size_t) override { return open(Json::object()); }
+  bool end_object() override { return close(); }
+  bool start_array(std::size_t) override { return open(Json::array()); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& name) override {
+    auto& members = open_.back()->get_ref<Json::object_t&>();
+    const auto [member, is_new] = members.try_emplace(name);
+    if (!is_new && duplicates_ == DuplicateKeys::kRefused) {
+      throw Error(name_, "the key \"" + name + "\" stands twice in one object", {.remedy = "the file is corrupt; write it again"});
+    }
+    member_ = &member->second;
+    return true;
+  }
+
+  // `position` counts the bytes read. The parser's own line and column are off by one line after a number.
+  bool parse_error(std::size_t position, const std::string&, const Json::exception& failure) override {
+    std::string reason = failure.what();  // "[json.exception.kind.number] parse error at line 1, column 2: syntax error …"
+    reason.erase(0, reason.find("] ") + 2);
+    if (reason.starts_with("parse error at ")) reason.erase(0, reason.find(": ") + 2);
+    constexpr std::size_t kLongest = 200;  // it may quote a token of any length
+    if (reason.size() > kLongest) reason = reason.substr(0, kLongest) + "...";
+    throw Error(name_, "not valid JSON at " + line_and_column(text_, position == 0 ? 0 : position - 1) + ": " + reason);
+  }
+
+ private:
+  Json* place(Json&& value) {
+    if (open_.empty()) return &(root_ = std::move(value));
+    if (open_.back()->is_object()) return &(*member_ = std::move(value));
+    open_.back()->push_back(std::move(value));
+    return &open_.back()->back();
+  }
+
+  bool put(Json&& value) {
+    place(std::move(value));
+    return true;
+  }
+
+  bool open(Json&& container) {
+    if (open_.size() == kMaxJsonDepth) throw Error(name_, "JSON nested more than " + std::to_string(kMaxJsonDepth) + " levels deep");
+    open_.push_back(place(std::move(container)));
+    return true;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::string_view text_;
+  const std::string& name_;
+  DuplicateKeys duplicates_;
+  Json root_;
+  std::vector<Json*> open_;  // objects and arrays that have begun, outermost first
+  Json* member_ = nullptr;   // where the value of the last key goes
+};
+
+}  // namespace detail
+
+// `name` stands for the text in messages. A byte order mark is skipped.
+inline nlohmann::json parse_json(std::string_view text, const std::string& name, DuplicateKeys duplicates = DuplicateKeys::kLastWins) {
+  const std::size_t zero = text.find('\0');  // the parser would take it for the end
+  if (zero != std::string_view::npos) {
+    throw Error(name, "not valid JSON at " + detail::line_and_column(text, zero) + ": a zero byte", {.expected = "text in UTF-8"});
+  }
+  detail::JsonBuilder builder(text, name, duplicates);
+  nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
+  return std::move(builder.root());
+}
+
+// A value for a message: its kind, and the value itself when it is short.
+inline std::string describe(const nlohmann::json& value) {
+  if (value.is_null()) return "null";
+  if (value.is_structured()) return value.is_object() ? "an object" : "an array";
+  const std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  constexpr std::size_t kLongest = 60;
+  return std::string(value.type_name()) + (text.size() <= kLongest ? " " + text : "");
+}
+
+}  // namespace deltatune

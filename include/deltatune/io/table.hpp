@@ -1,0 +1,259 @@
+// Rows of text with named columns from a file: .csv (RFC 4180), .tsv (the same with tabs) and .jsonl / .ndjson (one flat object a line).
+// Lines end in LF, CRLF or CR; a byte order mark and blank lines are skipped. Bytes that aren't UTF-8 become U+FFFD and are counted.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+#include "deltatune/core/shape.hpp"
+#include "deltatune/core/utf8.hpp"
+#include "deltatune/io/mapped_file.hpp"
+
+namespace deltatune {
+
+struct Table {
+  std::string name;  // of the file, for messages
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows;  // each as long as columns
+  Index replaced_sequences = 0;                // U+FFFD written for bytes that weren't UTF-8, header included
+  Index rows_with_invalid_utf8 = 0;
+
+  Index column(std::string_view wanted) const {
+    const auto found = std::find(columns.begin(), columns.end(), wanted);
+    if (found != columns.end()) return found - columns.begin();
+    std::string present;
+    for (const std::string& column_name : columns) present += (present.empty() ? "" : ", ") + column_name;
+    throw Error(name, "no column \"" + std::string(wanted) + "\"", {.expected = "one of: " + present});
+  }
+};
+
+namespace detail {
+
+inline std::string line_of(const std::string& file, Index line) { return file + ": line " + std::to_string(line); }
+
+// Cuts a text into fields and rows. Quotes enclose a field only where they stand at its begin and its end; within it a quote is doubled.
+class DelimitedReader {
+ public:
+  DelimitedReader(std::string_view text, char delimiter, const std::string& file) : text_(text), delimiter_(delimiter), file_(file) {}
+
+  // Line where the row began that next_row() gave last.
+  Index line() const { return row_line_; }
+
+  // False at the end of the text.
+  bool next_row(std::vector<std::string>& fields_out) {
+    while (at_ < text_.size() && at_line_end()) skip_line_end();
+    if (at_ == text_.size()) return false;
+    fields_out.clear();
+    row_line_ = line_;
+    while (true) {
+      fields_out.push_back(text_[at_] == '"' ? quoted_field() : plain_field());
+      if (at_ == text_.size()) return true;
+      if (at_line_end()) {
+        skip_line_end();
+        return true;
+      }
+      ++at_;  // the delimiter
+      if (at_ == text_.size()) {
+        fields_out.emplace_back();
+        return true;
+      }
+    }
+  }
+
+ private:
+  bool at_line_end() const { return text_[at_] == '\n' || text_[at_] == '\r'; }
+
+  void skip_line_end() {
+    at_ += text_.substr(at_).starts_with("\r\n") ? 2 : 1;
+    ++line_;
+  }
+
+  std::string plain_field() {
+    const std::size_t begin = at_;
+    while (at_ < text_.size() && text_[at_] != delimiter_ && !at_line_end()) ++at_;
+    return std::string(text_.substr(begin, at_ - begin));
+  }
+
+  std::string quoted_field() {
+    const Index first_line = line_;
+    std::string field;
+    ++at_;
+    while (at_ < text_.size()) {
+      const std::size_t begin = at_;
+      if (text_[at_] == '"') {
+        ++at_;
+        if (at_ == text_.size() || text_[at_] != '"') return closed(std::move(field), first_line);
+        ++at_;
+        field += '"';
+      } else if (at_line_end()) {
+        skip_line_end();
+        field += text_.substr(begin, at_ - begin);
+      } else {
+        field += text_[at_++];
+      }
+    }
+    throw Error(line_of(file_, first_line), "a quoted field begins here and never ends", {.remedy = "close it with \", or write \"\" for a quote within"});
+  }
+
+  std::string closed(std::string field, Index first_line) const {
+    if (at_ < text_.size() && text_[at_] != delimiter_ && !at_line_end()) {
+      throw Error(line_of(file_, first_line), "text after the closing quote of a field",
+                  {.expected = "a delimiter or the end of the line", .remedy = "write \"\" for a quote within a quoted field"});
+    }
+    return field;
+  }
+
+  std::string_view text_;
+  char delimiter_;
+  const std::string& file_;
+  std::size_t at_ = 0;
+  Index line_ = 1, row_line_ = 1;
+};
+
+inline Index replace_invalid_utf8(std::vector<std::string>& fields_io) {
+  Index replaced = 0;
+  for (std::string& field : fields_io) replaced += deltatune::replace_invalid_utf8(field);
+  return replaced;
+}
+
+inline void read_delimited(std::string_view text, char delimiter, Table& table_io) {
+  DelimitedReader reader(text, delimiter, table_io.name);
+  if (!reader.next_row(table_io.columns)) return;
+  table_io.replaced_sequences += replace_invalid_utf8(table_io.columns);
+  for (auto column = table_io.columns.begin(); column != table_io.columns.end(); ++column) {
+    if (std::find(table_io.columns.begin(), column, *column) != column) {
+      throw Error(line_of(table_io.name, reader.line()), "two columns are named \"" + *column + "\"");
+    }
+  }
+
+  for (std::vector<std::string> fields; reader.next_row(fields);) {
+    if (fields.size() != table_io.columns.size()) {
+      throw Error(line_of(table_io.name, reader.line()), "wrong number of fields",
+                  {.expected = std::to_string(table_io.columns.size()) + " as in the header",
+                   .got = std::to_string(fields.size()),
+                   .remedy = "put quotes around a field that contains the delimiter or a line end"});
+    }
+    const Index replaced = replace_invalid_utf8(fields);
+    table_io.replaced_sequences += replaced;
+    table_io.rows_with_invalid_utf8 += replaced > 0 ? 1 : 0;
+    table_io.rows.push_back(std::move(fields));
+  }
+}
+
+// Receives the events of one line of JSON and puts its values into a row; numbers stay as they are written where they aren't integers.
+class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  JsonRowReader(Table& table, std::unordered_map<std::string, std::size_t>& columns, std::string where)
+      : table_(table), columns_(columns), where_(std::move(where)) {}
+
+  std::vector<std::string>& row() { return row_; }
+
+  bool null() override { return put(""); }
+  bool boolean(bool value) override { return put(value ? "true" : "false"); }
+  bool number_integer(number_integer_t value) override { return put(std::to_string(value)); }
+  bool number_unsigned(number_unsigned_t value) override { return put(std::to_string(value)); }
+  bool number_float(number_float_t, const string_t& text) override { return put(text); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t&) override { return false; }  // part of the interface; JSON text has none
+
+  bool start_object(std::size_t) override {
+    if (in_object_) fail_nested("an object");
+    return in_object_ = true;
+  }
+  bool key(string_t& name) override {
+    const auto [column, is_new] = columns_.try_emplace(name, table_.columns.size());
+    if (is_new) table_.columns.push_back(name);
+    column_ = column->second;
+    return true;
+  }
+  bool end_object() override { return true; }
+  bool start_array(std::size_t) override {
+    if (!in_object_) fail_not_an_object();
+    fail_nested("a list");
+  }
+  bool end_array() override { return true; }
+
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
+    throw Error(where_, "not valid JSON at character " + std::to_string(position), {.expected = "one object on each line"});
+  }
+
+ private:
+  bool put(std::string value) {
+    if (!in_object_) fail_not_an_object();
+    row_.resize(std::max(row_.size(), column_ + 1));
+    row_[column_] = std::move(value);
+    return true;
+  }
+
+  [[noreturn]] void fail_not_an_object() const { throw Error(where_, "not an object", {.expected = "{\"column\": value, ...}"}); }
+  [[noreturn]] void fail_nested(const std::string& got) const {
+    throw Error(where_ + ": " + table_.columns[column_], "nested values cannot stand in a table",
+                {.expected = "a string, a number, true, false or null", .got = got});
+  }
+
+  Table& table_;
+  std::unordered_map<std::string, std::size_t>& columns_;
+  std::string where_;
+  std::vector<std::string> row_;
+  std::size_t column_ = 0;
+  bool in_object_ = false;
+};
+
+inline void read_json_lines(std::string_view text, Table& table_io) {
+  std::unordered_map<std::string, std::size_t> columns;
+  for (Index line = 1; !text.empty(); ++line) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string content(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (content.find_first_not_of(" \t\r") == std::string::npos) continue;
+
+    const Index replaced = deltatune::replace_invalid_utf8(content);
+    table_io.replaced_sequences += replaced;
+    table_io.rows_with_invalid_utf8 += replaced > 0 ? 1 : 0;
+    JsonRowReader reader(table_io, columns, line_of(table_io.name, line));
+    nlohmann::json::sax_parse(content, &reader);
+    table_io.rows.push_back(std::move(reader.row()));
+  }
+  for (auto& row : table_io.rows) row.resize(table_io.columns.size());
+}
+
+}  // namespace detail
+
+// The extension says how to read it.
+inline Table read_table(const std::filesystem::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  const bool is_json = extension == ".jsonl" || extension == ".ndjson";
+  if (!is_json && extension != ".csv" && extension != ".tsv") {
+    throw Error(path.string(), "unknown kind of table", {.expected = "a name that ends in .csv, .tsv, .jsonl or .ndjson"});
+  }
+
+  const MappedFile file(path);
+  std::string_view text = file.text();
+  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
+    throw Error(path.string(), "is UTF-16", {.expected = "UTF-8", .remedy = "save it as UTF-8"});
+  }
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+
+  Table table;
+  table.name = path.string();
+  if (is_json) {
+    detail::read_json_lines(text, table);
+  } else {
+    detail::read_delimited(text, extension == ".csv" ? ',' : '\t', table);
+  }
+  if (table.rows.empty()) {
+    throw Error(table.name, "no rows", {.expected = is_json ? "one object on each line" : "a header line and at least one row"});
+  }
+  return table;
+}
+
+}  // namespace deltatune

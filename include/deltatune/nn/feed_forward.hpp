@@ -1,0 +1,74 @@
+// The feed-forward sublayer: y = W₂·f(W₁·x + b₁) + b₂.
+//
+// Kept for backward: u = W₁x + b₁ (N, F). f(u) is computed again where W₂ or a delta on it reads its input.
+#pragma once
+
+#include <utility>
+
+#include "deltatune/nn/linear.hpp"
+#include "deltatune/ops/activation.hpp"
+#include "deltatune/param/visit.hpp"
+
+namespace deltatune {
+
+template <class X>
+class FeedForward {
+ public:
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+
+  struct Saved {
+    View<T> u;  // (N, F)
+    typename Linear<X>::Saved up;
+    typename Linear<X>::Saved down;
+  };
+
+  FeedForward() = default;
+  FeedForward(Linear<X> up, Linear<X> down, ops::Activation activation) : up_(std::move(up)), down_(std::move(down)), activation_(activation) {}
+
+  template <class F>
+  void visit(const F& f) {
+    up_.visit(f);
+    down_.visit(f);
+  }
+  template <class F>
+  void visit_sites(const F& f) {
+    up_.visit_sites(f);
+    down_.visit_sites(f);
+  }
+
+  bool needs_input() const { return up_.needs_input(); }
+
+  // x (N, C) -> y (N, C).
+  void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
+    saved.u = pass.keep(x.rows, up_.out());
+    up_.forward(pass, x, saved.u, saved.up);
+    const auto scope = pass.scope();
+    const View<T> activated = pass.take(x.rows, up_.out());
+    ops::activation_forward<B, T>(pass.ctx, activation_, saved.u, activated);
+    down_.forward(pass, activated, y, saved.down);
+  }
+
+  // dy_io (N, C): used up. x (N, C): the input again, empty unless needs_input(). dx through the sink.
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
+    const auto scope = pass.scope();
+    View<T> activated;
+    if (down_.needs_input()) {
+      activated = pass.take(dy_io.rows, down_.in());
+      ops::activation_forward<B, T>(pass.ctx, activation_, saved.u, activated);
+    }
+    const bool below = dx.wanted() || trains(up_);
+    const View<T> du = below ? pass.take(dy_io.rows, down_.in()) : View<T>();
+    down_.backward(pass, saved.down, activated, dy_io, below ? GradientSink<T>::fresh(du) : GradientSink<T>::none());
+    if (!below) return;
+    ops::activation_backward<B, T>(pass.ctx, activation_, saved.u, du);
+    up_.backward(pass, saved.up, x, du, dx);
+  }
+
+ private:
+  Linear<X> up_;    // C to F
+  Linear<X> down_;  // F to C
+  ops::Activation activation_ = ops::Activation::gelu;
+};
+
+}  // namespace deltatune

@@ -1,0 +1,69 @@
+// LayerNorm over a residual sum, with its parameters (formula: ops/layer_norm.hpp).
+#pragma once
+
+#include <string>
+
+#include "deltatune/ops/layer_norm.hpp"
+#include "deltatune/param/parameter.hpp"
+#include "deltatune/seam/pass.hpp"
+
+namespace deltatune {
+
+template <class X>
+class LayerNorm {
+ public:
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+
+  struct Saved {
+    View<T> normalized;   // (N, C)
+    View<T> inverse_std;  // (N, 1)
+    DropoutMask dropout;  // of the branch
+  };
+
+  LayerNorm() = default;
+  LayerNorm(context_of<X>& ctx, const std::string& path, Index width, double epsilon)
+      : gamma_value_(ctx, {width}),
+        beta_value_(ctx, {width}),
+        gamma_(path + ".weight", Role::norm_scale, {width}, gamma_value_.view()),
+        beta_(path + ".bias", Role::norm_shift, {width}, beta_value_.view()),
+        epsilon_(epsilon) {}
+
+  template <class F>
+  void visit(const F& f) {
+    f(gamma_);
+    f(beta_);
+  }
+
+  // y = LN(residual + dropout(branch)), all (N, C); branch may be empty.
+  void forward(Pass<X>& pass, View<const T> residual, View<const T> branch, const DropoutMask& dropout, View<T> y, Saved& saved) const {
+    saved = {pass.keep(y.rows, y.cols), pass.keep(y.rows, 1), dropout};
+    ops::layer_norm_forward<B, T>(pass.ctx, residual, branch, dropout, gamma_.value(), beta_.value(), epsilon_, y, saved.normalized, saved.inverse_std);
+  }
+
+  // dy_io (N, C): holds dy, becomes the gradient of the residual. d_branch (N, C): overwritten, or empty where nobody wants it.
+  void backward(Pass<X>& pass, const Saved& saved, View<T> dy_io, View<T> d_branch) {
+    parameter_backward(pass, saved, dy_io);
+    ops::layer_norm_backward<B, T>(pass.ctx, dy_io, saved.normalized, saved.inverse_std, gamma_.value(), saved.dropout, dy_io, d_branch);
+  }
+
+  // The gradients of γ and β alone, where nothing below trains.
+  void parameter_backward(Pass<X>& pass, const Saved& saved, View<const T> dy) {
+    if (gamma_.trains() || beta_.trains())
+      ops::layer_norm_parameter_backward<B, T>(pass.ctx, dy, saved.normalized, gamma_.gradient(), beta_.gradient());
+  }
+
+  // y again, from what was kept: dropout_after ∘ (γ x̂ + β).
+  void rebuild(Pass<X>& pass, const Saved& saved, const DropoutMask& dropout_after, View<T> y) const {
+    ops::scale_shift<B, T>(pass.ctx, saved.normalized, gamma_.value(), beta_.value(), dropout_after, y);
+  }
+
+ private:
+  X gamma_value_;  // (C)
+  X beta_value_;   // (C)
+  Parameter<X> gamma_;
+  Parameter<X> beta_;
+  double epsilon_ = 0;
+};
+
+}  // namespace deltatune

@@ -1,0 +1,69 @@
+// Rows of a table, looked up by id and summed into the output; and the gradient of the table.
+#pragma once
+
+#include <cstdint>
+
+#include "deltatune/tensor/view.hpp"
+
+namespace deltatune::ops {
+
+// Packed rows grouped by id, so that each row of the table's gradient has one writer: no races, one order of additions.
+// Group g holds the rows order[starts[g] .. starts[g + 1]), all of which looked up ids[g].
+struct RowGroups {
+  const Index* starts = nullptr;      // (count + 1)
+  const Index* order = nullptr;       // (N)
+  const std::int32_t* ids = nullptr;  // (count)
+  Index count = 0;
+};
+
+namespace detail {
+
+template <class T>
+struct EmbeddingForwardRow {
+  View<const T> table;
+  const std::int32_t* ids;
+  View<T> y;
+  bool accumulate;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index i) const {
+    const T* from = table.row(ids[i]);
+    T* to = y.row(i);
+    if (accumulate) {
+      team.each(y.cols, [=](Index j) { to[j] = to[j] + from[j]; });
+    } else {
+      team.each(y.cols, [=](Index j) { to[j] = from[j]; });
+    }
+  }
+};
+
+template <class T>
+struct EmbeddingBackwardGroup {
+  View<const T> dy;
+  RowGroups groups;
+  Index skipped_id;
+  View<T> dtable_io;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index g) const {
+    if (groups.ids[g] == skipped_id) return;
+    T* to = dtable_io.row(groups.ids[g]);
+    for (Index i = groups.starts[g]; i < groups.starts[g + 1]; ++i)
+      team.each(dy.cols, [to, from = dy.row(groups.order[i])](Index j) { to[j] = to[j] + from[j]; });
+  }
+};
+
+}  // namespace detail
+
+// y (N, C) = table[ids] (or += with accumulate); table (V, C), ids (N), each in [0, V).
+template <class B, class T>
+void embedding_forward(typename B::Context& ctx, View<const T> table, const std::int32_t* ids, View<T> y, bool accumulate) {
+  B::for_each_row(ctx, y.rows, y.cols, detail::EmbeddingForwardRow<T>{table, ids, y, accumulate});
+}
+
+// dtable_io (V, C) += dy (N, C) by groups. skipped_id: the padding id, whose row has no gradient in PyTorch's embedding; -1 for none.
+template <class B, class T>
+void embedding_backward(typename B::Context& ctx, View<const T> dy, const RowGroups& groups, Index skipped_id, View<T> dtable_io) {
+  B::for_each_row(ctx, groups.count, dy.size() / (groups.count > 0 ? groups.count : 1),
+                  detail::EmbeddingBackwardGroup<T>{dy, groups, skipped_id, dtable_io});
+}
+
+}  // namespace deltatune::ops

@@ -1,0 +1,84 @@
+// A parameter: its name in the checkpoint, its role, its values, what of it trains, and the gradient of that.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+#include "deltatune/param/freeze_mask.hpp"
+#include "deltatune/tensor/tensor_trait.hpp"
+
+namespace deltatune {
+
+// What a parameter is to its layer. Optimisers and selections go by it.
+enum class Role { weight, bias, norm_scale, norm_shift, embedding, delta };
+
+// X: tensor type. The values may be a slice of a larger tensor that a layer owns (query, key and value share one), so they are a view.
+// The gradient has storage only after allocate_gradient(), and only where the mask lets something train.
+template <class X>
+class Parameter {
+ public:
+  using Scalar = scalar_of<X>;
+  using Context = context_of<X>;
+
+  Parameter() = default;
+  Parameter(std::string path, Role role, Shape shape, View<Scalar> value)
+      : path_(std::move(path)), role_(role), shape_(std::move(shape)), value_(value) {}
+
+  const std::string& path() const { return path_; }  // "bert.encoder.layer.0.attention.self.query.weight"
+  Role role() const { return role_; }
+  const Shape& shape() const { return shape_; }  // (out, in) or (C)
+  Index size() const { return element_count(shape_); }
+
+  View<Scalar> value() const { return value_; }
+
+  bool trains() const { return mask_.trains(); }
+  const FreezeMask& mask() const { return mask_; }
+  Index trainable_count() const { return mask_.trainable_count(shape_); }
+
+  // Throws Error when an index of the mask lies outside the parameter. Drops a gradient that is no longer wanted.
+  void set_mask(FreezeMask mask) {
+    const Index bound = mask.kind() == FreezeMask::Kind::rows ? shape_.at(0) : size();
+    for (const Index index : mask.indices())
+      if (index < 0 || index >= bound)
+        throw Error(path_, "freeze mask index out of range", {.expected = "0 to " + std::to_string(bound - 1), .got = std::to_string(index)});
+    mask_ = std::move(mask);
+    mask_values_ = X();
+    gradient_ = X();
+  }
+
+  // Storage for the gradient, zeroed, and for a partial mask; nothing for a frozen parameter.
+  void allocate_gradient(Context& ctx) {
+    if (!trains()) return;
+    if (!gradient_) gradient_ = X(ctx, shape_);
+    if (mask_.partial() && !mask_values_) {
+      std::vector<Scalar> host(static_cast<std::size_t>(mask_.kind() == FreezeMask::Kind::rows ? shape_.at(0) : size()), Scalar(0));
+      for (const Index index : mask_.indices()) host[static_cast<std::size_t>(index)] = Scalar(1);
+      mask_values_ = X(ctx, {static_cast<Index>(host.size())});
+      backend_of<X>::copy_in(ctx, host.data(), mask_values_.view().data, mask_values_.bytes());
+    }
+  }
+  bool has_gradient() const { return static_cast<bool>(gradient_); }
+  Index gradient_bytes() const { return gradient_.bytes() + mask_values_.bytes(); }
+
+  // (rows, cols) as the value. Empty for a frozen parameter: layers test it before they compute anything.
+  View<Scalar> gradient() { return trains() ? gradient_.view() : View<Scalar>(); }
+  View<const Scalar> gradient() const { return gradient_.view(); }
+
+  // 0 or 1 for every mask_span() elements; empty when everything trains.
+  View<const Scalar> mask_values() const { return mask_values_.view(); }
+  Index mask_span() const { return mask_values_.size() > 0 ? size() / mask_values_.size() : 1; }
+
+ private:
+  std::string path_;
+  Role role_ = Role::weight;
+  Shape shape_;
+  View<Scalar> value_;
+  FreezeMask mask_ = FreezeMask::frozen();
+  X gradient_;
+  X mask_values_;
+};
+
+}  // namespace deltatune

@@ -1,0 +1,69 @@
+// What a forward or backward pass carries from layer to layer: context, workspace, mode, and the names of its random streams.
+#pragma once
+
+#include <cstdint>
+
+#include "deltatune/core/random.hpp"
+#include "deltatune/tensor/tensor_trait.hpp"
+
+namespace deltatune {
+
+// What follows a forward pass.
+enum class Mode {
+  evaluate,       // nothing: no dropout, nothing is kept
+  differentiate,  // backward, without dropout: gradients of the evaluated model
+  train,          // backward, with dropout
+};
+
+// Two arenas: `saved` holds what backward will read, `scratch` what a layer needs while it runs.
+template <class X>
+struct Pass {
+  context_of<X>& ctx;
+  workspace_of<X>& saved;
+  workspace_of<X>& scratch;
+  Mode mode = Mode::evaluate;
+  std::uint64_t seed = 0;  // with step and micro_step names the dropout masks of this pass
+  std::uint64_t step = 0;
+  std::uint64_t micro_step = 0;
+  std::uint64_t next_stream = 0;
+
+  // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.
+  DropoutMask dropout(double probability) {
+    const std::uint64_t stream = next_stream++;
+    if (mode != Mode::train || probability == 0.0) return {};
+    return {derive(seed, step, micro_step, stream), probability};
+  }
+
+  View<scalar_of<X>> keep(Index rows, Index cols) { return saved.template take<scalar_of<X>>(rows, cols); }
+  View<scalar_of<X>> take(Index rows, Index cols) { return scratch.template take<scalar_of<X>>(rows, cols); }
+  // Scratch taken from here on is given back at the end of the scope.
+  WorkspaceScope<backend_of<X>> scope() { return WorkspaceScope<backend_of<X>>(scratch); }
+};
+
+// Where the gradient of an input goes. It may be wanted or not (below the gradient frontier nothing is), and it knows whether it has been
+// written: the first contribution overwrites, later ones add.
+template <class T>
+class GradientSink {
+ public:
+  static GradientSink none() { return GradientSink({}, false); }
+  static GradientSink fresh(View<T> dx) { return GradientSink(dx, false); }        // dx holds nothing yet
+  static GradientSink accumulating(View<T> dx) { return GradientSink(dx, true); }  // dx holds a contribution already
+
+  bool wanted() const { return static_cast<bool>(dx_); }
+  bool written() const { return written_; }
+  View<T> view() const { return dx_; }
+
+  // beta of the product that contributes next: 0 the first time, 1 after.
+  T next_beta() {
+    const T beta = written_ ? T(1) : T(0);
+    written_ = true;
+    return beta;
+  }
+
+ private:
+  GradientSink(View<T> dx, bool written) : dx_(dx), written_(written) {}
+  View<T> dx_;
+  bool written_;
+};
+
+}  // namespace deltatune

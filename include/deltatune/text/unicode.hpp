@@ -1,0 +1,168 @@
+// What BERT's text cleaning asks about a code point, answered by utf8proc.
+//
+// A checkpoint was trained with the answers of the Hugging Face tokenizers library, so these are the answers given here. That library takes
+// general categories from Unicode 8 and normalisation from Unicode 9, lower-casing from the current version. utf8proc knows more characters
+// than that; the tables below hide the newer ones that would make a difference. A test compares every code point with that library.
+#pragma once
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "deltatune/core/utf8.hpp"
+
+namespace deltatune::unicode {
+
+namespace detail {
+
+struct Range {
+  char32_t first, last;
+};
+
+// Punctuation, marks, format characters and decompositions that came after Unicode 8. Some ranges run across letters and unassigned code
+// points, for which none of the questions below has another answer.
+inline constexpr Range kAfterUnicode8[] = {
+    {0x061D, 0x061D},   {0x07FD, 0x07FD},   {0x0890, 0x08E2},   {0x09FD, 0x09FE},   {0x0A76, 0x0A76},   {0x0AFA, 0x0AFF},
+    {0x0B55, 0x0B55},   {0x0C04, 0x0C04},   {0x0C3C, 0x0C3C},   {0x0C77, 0x0C77},   {0x0C84, 0x0C84},   {0x0D00, 0x0D00},
+    {0x0D3B, 0x0D3C},   {0x0D81, 0x0D81},   {0x0EBA, 0x0EBA},   {0x0ECE, 0x0ECE},   {0x1715, 0x1715},   {0x180F, 0x180F},
+    {0x1885, 0x1886},   {0x1ABF, 0x1AEB},   {0x1B4E, 0x1B4F},   {0x1B7D, 0x1B7F},   {0x1DF6, 0x1DFB},   {0x2E43, 0x2E5D},
+    {0xA82C, 0xA82C},   {0xA8C5, 0xA8C5},   {0xA8FF, 0xA8FF},   {0xA9BD, 0xA9BD},   {0x105C9, 0x105E4}, {0x10D24, 0x10F89},
+    {0x11070, 0x11074}, {0x110C2, 0x110CD}, {0x111CF, 0x111CF}, {0x1123E, 0x11241}, {0x1133B, 0x1133B}, {0x11383, 0x1145E},
+    {0x11660, 0x1166C}, {0x116B9, 0x116B9}, {0x1182F, 0x11FFF}, {0x12FF1, 0x1612F}, {0x16D68, 0x16F4F}, {0x16FE2, 0x16FF1},
+    {0x1CF00, 0x1CF46}, {0x1E000, 0x1E6F5}, {0x1E944, 0x1E95F}};
+
+// Marks within those that Unicode 9 has: they are put into canonical order.
+inline constexpr Range kCombiningInUnicode9[] = {{0x08D4, 0x08E1},   {0x1DFB, 0x1DFB},   {0x11442, 0x11442}, {0x11446, 0x11446},
+                                                 {0x11C3F, 0x11C3F}, {0x1E000, 0x1E02A}, {0x1E944, 0x1E94A}};
+
+template <std::size_t N>
+bool contains(const Range (&ranges)[N], char32_t c) {
+  const Range* range = std::lower_bound(std::begin(ranges), std::end(ranges), c, [](const Range& r, char32_t x) { return r.last < x; });
+  return range != std::end(ranges) && range->first <= c;
+}
+
+inline utf8proc_int32_t to_utf8proc(char32_t c) { return static_cast<utf8proc_int32_t>(c); }
+
+inline utf8proc_category_t category_in_unicode_8(char32_t c) {
+  return contains(kAfterUnicode8, c) ? UTF8PROC_CATEGORY_CN : utf8proc_category(to_utf8proc(c));
+}
+
+inline std::uint64_t combining_class(char32_t c) {
+  if (c < 0x300 || (contains(kAfterUnicode8, c) && !contains(kCombiningInUnicode9, c))) return 0;
+  return static_cast<std::uint64_t>(utf8proc_get_property(to_utf8proc(c))->combining_class);
+}
+
+// Lower-case letters of Unicode 16 and 17, for a utf8proc that doesn't have them yet.
+struct LowerCase {
+  char32_t first, last, lower_of_first;
+};
+inline constexpr LowerCase kLowerCaseAfterUnicode15[] = {
+    {0x1C89, 0x1C89, 0x1C8A}, {0xA7CB, 0xA7CB, 0x0264}, {0xA7CC, 0xA7CC, 0xA7CD}, {0xA7CE, 0xA7CE, 0xA7CF},    {0xA7D2, 0xA7D2, 0xA7D3},
+    {0xA7D4, 0xA7D4, 0xA7D5}, {0xA7DA, 0xA7DA, 0xA7DB}, {0xA7DC, 0xA7DC, 0x019B}, {0x10D50, 0x10D65, 0x10D70}, {0x16EA0, 0x16EB8, 0x16EBB}};
+
+}  // namespace detail
+
+// The White_Space property.
+inline bool is_white_space(char32_t c) {
+  if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
+  const utf8proc_category_t category = utf8proc_category(detail::to_utf8proc(c));
+  return c == 0x85 || (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP);
+}
+
+// Control, format or private use, except the three that count as white space.
+inline bool is_control(char32_t c) {
+  if (c == '\t' || c == '\n' || c == '\r') return false;
+  const utf8proc_category_t category = detail::category_in_unicode_8(c);
+  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF || category == UTF8PROC_CATEGORY_CO;
+}
+
+// Unicode punctuation, and the ASCII symbols ($ + < = > ^ ` | ~) that Unicode counts otherwise.
+inline bool is_punctuation(char32_t c) {
+  if (c < 0x80) return c > ' ' && c < 0x7F && !(c >= '0' && c <= '9') && !(c >= 'A' && c <= 'Z') && !(c >= 'a' && c <= 'z');
+  if (c == 0x166D || c == 0x111C9) return true;  // in Unicode 8, not any more
+  const utf8proc_category_t category = detail::category_in_unicode_8(c);
+  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+}
+
+inline bool is_nonspacing_mark(char32_t c) {
+  if (c == 0x1734 || c == 0x1171E) return true;  // in Unicode 8, not any more
+  return c != 0x111C9 && detail::category_in_unicode_8(c) == UTF8PROC_CATEGORY_MN;
+}
+
+// Chinese ideographs, but neither kana nor hangul, which are written in words. Extension E begins at 2B920 as in the library, not at 2B820.
+inline bool is_chinese(char32_t c) {
+  return (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x2A6DF) ||
+         (c >= 0x2A700 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+// Letter, mark, digit, connector: what regular expressions call \w.
+inline bool is_word(char32_t c) {
+  switch (utf8proc_category(detail::to_utf8proc(c))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+             (c >= 0x1F170 && c <= 0x1F189);
+  }
+}
+
+// Appends the lower-case form: one code point, except that U+0130 gives two.
+inline void append_lowercase(char32_t c, std::string& text_io) {
+  if (c == 0x130) {
+    text_io += "i\xCC\x87";
+    return;
+  }
+  char32_t lower = static_cast<char32_t>(utf8proc_tolower(detail::to_utf8proc(c)));
+  if (lower == c) {
+    for (const auto& [first, last, lower_of_first] : detail::kLowerCaseAfterUnicode15)
+      if (c >= first && c <= last) lower = lower_of_first + (c - first);
+  }
+  append_utf8(lower, text_io);
+}
+
+// Canonical decomposition (NFD).
+inline std::u32string decompose(const std::u32string& text) {
+  std::u32string result;
+  result.reserve(text.size());
+  for (const char32_t c : text) {
+    if (c < 0xC0 || detail::contains(detail::kAfterUnicode8, c)) {
+      result.push_back(c);
+      continue;
+    }
+    utf8proc_int32_t parts[8];  // the longest canonical decomposition has 4
+    int last_boundary_class = 0;
+    const utf8proc_ssize_t count = utf8proc_decompose_char(detail::to_utf8proc(c), parts, 8, UTF8PROC_DECOMPOSE, &last_boundary_class);
+    for (utf8proc_ssize_t i = 0; i < count; ++i) result.push_back(static_cast<char32_t>(parts[i]));
+  }
+
+  // Canonical order: each run of marks sorted by class, marks of one class as they came.
+  std::vector<std::uint64_t> run;  // class, position, mark
+  for (std::size_t begin = 0; begin < result.size(); begin += run.size() + 1) {
+    run.clear();
+    for (std::size_t at = begin; at < result.size(); ++at) {
+      const std::uint64_t combining_class = detail::combining_class(result[at]);
+      if (combining_class == 0) break;
+      run.push_back((combining_class << 56U) | (std::uint64_t{run.size()} << 21U) | result[at]);
+    }
+    std::sort(run.begin(), run.end());
+    for (std::size_t i = 0; i < run.size(); ++i) result[begin + i] = static_cast<char32_t>(run[i] & 0x1FFFFFU);
+  }
+  return result;
+}
+
+}  // namespace deltatune::unicode
