@@ -97,7 +97,7 @@ DELTATUNE_INLINE float erf(float x) {
   p = p * u + 1.12815522e-1f;
   p = p * u - 3.76124680e-1f;
   p = p * u + 1.28379151e-1f;
-  const float small = y + y * p;
+  const float inner = y + y * p;
   float q = -1.22169009e-3f;
   q = q * y + 1.53449029e-2f;
   q = q * y - 9.03937370e-2f;
@@ -106,8 +106,8 @@ DELTATUNE_INLINE float erf(float x) {
   q = q * y - 2.09786324e-3f;
   const detail::ReducedExp e = detail::reduced_exp(q);
   const float scale = detail::power_of_two(e.n);
-  const float large = (1.0f - scale) - scale * e.exp_r_minus_1;
-  return detail::from_bits(detail::to_bits(detail::select(y < 0.9375f, small, large)) | sign);
+  const float outer = (1.0f - scale) - scale * e.exp_r_minus_1;
+  return detail::from_bits(detail::to_bits(detail::select(y < 0.9375f, inner, outer)) | sign);
 }
 
 // Newton's iteration for 1/sqrt(x) from a guess on the bits, then one correction of x/sqrt(x).

@@ -60,7 +60,7 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
-  // `position` counts the bytes read. The parser's own line and column are off by one line after a number.
+  // `position` counts the bytes read. The parser's own column is 0 after a number that ends a line.
   bool parse_error(std::size_t position, const std::string&, const Json::exception& failure) override {
     std::string reason = failure.what();  // "[json.exception.kind.number] parse error at line 1, column 2: syntax error …"
     reason.erase(0, reason.find("] ") + 2);

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,9 +24,9 @@ struct LinearSite {
   std::string path;  // "bert.encoder.layer.0.attention.self.query"
   Index first = 0;   // first output column
   Index width = 0;   // output columns
-  Parameter<X> weight;                    // (width, in)
-  Parameter<X> bias;                      // (width)
-  std::unique_ptr<WeightSlot<X>> deltas;  // its address stays when the layer moves
+  Parameter<X> weight;  // (width, in)
+  Parameter<X> bias;    // (width)
+  WeightSlot<X> deltas;
 };
 
 template <class X>
@@ -55,7 +54,6 @@ class Linear {
       site.width = width;
       site.weight = Parameter<X>(path + ".weight", Role::weight, {width, in}, weight_.view().row_range(first, width));
       site.bias = Parameter<X>(path + ".bias", Role::bias, {width}, bias_.view().column_range(first, width));
-      site.deltas = std::make_unique<WeightSlot<X>>();
       sites_.push_back(std::move(site));
       first += width;
     }
@@ -70,9 +68,10 @@ class Linear {
     for (LinearSite<X>& site : sites_) {
       f(site.weight);
       f(site.bias);
-      site.deltas->visit(f);
+      site.deltas.visit(f);
     }
   }
+  // f(LinearSite<X>&). A site keeps its address when the layer moves.
   template <class F>
   void visit_sites(const F& f) {
     for (LinearSite<X>& site : sites_) f(site);
@@ -80,7 +79,7 @@ class Linear {
 
   // Whether backward reads x.
   bool needs_input() const {
-    return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains() || site.deltas->needs_input(); });
+    return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains() || site.deltas.needs_input(); });
   }
 
   // x (N, in) -> y (N, out).
@@ -88,7 +87,7 @@ class Linear {
     B::gemm(pass.ctx, Gemm<T>{.a = x, .b = weight_.view(), .c = y, .transpose_b = true});
     saved.sites.resize(sites_.size());
     for (std::size_t s = 0; s < sites_.size(); ++s) {
-      if (!sites_[s].deltas->empty()) sites_[s].deltas->forward(pass, x, y.column_range(sites_[s].first, sites_[s].width), saved.sites[s]);
+      if (!sites_[s].deltas.empty()) sites_[s].deltas.forward(pass, x, y.column_range(sites_[s].first, sites_[s].width), saved.sites[s]);
     }
     ops::add_bias<B, T>(pass.ctx, bias_.view(), y);
   }
@@ -99,7 +98,7 @@ class Linear {
       LinearSite<X>& site = sites_[s];
       const View<T> dy = dy_io.column_range(site.first, site.width);
       if (site.bias.trains()) ops::column_sum<B, T>(pass.ctx, dy, site.bias.gradient());
-      if (!site.deltas->empty()) site.deltas->backward(pass, saved.sites[s], x, dy, dx);
+      if (!site.deltas.empty()) site.deltas.backward(pass, saved.sites[s], x, dy, dx);
       if (site.weight.trains())
         B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
     }

@@ -13,9 +13,9 @@
 namespace deltatune {
 
 struct BertNormalizer {
-  bool clean_text = true;             // drop control characters and U+FFFD; every white space becomes a blank
-  bool handle_chinese_chars = true;   // blanks around every Chinese ideograph: each one is a word
-  std::optional<bool> strip_accents;  // decompose and drop non-spacing marks; when not set, as lowercase says
+  bool clean_text = true;                            // drop control characters and U+FFFD; every white space becomes a blank
+  bool handle_chinese_chars = true;                  // blanks around every Chinese ideograph: each one is a word
+  std::optional<bool> strip_accents = std::nullopt;  // decompose and drop non-spacing marks; when not set, as lowercase says
   bool lowercase = true;
 
   std::string operator()(std::string_view text) const {

@@ -1,0 +1,122 @@
+// Which sites of a model a delta goes to: PEFT's target rules, strict about what matches nothing.
+//
+//   names      a site matches an entry that equals its path or its end after a dot: "query", "attention.output.dense"
+//   pattern    one regular expression for the whole path (as Python's re.fullmatch)
+//   all_linear every linear site but the model's output layer
+// exclude uses the first two and wins. layers keeps the sites of some layers: the number after layers_pattern, or the first number between
+// dots that follows a name.
+#pragma once
+
+#include <algorithm>
+#include <cctype>
+#include <optional>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+#include "deltatune/core/path.hpp"
+#include "deltatune/core/shape.hpp"
+
+namespace deltatune {
+
+namespace detail {
+
+inline std::regex compile_regex(const std::string& pattern, const std::string& where) {
+  try {
+    return std::regex(pattern, std::regex::ECMAScript);
+  } catch (const std::regex_error& error) {
+    throw Error(where, "\"" + pattern + "\" is not a regular expression that can be read here", {.got = error.what()});
+  }
+}
+
+}  // namespace detail
+
+// A list of names or one regular expression; neither: nothing.
+struct NameRule {
+  std::vector<std::string> names;
+  std::string pattern;
+
+  bool empty() const { return names.empty() && pattern.empty(); }
+  bool matches(const std::string& path, const std::string& where) const {
+    if (!pattern.empty()) return std::regex_match(path, detail::compile_regex(pattern, where));
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return is_suffix_path(path, name); });
+  }
+};
+
+struct Targets {
+  NameRule include;
+  bool all_linear = false;
+  NameRule exclude;
+  std::vector<Index> layers;                 // empty: all
+  std::vector<std::string> layers_patterns;  // names in front of the layer's number; empty: any
+
+  static Targets named(std::vector<std::string> names) {
+    Targets targets;
+    targets.include.names = std::move(names);
+    return targets;
+  }
+  static Targets every_linear() {
+    Targets targets;
+    targets.all_linear = true;
+    return targets;
+  }
+
+  // The number of the layer a path lies in.
+  std::optional<Index> layer_of(const std::string& path) const {
+    const auto number_at = [&](std::size_t begin) -> std::optional<Index> {
+      std::size_t end = begin;
+      while (end < path.size() && std::isdigit(static_cast<unsigned char>(path[end])) != 0) ++end;
+      if (end == begin || end - begin > 9 || end == path.size() || path[end] != '.') return std::nullopt;
+      return std::stoll(path.substr(begin, end - begin));
+    };
+    for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 1)) {
+      if (layers_patterns.empty()) {
+        const auto number = dot > 0 ? number_at(dot + 1) : std::nullopt;
+        if (number) return number;
+      }
+      for (const std::string& name : layers_patterns)
+        if (is_suffix_path(path.substr(0, dot), name))
+          if (const auto number = number_at(dot + 1)) return number;
+    }
+    return std::nullopt;
+  }
+};
+
+// The sites, out of `paths`, that the rules choose; those in `reserved` (modules trained as a whole) are never chosen.
+// Throws Error when nothing is chosen or when an entry of a list matches no path at all; `where` names the place the rules come from.
+inline std::vector<std::string> choose_targets(const Targets& targets, const std::vector<std::string>& paths, const std::vector<std::string>& reserved,
+                                               const std::string& where) {
+  std::string known;
+  for (const std::string& path : paths)
+    if (!targets.layer_of(path) || targets.layer_of(path) == Index{0}) known += (known.empty() ? "" : ", ") + path;
+  const ErrorDetail remedy{.expected = "the path of a linear layer or its end, such as: " + known};
+  const auto check_entries = [&](const NameRule& rule, const char* field) {
+    for (const std::string& name : rule.names)
+      if (std::none_of(paths.begin(), paths.end(), [&](const std::string& path) { return is_suffix_path(path, name); }))
+        throw Error(where + ": " + field, "\"" + name + "\" matches nothing", remedy);
+  };
+  check_entries(targets.include, "target_modules");
+  check_entries(targets.exclude, "exclude_modules");
+  if (!targets.layers.empty() && (targets.all_linear || !targets.include.pattern.empty()))
+    throw Error(where + ": layers_to_transform", "needs target_modules to be a list of names");
+
+  std::vector<std::string> chosen;
+  for (const std::string& path : paths) {
+    if (std::find(reserved.begin(), reserved.end(), path) != reserved.end()) continue;
+    if (!targets.all_linear && !targets.include.matches(path, where + ": target_modules")) continue;
+    if (targets.exclude.matches(path, where + ": exclude_modules")) continue;
+    if (!targets.layers.empty()) {
+      const std::optional<Index> layer = targets.layer_of(path);
+      if (!layer || std::find(targets.layers.begin(), targets.layers.end(), *layer) == targets.layers.end()) continue;
+    }
+    chosen.push_back(path);
+  }
+  if (chosen.empty()) throw Error(where + ": target_modules", "choose no layer of this model", remedy);
+  for (const Index layer : targets.layers)
+    if (std::none_of(chosen.begin(), chosen.end(), [&](const std::string& path) { return targets.layer_of(path) == layer; }))
+      throw Error(where + ": layers_to_transform", "layer " + std::to_string(layer) + " holds none of the targets");
+  return chosen;
+}
+
+}  // namespace deltatune

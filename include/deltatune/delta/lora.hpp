@@ -1,0 +1,134 @@
+// LoRA: low-rank adaptation of a frozen weight. Hu et al. 2021, arXiv 2106.09685; rank-stabilised scaling: Kalajdzievski 2023, arXiv 2312.03732.
+//
+//   y = x·Wᵀ + s·(m∘x)·Aᵀ·Bᵀ,   s = α/R, or α/√R when rank-stabilised;   m: dropout on the delta's input only
+//   backward, with x' = m∘x, u = x'·Aᵀ, du = s·dy·B:
+//     dB += s·dyᵀ·u,   dA += duᵀ·x',   dx += m∘(du·A)
+//
+// Shapes      A (R, in), B (out, R)
+// Start       A uniform in ±1/√in (Kaiming with a = √5), B = 0: the delta is 0
+// Parameters  R·(in + out) a site
+// Seam        weight; usually query and value
+// Merge       exact: W + s·B·A
+// Files       PEFT: <site>.lora_A.weight, <site>.lora_B.weight
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+#include "deltatune/core/random.hpp"
+#include "deltatune/ops/elementwise.hpp"
+#include "deltatune/param/parameter.hpp"
+#include "deltatune/seam/weight.hpp"
+
+namespace deltatune {
+
+struct LoraConfig {
+  Index rank = 8;
+  double alpha = 8;
+  double dropout = 0;
+  bool rank_stabilized = false;
+
+  double scale() const {
+    const double r = static_cast<double>(rank);
+    return rank_stabilized ? alpha / std::sqrt(r) : alpha / r;
+  }
+
+  // Throws Error; `where` names the place the numbers come from.
+  void validate(const std::string& where) const {
+    if (rank < 1) throw Error(where + ": rank", "is not a rank", {.expected = "at least 1", .got = std::to_string(rank)});
+    if (!std::isfinite(alpha)) throw Error(where + ": alpha", "is not a number", {.expected = "a finite number"});
+    if (!(dropout >= 0.0 && dropout < 1.0))
+      throw Error(where + ": dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
+  }
+};
+
+template <class X>
+class Lora {
+ public:
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+  using Context = context_of<X>;
+
+  struct Saved {
+    View<T> u;  // (N, R)
+    DropoutMask dropout;
+  };
+
+  // For a site with this path and an (out, in) weight. A and B start as above, drawn from `key`.
+  Lora(Context& ctx, const std::string& site, Index in, Index out, LoraConfig config, RandomKey key)
+      : config_(config),
+        a_value_(ctx, {config.rank, in}),
+        b_value_(ctx, {out, config.rank}),
+        a_(site + ".lora_A.weight", Role::delta, {config.rank, in}, a_value_.view()),
+        b_(site + ".lora_B.weight", Role::delta, {out, config.rank}, b_value_.view()) {
+    const double bound = 1.0 / std::sqrt(static_cast<double>(in));
+    std::vector<T> start;
+    for (Index i = 0; i < a_.size(); ++i) start.push_back(T(bound * (2.0 * static_cast<double>(uniform(key, static_cast<std::uint64_t>(i))) - 1.0)));
+    B::copy_in(ctx, start.data(), a_value_.view().data, a_value_.bytes());
+    a_.set_mask(FreezeMask::trainable());
+    b_.set_mask(FreezeMask::trainable());
+  }
+
+  const LoraConfig& config() const { return config_; }
+  Parameter<X>& a() { return a_; }
+  Parameter<X>& b() { return b_; }
+
+  template <class F>
+  void visit(const F& f) {
+    f(a_);
+    f(b_);
+  }
+
+  bool needs_input() const { return a_.trains(); }
+
+  void forward(Pass<X>& pass, View<const T> x, View<T> y_io, Saved& saved) const {
+    saved.u = pass.keep(x.rows, config_.rank);
+    saved.dropout = pass.dropout(config_.dropout);
+    const auto scope = pass.scope();
+    B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_.value(), .c = saved.u, .transpose_b = true});
+    B::gemm(pass.ctx, Gemm<T>{.a = saved.u, .b = b_.value(), .c = y_io, .transpose_b = true, .alpha = scale(), .beta = T(1)});
+  }
+
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) {
+    if (b_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = saved.u, .c = b_.gradient(), .transpose_a = true, .alpha = scale(), .beta = T(1)});
+    if (!a_.trains() && !dx.wanted()) return;
+    const auto scope = pass.scope();
+    const View<T> du = pass.take(dy_io.rows, config_.rank);
+    B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = b_.value(), .c = du, .alpha = scale()});
+    if (a_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = dropped(pass, saved, x), .c = a_.gradient(), .transpose_a = true, .beta = T(1)});
+    if (!dx.wanted()) return;
+    if (saved.dropout.active()) {
+      const View<T> d_dropped = pass.take(dy_io.rows, a_.value().cols);
+      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_.value(), .c = d_dropped});
+      ops::dropout<B, T>(pass.ctx, saved.dropout, d_dropped, dx.view(), dx.next_beta() == T(1));
+    } else {
+      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_.value(), .c = dx.view(), .beta = dx.next_beta()});
+    }
+  }
+
+  // w_io (out, in) += s·B·A.
+  void merge(Context& ctx, View<T> w_io) const {
+    B::gemm(ctx, Gemm<T>{.a = b_.value(), .b = a_.value(), .c = w_io, .alpha = scale(), .beta = T(1)});
+  }
+
+ private:
+  T scale() const { return T(config_.scale()); }
+
+  // m∘x in scratch, or x itself without dropout.
+  View<const T> dropped(Pass<X>& pass, const Saved& saved, View<const T> x) const {
+    if (!saved.dropout.active()) return x;
+    const View<T> result = pass.take(x.rows, x.cols);
+    ops::dropout<B, T>(pass.ctx, saved.dropout, x, result);
+    return result;
+  }
+
+  LoraConfig config_;
+  X a_value_;  // (R, in)
+  X b_value_;  // (out, R)
+  Parameter<X> a_;
+  Parameter<X> b_;
+};
+
+}  // namespace deltatune

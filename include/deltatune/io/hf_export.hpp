@@ -1,0 +1,51 @@
+// A whole model as a Hugging Face folder: config.json, model.safetensors, and the tokenizer's files of the folder it came from.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "deltatune/io/atomic_file.hpp"
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/mapped_file.hpp"
+#include "deltatune/io/parameter_io.hpp"
+
+namespace deltatune {
+
+// Writes the base parameters (merge deltas first: what is attached is not written). source: the folder the model was loaded from.
+// labels: names of the classes, or empty. Throws Error when the folder can't be written, or is the source itself.
+template <class Model>
+void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const std::filesystem::path& source,
+                        const std::vector<std::string>& labels) {
+  using X = typename Model::Tensor;
+  make_directory(folder);
+  if (std::filesystem::equivalent(folder, source)) throw Error(folder.string(), "is the model's own folder", {.remedy = "write to another one"});
+  SafeTensorsWriter writer;
+  model.visit([&](Parameter<X>& parameter) {
+    if (parameter.role() != Role::delta) writer.add_copy(parameter.path(), parameter.shape(), download_floats<X>(ctx, parameter.value()));
+  });
+  writer.write(folder / "model.safetensors");
+
+  nlohmann::json config = JsonConfig::open(source / "config.json").raw();
+  config["torch_dtype"] = "float32";
+  config.erase("dtype");
+  config["architectures"] = {model.has_classifier() ? "BertForSequenceClassification" : "BertModel"};
+  if (model.has_classifier()) {
+    config["num_labels"] = model.classes();
+    nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();
+    for (Index id = 0; id < model.classes(); ++id) {
+      const std::string number = std::to_string(id);
+      const std::string label = labels.empty() ? "LABEL_" + number : labels.at(static_cast<std::size_t>(id));
+      id2label[number] = label;
+      label2id[label] = id;
+    }
+    config["id2label"] = id2label;
+    config["label2id"] = label2id;
+  }
+  write_text_file(folder / "config.json", config.dump(2) + "\n");
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"})
+    if (std::filesystem::exists(source / name)) write_text_file(folder / name, MappedFile(source / name).text());
+}
+
+}  // namespace deltatune

@@ -1,0 +1,257 @@
+// The training step of a sequence classifier: forward, loss, backward, clipping, update. Its stages are free functions too, so that a loop of
+// your own can be built from them.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+#include "deltatune/nn/packed_batch.hpp"
+#include "deltatune/ops/clip.hpp"
+#include "deltatune/ops/cross_entropy.hpp"
+#include "deltatune/ops/reduce.hpp"
+#include "deltatune/param/visit.hpp"
+#include "deltatune/seam/pass.hpp"
+#include "deltatune/train/optimizer/adamw.hpp"
+#include "deltatune/train/schedule.hpp"
+
+namespace deltatune {
+
+// What is minimised: cross-entropy, or the squared error for a model with a single output.
+struct LossConfig {
+  double label_smoothing = 0;
+  std::vector<double> class_weights;  // one a class, or empty
+
+  void validate(Index classes) const {
+    if (!(label_smoothing >= 0 && label_smoothing < 1))
+      throw Error("label smoothing", "is not usable", {.expected = "0 <= value < 1", .got = std::to_string(label_smoothing)});
+    if (!class_weights.empty() && static_cast<Index>(class_weights.size()) != classes)
+      throw Error("class weights", "do not fit the classes", {.expected = std::to_string(classes), .got = std::to_string(class_weights.size())});
+    for (const double weight : class_weights)
+      if (!(weight >= 0 && std::isfinite(weight))) throw Error("class weights", "hold a value that is not usable", {.expected = "finite numbers >= 0"});
+  }
+};
+
+// Σ of the weights of a batch's labels: what the loss is divided by.
+inline double label_weight(const PackedBatch& batch, const LossConfig& loss) {
+  double total = 0;
+  for (const std::int32_t label : batch.labels)
+    if (label != ops::kIgnoredLabel) total += loss.class_weights.empty() ? 1.0 : loss.class_weights.at(static_cast<std::size_t>(label));
+  return batch.targets.empty() ? total : static_cast<double>(batch.targets.size());
+}
+
+// Throws Error unless the batch has a label for each sequence that the model knows.
+inline void check_labels(const PackedBatch& batch, Index classes) {
+  const std::size_t count = static_cast<std::size_t>(batch.count());
+  if (classes == 1) {
+    if (batch.targets.size() != count) throw Error("batch", "a model with one output learns from targets, one a sequence");
+    return;
+  }
+  if (batch.labels.size() != count)
+    throw Error("batch", "has not one label a sequence", {.expected = std::to_string(count), .got = std::to_string(batch.labels.size())});
+  for (const std::int32_t label : batch.labels)
+    if (label != ops::kIgnoredLabel && (label < 0 || label >= classes))
+      throw Error("batch", "label outside the classes", {.expected = "0 to " + std::to_string(classes - 1), .got = std::to_string(label)});
+}
+
+// loss_io (1) += the loss of logits (B, K) against the labels of `batch`; dlogits (B, K) overwritten. class_weights (K) or empty.
+template <class X>
+void classification_loss(Pass<X>& pass, const DeviceBatch<X>& batch, View<const scalar_of<X>> logits, const LossConfig& loss,
+                         View<const scalar_of<X>> class_weights, double total_weight, View<scalar_of<X>> dlogits, View<scalar_of<X>> loss_io) {
+  using B = backend_of<X>;
+  using T = scalar_of<X>;
+  const auto scope = pass.scope();
+  const View<T> losses = pass.take(1, logits.rows);
+  const double inverse = total_weight > 0 ? 1.0 / total_weight : 0.0;
+  if (logits.cols == 1) {
+    ops::squared_error<B, T>(pass.ctx, logits, batch.targets(), inverse, losses, dlogits);
+  } else {
+    ops::cross_entropy<B, T>(pass.ctx, logits, batch.labels(), class_weights, loss.label_smoothing, inverse, losses, dlogits);
+  }
+  ops::total<B, T>(pass.ctx, losses, loss_io);
+}
+
+// norm (1) = √Σ g² over all gradients of the model, factor (1) = what to multiply them with so that the norm stays below limit (0: no limit).
+template <class X, class Model>
+void gradient_norm(Pass<X>& pass, Model& model, double limit, View<scalar_of<X>> norm, View<scalar_of<X>> factor) {
+  using B = backend_of<X>;
+  using T = scalar_of<X>;
+  const auto scope = pass.scope();
+  const View<T> sum = pass.take(1, 1);
+  B::fill(pass.ctx, sum, T(0));
+  model.visit([&](Parameter<X>& parameter) {
+    if (!parameter.trains()) return;
+    const auto inner = pass.scope();
+    const View<T> partial = pass.take(1, parameter.gradient().rows);
+    ops::square_sum<B, T>(pass.ctx, parameter.gradient(), partial, sum);
+  });
+  ops::clip_factor<B, T>(pass.ctx, sum, limit, norm, factor);
+}
+
+struct TrainerConfig {
+  AdamWConfig optimizer;
+  Schedule schedule;
+  LossConfig loss;
+  double max_gradient_norm = 1.0;  // 0: no clipping
+  std::uint64_t seed = 0;          // of dropout
+};
+
+struct StepReport {
+  Index step = 0;  // updates done, this one included
+  double loss = 0;
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
+  Index rows = 0;  // tokens
+  double seconds = 0;
+};
+
+// Bytes a training run holds, by kind.
+struct MemoryReport {
+  Index weights = 0;
+  Index gradients = 0;
+  Index optimizer = 0;
+  Index activations = 0;  // what backward reads, at the largest batch planned or seen
+  Index scratch = 0;
+};
+
+// Trains what is not frozen at construction. The model stays where it is while the trainer lives.
+template <class Model>
+class Trainer {
+ public:
+  using X = typename Model::Tensor;
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+  using Context = typename Model::Context;
+
+  Trainer(Context& ctx, Model& model, TrainerConfig config)
+      : ctx_(&ctx), model_(&model), config_(std::move(config)), saved_(ctx), scratch_(ctx), batch_(ctx), numbers_(ctx, {3}),
+        optimizer_(ctx, model, config_.optimizer) {
+    config_.loss.validate(model.classes());
+    allocate_gradients(model, ctx);
+    if (!config_.loss.class_weights.empty()) {
+      std::vector<T> weights;
+      for (const double weight : config_.loss.class_weights) weights.push_back(T(weight));
+      class_weights_ = X(ctx, {static_cast<Index>(weights.size())});
+      B::copy_in(ctx, weights.data(), class_weights_.view().data, class_weights_.bytes());
+    }
+  }
+
+  Context& context() { return *ctx_; }
+  Model& model() { return *model_; }
+  AdamW<X>& optimizer() { return optimizer_; }
+  const TrainerConfig& config() const { return config_; }
+  Index step_count() const { return optimizer_.step_count(); }
+
+  // Makes room for steps and evaluations of batches up to this one's size: from then on nothing is allocated. Runs nothing.
+  void plan(const PackedBatch& largest) {
+    batch_.upload(largest, model_->embeddings_train());
+    const DryRun dry(*ctx_);
+    std::vector<T> unused;
+    forward_backward(largest, label_weight(largest, config_.loss), 0);
+    evaluate_uploaded(unused);
+    saved_.reserve(saved_.peak());
+    scratch_.reserve(scratch_.peak());
+  }
+
+  // One update from one batch, or from several whose gradients add up to those of the one large batch they make.
+  // Throws Error when the loss or the gradient is not finite; the parameters are then as before the step.
+  StepReport step(std::span<const PackedBatch> batches) {
+    const auto start = std::chrono::steady_clock::now();
+    StepReport report;
+    double total_weight = 0;
+    for (const PackedBatch& batch : batches) {
+      check_labels(batch, model_->classes());
+      total_weight += label_weight(batch, config_.loss);
+      report.rows += batch.rows();
+    }
+    zero_gradients(*model_, *ctx_);
+    B::fill(*ctx_, loss(), T(0));
+    std::uint64_t micro_step = 0;
+    for (const PackedBatch& batch : batches) {
+      batch_.upload(batch, model_->embeddings_train());
+      forward_backward(batch, total_weight, micro_step++);
+    }
+    Pass<X> pass{*ctx_, saved_, scratch_};
+    gradient_norm(pass, *model_, config_.max_gradient_norm, norm(), factor());
+    std::vector<T> host(3);
+    B::copy_out(*ctx_, numbers_.view().data, host.data(), numbers_.bytes());
+    B::synchronize(*ctx_);
+    report.loss = static_cast<double>(value_of(host[0]));
+    report.gradient_norm = static_cast<double>(value_of(host[1]));
+    report.step = step_count() + 1;
+    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm))
+      throw Error("step " + std::to_string(report.step), std::isfinite(report.loss) ? "the gradient is not finite" : "the loss is not finite",
+                  {.got = std::to_string(std::isfinite(report.loss) ? report.gradient_norm : report.loss),
+                   .remedy = "lower the learning rate or look for extreme values in weights and data"});
+    const double rate = config_.schedule.factor(step_count());
+    optimizer_.step(*ctx_, rate, factor());
+    B::synchronize(*ctx_);
+    report.learning_rate = config_.optimizer.learning_rate * rate;
+    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return report;
+  }
+  StepReport step(const PackedBatch& batch) { return step(std::span<const PackedBatch>(&batch, 1)); }
+
+  // Logits (B, K), row-major, without dropout.
+  std::vector<T> logits(const PackedBatch& batch) {
+    batch_.upload(batch, false);
+    std::vector<T> host(static_cast<std::size_t>(batch.count() * model_->classes()));
+    evaluate_uploaded(host);
+    return host;
+  }
+
+  MemoryReport memory() {
+    MemoryReport report;
+    model_->visit([&](const Parameter<X>& parameter) {
+      report.weights += parameter.size() * static_cast<Index>(sizeof(T));
+      report.gradients += parameter.gradient_bytes();
+    });
+    report.optimizer = optimizer_.bytes();
+    report.activations = saved_.peak();
+    report.scratch = scratch_.peak();
+    return report;
+  }
+
+ private:
+  View<T> loss() { return numbers_.view().column_range(0, 1); }
+  View<T> norm() { return numbers_.view().column_range(1, 1); }
+  View<T> factor() { return numbers_.view().column_range(2, 1); }
+
+  void forward_backward(const PackedBatch& batch, double total_weight, std::uint64_t micro_step) {
+    Pass<X> pass{*ctx_, saved_, scratch_, Mode::train, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
+    const WorkspaceScope<B> all(saved_);
+    const View<T> logits = pass.keep(batch.count(), model_->classes());
+    const View<T> dlogits = pass.keep(batch.count(), model_->classes());
+    model_->forward(pass, batch_, logits, activations_);
+    classification_loss<X>(pass, batch_, logits, config_.loss, class_weights_.view(), total_weight, dlogits, loss());
+    model_->backward(pass, batch_, activations_, dlogits);
+  }
+
+  void evaluate_uploaded(std::vector<T>& host) {
+    Pass<X> pass{*ctx_, saved_, scratch_};
+    const WorkspaceScope<B> all(saved_);
+    const View<T> logits = pass.keep(batch_.sequences().count, model_->classes());
+    model_->forward(pass, batch_, logits, activations_);
+    B::copy_out(*ctx_, logits.data, host.data(), logits.size() * static_cast<Index>(sizeof(T)));
+    B::synchronize(*ctx_);
+  }
+
+  Context* ctx_;
+  Model* model_;
+  TrainerConfig config_;
+  Workspace<B> saved_;
+  Workspace<B> scratch_;
+  DeviceBatch<X> batch_;
+  X numbers_;  // loss, gradient norm, clipping factor
+  X class_weights_;
+  AdamW<X> optimizer_;
+  typename Model::Activations activations_;
+};
+
+}  // namespace deltatune
