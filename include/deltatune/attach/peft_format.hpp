@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "deltatune/attach/lora_plan.hpp"
-#include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/json_config.hpp"
+#include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
 #include "deltatune/io/safetensors.hpp"
 
@@ -155,7 +155,7 @@ inline std::string write_peft_config(const LoraPlan& plan, const std::string& ba
 
 }  // namespace detail
 
-// Writes the folder. base_model: the name PEFT will show. Throws Error when a trained value is not finite or the folder can't be written.
+// Writes the folder. base_model: the name PEFT will show. Throws Error when the folder can't be written.
 template <class X, class Model>
 void save_peft(context_of<X>& ctx, const std::filesystem::path& folder, Model& model, const LoraPlan& plan, const Attachment<X, Lora<X>>& attachment,
                const std::string& base_model) {
@@ -165,9 +165,8 @@ void save_peft(context_of<X>& ctx, const std::filesystem::path& folder, Model& m
     const auto key = keys.find(parameter.path());
     if (key != keys.end()) writer.add_copy(key->second, parameter.shape(), download_floats<X>(ctx, parameter.value()));
   });
-  make_directory(folder);
-  writer.write(folder / "adapter_model.safetensors");
-  write_text_file(folder / "adapter_config.json", detail::write_peft_config(plan, base_model, model.has_classifier()));
+  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json",
+                     detail::write_peft_config(plan, base_model, model.has_classifier()));
 }
 
 // Reads the folder and attaches what it holds: every tensor is used or the call throws. The model ends up frozen but for what the adapter trains.

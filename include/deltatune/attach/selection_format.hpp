@@ -11,8 +11,8 @@
 #include <string>
 #include <utility>
 
-#include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/json_config.hpp"
+#include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
 #include "deltatune/io/safetensors.hpp"
 #include "deltatune/seam/selection.hpp"
@@ -35,9 +35,7 @@ void save_selection(typename Model::Context& ctx, const std::filesystem::path& f
                                  {"trainable", selection.trainable},
                                  {"base_model_name_or_path", base_model},
                                  {"task_type", model.has_classifier() ? "SEQ_CLS" : "FEATURE_EXTRACTION"}};
-  make_directory(folder);
-  writer.write(folder / "adapter_model.safetensors");
-  write_text_file(folder / "adapter_config.json", config.dump(2) + "\n");
+  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2) + "\n");
 }
 
 // Freezes the model but for the selection and puts the trained values in place. Throws Error unless the file holds exactly the selection.

@@ -9,6 +9,7 @@
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/mapped_file.hpp"
+#include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
 
 namespace deltatune {
@@ -25,7 +26,6 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
   model.visit([&](Parameter<X>& parameter) {
     if (parameter.role() != Role::delta) writer.add_copy(parameter.path(), parameter.shape(), download_floats<X>(ctx, parameter.value()));
   });
-  writer.write(folder / "model.safetensors");
 
   nlohmann::json config = JsonConfig::open(source / "config.json").raw();
   config["torch_dtype"] = "float32";
@@ -43,7 +43,7 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
     config["id2label"] = id2label;
     config["label2id"] = label2id;
   }
-  write_text_file(folder / "config.json", config.dump(2) + "\n");
+  write_model_folder(folder, "model.safetensors", writer, "config.json", config.dump(2) + "\n");
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"})
     if (std::filesystem::exists(source / name)) write_text_file(folder / name, MappedFile(source / name).text());
 }

@@ -1,6 +1,7 @@
 // Parameters from and to tensors of a file.
 #pragma once
 
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -10,19 +11,6 @@
 #include "deltatune/param/parameter.hpp"
 
 namespace deltatune {
-
-// Reads a tensor into a parameter's values. Throws Error when shape or element type do not fit.
-template <class X>
-void read_parameter(context_of<X>& ctx, const TensorInfo& tensor, Parameter<X>& parameter) {
-  using T = scalar_of<X>;
-  if (tensor.shape != parameter.shape())
-    throw Error(tensor.file + ": " + tensor.name, "does not fit the model's " + parameter.path(),
-                {.expected = "shape " + to_string(parameter.shape()), .got = to_string(tensor.shape)});
-  using Host = std::conditional_t<std::is_same_v<T, float>, float, double>;
-  std::vector<Host> host(static_cast<std::size_t>(parameter.size()));
-  read_floats(tensor, std::span<Host>(host));
-  upload_values(ctx, std::span<const Host>(host), parameter);
-}
 
 // Host numbers, row-major, into a parameter's values.
 template <class X, class Host>
@@ -36,6 +24,19 @@ void upload_values(context_of<X>& ctx, std::span<const Host> host, Parameter<X>&
     for (const Host x : host) converted.push_back(T(x));
     backend_of<X>::copy_in(ctx, converted.data(), parameter.value().data, static_cast<Index>(converted.size() * sizeof(T)));
   }
+}
+
+// Reads a tensor into a parameter's values. Throws Error when shape or element type do not fit.
+template <class X>
+void read_parameter(context_of<X>& ctx, const TensorInfo& tensor, Parameter<X>& parameter) {
+  using T = scalar_of<X>;
+  if (tensor.shape != parameter.shape())
+    throw Error(tensor.file + ": " + tensor.name, "does not fit the model's " + parameter.path(),
+                {.expected = "shape " + to_string(parameter.shape()), .got = to_string(tensor.shape)});
+  using Host = std::conditional_t<std::is_same_v<T, float>, float, double>;
+  std::vector<Host> host(static_cast<std::size_t>(parameter.size()));
+  read_floats(tensor, std::span<Host>(host));
+  upload_values(ctx, std::span<const Host>(host), parameter);
 }
 
 // A matrix of the backend as float numbers on the host, row-major.
