@@ -16,11 +16,11 @@ namespace deltatune {
 enum class BiasTraining { none, all, lora_only };
 
 struct LoraPlan {
-  LoraConfig lora;
+  LoraConfig lora = {};
   Targets targets = Targets::named({"query", "value"});
   // Regular expressions for a path or its end, the first that matches counts: another rank or alpha for some sites.
-  std::vector<std::pair<std::string, Index>> rank_pattern;
-  std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::vector<std::pair<std::string, Index>> rank_pattern = {};
+  std::vector<std::pair<std::string, double>> alpha_pattern = {};
   BiasTraining bias = BiasTraining::none;
   std::vector<std::string> modules_to_save = {"classifier"};  // trained as a whole; matched as ends of module paths
   std::string name = "default";

@@ -123,7 +123,8 @@ inline nlohmann::json rule_json(const NameRule& rule) {
   return nullptr;
 }
 
-inline std::string write_peft_config(const LoraPlan& plan, const std::string& base_model, bool is_classifier) {
+// sites: the paths that "all-linear" came to.
+inline std::string write_peft_config(const LoraPlan& plan, const std::vector<std::string>& sites, const std::string& base_model, bool is_classifier) {
   nlohmann::json rank_pattern = nlohmann::json::object(), alpha_pattern = nlohmann::json::object();
   for (const auto& [key, rank] : plan.rank_pattern) rank_pattern[key] = rank;
   for (const auto& [key, alpha] : plan.alpha_pattern) alpha_pattern[key] = alpha;
@@ -142,7 +143,7 @@ inline std::string write_peft_config(const LoraPlan& plan, const std::string& ba
       {"fan_in_fan_out", false},
       {"init_lora_weights", true},
       {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::lora_only ? "lora_only" : "none"},
-      {"target_modules", plan.targets.all_linear ? nlohmann::json("all-linear") : rule_json(plan.targets.include)},
+      {"target_modules", plan.targets.all_linear ? nlohmann::json(sites) : rule_json(plan.targets.include)},
       {"exclude_modules", rule_json(plan.targets.exclude)},
       {"layers_to_transform", list_or_null(plan.targets.layers)},
       {"layers_pattern", list_or_null(plan.targets.layers_patterns)},
@@ -165,8 +166,10 @@ void save_peft(context_of<X>& ctx, const std::filesystem::path& folder, Model& m
     const auto key = keys.find(parameter.path());
     if (key != keys.end()) writer.add_copy(key->second, parameter.shape(), download_floats<X>(ctx, parameter.value()));
   });
+  std::vector<std::string> sites;
+  for (const auto& entry : attachment.entries()) sites.push_back(entry.site->path);
   write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json",
-                     detail::write_peft_config(plan, base_model, model.has_classifier()));
+                     detail::write_peft_config(plan, sites, base_model, model.has_classifier()));
 }
 
 // Reads the folder and attaches what it holds: every tensor is used or the call throws. The model ends up frozen but for what the adapter trains.

@@ -21,8 +21,7 @@ struct Dual {
   DELTATUNE_INLINE constexpr Dual(T v, T t) : value(v), tangent(t) {}
   // A constant: tangent 0. Explicit, so that a number never becomes one unnoticed.
   template <class A>
-    requires std::is_arithmetic_v<A>
-  DELTATUNE_INLINE constexpr explicit Dual(A constant) : value(static_cast<T>(constant)), tangent(0) {}
+  requires std::is_arithmetic_v<A> DELTATUNE_INLINE constexpr explicit Dual(A constant) : value(static_cast<T>(constant)), tangent(0) {}
 
   DELTATUNE_INLINE friend constexpr Dual operator+(Dual a) { return a; }
   DELTATUNE_INLINE friend constexpr Dual operator-(Dual a) { return {-a.value, -a.tangent}; }

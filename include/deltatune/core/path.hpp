@@ -124,8 +124,7 @@ class GlobMatch {
   }
 
   [[noreturn]] void fail(const std::string& what, const std::string& expected = "") const {
-    throw Error("pattern \"" + std::string(glob_) + "\"", what + ", at character " + std::to_string(at_ + 1),
-                {.expected = expected, .got = {}, .remedy = {}});
+    throw Error("pattern \"" + std::string(glob_) + "\"", what + ", at character " + std::to_string(at_ + 1), {.expected = expected});
   }
 
   std::string_view glob_;

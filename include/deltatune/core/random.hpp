@@ -79,7 +79,7 @@ struct DropoutMask {
   DropoutMask() = default;  // keeps everything
   DropoutMask(RandomKey stream, double p) : key(stream) {
     if (!(p >= 0.0 && p < 1.0)) {
-      throw Error("dropout", "not a probability", {.expected = "0 <= p < 1", .got = std::to_string(p), .remedy = {}});
+      throw Error("dropout", "not a probability", {.expected = "0 <= p < 1", .got = std::to_string(p)});
     }
     threshold = static_cast<std::uint32_t>(p * 4294967295.0 + 0.5);
     scale = static_cast<float>(1.0 / (1.0 - p));

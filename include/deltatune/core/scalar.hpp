@@ -119,7 +119,7 @@ DELTATUNE_INLINE float sqrt(float x) {
   y = y * (1.5f - 0.5f * z * y * y);
   const float s = z * y;
   const float root = (s + 0.5f * y * (z - s * s)) * detail::select(tiny, 5.9604644775390625e-8f, 1.0f);
-  const float special = detail::select(x < 0.0f, detail::from_bits(0x7fc00000u), x);  // zeros, infinity and NaN are their own root
+  const float special = detail::select(x < 0.0f, detail::from_bits(0x7fc00000u), x);           // zeros, infinity and NaN are their own root
   return detail::select(detail::to_bits(x) - 1u < detail::kInfinityBits - 1u, root, special);  // positive and finite in one comparison
 }
 

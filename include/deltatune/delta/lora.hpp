@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/backend/gemm.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/random.hpp"
 #include "deltatune/ops/elementwise.hpp"

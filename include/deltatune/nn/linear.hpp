@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/backend/gemm.hpp"
 #include "deltatune/ops/elementwise.hpp"
 #include "deltatune/ops/reduce.hpp"
 #include "deltatune/param/parameter.hpp"

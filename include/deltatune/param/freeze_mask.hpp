@@ -1,6 +1,7 @@
 // Which elements of a parameter train.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -39,7 +40,10 @@ class FreezeMask {
   }
 
  private:
-  FreezeMask(Kind kind, std::vector<Index> indices) : kind_(kind), indices_(std::move(indices)) {}
+  FreezeMask(Kind kind, std::vector<Index> indices) : kind_(kind), indices_(std::move(indices)) {
+    std::sort(indices_.begin(), indices_.end());
+    indices_.erase(std::unique(indices_.begin(), indices_.end()), indices_.end());
+  }
 
   Kind kind_;
   std::vector<Index> indices_;

@@ -64,7 +64,11 @@ class Parameter {
   Index gradient_bytes() const { return gradient_.bytes() + mask_values_.bytes(); }
 
   // (rows, cols) as the value. Empty for a frozen parameter: layers test it before they compute anything.
-  View<Scalar> gradient() { return trains() ? gradient_.view() : View<Scalar>(); }
+  View<Scalar> gradient() {
+    if (!trains()) return {};
+    if (!gradient_) throw Error(path_, "trains but has no gradient", {.remedy = "call allocate_gradients(model, ctx) after the masks are chosen"});
+    return gradient_.view();
+  }
   View<const Scalar> gradient() const { return gradient_.view(); }
 
   // 0 or 1 for every mask_span() elements; empty when everything trains.

@@ -49,7 +49,7 @@ class AddedTokenFinder {
       std::size_t begin = at;
       std::size_t end = at += token->content.size();
       if (token->single_word && (ends_with_word(text.substr(0, begin)) || begins_with_word(text.substr(end)))) continue;
-      if (token->lstrip) begin = std::max(text_begin, begin_of_trailing_space(text.substr(0, begin)));
+      if (token->lstrip) begin = begin_of_trailing_space(text.substr(0, begin));  // may be taken already by the token before
       if (token->rstrip) end += length_of_leading_space(text.substr(end));
       if (text_begin < begin) on_text(text.substr(text_begin, begin - text_begin));
       on_token(token->id);

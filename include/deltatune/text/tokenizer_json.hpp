@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -96,6 +98,19 @@ inline AddedToken read_added_token(const JsonConfig& entry, std::int64_t id) {
   return token;
 }
 
+// The added tokens of tokenizer_config.json, an object from id to token. They may be special tokens again, with other settings.
+inline void read_added_tokens_decoder(const JsonConfig& section, WordPieceSpec& spec_io) {
+  for (const auto& [key, entry] : section.raw().items()) {
+    const JsonConfig config = json_entry(entry, section.name() + "." + key);
+    std::int64_t id = -1;
+    const auto [end, failure] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (failure != std::errc{} || end != key.data() + key.size()) throw Error(config.name(), "not a token id", {.expected = "a number"});
+    AddedToken token = read_added_token(config, id);
+    std::erase_if(spec_io.added_tokens, [&](const AddedToken& other) { return other.content == token.content; });
+    spec_io.added_tokens.push_back(std::move(token));
+  }
+}
+
 inline std::unordered_map<std::string, std::int32_t> read_vocabulary(const JsonConfig& model) {
   const std::string where = model.name() + ": vocab";
   if (!model.has("vocab")) throw Error(where, "is missing", {.expected = "an object from token to id"});
@@ -129,7 +144,8 @@ inline std::vector<TemplateItem> read_template(const JsonConfig& processor, cons
     item.type = token_id(body.get_or<std::int64_t>("type_id", 0), body.name() + ": type_id");
     if (special) {
       const JsonConfig token = processor.object("special_tokens").object(id);
-      for (const std::int64_t value : token.get<std::vector<std::int64_t>>("ids")) item.ids.push_back(token_id(value, token.name() + ": ids"));
+      for (const std::int64_t value : token.get<std::vector<std::int64_t>>("ids"))
+        item.ids.push_back(token_id(value, token.name() + ": ids"));
     } else if (id == "A" || (id == "B" && pair)) {
       item.kind = id == "A" ? Kind::kFirst : Kind::kSecond;
     } else {
@@ -137,7 +153,9 @@ inline std::vector<TemplateItem> read_template(const JsonConfig& processor, cons
     }
     items.push_back(std::move(item));
   }
-  const auto count = [&](Kind kind) { return std::count_if(items.begin(), items.end(), [&](const auto& item) { return item.kind == kind; }); };
+  const auto count = [&](Kind kind) {
+    return std::count_if(items.begin(), items.end(), [&](const auto& item) { return item.kind == kind; });
+  };
   if (count(Kind::kFirst) != 1 || count(Kind::kSecond) != (pair ? 1 : 0)) {
     throw Error(processor.name() + ": " + key, "not a template", {.expected = pair ? "A once and B once" : "A once"});
   }
@@ -231,6 +249,7 @@ inline WordPieceSpec read_vocab_txt(const std::filesystem::path& path, const std
   special_token("pad_token", "[PAD]");
   const std::string cls = special_token("cls_token", "[CLS]");
   special_token("mask_token", "[MASK]");
+  if (config.has("added_tokens_decoder")) detail::read_added_tokens_decoder(config.object("added_tokens_decoder"), spec);
   for (const std::string& token : {cls, sep}) {
     if (spec.vocabulary.contains(token)) continue;
     throw Error(spec.name, "has no token " + token, {.remedy = "cls_token and sep_token in tokenizer_config.json name the special tokens"});

@@ -147,7 +147,8 @@ class WordPiece {
         [&](std::string_view part) {
           normalized_tokens_.split(
               normalizer_(part),
-              [&](std::string_view normalized) { for_each_word(normalized, [&](std::string_view word) { append_word(word, ids); }); }, on_token);
+              [&](std::string_view normalized) { for_each_word(normalized, [&](std::string_view word) { append_word(word, ids); }); },
+              on_token);
         },
         on_token);
     return ids;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/backend/context.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/clip.hpp"

@@ -1,0 +1,23 @@
+// LoRA: small matrices beside the frozen query and value weights, and the classifier, learn whether a sequence contains token 7.
+#include "deltatune/attach/lora_plan.hpp"
+#include "toy.hpp"
+
+int main() {
+  using namespace deltatune;
+  toy::Backend::Context ctx(1);
+  toy::Model model = toy::model(ctx);
+
+  LoraPlan plan;
+  plan.lora = {.rank = 4, .alpha = 8};
+  plan.targets = Targets::named({"query", "value"});
+  attach(ctx, model, plan);
+  std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));
+
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 1e-2}, .schedule = {}, .loss = {}});
+  const Evaluation before = toy::test(trainer, "before training:");
+  const Dataset data = toy::data(2000, 1);
+  BatchOrder order(data.size(), 50, 1);
+  for (Index step = 0; step < 200; ++step) trainer.step(data.batch(order.members(step)));
+  const Evaluation after = toy::test(trainer, "after 200 steps:");
+  return after.loss < 0.5 * before.loss && after.accuracy > 0.9 ? 0 : 1;
+}

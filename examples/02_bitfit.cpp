@@ -1,0 +1,20 @@
+// BitFit: all weights stay as they are; the biases and the classifier learn whether a sequence contains token 7.
+#include "deltatune/delta/selections.hpp"
+#include "toy.hpp"
+
+int main() {
+  using namespace deltatune;
+  toy::Backend::Context ctx(1);
+  toy::Model model = toy::model(ctx);
+
+  apply(model, bitfit());  // the same as: freeze(model, {"**"}); unfreeze(model, {"**.bias", "classifier.**"});
+  std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));
+
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 2e-2}, .schedule = {}, .loss = {}});
+  const Evaluation before = toy::test(trainer, "before training:");
+  const Dataset data = toy::data(2000, 1);
+  BatchOrder order(data.size(), 50, 1);
+  for (Index step = 0; step < 400; ++step) trainer.step(data.batch(order.members(step)));
+  const Evaluation after = toy::test(trainer, "after 400 steps:");
+  return after.loss < 0.7 * before.loss && after.accuracy > 0.8 ? 0 : 1;
+}

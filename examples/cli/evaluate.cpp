@@ -1,0 +1,110 @@
+// deltatune evaluate: how often a model is right on labelled texts.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "classifier.hpp"
+#include "commands.hpp"
+#include "deltatune/train/evaluation.hpp"
+#include "report.hpp"
+#include "text_options.hpp"
+
+namespace deltatune::cli {
+
+namespace {
+
+struct EvaluateOptions {
+  TextOptions text;
+  bool json = false;
+};
+
+// Right answers and mistakes by class: count(truth, answer).
+class Confusion {
+ public:
+  Confusion(const Dataset& data, const std::vector<std::int32_t>& answers, std::size_t classes) : counts_(classes, std::vector<Index>(classes, 0)) {
+    for (std::size_t i = 0; i < answers.size(); ++i)
+      ++counts_[static_cast<std::size_t>(data[static_cast<Index>(i)].label)][static_cast<std::size_t>(answers[i])];
+  }
+
+  std::size_t classes() const { return counts_.size(); }
+  const std::vector<std::vector<Index>>& counts() const { return counts_; }
+  Index examples(std::size_t c) const { return std::accumulate(counts_[c].begin(), counts_[c].end(), Index{0}); }
+  Index answers(std::size_t c) const {
+    return std::accumulate(counts_.begin(), counts_.end(), Index{0}, [c](Index sum, const auto& row) { return sum + row[c]; });
+  }
+  double precision(std::size_t c) const { return ratio(counts_[c][c], answers(c)); }
+  double recall(std::size_t c) const { return ratio(counts_[c][c], examples(c)); }
+  double f1(std::size_t c) const { return ratio(2 * counts_[c][c], examples(c) + answers(c)); }
+  double macro_f1() const {
+    double sum = 0;
+    for (std::size_t c = 0; c < classes(); ++c) sum += f1(c);
+    return sum / static_cast<double>(classes());
+  }
+
+ private:
+  static double ratio(Index part, Index whole) { return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole); }
+
+  std::vector<std::vector<Index>> counts_;
+};
+
+std::string class_table(const Confusion& confusion, const std::vector<std::string>& labels) {
+  TextTable table({"label", "precision", "recall", "F1", "examples"});
+  const auto share = [](double x) { return formatted("%.3f", x); };
+  for (std::size_t c = 0; c < labels.size(); ++c)
+    table.add({labels[c], share(confusion.precision(c)), share(confusion.recall(c)), share(confusion.f1(c)), grouped(confusion.examples(c))});
+  return table.text();
+}
+
+std::string confusion_table(const Confusion& confusion, const std::vector<std::string>& labels) {
+  std::vector<std::string> header{"truth \\ answer"};
+  header.insert(header.end(), labels.begin(), labels.end());
+  TextTable table(header);
+  for (std::size_t c = 0; c < labels.size(); ++c) {
+    std::vector<std::string> row{labels[c]};
+    for (const Index count : confusion.counts()[c]) row.push_back(grouped(count));
+    table.add(row);
+  }
+  return table.text();
+}
+
+nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, const std::vector<std::string>& labels) {
+  nlohmann::json classes = nlohmann::json::array();
+  for (std::size_t c = 0; c < labels.size(); ++c)
+    classes.push_back({{"label", labels[c]},
+                       {"precision", confusion.precision(c)},
+                       {"recall", confusion.recall(c)},
+                       {"f1", confusion.f1(c)},
+                       {"examples", confusion.examples(c)}});
+  return {{"examples", result.examples}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss},
+          {"macro_f1", confusion.macro_f1()}, {"classes", classes},          {"confusion", confusion.counts()}};
+}
+
+void run(const EvaluateOptions& options) {
+  TextTask task(options.text, true);
+  LoadedModel& loaded = task.loaded;
+  const Dataset data = tokenize(task.table, task.columns, task.tokenizer, task.max_length, loaded.labels);
+  Classifier classifier(task.ctx, loaded.model);
+  const Evaluation result =
+      evaluate(data, options.text.batch_size, loaded.model.classes(), [&](const PackedBatch& batch) { return classifier.logits(batch); });
+  const Confusion confusion(data, result.predictions, loaded.labels.size());
+  std::cout << grouped(result.examples) << " examples, accuracy " << formatted("%.2f", 100.0 * result.accuracy) << " %, mean loss "
+            << formatted("%.4f", result.loss) << "\n\n"
+            << class_table(confusion, loaded.labels) << "\n"
+            << confusion_table(confusion, loaded.labels);
+  if (options.json) std::cout << to_json(result, confusion, loaded.labels).dump() << "\n";
+}
+
+}  // namespace
+
+void add_evaluate(CLI::App& app) {
+  const auto options = std::make_shared<EvaluateOptions>();
+  CLI::App* const command = app.add_subcommand("evaluate", "How often a model is right on labelled texts: accuracy, loss, mistakes by class");
+  add_text_options(*command, options->text);
+  command->add_option("--label-column", options->text.columns.label, "Column with the right labels [label or sentiment]")->type_name("NAME");
+  command->add_flag("--json", options->json, "Print the numbers once more as one JSON object, on the last line");
+  command->footer("Example:\n  deltatune evaluate --model minilm --adapter runs/tweets --data held_out.csv");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace deltatune::cli

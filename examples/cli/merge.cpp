@@ -1,0 +1,41 @@
+// deltatune merge: a model with its adapter written into the weights, as a folder that needs no adapter any more.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+
+#include "commands.hpp"
+#include "deltatune/io/hf_export.hpp"
+#include "model_io.hpp"
+#include "report.hpp"
+
+namespace deltatune::cli {
+
+namespace {
+
+struct MergeOptions {
+  std::string model, adapter, out;
+};
+
+void run(const MergeOptions& options) {
+  if (std::filesystem::exists(std::filesystem::path(options.out) / "adapter_config.json"))
+    throw Error(options.out, "is the folder of an adapter", {.remedy = "write the merged model to another one"});
+  Context ctx;
+  LoadedModel loaded = load_model(ctx, options.model, options.adapter);
+  if (loaded.adapter->peft) loaded.adapter->peft->attachment.merge(ctx);
+  save_hf_checkpoint(ctx, options.out, loaded.model, options.model, loaded.labels);
+  std::cout << "model of " << grouped(base_parameter_count(loaded.model)) << " parameters written to " << options.out << "\n";
+}
+
+}  // namespace
+
+void add_merge(CLI::App& app) {
+  const auto options = std::make_shared<MergeOptions>();
+  CLI::App* const command = app.add_subcommand("merge", "Write model and adapter as one model folder, for Hugging Face Transformers or deltatune");
+  command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
+  command->add_option("--adapter", options->adapter, "Folder of the adapter")->required()->type_name("DIR");
+  command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors in float32, the tokenizer's files")->required()->type_name("DIR");
+  command->footer("Example:\n  deltatune merge --model minilm --adapter runs/tweets --out minilm-tweets");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace deltatune::cli

@@ -1,0 +1,69 @@
+// What the commands that run a model over texts have in common: their options, and the model, table and tokenizer they name.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <string>
+#include <utility>
+
+#include "model_io.hpp"
+#include "text_data.hpp"
+
+namespace deltatune::cli {
+
+struct TextOptions {
+  std::string model, adapter, data;
+  TextColumns columns;
+  Index batch_size = 32;
+  Index max_length = 0;  // 0: not given
+  int threads = 0;
+};
+
+inline void add_text_options(CLI::App& command, TextOptions& options) {
+  command.add_option("--model", options.model, "Hugging Face folder of the model")->required()->type_name("DIR");
+  command.add_option("--adapter", options.adapter, "Folder of an adapter for it, as 'deltatune train' or PEFT wrote it")->type_name("DIR");
+  command.add_option("--data", options.data, "Texts: .csv, .tsv or .jsonl")->required()->type_name("FILE");
+  command.add_option("--text-column", options.columns.text, "Column with the text [text, sentence or tweet]")->type_name("NAME");
+  command.add_option("--text-pair-column", options.columns.pair, "Column with a second text, for models that compare two [none]")->type_name("NAME");
+  command.add_option("--batch-size", options.batch_size, "Texts at a time; changes speed and memory only")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536))
+      ->type_name("N");
+  command.add_option("--max-length", options.max_length, "Tokens a text, the rest is cut off [128, or fewer where the model reads fewer]")
+      ->check(CLI::Range(2, 1 << 20))
+      ->type_name("N");
+  command.add_option("--threads", options.threads, "Threads [all processors]")->check(CLI::Range(1, 1024))->type_name("N");
+}
+
+// The model, its adapter, and the table with its columns found. Throws Error unless the model is a classifier of two classes or more.
+struct TextTask {
+  Context ctx;
+  LoadedModel loaded;
+  Table table;
+  TextColumns columns;
+  WordPiece tokenizer;
+  Index max_length;
+
+  TextTask(const TextOptions& options, bool with_label)
+      : ctx(options.threads),
+        loaded(load_model(ctx, options.model, options.adapter)),
+        table(read_table(options.data)),
+        columns(resolve_columns(table, options.columns, with_label)),
+        tokenizer(WordPiece::load(options.model)) {
+    const BertConfig& config = loaded.model.config();
+    if (loaded.model.classes() < 2)
+      throw Error(options.model, loaded.model.has_classifier() ? "has a single output, a number" : "has no classifier",
+                  {.expected = "a model with two classes or more", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
+    if (tokenizer.vocab_size() > config.vocab_size)
+      throw Error(options.model, "the tokenizer has more tokens than the model",
+                  {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
+    if (options.max_length > config.positions)
+      throw Error("--max-length", "is more than the model's positions",
+                  {.expected = "at most " + std::to_string(config.positions), .got = std::to_string(options.max_length)});
+    max_length = options.max_length > 0 ? options.max_length : std::min<Index>(128, config.positions);
+    if (const std::string note = encoding_note(table); !note.empty()) std::cerr << "note: " << note << "\n";
+  }
+};
+
+}  // namespace deltatune::cli

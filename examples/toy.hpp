@@ -1,0 +1,58 @@
+// What the numbered examples share: a BERT small enough to learn in a second, and a task for it.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+
+#include "deltatune/backend/cpu.hpp"
+#include "deltatune/model/bert.hpp"
+#include "deltatune/train/dataset.hpp"
+#include "deltatune/train/evaluation.hpp"
+#include "deltatune/train/trainer.hpp"
+
+namespace toy {
+
+using namespace deltatune;
+using Backend = DefaultCpu;
+using X = Tensor<float, Backend>;
+using Model = Bert<X>;
+
+inline constexpr std::int32_t kStart = 1, kFirstWord = 2, kWanted = 7;
+
+inline BertConfig config() {
+  return {.vocab_size = 24, .width = 32, .layers = 2, .heads = 4, .inner_width = 64, .positions = 16, .hidden_dropout = 0, .attention_dropout = 0,
+          .classifier_dropout = 0, .initializer_range = 0.2, .labels = {}};
+}
+
+// A random model with a classifier of two classes.
+inline Model model(Backend::Context& ctx) {
+  Model model(ctx, config(), Head::classifier(2));
+  model.initialise(ctx, 1);
+  return model;
+}
+
+// Sequences of 6 to 12 random tokens. Class 1: token 7 is among them, which is so for half of them.
+inline Dataset data(Index count, std::uint64_t seed) {
+  Dataset data;
+  for (Index i = 0; i < count; ++i) {
+    const RandomKey key = derive(seed, i);
+    const auto draw = [&](std::uint64_t n, Index bound) { return static_cast<std::int32_t>(random_bits(key, n) % static_cast<std::uint32_t>(bound)); };
+    Example example{.ids = {kStart}, .types = {}, .label = draw(0, 2)};
+    const std::int32_t length = 6 + draw(1, 7);
+    for (std::int32_t t = 0; t < length; ++t) {
+      const std::int32_t token = kFirstWord + draw(static_cast<std::uint64_t>(10 + t), config().vocab_size - kFirstWord - 1);
+      example.ids.push_back(token >= kWanted ? token + 1 : token);
+    }
+    if (example.label == 1) example.ids[static_cast<std::size_t>(1 + draw(2, length))] = kWanted;
+    data.add(std::move(example));
+  }
+  return data;
+}
+
+inline Evaluation test(Trainer<Model>& trainer, const char* when) {
+  const Evaluation result = evaluate(data(500, 99), 100, 2, [&](const PackedBatch& batch) { return trainer.logits(batch); });
+  std::printf("%-16s loss %.3f, %5.1f %% of %d right\n", when, result.loss, 100 * result.accuracy, static_cast<int>(result.examples));
+  return result;
+}
+
+}  // namespace toy

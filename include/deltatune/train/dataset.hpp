@@ -1,0 +1,91 @@
+// Labelled token sequences in memory, and batches of them in a seeded order.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+#include "deltatune/core/random.hpp"
+#include "deltatune/nn/packed_batch.hpp"
+
+namespace deltatune {
+
+struct Example {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> types;  // token types, or empty: all 0
+  std::int32_t label = 0;           // a class
+  float target = 0;                 // instead of the label, for a model with a single output
+};
+
+class Dataset {
+ public:
+  // regression: examples carry targets and not labels.
+  explicit Dataset(bool regression = false) : regression_(regression) {}
+
+  void add(Example example) { examples_.push_back(std::move(example)); }
+  Index size() const { return static_cast<Index>(examples_.size()); }
+  const Example& operator[](Index i) const { return examples_[static_cast<std::size_t>(i)]; }
+
+  PackedBatch batch(std::span<const Index> members) const {
+    PackedBatch batch;
+    for (const Index i : members) {
+      const Example& example = (*this)[i];
+      batch.add(example.ids);
+      std::copy(example.types.begin(), example.types.end(), batch.types.end() - static_cast<std::ptrdiff_t>(example.ids.size()));
+      if (regression_) {
+        batch.targets.push_back(example.target);
+      } else {
+        batch.labels.push_back(example.label);
+      }
+    }
+    return batch;
+  }
+
+  // The most rows that a batch of `count` examples can have: what a trainer plans for.
+  PackedBatch largest_batch(Index count) const {
+    std::vector<Index> order(examples_.size());
+    std::iota(order.begin(), order.end(), Index{0});
+    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return (*this)[a].ids.size() > (*this)[b].ids.size(); });
+    order.resize(static_cast<std::size_t>(std::min(count, size())));
+    return batch(order);
+  }
+
+ private:
+  std::vector<Example> examples_;
+  bool regression_;
+};
+
+// Batches in a new order each epoch, found from the number of the batch alone: nothing to store, so a run can go on anywhere.
+class BatchOrder {
+ public:
+  BatchOrder(Index examples, Index batch_size, std::uint64_t seed) : examples_(examples), batch_size_(batch_size), seed_(seed) {
+    if (examples < 1) throw Error("training data", "is empty");
+    if (batch_size < 1) throw Error("batch size", "is not a size", {.expected = "at least 1", .got = std::to_string(batch_size)});
+  }
+
+  Index per_epoch() const { return (examples_ + batch_size_ - 1) / batch_size_; }
+
+  // Members of batch number b, counted from 0 over all epochs; the last one of an epoch may be short.
+  std::span<const Index> members(Index b) {
+    const Index epoch = b / per_epoch();
+    if (epoch != epoch_) {
+      order_ = shuffled_order(seed_, static_cast<std::uint64_t>(epoch), examples_);
+      epoch_ = epoch;
+    }
+    const Index first = b % per_epoch() * batch_size_;
+    return std::span<const Index>(order_).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(std::min(batch_size_, examples_ - first)));
+  }
+
+ private:
+  Index examples_;
+  Index batch_size_;
+  std::uint64_t seed_;
+  Index epoch_ = -1;
+  std::vector<Index> order_;
+};
+
+}  // namespace deltatune

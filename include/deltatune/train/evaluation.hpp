@@ -1,0 +1,65 @@
+// A classifier's answers over a data set, and how good they are.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "deltatune/train/dataset.hpp"
+#include "deltatune/train/trainer.hpp"
+
+namespace deltatune {
+
+// Class probabilities from one row of logits.
+template <class T>
+std::vector<double> softmax(std::span<const T> logits) {
+  std::vector<double> p(logits.size());
+  const double largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+  std::transform(logits.begin(), logits.end(), p.begin(), [largest](T z) { return std::exp(static_cast<double>(z) - largest); });
+  const double sum = std::accumulate(p.begin(), p.end(), 0.0);
+  for (double& x : p) x /= sum;
+  return p;
+}
+
+struct Evaluation {
+  Index examples = 0;
+  double accuracy = 0;  // for a model with a single output 0: nothing to be right about
+  double loss = 0;      // mean cross-entropy, or mean squared error
+  std::vector<std::int32_t> predictions;
+
+  // Whether this is the better result: more right answers, then the smaller loss.
+  bool better_than(const Evaluation& other) const { return accuracy > other.accuracy || (accuracy == other.accuracy && loss < other.loss); }
+};
+
+// Runs batches through `logits`, a function from a PackedBatch to its row-major logits (Trainer::logits is one). Without dropout.
+template <class Logits>
+Evaluation evaluate(const Dataset& data, Index batch_size, Index classes, const Logits& logits) {
+  Evaluation result;
+  result.examples = data.size();
+  std::vector<Index> members;
+  for (Index first = 0; first < data.size(); first += batch_size) {
+    members.resize(static_cast<std::size_t>(std::min(batch_size, data.size() - first)));
+    std::iota(members.begin(), members.end(), first);
+    const auto scores = logits(data.batch(members));
+    using T = typename std::remove_cvref_t<decltype(scores)>::value_type;
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      const std::span<const T> row = std::span<const T>(scores).subspan(i * static_cast<std::size_t>(classes), static_cast<std::size_t>(classes));
+      const Example& example = data[members[i]];
+      if (classes == 1) {
+        result.loss += std::pow(static_cast<double>(row[0]) - static_cast<double>(example.target), 2.0);
+        continue;
+      }
+      const std::int32_t answer = static_cast<std::int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+      result.predictions.push_back(answer);
+      result.accuracy += answer == example.label ? 1 : 0;
+      result.loss -= std::log(std::max(softmax(row)[static_cast<std::size_t>(example.label)], 1e-300));
+    }
+  }
+  const double count = static_cast<double>(std::max<Index>(1, data.size()));
+  result.accuracy /= count;
+  result.loss /= count;
+  return result;
+}
+
+}  // namespace deltatune

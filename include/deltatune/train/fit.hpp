@@ -1,0 +1,66 @@
+// The training loop: batches in seeded order, evaluations, the best result, early stopping.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "deltatune/train/checkpoint.hpp"
+#include "deltatune/train/evaluation.hpp"
+#include "deltatune/train/trainer.hpp"
+
+namespace deltatune {
+
+struct FitConfig {
+  Index steps = 0;           // updates
+  Index batch_size = 32;     // sequences a batch
+  Index accumulation = 1;    // batches an update
+  Index evaluate_every = 0;  // updates between evaluations; 0: after each epoch. The last update is always evaluated.
+  Index patience = 0;        // stop after so many evaluations without a better result; 0: never
+};
+
+// Updates in one pass over the data.
+inline Index steps_per_epoch(Index examples, Index batch_size, Index accumulation) {
+  return std::max<Index>(1, BatchOrder(examples, batch_size, 0).per_epoch() / accumulation);
+}
+
+// What the caller may do on the way; every member may be empty.
+struct FitCallbacks {
+  std::function<void(const StepReport&)> after_step;
+  std::function<void(const Evaluation&, const Progress&, bool is_best)> after_evaluation;  // is_best: the time to save the adapter
+};
+
+// Trains from `progress` (of a new run, or of a checkpoint) to config.steps. evaluation: nullptr for none. Plans the trainer's memory first.
+template <class Model>
+Progress fit(Trainer<Model>& trainer, const Dataset& training, const Dataset* evaluation, const FitConfig& config, Progress progress,
+             const FitCallbacks& callbacks) {
+  if (config.steps < 1) throw Error("steps", "nothing to do", {.expected = "at least 1", .got = std::to_string(config.steps)});
+  if (config.accumulation < 1) throw Error("accumulation", "is not a count", {.expected = "at least 1", .got = std::to_string(config.accumulation)});
+  BatchOrder order(training.size(), config.batch_size, trainer.config().seed);
+  const Index interval = config.evaluate_every > 0 ? config.evaluate_every : steps_per_epoch(training.size(), config.batch_size, config.accumulation);
+  trainer.plan(training.largest_batch(config.batch_size));
+  if (evaluation != nullptr) trainer.plan(evaluation->largest_batch(config.batch_size));
+
+  std::vector<PackedBatch> batches(static_cast<std::size_t>(config.accumulation));
+  while (progress.step < config.steps) {
+    for (Index i = 0; i < config.accumulation; ++i)
+      batches[static_cast<std::size_t>(i)] = training.batch(order.members(progress.step * config.accumulation + i));
+    const StepReport report = trainer.step(batches);
+    progress.step = report.step;
+    if (callbacks.after_step) callbacks.after_step(report);
+    if (evaluation == nullptr || (progress.step % interval != 0 && progress.step != config.steps)) continue;
+
+    const Evaluation result = evaluate(*evaluation, config.batch_size, trainer.model().classes(), [&](const PackedBatch& batch) { return trainer.logits(batch); });
+    const bool is_best = progress.best_step == 0 || result.better_than({.accuracy = progress.best_accuracy, .loss = progress.best_loss, .predictions = {}});
+    if (is_best) {
+      progress.best_step = progress.step;
+      progress.best_accuracy = result.accuracy;
+      progress.best_loss = result.loss;
+    }
+    progress.evaluations_since_best = is_best ? 0 : progress.evaluations_since_best + 1;
+    if (callbacks.after_evaluation) callbacks.after_evaluation(result, progress, is_best);
+    if (config.patience > 0 && progress.evaluations_since_best >= config.patience) break;
+  }
+  return progress;
+}
+
+}  // namespace deltatune

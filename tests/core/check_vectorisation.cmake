@@ -1,0 +1,35 @@
+# Compiles vectorisation.cpp to assembly and fails unless every loop in it works on packed floats in the registers wanted and calls nothing.
+#   cmake -DCOMPILER= -DINCLUDE= -DSOURCE= -DOUTPUT= -DARCH= -DREGISTER= -P check_vectorisation.cmake
+execute_process(
+  COMMAND ${COMPILER} -std=c++20 -O3 -march=${ARCH} -I${INCLUDE} -S ${SOURCE} -o ${OUTPUT}
+  RESULT_VARIABLE failed)
+if(failed)
+  message(FATAL_ERROR "${SOURCE} does not compile for ${ARCH}")
+endif()
+
+file(STRINGS ${OUTPUT} lines)
+set(loops)
+foreach(line IN LISTS lines)
+  if(line MATCHES "^(loop_[a-z_]+):")
+    set(loop ${CMAKE_MATCH_1})
+    list(APPEND loops ${loop})
+    set(packed_${loop} 0)
+  elseif(line MATCHES "^[A-Za-z_][A-Za-z0-9_]*:")
+    set(loop)
+  elseif(loop AND line MATCHES "^\tv?(mulps|f[n]?m(add|sub)[0-9]*ps)\t.*${REGISTER}")
+    math(EXPR packed_${loop} "${packed_${loop}} + 1")
+  elseif(loop AND line MATCHES "^\t(call|jmp)[a-z]*\t[a-zA-Z]")
+    message(SEND_ERROR "${loop} calls a function:${line}")
+  endif()
+endforeach()
+
+list(LENGTH loops count)
+if(NOT count EQUAL 5)
+  message(SEND_ERROR "found ${count} loops instead of 5 in ${OUTPUT}")
+endif()
+foreach(loop IN LISTS loops)
+  message(STATUS "${ARCH} ${loop}: ${packed_${loop}} packed products in ${REGISTER}")
+  if(packed_${loop} EQUAL 0)
+    message(SEND_ERROR "${loop} is not vectorised for ${ARCH}")
+  endif()
+endforeach()

