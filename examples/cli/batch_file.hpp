@@ -3,10 +3,10 @@
 //   labels (B): classes (-100: a row without one), or numbers for a model with a single output
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 

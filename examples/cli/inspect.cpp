@@ -1,9 +1,12 @@
 // deltatune inspect: what is in a model's folder, where a delta may go, what an adapter changes.
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <iostream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "commands.hpp"
 #include "model_io.hpp"
@@ -32,14 +35,11 @@ const char* name_of(Role role) {
   return "";
 }
 
-// Rows of "name: value", in order.
-std::string listing(const Json& object) {
-  TextTable table({"", ""}, 2);
-  std::string text;
-  for (const auto& [key, value] : object.items()) table.add({"  " + key, value.is_string() ? value.get<std::string>() : value.dump()});
-  text = table.text();
-  for (int header = 0; header < 2; ++header) text.erase(0, text.find('\n') + 1);
-  return text;
+// Under a header of two columns, one row a member.
+std::string listing(std::vector<std::string> header, const Json& object) {
+  TextTable table(std::move(header), 2);
+  for (const auto& [key, value] : object.items()) table.add({key, value.is_string() ? value.get<std::string>() : value.dump()});
+  return table.text();
 }
 
 Json model_summary(LoadedModel& loaded) {
@@ -72,7 +72,7 @@ Json adapter_summary(LoadedModel& loaded) {
   const Index trained = trainable_count(loaded.model), all = parameter_count(loaded.model);
   summary["trainable_parameters"] = trained;
   summary["total_parameters"] = all;
-  summary["trainable_percent"] = 100.0 * static_cast<double>(trained) / static_cast<double>(all);
+  summary["trainable_percent"] = std::round(1e4 * static_cast<double>(trained) / static_cast<double>(all)) / 100.0;
   return summary;
 }
 
@@ -119,7 +119,7 @@ Json tensors(LoadedModel& loaded, const InspectOptions& options) {
 }
 
 std::string site_table(const Json& list) {
-  TextTable table({"site", "weight (out, in)", "LoRA"});
+  TextTable table({"site that LoRA can target", "weight (out, in)", "LoRA"});
   for (const Json& site : list) {
     const bool has_lora = site.contains("rank");
     table.add({site["path"], to_string(site["shape"].get<Shape>()),
@@ -139,16 +139,16 @@ void run(const InspectOptions& options) {
   Context ctx;
   LoadedModel loaded = load_model(ctx, options.model, options.adapter);
   Json all{{"model", model_summary(loaded)}};
-  std::cout << "Model " << options.model << "\n" << listing(all["model"]);
+  std::cout << listing({"model", options.model}, all["model"]);
   if (loaded.adapter) {
     all["adapter"] = adapter_summary(loaded);
-    std::cout << "\nAdapter " << options.adapter << "\n" << listing(all["adapter"]);
+    std::cout << "\n" << listing({"adapter", options.adapter}, all["adapter"]);
   }
   all["sites"] = sites(loaded);
-  std::cout << "\nSites that LoRA can target\n" << site_table(all["sites"]);
+  std::cout << "\n" << site_table(all["sites"]);
   if (options.tensors) {
     all["tensors"] = tensors(loaded, options);
-    std::cout << "\nTensors\n" << tensor_table(all["tensors"]);
+    std::cout << "\n" << tensor_table(all["tensors"]);
   }
   if (options.json) std::cout << all.dump() << "\n";
 }

@@ -38,8 +38,8 @@ class LossPlot {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 420\" font-family=\"sans-serif\" font-size=\"13\">\n"
         "<title>Training loss by step</title>\n"
         "<style>\n"
-        "  text { fill: #777; } .grid { stroke: #888; stroke-opacity: 0.25; } .axis { stroke: #888; fill: none; }\n"
-        "  .raw { stroke: #4a90d9; stroke-opacity: 0.35; fill: none; } .smooth { stroke: #2f7fd0; stroke-width: 2.5; fill: none; }\n"
+        "  text { fill: #777; } .grid { stroke: #888; stroke-opacity: 0.35; } .axis { stroke: #888; fill: none; }\n"
+        "  .raw { stroke: #4a90d9; stroke-opacity: 0.55; fill: none; } .smooth { stroke: #2f7fd0; stroke-width: 2.5; fill: none; }\n"
         "  @media (prefers-color-scheme: dark) { text { fill: #bbb; } .smooth { stroke: #6db3f8; } }\n"
         "</style>\n";
     text += y_axis() + x_axis();
@@ -77,9 +77,9 @@ class LossPlot {
     return text;
   }
 
-  // Exponential mean over about a thirtieth of the run, without the pull of its start.
+  // Exponential mean over about a thirtieth of the run, at least four steps, without the pull of its start.
   std::vector<double> smoothed() const {
-    const double decay = 1.0 - 1.0 / std::max(1.0, static_cast<double>(losses_.size()) / 30.0);
+    const double decay = 1.0 - 1.0 / std::max(4.0, static_cast<double>(losses_.size()) / 30.0);
     std::vector<double> result;
     double sum = 0, weight = 0;
     for (const double loss : losses_) {

@@ -1,5 +1,6 @@
 #include "model_io.hpp"
 
+#include <algorithm>
 #include <map>
 
 #include "deltatune/delta/selections.hpp"

@@ -1,9 +1,12 @@
 // deltatune predict: the labels that a model gives to texts, with probabilities.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
+#include <span>
 
 #include "classifier.hpp"
 #include "commands.hpp"

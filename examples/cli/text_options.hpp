@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <iostream>
 #include <string>
-#include <utility>
 
 #include "model_io.hpp"
 #include "text_data.hpp"

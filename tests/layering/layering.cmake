@@ -26,7 +26,7 @@ set(may_root ${may_check} check)
 set(foreign_rows
   "^(Eigen|unsupported)/|^omp\\.h$ @ ^backend/cpu/"
   "^(oneapi/)?dnnl @ ^backend/cpu/gemm_onednn\\.hpp$"
-  "^nlohmann/ @ ^(io|text)/"
+  "^nlohmann/ @ ^(io|text|attach|train)/"
   "^utf8proc @ ^text/"
   "^(cuda|cublas|cub/|thrust/|cooperative_groups|mma\\.h|device_) @ ^backend/cuda"
   "^(sys/|fcntl\\.h|unistd\\.h) @ ^io/")

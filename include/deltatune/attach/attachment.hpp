@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/scalar.hpp"
 #include "deltatune/nn/linear.hpp"
 
 namespace deltatune {

@@ -28,3 +28,13 @@
 #else
 #define DELTATUNE_SIMD
 #endif
+
+// Around an include: GCC 12 takes the undefined registers inside AVX-512 intrinsics for a mistake of the code that uses them (GCC bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#define DELTATUNE_QUIET_BEGIN \
+  _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wuninitialized\"") _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
+#define DELTATUNE_QUIET_END _Pragma("GCC diagnostic pop")
+#else
+#define DELTATUNE_QUIET_BEGIN
+#define DELTATUNE_QUIET_END
+#endif

@@ -272,20 +272,22 @@ void Bert<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Acti
   kept.lowest = pass.mode == Mode::evaluate ? layers() : frontier();
   kept.blocks.resize(blocks_.size());
   kept.input = {};
-  // Below the frontier nothing outlives the layer.
+  // Below the frontier nothing outlives the layer: what it would keep is scratch.
   const auto run = [&](bool keep, const auto& layer) {
-    const Index mark = pass.saved.mark();
-    layer();
-    if (!keep) pass.saved.release(mark);
+    if (keep) return layer(pass);
+    const auto scope = pass.scope();
+    Pass<X> passing{pass.ctx, pass.scratch, pass.scratch, pass.mode, pass.seed, pass.step, pass.micro_step, pass.next_stream};
+    layer(passing);
+    pass.next_stream = passing.next_stream;
   };
-  run(kept.lowest < 0, [&] { embeddings_.forward(pass, batch, h, kept.embeddings); });
+  run(kept.lowest < 0, [&](Pass<X>& p) { embeddings_.forward(p, batch, h, kept.embeddings); });
   for (Index l = 0; l < layers(); ++l) {
     PostNormBlock<X>& block = blocks_[static_cast<std::size_t>(l)];
     if (l == kept.lowest && block.needs_input()) {
       kept.input = pass.keep(h.rows, h.cols);
       ops::copy<B, T>(pass.ctx, h, kept.input);
     }
-    run(l >= kept.lowest, [&] { block.forward(pass, batch.sequences(), h, kept.blocks[static_cast<std::size_t>(l)]); });
+    run(l >= kept.lowest, [&](Pass<X>& p) { block.forward(p, batch.sequences(), h, kept.blocks[static_cast<std::size_t>(l)]); });
   }
 }
 

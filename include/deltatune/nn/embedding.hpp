@@ -6,6 +6,7 @@
 
 #include "deltatune/nn/norm.hpp"
 #include "deltatune/nn/packed_batch.hpp"
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/ops/embedding.hpp"
 #include "deltatune/param/visit.hpp"
 

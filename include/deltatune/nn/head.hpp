@@ -7,7 +7,9 @@
 
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/ops/activation.hpp"
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/param/visit.hpp"
+#include "deltatune/tensor/sequence.hpp"
 
 namespace deltatune {
 

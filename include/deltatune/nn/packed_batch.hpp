@@ -6,6 +6,7 @@
 #include <numeric>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deltatune/core/error.hpp"
@@ -105,8 +106,9 @@ class DeviceBatch {
     void assign(Context& ctx, const std::vector<std::int32_t>& ids) {
       order_.resize(ids.size());
       std::iota(order_.begin(), order_.end(), Index{0});
-      std::stable_sort(order_.begin(), order_.end(),
-                       [&](Index a, Index b) { return ids[static_cast<std::size_t>(a)] < ids[static_cast<std::size_t>(b)]; });
+      std::sort(order_.begin(), order_.end(), [&](Index a, Index b) {
+        return std::pair(ids[static_cast<std::size_t>(a)], a) < std::pair(ids[static_cast<std::size_t>(b)], b);
+      });
       starts_.clear();
       group_ids_.clear();
       for (std::size_t i = 0; i < order_.size(); ++i) {

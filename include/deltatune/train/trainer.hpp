@@ -101,6 +101,7 @@ struct TrainerConfig {
   LossConfig loss;
   double max_gradient_norm = 1.0;  // 0: no clipping
   std::uint64_t seed = 0;          // of dropout
+  bool dropout = true;             // with the model's and the deltas' probabilities; false: none at all
 };
 
 struct StepReport {
@@ -225,7 +226,7 @@ class Trainer {
   View<T> factor() { return numbers_.view().column_range(2, 1); }
 
   void forward_backward(const PackedBatch& batch, double total_weight, std::uint64_t micro_step) {
-    Pass<X> pass{*ctx_, saved_, scratch_, Mode::train, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
+    Pass<X> pass{*ctx_, saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
     const WorkspaceScope<B> all(saved_);
     const View<T> logits = pass.keep(batch.count(), model_->classes());
     const View<T> dlogits = pass.keep(batch.count(), model_->classes());

@@ -2,7 +2,10 @@
 // is faster than Eigen's own threading.
 #pragma once
 
+#include "deltatune/core/config.hpp"
+DELTATUNE_QUIET_BEGIN
 #include <Eigen/Core>
+DELTATUNE_QUIET_END
 
 #include "deltatune/backend/cpu/parallel.hpp"
 #include "deltatune/backend/gemm.hpp"

@@ -1,0 +1,147 @@
+// forward: the numbers of transformers and PEFT in every conformance case; padding; files.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <span>
+
+#include "cli/program.hpp"
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/safetensors.hpp"
+
+using namespace deltatune;
+using namespace deltatune::test;
+
+namespace {
+
+std::vector<float> floats(const TensorInfo& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
+  read_floats(tensor, std::span<float>(values));
+  return values;
+}
+
+// NaN counts as infinitely far.
+double difference(const TensorInfo& a, const TensorInfo& b) {
+  if (a.shape != b.shape) return INFINITY;
+  const std::vector<float> x = floats(a), y = floats(b);
+  double largest = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double distance = std::abs(static_cast<double>(x[i]) - static_cast<double>(y[i]));
+    largest = std::max(largest, std::isfinite(distance) ? distance : INFINITY);
+  }
+  return largest;
+}
+
+double largest_entry(const TensorInfo& tensor) {
+  double largest = 0;
+  for (const float x : floats(tensor)) largest = std::max(largest, std::abs(static_cast<double>(x)));
+  return largest;
+}
+
+std::vector<std::string> arguments_of(const std::filesystem::path& folder, const JsonConfig& about, const std::filesystem::path& out) {
+  std::vector<std::string> arguments{"forward", "--model", (kModels / about.get<std::string>("model")).string(), "--batch",
+                                     (folder / "batch.safetensors").string(), "--out", out.string()};
+  if (about.has("adapter")) arguments.insert(arguments.end(), {"--adapter", (folder / about.get<std::string>("adapter")).string()});
+  if (about.has("trainable")) arguments.insert(arguments.end(), {"--trainable", about.get<std::string>("trainable")});
+  if (about.has("trainable_parameters")) arguments.push_back("--gradients");
+  return arguments;
+}
+
+}  // namespace
+
+TEST_CASE("forward: every conformance case", "[cli][forward]") {
+  const TemporaryFolder temporary;
+  int cases = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kCases)) {
+    const std::string name = entry.path().filename().string();
+    INFO(name);
+    const std::filesystem::path out = temporary / (name + ".safetensors");
+    const Outcome outcome = run_program(arguments_of(entry.path(), JsonConfig::open(entry.path() / "case.json"), out));
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(outcome.err.empty());
+    const SafeTensors expected = SafeTensors::open(entry.path() / "expected.safetensors"), got = SafeTensors::open(out);
+    CHECK(got.tensors().size() == expected.tensors().size());
+    double scale = 0, worst = 0;
+    for (const auto& [key, tensor] : expected.tensors()) {
+      INFO(key);
+      REQUIRE(got.find(key) != nullptr);
+      CHECK(got.at(key).dtype == DType::F32);
+      if (key.starts_with("grad.")) {
+        scale = std::max(scale, largest_entry(tensor));
+        worst = std::max(worst, difference(got.at(key), tensor));
+      } else {
+        CHECK(difference(got.at(key), tensor) <= 2e-5);
+      }
+    }
+    CHECK(worst <= 2e-4 * scale);
+    ++cases;
+  }
+  CHECK(cases >= 30);
+}
+
+TEST_CASE("forward: padding anywhere behind the first token changes nothing but positions", "[cli][forward]") {
+  const TemporaryFolder temporary;
+  const auto run = [&](const std::string& name, const Shape& shape, const std::vector<std::int64_t>& ids, const std::vector<std::int64_t>& mask) {
+    SafeTensorsWriter writer;
+    writer.add("input_ids", shape, std::span<const std::int64_t>(ids));
+    if (!mask.empty()) writer.add("attention_mask", shape, std::span<const std::int64_t>(mask));
+    writer.write(temporary / "batch.safetensors");
+    const Outcome outcome = run_program({"forward", "--model", (kModels / "bert_gelu").string(), "--batch", (temporary / "batch.safetensors").string(), "--out",
+                                         (temporary / name).string()});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return floats(SafeTensors::open(temporary / name).at("logits"));
+  };
+  const std::vector<float> alone = run("alone", {1, 3}, {5, 6, 7}, {});
+  const std::vector<float> padded = run("padded", {2, 45}, [] {
+    std::vector<std::int64_t> ids(90, 119);  // more columns than the model has positions
+    std::copy_n(std::vector<std::int64_t>{5, 6, 7}.begin(), 3, ids.begin());
+    std::copy_n(std::vector<std::int64_t>{5, 110, 6, 7}.begin(), 4, ids.begin() + 45);
+    return ids;
+  }(), [] {
+    std::vector<std::int64_t> mask(90, 0);
+    for (const std::size_t i : {0U, 1U, 2U, 45U, 47U, 48U}) mask[i] = 1;
+    return mask;
+  }());
+  REQUIRE(padded.size() == 6);
+  double same = 0, hole = 0;
+  for (std::size_t c = 0; c < 3; ++c) {
+    same = std::max(same, std::abs(static_cast<double>(alone[c] - padded[c])));
+    hole = std::max(hole, std::abs(static_cast<double>(alone[c] - padded[c + 3])));
+  }
+  CHECK(same < 1e-6);
+  CHECK(hole > 1e-3);  // the same tokens at other positions
+}
+
+TEST_CASE("forward: rows without a label don't count", "[cli][forward]") {
+  const TemporaryFolder temporary;
+  const auto loss = [&](const std::vector<std::int64_t>& ids, const std::vector<std::int64_t>& labels) {
+    const Index rows = static_cast<Index>(labels.size());
+    SafeTensorsWriter writer;
+    writer.add("input_ids", {rows, 3}, std::span<const std::int64_t>(ids));
+    writer.add("labels", {rows}, std::span<const std::int64_t>(labels));
+    writer.write(temporary / "batch.safetensors");
+    REQUIRE(run_program({"forward", "--model", (kModels / "bert_gelu").string(), "--batch", (temporary / "batch.safetensors").string(), "--out",
+                         (temporary / "out").string()})
+                .code == 0);
+    return static_cast<double>(floats(SafeTensors::open(temporary / "out").at("loss"))[0]);
+  };
+  CHECK(loss({5, 6, 7, 8, 9, 10}, {2, -100}) == Approx(loss({5, 6, 7}, {2})).margin(1e-6));
+}
+
+TEST_CASE("forward: merged and attached give the same logits", "[cli][merge]") {
+  const TemporaryFolder temporary;
+  for (const char* name : {"lora_all_linear_rslora", "lora_bias_all", "lora_old_names", "lora_bare_checkpoint", "lora_feature_extraction"}) {
+    INFO(name);
+    const std::filesystem::path folder = kCases / name;
+    const std::string model = (kModels / JsonConfig::open(folder / "case.json").get<std::string>("model")).string();
+    const std::string merged = (temporary / name).string(), out = (temporary / "out").string();
+    const Outcome outcome = run_program({"merge", "--model", model, "--adapter", (folder / "adapter").string(), "--out", merged});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    REQUIRE(run_program({"forward", "--model", merged, "--batch", (folder / "batch.safetensors").string(), "--out", out}).code == 0);
+    const SafeTensors expected = SafeTensors::open(folder / "expected.safetensors"), got = SafeTensors::open(out);
+    for (const char* key : {"logits", "last_hidden_state"})
+      if (expected.find(key) != nullptr) CHECK(difference(got.at(key), expected.at(key)) <= 1e-5 * std::max(1.0, largest_entry(expected.at(key))));
+  }
+}

@@ -1,0 +1,61 @@
+// Runs the program and keeps what it said.
+#pragma once
+
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "support/temporary_folder.hpp"
+
+namespace deltatune::test {
+
+inline const std::filesystem::path kCases = std::filesystem::path(DELTATUNE_TEST_DIR) / "conformance/cases";
+inline const std::filesystem::path kModels = std::filesystem::path(DELTATUNE_TEST_DIR) / "conformance/models";
+
+struct Outcome {
+  int code = 0;
+  std::string out, err;
+};
+
+inline std::string shell_quoted(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+// Threads that wait sleep: tests share the machine. before: shell commands to run in front, in the same shell.
+inline Outcome run_program(const std::vector<std::string>& arguments, const std::string& before = "") {
+  const TemporaryFolder folder;
+  std::string command = "export OMP_WAIT_POLICY=passive; " + before + " " + shell_quoted(DELTATUNE_PROGRAM);
+  for (const std::string& argument : arguments) command += " " + shell_quoted(argument);
+  command += " >" + shell_quoted((folder / "out").string()) + " 2>" + shell_quoted((folder / "err").string());
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content_of(folder / "out"), content_of(folder / "err")};
+}
+
+inline std::string last_line(std::string text) {
+  while (text.ends_with('\n')) text.pop_back();
+  return text.substr(text.rfind('\n') + 1);  // npos + 1 is 0
+}
+
+// A model folder with a tokenizer of a few words, made from one of the conformance models (three classes, 40 positions).
+inline void make_text_model(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  for (const char* file : {"config.json", "model.safetensors"})
+    std::filesystem::copy_file(kModels / "bert_gelu" / file, folder / file);
+  std::ofstream(folder / "vocab.txt") << "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\nso\nso-so\nday\n,\n\"\n.\n##s\nnight\n";
+}
+
+// Labelled rows, a third of each class.
+inline std::string toy_table(int rows, const std::array<std::string, 3>& labels = {"poor", "fine", "neither"}) {
+  const std::array<std::string, 3> texts{"bad day", "good night", "so so"};
+  std::string table = "text,label\n";
+  for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) table += texts[i % 3] + "," + labels[i % 3] + "\n";
+  return table;
+}
+
+}  // namespace deltatune::test

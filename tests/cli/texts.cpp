@@ -1,0 +1,148 @@
+// train, evaluate, predict, merge and inspect on a toy task, one after another, as a user would.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <sstream>
+
+#include "cli/program.hpp"
+#include "deltatune/io/safetensors.hpp"
+#include "deltatune/io/table.hpp"
+
+using namespace deltatune;
+using namespace deltatune::test;
+using Json = nlohmann::json;
+
+namespace {
+
+Outcome checked(const std::vector<std::string>& arguments) {
+  Outcome outcome = run_program(arguments);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
+  const TemporaryFolder temporary;
+  make_text_model(temporary / "model");
+  const std::string model = (temporary / "model").string(), adapter = (temporary / "adapter").string();
+  const std::string data = temporary.file("train.csv", toy_table(90)).string();
+  const std::string held = temporary.file("held.jsonl",
+                                          "{\"text\": \"good day\", \"label\": \"fine\"}\n{\"text\": \"good night\", \"label\": \"neither\"}\n"
+                                          "{\"text\": \"bad , \\\"day\\\"\\n.\", \"label\": \"poor\"}\n")
+                               .string();
+  const Outcome trained = checked({"train", "--model", model, "--data", data, "--method", "lora", "--targets", "all-linear", "--learning-rate", "1e-2", "--steps", "40",
+                                   "--batch-size", "16", "--max-length", "16", "--eval-fraction", "0.2", "--out", adapter, "--json"});
+  const Json summary = Json::parse(last_line(trained.out));
+  CHECK(summary.at("eval_accuracy").get<double>() == 1.0);
+  for (const char* key : {"trainable_parameters", "total_parameters", "steps", "median_step_ms", "real_tokens_per_second", "peak_rss_mb", "final_train_loss"})
+    CHECK(summary.at(key).is_number());
+  CHECK(trained.out.find("classifier") != std::string::npos);
+  CHECK(trained.out.find("step 40/40") != std::string::npos);
+
+  const Outcome evaluated = checked({"evaluate", "--model", model, "--adapter", adapter, "--data", held, "--batch-size", "2", "--json"});
+  const Json result = Json::parse(last_line(evaluated.out));
+  CHECK(result.at("examples") == 3);
+  CHECK(result.at("eval_accuracy").get<double>() == Approx(2.0 / 3.0));
+  CHECK(result.at("confusion").dump() == "[[1,0,0],[1,0,0],[0,0,1]]");  // fine, neither, poor
+  CHECK(result.at("classes").at(0).at("precision").get<double>() == 0.5);
+  CHECK(result.at("classes").at(0).at("recall").get<double>() == 1.0);
+  CHECK(result.at("classes").at(1).at("f1").get<double>() == 0.0);
+  CHECK(evaluated.out.find("66.67 %") != std::string::npos);
+
+  const std::string csv = (temporary / "out.csv").string(), jsonl = (temporary / "out.jsonl").string();
+  checked({"predict", "--model", model, "--adapter", adapter, "--data", held, "--out", csv});
+  checked({"predict", "--model", model, "--adapter", adapter, "--data", held, "--out", jsonl, "--batch-size", "1"});
+  const Outcome shown = checked({"predict", "--model", model, "--adapter", adapter, "--data", held});
+  CHECK(shown.out == content_of(csv));
+  const Table table = read_table(csv);
+  CHECK(table.columns == std::vector<std::string>{"text", "label", "prob_fine", "prob_neither", "prob_poor"});
+  REQUIRE(table.rows.size() == 3);
+  CHECK(table.rows[2][0] == "bad , \"day\"\n.");
+  CHECK(table.rows[0][1] == "fine");
+  std::istringstream lines(content_of(jsonl));
+  double loss = 0;
+  std::vector<Json> predictions;
+  for (std::string line; std::getline(lines, line);) predictions.push_back(Json::parse(line));
+  REQUIRE(predictions.size() == 3);
+  const char* truth[] = {"fine", "neither", "poor"};
+  for (std::size_t row = 0; row < 3; ++row) {
+    const Json& probabilities = predictions[row].at("probabilities");
+    CHECK(predictions[row].at("label") == table.rows[row][1]);
+    double sum = 0;
+    for (std::size_t c = 0; c < 3; ++c) {
+      const double p = probabilities.at(truth[c]).get<double>();
+      CHECK(std::stod(table.rows[row][2 + c]) == Approx(p).margin(1e-5));
+      sum += p;
+    }
+    CHECK(sum == Approx(1.0));
+    loss -= std::log(probabilities.at(truth[row]).get<double>()) / 3;
+  }
+  CHECK(result.at("eval_loss").get<double>() == Approx(loss).epsilon(1e-4));
+
+  const std::string merged = (temporary / "merged").string();
+  checked({"merge", "--model", model, "--adapter", adapter, "--out", merged});
+  CHECK(std::filesystem::exists(temporary / "merged/vocab.txt"));
+  const Outcome again = checked({"predict", "--model", merged, "--data", held});
+  const Table from_merged = read_table(temporary.file("merged.csv", again.out));
+  CHECK(from_merged.columns == table.columns);
+  for (std::size_t row = 0; row < 3; ++row)
+    for (std::size_t c = 2; c < 5; ++c) CHECK(std::stod(from_merged.rows[row][c]) == Approx(std::stod(table.rows[row][c])).margin(1e-5));
+
+  // predict's probabilities are the softmax of forward's logits for the tokenizer's ids
+  SafeTensorsWriter batch;
+  const std::vector<std::int64_t> ids{2, 5, 9, 3};  // [CLS] good day [SEP]
+  batch.add("input_ids", {1, 4}, std::span<const std::int64_t>(ids));
+  batch.write(temporary / "batch.safetensors");
+  checked({"forward", "--model", model, "--adapter", adapter, "--batch", (temporary / "batch.safetensors").string(), "--out", (temporary / "logits").string()});
+  const SafeTensors output = SafeTensors::open(temporary / "logits");
+  std::vector<double> logits(3);
+  read_floats(output.at("logits"), std::span<double>(logits));
+  const double total = std::exp(logits[0]) + std::exp(logits[1]) + std::exp(logits[2]);
+  CHECK(predictions[0].at("probabilities").at("fine").get<double>() == Approx(std::exp(logits[0]) / total).epsilon(1e-4));
+
+  const Json about = Json::parse(last_line(checked({"inspect", "--model", model, "--adapter", adapter, "--tensors", "--json"}).out));
+  CHECK(about.at("model").at("labels").dump() == "[\"fine\",\"neither\",\"poor\"]");
+  CHECK(about.at("adapter").at("method") == "lora");
+  CHECK(about.at("adapter").at("trainable_parameters") == summary.at("trainable_parameters"));
+  CHECK(about.at("adapter").at("total_parameters") == summary.at("total_parameters"));
+  CHECK(about.at("sites").size() == 3 * 6 + 2);
+  CHECK(about.at("sites").at(0).at("path") == "bert.encoder.layer.0.attention.self.query");
+  CHECK(about.at("sites").at(0).at("rank") == 8);
+  CHECK_FALSE(about.at("sites").back().contains("rank"));  // the classifier is trained as a whole
+  Index trained_elements = 0;
+  for (const Json& tensor : about.at("tensors")) {
+    if (!tensor.at("trainable").get<bool>()) continue;
+    trained_elements += element_count(tensor.at("shape").get<Shape>());
+    CHECK(tensor.at("name").get<std::string>().starts_with("base_model.model."));
+    CHECK(tensor.at("dtype") == "F32");
+  }
+  CHECK(trained_elements == summary.at("trainable_parameters").get<Index>());
+}
+
+TEST_CASE("every method trains, and its result is read back", "[cli]") {
+  const TemporaryFolder temporary;
+  make_text_model(temporary / "model");
+  const std::string model = (temporary / "model").string();
+  const std::string data = temporary.file("train.csv", toy_table(60)).string();
+  const std::vector<std::pair<std::string, std::string>> methods{{"bitfit", "2e-2"}, {"bitfit_query_ffn", "2e-2"}, {"head", "1e-1"}, {"full", "5e-3"}};
+  for (const auto& [method, learning_rate] : methods) {
+    INFO(method);
+    const std::string out = (temporary / method).string();
+    const Outcome trained = checked({"train", "--model", model, "--data", data, "--eval-data", data, "--method", method, "--learning-rate", learning_rate, "--steps", "30",
+                                     "--batch-size", "16", "--max-length", "16", "--out", out, "--json"});
+    const Json summary = Json::parse(last_line(trained.out));
+    std::vector<std::string> arguments{"evaluate", "--model", method == "full" ? out : model, "--data", data, "--max-length", "16", "--json"};
+    if (method != "full") arguments.insert(arguments.end(), {"--adapter", out});
+    const Json result = Json::parse(last_line(checked(arguments).out));
+    CHECK(result.at("eval_accuracy").get<double>() == Approx(summary.at("eval_accuracy").get<double>()));
+    CHECK(result.at("eval_loss").get<double>() == Approx(summary.at("eval_loss").get<double>()).epsilon(1e-4));
+    CHECK(result.at("eval_accuracy").get<double>() > 0.6);
+    if (method == "full") continue;
+    const std::string merged = (temporary / (method + "_merged")).string();
+    checked({"merge", "--model", model, "--adapter", out, "--out", merged});
+    CHECK(Json::parse(last_line(checked({"evaluate", "--model", merged, "--data", data, "--max-length", "16", "--json"}).out)).at("eval_loss") == result.at("eval_loss"));
+  }
+}
