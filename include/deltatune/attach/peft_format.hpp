@@ -5,6 +5,8 @@
 //   base_model.model.<site>.base_layer.bias   the bias of a site that has a delta
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -127,7 +129,9 @@ inline nlohmann::json rule_json(const NameRule& rule) {
 inline std::string write_peft_config(const LoraPlan& plan, const std::vector<std::string>& sites, const std::string& base_model, bool is_classifier) {
   nlohmann::json rank_pattern = nlohmann::json::object(), alpha_pattern = nlohmann::json::object();
   for (const auto& [key, rank] : plan.rank_pattern) rank_pattern[key] = rank;
-  for (const auto& [key, alpha] : plan.alpha_pattern) alpha_pattern[key] = alpha;
+  // Whole numbers as integers, as PEFT's configurations have them.
+  const auto number = [](double value) { return value == std::floor(value) ? nlohmann::json(static_cast<std::int64_t>(value)) : nlohmann::json(value); };
+  for (const auto& [key, alpha] : plan.alpha_pattern) alpha_pattern[key] = number(alpha);
   const auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::json(nullptr) : nlohmann::json(list); };
   // nlohmann::json keeps keys sorted, as PEFT writes them.
   const nlohmann::json config = {
@@ -136,7 +140,7 @@ inline std::string write_peft_config(const LoraPlan& plan, const std::vector<std
       {"base_model_name_or_path", base_model},
       {"inference_mode", true},
       {"r", plan.lora.rank},
-      {"lora_alpha", plan.lora.alpha},
+      {"lora_alpha", number(plan.lora.alpha)},
       {"lora_dropout", plan.lora.dropout},
       {"use_rslora", plan.lora.rank_stabilized},
       {"use_dora", false},

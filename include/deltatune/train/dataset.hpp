@@ -49,7 +49,10 @@ class Dataset {
   PackedBatch largest_batch(Index count) const {
     std::vector<Index> order(examples_.size());
     std::iota(order.begin(), order.end(), Index{0});
-    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return (*this)[a].ids.size() > (*this)[b].ids.size(); });
+    std::sort(order.begin(), order.end(), [&](Index a, Index b) {
+      const std::size_t length_a = (*this)[a].ids.size(), length_b = (*this)[b].ids.size();
+      return length_a != length_b ? length_a > length_b : a < b;
+    });
     order.resize(static_cast<std::size_t>(std::min(count, size())));
     return batch(order);
   }

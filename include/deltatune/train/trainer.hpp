@@ -16,6 +16,7 @@
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/clip.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/ops/reduce.hpp"
 #include "deltatune/param/visit.hpp"
 #include "deltatune/seam/pass.hpp"
@@ -78,7 +79,7 @@ void classification_loss(Pass<X>& pass, const DeviceBatch<X>& batch, View<const 
   ops::total<B, T>(pass.ctx, losses, loss_io);
 }
 
-// norm (1) = √Σ g² over all gradients of the model, factor (1) = what to multiply them with so that the norm stays below limit (0: no limit).
+// Sets the gradients of masked elements to 0. norm (1) = √Σ g² over all gradients of the model, factor (1) = what to multiply them with so that the norm stays below limit (0: no limit).
 template <class X, class Model>
 void gradient_norm(Pass<X>& pass, Model& model, double limit, View<scalar_of<X>> norm, View<scalar_of<X>> factor) {
   using B = backend_of<X>;
@@ -88,6 +89,7 @@ void gradient_norm(Pass<X>& pass, Model& model, double limit, View<scalar_of<X>>
   B::fill(pass.ctx, sum, T(0));
   model.visit([&](Parameter<X>& parameter) {
     if (!parameter.trains()) return;
+    if (parameter.mask().partial()) ops::apply_mask<B, T>(pass.ctx, parameter.mask_values(), parameter.mask_span(), parameter.gradient());
     const auto inner = pass.scope();
     const View<T> partial = pass.take(1, parameter.gradient().rows);
     ops::square_sum<B, T>(pass.ctx, parameter.gradient(), partial, sum);

@@ -1,0 +1,327 @@
+// The training loop on a tiny model: what a step costs and leaves alone, accumulation, failure, resuming, choosing the best.
+#include "deltatune/train/trainer.hpp"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/delta/selections.hpp"
+#include "deltatune/train/fit.hpp"
+#include "support/instances.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace {
+
+using namespace deltatune;
+using X = Tensor<float, DefaultCpu>;
+using Model = Bert<X>;
+using Context = DefaultCpu::Context;
+
+Model tiny_model(Context& ctx) {
+  BertConfig config;
+  config.vocab_size = 30;
+  config.width = 12;
+  config.layers = 2;
+  config.heads = 3;
+  config.inner_width = 20;
+  config.positions = 16;
+  config.initializer_range = 0.3;
+  Model model(ctx, config, Head::classifier(3));
+  model.initialise(ctx, 5);
+  return model;
+}
+
+// The class is the id of the second token modulo 3.
+Dataset toy_data(Index count, std::uint64_t seed) {
+  Dataset data;
+  const RandomKey key = derive(seed);
+  for (Index i = 0; i < count; ++i) {
+    Example example;
+    const std::uint32_t length = 3 + random_bits(key, static_cast<std::uint64_t>(i)) % 9;
+    for (std::uint32_t t = 0; t < length; ++t)
+      example.ids.push_back(static_cast<std::int32_t>(1 + random_bits(key, static_cast<std::uint64_t>(1000 + i * 20 + t)) % 29));
+    example.label = example.ids[1] % 3;
+    data.add(std::move(example));
+  }
+  return data;
+}
+
+LoraPlan small_plan() {
+  LoraPlan plan;
+  plan.lora = {2, 4, 0.1, false};
+  return plan;
+}
+
+std::map<std::string, std::vector<float>> values_of(Context& ctx, Model& model) {
+  std::map<std::string, std::vector<float>> values;
+  model.visit([&](Parameter<X>& parameter) { values[parameter.path()] = download_floats<X>(ctx, parameter.value()); });
+  return values;
+}
+
+TrainerConfig config_with(double learning_rate) {
+  TrainerConfig config;
+  config.optimizer.learning_rate = learning_rate;
+  config.seed = 3;
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("a LoRA step runs no weight gradient of a frozen weight, allocates nothing from the second step, keeps no bytes for frozen parameters",
+          "[train]") {
+  Context ctx(2);
+  Model model = tiny_model(ctx);
+  attach(ctx, model, small_plan());
+  const auto before = values_of(ctx, model);
+  Trainer<Model> trainer(ctx, model, config_with(1e-2));
+  const Dataset data = toy_data(40, 1);
+  trainer.plan(data.largest_batch(8));
+  BatchOrder order(data.size(), 8, 0);
+  trainer.step(data.batch(order.members(0)));
+
+  std::vector<GemmRecord> trace;
+  ctx.reset_counters();
+  ctx.trace_gemms(&trace);
+  const PackedBatch batch = data.batch(order.members(1));
+  trainer.step(batch);
+  ctx.trace_gemms(nullptr);
+  CHECK(ctx.allocations() == 0);
+  // A weight gradient has k = N rows and the shape of the weight, (out, in). Of those only LoRA's A and B and the classifier's are there.
+  const Index n = batch.rows(), count = batch.count();
+  REQUIRE(n != 12);
+  Index weight_gradients = 0;
+  for (const GemmRecord& gemm : trace) {
+    if (gemm.k != n && gemm.k != count) continue;
+    ++weight_gradients;
+    const bool is_a = gemm.m == 2 && gemm.n == 12, is_b = gemm.m == 12 && gemm.n == 2, is_head = gemm.m == 3 && gemm.n == 12;
+    CHECK((is_a || is_b || is_head));
+  }
+  CHECK(weight_gradients == 2 * 2 * 2 + 1);  // layers · (query, value) · (A, B), and the head
+
+  for (Index b = 2; b < 12; ++b) trainer.step(data.batch(order.members(b)));
+  CHECK(ctx.allocations() == 0);
+  CHECK(trainer.memory().gradients == trainable_count(model) * 4);
+  CHECK(trainer.memory().optimizer == trainable_count(model) * 8);
+  CHECK(trainable_count(model) == 2 * 2 * 2 * (12 + 12) + 3 * 12 + 3);
+  const auto after = values_of(ctx, model);
+  model.visit([&](Parameter<X>& parameter) {
+    INFO(parameter.path());
+    CHECK((before.at(parameter.path()) == after.at(parameter.path())) == !parameter.trains());
+    CHECK(parameter.has_gradient() == parameter.trains());
+  });
+}
+
+TEST_CASE("a partial mask trains its elements alone, and only they count in the gradient's norm", "[train]") {
+  Context ctx(1);
+  const PackedBatch batch = toy_data(6, 2).largest_batch(6);
+  double whole_norm = 0;
+  for (const bool partial : {false, true}) {
+    Model model = tiny_model(ctx);
+    apply(model, head_only());
+    if (partial) {
+      freeze(model, {"**"});
+      set_mask(model, {"classifier.weight"}, FreezeMask::elements({1, 20}));
+    }
+    const std::vector<float> before = values_of(ctx, model).at("classifier.weight");
+    TrainerConfig config = config_with(1e-2);
+    config.dropout = false;
+    Trainer<Model> trainer(ctx, model, config);
+    const StepReport report = trainer.step(batch);
+    if (!partial) {
+      whole_norm = report.gradient_norm;
+      continue;
+    }
+    CHECK(report.gradient_norm > 0);
+    CHECK(report.gradient_norm < 0.9 * whole_norm);
+    const std::vector<float> after = values_of(ctx, model).at("classifier.weight");
+    for (std::size_t i = 0; i < after.size(); ++i) CHECK((before[i] == after[i]) == (i != 1 && i != 20));
+  }
+}
+
+TEST_CASE("several batches add up to the gradient of the one large batch they make", "[train]") {
+  Context ctx(1);
+  const Dataset data = toy_data(9, 2);
+  const std::vector<Index> all{0, 1, 2, 3, 4, 5, 6, 7, 8}, first{0, 1, 2, 3, 4, 5}, second{6, 7, 8};
+  TrainerConfig config = config_with(1e-2);
+  config.dropout = false;
+  config.loss = {0.1, {1.0, 2.0, 0.5}};
+  std::vector<std::map<std::string, std::vector<float>>> results;
+  std::vector<StepReport> reports;
+  for (const bool whole : {true, false}) {
+    Model model = tiny_model(ctx);
+    apply(model, bitfit());
+    Trainer<Model> trainer(ctx, model, config);
+    const std::vector<PackedBatch> batches = whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
+    reports.push_back(trainer.step(batches));
+    results.push_back(values_of(ctx, model));
+  }
+  CHECK(reports[0].loss == Approx(reports[1].loss).epsilon(1e-5));
+  CHECK(reports[0].gradient_norm == Approx(reports[1].gradient_norm).epsilon(1e-4));
+}
+
+TEST_CASE("a loss that is not finite stops the step and leaves the parameters as they were", "[train]") {
+  Context ctx(1);
+  Model model = tiny_model(ctx);
+  apply(model, head_only());
+  Trainer<Model> trainer(ctx, model, config_with(1e-2));
+  model.visit([&](Parameter<X>& parameter) {
+    if (parameter.path() == "bert.encoder.layer.0.output.dense.bias") parameter.value().data[0] = std::numeric_limits<float>::quiet_NaN();
+  });
+  const auto before = values_of(ctx, model).at("classifier.weight");
+  CHECK_THROWS_WITH(trainer.step(toy_data(4, 3).largest_batch(4)), Catch::Contains("step 1") && Catch::Contains("not finite"));
+  CHECK(values_of(ctx, model).at("classifier.weight") == before);
+  CHECK(trainer.step_count() == 0);
+}
+
+TEST_CASE("labels that the model does not know are refused", "[train]") {
+  Context ctx(1);
+  Model model = tiny_model(ctx);
+  apply(model, head_only());
+  Trainer<Model> trainer(ctx, model, config_with(1e-2));
+  PackedBatch batch = toy_data(4, 3).largest_batch(4);
+  batch.labels[2] = 3;
+  CHECK_THROWS_WITH(trainer.step(batch), Catch::Contains("0 to 2") && Catch::Contains("3"));
+  batch.labels.pop_back();
+  CHECK_THROWS_AS(trainer.step(batch), Error);
+  freeze(model, {"**"});
+  CHECK_THROWS_WITH(Trainer<Model>(ctx, model, {}), Catch::Contains("nothing trains"));
+}
+
+TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted run, bit for bit", "[train]") {
+  Context ctx(2);
+  const Dataset training = toy_data(50, 4), evaluation = toy_data(20, 5);
+  const nlohmann::json settings = {{"seed", 3}};
+  const FitConfig fit_config{.steps = 14, .batch_size = 8, .accumulation = 2, .evaluate_every = 4, .patience = 0};
+  TrainerConfig config = config_with(2e-2);
+  config.schedule = {Schedule::Kind::cosine, 2, 14};
+  const test::TemporaryFolder folder;
+
+  std::vector<double> whole;
+  std::vector<double> whole_evaluations;
+  std::map<std::string, std::vector<float>> whole_end;
+  {
+    Model model = tiny_model(ctx);
+    attach(ctx, model, small_plan(), 7);
+    Trainer<Model> trainer(ctx, model, config);
+    Progress now;
+    FitCallbacks callbacks;
+    callbacks.after_step = [&](const StepReport& report) {
+      whole.push_back(report.loss);
+      if (report.step == 6) {
+        now.step = report.step;
+        save_checkpoint(folder.path(), trainer, now, settings);
+      }
+    };
+    callbacks.after_evaluation = [&](const Evaluation& result, const Progress& progress, bool) {
+      now = progress;
+      whole_evaluations.push_back(result.loss);
+    };
+    fit(trainer, training, &evaluation, fit_config, {}, callbacks);
+    whole_end = values_of(ctx, model);
+  }
+  REQUIRE(whole.size() == 14);
+  REQUIRE(whole_evaluations.size() == 4);
+
+  Model model = tiny_model(ctx);
+  attach(ctx, model, small_plan(), 99);  // another start: the checkpoint replaces it
+  Trainer<Model> trainer(ctx, model, config);
+  Progress progress = load_checkpoint(folder.path(), trainer, settings);
+  CHECK(progress.step == 6);
+  CHECK(progress.best_step == 4);
+  std::vector<double> rest, rest_evaluations;
+  FitCallbacks callbacks;
+  callbacks.after_step = [&](const StepReport& report) { rest.push_back(report.loss); };
+  callbacks.after_evaluation = [&](const Evaluation& result, const Progress&, bool) { rest_evaluations.push_back(result.loss); };
+  fit(trainer, training, &evaluation, fit_config, progress, callbacks);
+  CHECK(rest == std::vector<double>(whole.begin() + 6, whole.end()));
+  CHECK(rest_evaluations == std::vector<double>(whole_evaluations.begin() + 1, whole_evaluations.end()));
+  CHECK(values_of(ctx, model) == whole_end);
+
+  CHECK_THROWS_WITH(load_checkpoint(folder.path(), trainer, {{"seed", 4}}), Catch::Contains("seed") && Catch::Contains("expected 3, got 4"));
+  Model other = tiny_model(ctx);
+  apply(other, head_only());
+  Trainer<Model> other_trainer(ctx, other, config);
+  CHECK_THROWS_AS(load_checkpoint(folder.path(), other_trainer, settings), Error);
+}
+
+TEST_CASE("the same seed and threads give the same bits, another seed others", "[train]") {
+  Context ctx(2);
+  const Dataset training = toy_data(24, 6);
+  const auto losses = [&](std::uint64_t seed) {
+    Model model = tiny_model(ctx);
+    attach(ctx, model, small_plan(), 1);
+    TrainerConfig config = config_with(1e-2);
+    config.seed = seed;
+    Trainer<Model> trainer(ctx, model, config);
+    std::vector<double> all;
+    FitCallbacks callbacks;
+    callbacks.after_step = [&](const StepReport& report) { all.push_back(report.loss); };
+    fit(trainer, training, nullptr, {.steps = 6, .batch_size = 8}, {}, callbacks);
+    return all;
+  };
+  const std::vector<double> once = losses(3);
+  CHECK(once == losses(3));
+  CHECK(once != losses(4));
+}
+
+TEST_CASE("a toy task is learnt, the best evaluation is kept in mind, patience ends a run", "[train]") {
+  Context ctx(2);
+  const Dataset training = toy_data(300, 7), evaluation = toy_data(60, 8);
+  Model model = tiny_model(ctx);
+  apply(model, full_fine_tuning());
+  Trainer<Model> trainer(ctx, model, config_with(3e-3));
+  std::vector<Evaluation> evaluations;
+  std::vector<bool> best;
+  FitCallbacks callbacks;
+  callbacks.after_evaluation = [&](const Evaluation& result, const Progress&, bool is_best) {
+    evaluations.push_back(result);
+    best.push_back(is_best);
+  };
+  const Progress end = fit(trainer, training, &evaluation, {.steps = 2000, .batch_size = 16, .evaluate_every = 40, .patience = 4}, {}, callbacks);
+  CHECK(end.step < 2000);
+  CHECK(end.evaluations_since_best == 4);
+  CHECK(end.best_accuracy > 0.9);
+  std::size_t last_best = 0;
+  for (std::size_t i = 0; i < best.size(); ++i)
+    if (best[i]) last_best = i;
+  CHECK(static_cast<Index>(last_best + 1) * 40 == end.best_step);
+  for (std::size_t i = 0; i < evaluations.size(); ++i) CHECK((i == last_best || !evaluations[i].better_than(evaluations[last_best])));
+}
+
+TEST_CASE("schedules", "[train]") {
+  const Schedule linear{Schedule::Kind::linear, 2, 10}, cosine{Schedule::Kind::cosine, 2, 10}, constant{Schedule::Kind::constant, 4, 0};
+  CHECK(linear.factor(0) == 0.0);
+  CHECK(linear.factor(1) == 0.5);
+  CHECK(linear.factor(2) == 1.0);
+  CHECK(linear.factor(6) == 0.5);
+  CHECK(linear.factor(10) == 0.0);
+  CHECK(linear.factor(12) == 0.0);
+  CHECK(cosine.factor(6) == Approx(0.5));
+  CHECK(cosine.factor(4) == Approx(0.5 * (1 + std::sqrt(0.5))));
+  CHECK(constant.factor(3) == 0.75);
+  CHECK(constant.factor(1000) == 1.0);
+  CHECK(Schedule{}.factor(0) == 1.0);
+}
+
+TEST_CASE("batches: every example once an epoch, in another order each", "[train]") {
+  BatchOrder order(10, 4, 1);
+  CHECK(order.per_epoch() == 3);
+  std::vector<std::vector<Index>> epochs;
+  for (Index epoch = 0; epoch < 2; ++epoch) {
+    std::vector<Index> seen;
+    for (Index b = 0; b < 3; ++b) {
+      const auto members = order.members(epoch * 3 + b);
+      CHECK(members.size() == (b < 2 ? 4U : 2U));
+      seen.insert(seen.end(), members.begin(), members.end());
+    }
+    epochs.push_back(seen);
+    std::sort(seen.begin(), seen.end());
+    for (Index i = 0; i < 10; ++i) CHECK(seen[static_cast<std::size_t>(i)] == i);
+  }
+  CHECK(epochs[0] != epochs[1]);
+  CHECK_THROWS_AS(BatchOrder(0, 4, 1), Error);
+  CHECK_THROWS_AS(BatchOrder(4, 0, 1), Error);
+}
