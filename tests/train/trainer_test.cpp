@@ -267,7 +267,7 @@ TEST_CASE("the same seed and threads give the same bits, another seed others", "
   CHECK(once != losses(4));
 }
 
-TEST_CASE("a toy task is learnt, the best evaluation is kept in mind, patience ends a run", "[train]") {
+TEST_CASE("a toy task is learnt, and the best evaluation is kept in mind", "[train]") {
   Context ctx(2);
   const Dataset training = toy_data(300, 7), evaluation = toy_data(60, 8);
   Model model = tiny_model(ctx);
@@ -280,15 +280,26 @@ TEST_CASE("a toy task is learnt, the best evaluation is kept in mind, patience e
     evaluations.push_back(result);
     best.push_back(is_best);
   };
-  const Progress end = fit(trainer, training, &evaluation, {.steps = 2000, .batch_size = 16, .evaluate_every = 40, .patience = 4}, {}, callbacks);
-  CHECK(end.step < 2000);
-  CHECK(end.evaluations_since_best == 4);
+  const Progress end = fit(trainer, training, &evaluation, {.steps = 1000, .batch_size = 16, .evaluate_every = 40}, {}, callbacks);
+  CHECK(end.step == 1000);
   CHECK(end.best_accuracy > 0.9);
   std::size_t last_best = 0;
   for (std::size_t i = 0; i < best.size(); ++i)
     if (best[i]) last_best = i;
   CHECK(static_cast<Index>(last_best + 1) * 40 == end.best_step);
   for (std::size_t i = 0; i < evaluations.size(); ++i) CHECK((i == last_best || !evaluations[i].better_than(evaluations[last_best])));
+}
+
+TEST_CASE("patience ends a run that gets no better", "[train]") {
+  Context ctx(1);
+  const Dataset training = toy_data(30, 7), evaluation = toy_data(10, 8);
+  Model model = tiny_model(ctx);
+  apply(model, head_only());
+  Trainer<Model> trainer(ctx, model, config_with(0));  // nothing changes: the first evaluation stays the best
+  const Progress end = fit(trainer, training, &evaluation, {.steps = 100, .batch_size = 8, .evaluate_every = 5, .patience = 3}, {}, {});
+  CHECK(end.step == 20);
+  CHECK(end.best_step == 5);
+  CHECK(end.evaluations_since_best == 3);
 }
 
 TEST_CASE("schedules", "[train]") {
