@@ -13,7 +13,7 @@ int main() {
   attach(ctx, model, plan);
   std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));
 
-  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 1e-2}, .schedule = {}, .loss = {}});
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 1e-2}});
   const Evaluation before = toy::test(trainer, "before training:");
   const Dataset data = toy::data(2000, 1);
   BatchOrder order(data.size(), 50, 1);

@@ -10,7 +10,7 @@ int main() {
   apply(model, bitfit());  // the same as: freeze(model, {"**"}); unfreeze(model, {"**.bias", "classifier.**"});
   std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));
 
-  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 2e-2}, .schedule = {}, .loss = {}});
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 2e-2}});
   const Evaluation before = toy::test(trainer, "before training:");
   const Dataset data = toy::data(2000, 1);
   BatchOrder order(data.size(), 50, 1);

@@ -16,7 +16,7 @@ int main() {
   std::map<std::string, std::vector<float>> original;
   model.visit([&](Parameter<toy::X>& p) { original[p.path()] = download_floats<toy::X>(ctx, p.value()); });
 
-  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 3e-2}, .schedule = {}, .loss = {}});
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 3e-2}});
   const Evaluation before = toy::test(trainer, "before training:");
   const Dataset data = toy::data(2000, 1);
   BatchOrder order(data.size(), 50, 1);

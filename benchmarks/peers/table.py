@@ -3,7 +3,7 @@
 
     python3 table.py FOLDER
 
-Exit code 1 when, averaged over the seeds, the held-out accuracies of a method differ by more than one point, the training
+Exit code 1 when, averaged over the seeds, the held-out accuracies of a method differ by more than one point, the held-out
 losses by more than 0.05, or the numbers of trainable parameters or of steps at all.
 """
 
@@ -30,12 +30,12 @@ def main():
         def both(key, average):
             return average(r[key] for r in ours), average(r[key] for r in peft)
 
-        accuracy, loss = both("eval_accuracy", fmean), both("final_train_loss", fmean)
+        accuracy, loss = both("eval_accuracy", fmean), both("eval_loss", fmean)
         speed, memory = both("real_tokens_per_second", median), both("peak_rss_mb", median)
         print(f"| {method} | {ours[0]['trainable_parameters']:,} | {accuracy[0]:.1%} | {accuracy[1]:.1%} "
               f"| {speed[0]:,.0f} | {speed[1]:,.0f} | {memory[0]:,.0f} | {memory[1]:,.0f} "
               f"| {speed[0] / speed[1]:.2f} × | 1/{memory[1] / memory[0]:.1f} |")
-        for name, (a, b), allowed in (("accuracy", accuracy, ACCURACY), ("final training loss", loss, LOSS)):
+        for name, (a, b), allowed in (("accuracy", accuracy, ACCURACY), ("held-out loss", loss, LOSS)):
             if not abs(a - b) <= allowed:
                 complaints.append(f"{method}: {name} {a:.4f}, PEFT {b:.4f}")
         for key in ("trainable_parameters", "steps"):

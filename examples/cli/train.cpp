@@ -40,7 +40,7 @@ struct TrainOptions {
   std::vector<std::string> rank_pattern, alpha_pattern;
   // run
   double epochs = 1;
-  Index steps = 0, batch_size = 32, accumulation = 1, max_length = 128;
+  Index steps = 0, batch_size = 32, accumulation = 1, max_length = 0;
   AdamWConfig optimizer;
   std::string schedule = "linear";
   double warmup_ratio = 0.06, max_gradient_norm = 1.0;
@@ -227,6 +227,7 @@ void train(TrainOptions options) {
 
   const JsonConfig model_config = JsonConfig::open(std::filesystem::path(options.model) / "config.json");
   const BertConfig config = BertConfig::from_json(model_config);
+  if (options.max_length == 0) options.max_length = std::min<Index>(128, config.positions);
   if (options.max_length > config.positions)
     throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(config.positions), .got = std::to_string(options.max_length)});
   const std::vector<std::string> labels = choose_labels(config, class_names(table, options.columns.label));
@@ -356,7 +357,7 @@ void add_train(CLI::App& app) {
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--batch-size", o.batch_size, "Texts a batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--accumulate", o.accumulation, "Batches an update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
-  command->add_option("--max-length", o.max_length, "Tokens a text, the rest is cut off")->check(CLI::Range(2, 1 << 20))->group("Run")->capture_default_str();
+  command->add_option("--max-length", o.max_length, "Tokens a text, the rest is cut off [128, or fewer if the model reads fewer]")->check(CLI::Range(2, 1 << 20))->group("Run");
   command->add_option("--learning-rate", o.optimizer.learning_rate, "Peak learning rate of AdamW")->group("Run")->capture_default_str();
   command->add_option("--weight-decay", o.optimizer.weight_decay, "Weight decay, not on biases and norms")->group("Run")->capture_default_str();
   command->add_option("--schedule", o.schedule, "Learning rate after the warm-up: linear, cosine or constant")

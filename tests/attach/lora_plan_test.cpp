@@ -3,26 +3,13 @@
 
 #include <catch2/catch.hpp>
 
-#include "support/instances.hpp"
+#include "support/tiny_bert.hpp"
 
 namespace {
 
 using namespace deltatune;
 using X = Tensor<float, DefaultCpu>;
 using Context = DefaultCpu::Context;
-
-Bert<X> tiny_model(Context& ctx) {
-  BertConfig config;
-  config.vocab_size = 30;
-  config.width = 12;
-  config.layers = 2;
-  config.heads = 3;
-  config.inner_width = 20;
-  config.positions = 16;
-  Bert<X> model(ctx, config, Head::classifier(3));
-  model.initialise(ctx, 5);
-  return model;
-}
 
 std::vector<std::string> trainable(Bert<X>& model) {
   std::vector<std::string> paths;
@@ -36,7 +23,7 @@ std::vector<std::string> trainable(Bert<X>& model) {
 
 TEST_CASE("attach freezes the rest; counts follow the formula", "[attach]") {
   Context ctx(1);
-  Bert<X> model = tiny_model(ctx);
+  Bert<X> model = test::tiny_bert(ctx);
   const Index before = parameter_count(model);
   unfreeze(model, {"**"});
   LoraPlan plan;
@@ -51,7 +38,7 @@ TEST_CASE("attach freezes the rest; counts follow the formula", "[attach]") {
 
 TEST_CASE("biases and modules to save", "[attach]") {
   Context ctx(1);
-  Bert<X> model = tiny_model(ctx);
+  Bert<X> model = test::tiny_bert(ctx);
   LoraPlan plan;
   plan.targets = Targets::named({"query"});
   plan.targets.layers = {1};
@@ -61,7 +48,7 @@ TEST_CASE("biases and modules to save", "[attach]") {
   const std::string query = "bert.encoder.layer.1.attention.self.query.";
   CHECK(trainable(model) == std::vector<std::string>{query + "bias", query + "lora_A.weight", query + "lora_B.weight"});
 
-  Bert<X> other = tiny_model(ctx);
+  Bert<X> other = test::tiny_bert(ctx);
   plan.bias = BiasTraining::all;
   plan.modules_to_save = {"pooler"};
   attach(ctx, other, plan);
@@ -71,18 +58,18 @@ TEST_CASE("biases and modules to save", "[attach]") {
 
 TEST_CASE("all-linear leaves out the output layer and what is trained as a whole", "[attach]") {
   Context ctx(1);
-  Bert<X> model = tiny_model(ctx);
+  Bert<X> model = test::tiny_bert(ctx);
   LoraPlan plan;
   plan.targets = Targets::every_linear();
   CHECK(attach(ctx, model, plan).entries().size() == 2 * 6 + 1);
-  Bert<X> other = tiny_model(ctx);
+  Bert<X> other = test::tiny_bert(ctx);
   plan.modules_to_save = {"classifier", "pooler"};
   CHECK(attach(ctx, other, plan).entries().size() == 2 * 6);
 }
 
 TEST_CASE("mistakes in a plan", "[attach]") {
   Context ctx(1);
-  Bert<X> model = tiny_model(ctx);
+  Bert<X> model = test::tiny_bert(ctx);
   LoraPlan plan;
   plan.lora.rank = 0;
   CHECK_THROWS_WITH(attach(ctx, model, plan), Catch::Contains("LoRA: rank") && Catch::Contains("at least 1") && Catch::Contains("got 0"));

@@ -54,7 +54,7 @@ TEST_CASE("all-linear, exclusion, reserved modules, layers", "[attach]") {
   targets.layers_patterns = {"layer"};
   CHECK(chosen(targets) == std::vector<std::string>{kPaths[4], kPaths[5]});
   targets.layers_patterns = {"block"};
-  CHECK_THROWS_AS(chosen(targets), Error);
+  CHECK_THROWS_WITH(chosen(targets), Catch::Contains("layers_to_transform"));
   targets.layers_patterns = {};
   targets.layers = {1, 7};
   CHECK_THROWS_WITH(chosen(targets), Catch::Contains("layer 7"));

@@ -10,8 +10,8 @@
 #include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/train/fit.hpp"
-#include "support/instances.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/tiny_bert.hpp"
 
 namespace {
 
@@ -19,20 +19,6 @@ using namespace deltatune;
 using X = Tensor<float, DefaultCpu>;
 using Model = Bert<X>;
 using Context = DefaultCpu::Context;
-
-Model tiny_model(Context& ctx) {
-  BertConfig config;
-  config.vocab_size = 30;
-  config.width = 12;
-  config.layers = 2;
-  config.heads = 3;
-  config.inner_width = 20;
-  config.positions = 16;
-  config.initializer_range = 0.3;
-  Model model(ctx, config, Head::classifier(3));
-  model.initialise(ctx, 5);
-  return model;
-}
 
 // The class is the id of the second token modulo 3.
 Dataset toy_data(Index count, std::uint64_t seed) {
@@ -73,7 +59,7 @@ TrainerConfig config_with(double learning_rate) {
 TEST_CASE("a LoRA step runs no weight gradient of a frozen weight, allocates nothing from the second step, keeps no bytes for frozen parameters",
           "[train]") {
   Context ctx(2);
-  Model model = tiny_model(ctx);
+  Model model = test::tiny_bert(ctx);
   attach(ctx, model, small_plan());
   const auto before = values_of(ctx, model);
   Trainer<Model> trainer(ctx, model, config_with(1e-2));
@@ -119,7 +105,7 @@ TEST_CASE("a partial mask trains its elements alone, and only they count in the 
   const PackedBatch batch = toy_data(6, 2).largest_batch(6);
   double whole_norm = 0;
   for (const bool partial : {false, true}) {
-    Model model = tiny_model(ctx);
+    Model model = test::tiny_bert(ctx);
     apply(model, head_only());
     if (partial) {
       freeze(model, {"**"});
@@ -151,7 +137,7 @@ TEST_CASE("several batches add up to the gradient of the one large batch they ma
   std::vector<std::map<std::string, std::vector<float>>> results;
   std::vector<StepReport> reports;
   for (const bool whole : {true, false}) {
-    Model model = tiny_model(ctx);
+    Model model = test::tiny_bert(ctx);
     apply(model, bitfit());
     Trainer<Model> trainer(ctx, model, config);
     const std::vector<PackedBatch> batches = whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
@@ -164,7 +150,7 @@ TEST_CASE("several batches add up to the gradient of the one large batch they ma
 
 TEST_CASE("a loss that is not finite stops the step and leaves the parameters as they were", "[train]") {
   Context ctx(1);
-  Model model = tiny_model(ctx);
+  Model model = test::tiny_bert(ctx);
   apply(model, head_only());
   Trainer<Model> trainer(ctx, model, config_with(1e-2));
   model.visit([&](Parameter<X>& parameter) {
@@ -178,7 +164,7 @@ TEST_CASE("a loss that is not finite stops the step and leaves the parameters as
 
 TEST_CASE("labels that the model does not know are refused", "[train]") {
   Context ctx(1);
-  Model model = tiny_model(ctx);
+  Model model = test::tiny_bert(ctx);
   apply(model, head_only());
   Trainer<Model> trainer(ctx, model, config_with(1e-2));
   PackedBatch batch = toy_data(4, 3).largest_batch(4);
@@ -203,7 +189,7 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
   std::vector<double> whole_evaluations;
   std::map<std::string, std::vector<float>> whole_end;
   {
-    Model model = tiny_model(ctx);
+    Model model = test::tiny_bert(ctx);
     attach(ctx, model, small_plan(), 7);
     Trainer<Model> trainer(ctx, model, config);
     Progress now;
@@ -225,7 +211,7 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
   REQUIRE(whole.size() == 14);
   REQUIRE(whole_evaluations.size() == 4);
 
-  Model model = tiny_model(ctx);
+  Model model = test::tiny_bert(ctx);
   attach(ctx, model, small_plan(), 99);  // another start: the checkpoint replaces it
   Trainer<Model> trainer(ctx, model, config);
   Progress progress = load_checkpoint(folder.path(), trainer, settings);
@@ -241,7 +227,7 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
   CHECK(values_of(ctx, model) == whole_end);
 
   CHECK_THROWS_WITH(load_checkpoint(folder.path(), trainer, {{"seed", 4}}), Catch::Contains("seed") && Catch::Contains("expected 3, got 4"));
-  Model other = tiny_model(ctx);
+  Model other = test::tiny_bert(ctx);
   apply(other, head_only());
   Trainer<Model> other_trainer(ctx, other, config);
   CHECK_THROWS_AS(load_checkpoint(folder.path(), other_trainer, settings), Error);
@@ -251,7 +237,7 @@ TEST_CASE("the same seed and threads give the same bits, another seed others", "
   Context ctx(2);
   const Dataset training = toy_data(24, 6);
   const auto losses = [&](std::uint64_t seed) {
-    Model model = tiny_model(ctx);
+    Model model = test::tiny_bert(ctx);
     attach(ctx, model, small_plan(), 1);
     TrainerConfig config = config_with(1e-2);
     config.seed = seed;
@@ -270,7 +256,7 @@ TEST_CASE("the same seed and threads give the same bits, another seed others", "
 TEST_CASE("a toy task is learnt, and the best evaluation is kept in mind", "[train]") {
   Context ctx(2);
   const Dataset training = toy_data(300, 7), evaluation = toy_data(60, 8);
-  Model model = tiny_model(ctx);
+  Model model = test::tiny_bert(ctx);
   apply(model, full_fine_tuning());
   Trainer<Model> trainer(ctx, model, config_with(3e-3));
   std::vector<Evaluation> evaluations;
@@ -293,7 +279,7 @@ TEST_CASE("a toy task is learnt, and the best evaluation is kept in mind", "[tra
 TEST_CASE("patience ends a run that gets no better", "[train]") {
   Context ctx(1);
   const Dataset training = toy_data(30, 7), evaluation = toy_data(10, 8);
-  Model model = tiny_model(ctx);
+  Model model = test::tiny_bert(ctx);
   apply(model, head_only());
   Trainer<Model> trainer(ctx, model, config_with(0));  // nothing changes: the first evaluation stays the best
   const Progress end = fit(trainer, training, &evaluation, {.steps = 100, .batch_size = 8, .evaluate_every = 5, .patience = 3}, {}, {});

@@ -112,7 +112,7 @@ inline std::vector<std::string> choose_targets(const Targets& targets, const std
     }
     chosen.push_back(path);
   }
-  if (chosen.empty()) throw Error(where + ": target_modules", "choose no layer of this model", remedy);
+  if (chosen.empty() && targets.layers.empty()) throw Error(where + ": target_modules", "choose no layer of this model", remedy);
   for (const Index layer : targets.layers)
     if (std::none_of(chosen.begin(), chosen.end(), [&](const std::string& path) { return targets.layer_of(path) == layer; }))
       throw Error(where + ": layers_to_transform", "layer " + std::to_string(layer) + " holds none of the targets");

@@ -2,14 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
-#include <new>
 #include <type_traits>
 
 #include "deltatune/backend/backend.hpp"
 #include "deltatune/backend/cpu/attention.hpp"
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/backend/cpu/parallel.hpp"
+#include "deltatune/backend/host_memory.hpp"
 #include "deltatune/tensor/workspace.hpp"
 #ifdef DELTATUNE_HAS_ONEDNN
 #include "deltatune/backend/cpu/gemm_onednn.hpp"
@@ -19,7 +18,7 @@ namespace deltatune {
 
 // Provider: EigenGemm or OneDnnGemm. Two providers are two types, so both may live in one program.
 template <class Provider>
-struct Cpu {
+struct Cpu : HostMemory {
   class Context : public ContextBase {
    public:
     // threads: 0 means all the processors OpenMP sees.
@@ -55,24 +54,6 @@ struct Cpu {
       return largest;
     }
   };
-
-  static void* allocate(Context& ctx, Index bytes) {
-    ctx.count_allocation(bytes);
-    return ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{64});
-  }
-  static void release(Context& ctx, void* data, Index bytes) noexcept {
-    ctx.count_release(bytes);
-    ::operator delete(data, std::align_val_t{64});
-  }
-  static void copy_in(Context& ctx, const void* host, void* data, Index bytes) { copy(ctx, host, data, bytes); }
-  static void copy_out(Context& ctx, const void* data, void* host, Index bytes) { copy(ctx, data, host, bytes); }
-  static void synchronize(Context&) {}
-
-  template <class T>
-  static void fill(Context& ctx, View<T> x, T value) {
-    if (ctx.dry_run()) return;
-    for (Index i = 0; i < x.rows; ++i) std::fill_n(x.row(i), x.cols, value);
-  }
 
   template <class T>
   static void gemm(Context& ctx, const Gemm<T>& product) {
@@ -113,10 +94,6 @@ struct Cpu {
 
  private:
   static constexpr Index kSerialElements = 8192;  // below this a pass is over before a second thread has started
-
-  static void copy(Context& ctx, const void* from, void* to, Index bytes) {
-    if (!ctx.dry_run() && bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
-  }
 };
 
 #ifdef DELTATUNE_HAS_ONEDNN

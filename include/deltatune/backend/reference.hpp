@@ -1,14 +1,12 @@
 // The backend to check others against: one thread, plain loops, any number type (double, and dual numbers for derivatives).
 #pragma once
 
-#include <cstring>
-#include <new>
-
 #include "deltatune/backend/backend.hpp"
+#include "deltatune/backend/host_memory.hpp"
 
 namespace deltatune {
 
-struct Reference {
+struct Reference : HostMemory {
   class Context : public ContextBase {};
 
   // The team of a row: one worker.
@@ -34,25 +32,6 @@ struct Reference {
     }
   };
 
-  static void* allocate(Context& ctx, Index bytes) {
-    ctx.count_allocation(bytes);
-    return ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{64});
-  }
-  static void release(Context& ctx, void* data, Index bytes) noexcept {
-    ctx.count_release(bytes);
-    ::operator delete(data, std::align_val_t{64});
-  }
-  static void copy_in(Context& ctx, const void* host, void* data, Index bytes) { copy(ctx, host, data, bytes); }
-  static void copy_out(Context& ctx, const void* data, void* host, Index bytes) { copy(ctx, data, host, bytes); }
-  static void synchronize(Context&) {}
-
-  template <class T>
-  static void fill(Context& ctx, View<T> x, T value) {
-    if (ctx.dry_run()) return;
-    for (Index i = 0; i < x.rows; ++i)
-      for (Index j = 0; j < x.cols; ++j) x(i, j) = value;
-  }
-
   template <class T>
   static void gemm(Context& ctx, const Gemm<T>& p) {
     ctx.count_gemm(p.m(), p.n(), p.k());
@@ -75,11 +54,6 @@ struct Reference {
   static void for_each_row(Context& ctx, Index rows, Index /*cols*/, const F& f) {
     if (ctx.dry_run()) return;
     for (Index i = 0; i < rows; ++i) f(Team{}, i);
-  }
-
- private:
-  static void copy(Context& ctx, const void* from, void* to, Index bytes) {
-    if (!ctx.dry_run() && bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
   }
 };
 

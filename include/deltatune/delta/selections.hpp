@@ -12,7 +12,7 @@ inline Selection full_fine_tuning() { return {"full", {"**"}}; }
 inline Selection head_only() { return {"head", {"classifier.**"}}; }
 
 // BitFit: all biases (those of the LayerNorms included) and the output layer. Ben Zaken et al. 2021, arXiv 2106.10199.
-// Parameters, BERT: L·(8C + F) + 2·C (embeddings' norm, pooler) and the head: 102,912 + head for BERT-base.
+// Parameters, BERT: L·(7C + F) + 2·C (embeddings' norm, pooler) and the head: 102,912 + head for BERT-base.
 inline Selection bitfit() { return {"bitfit", {"**.bias", "classifier.**"}}; }
 
 // BitFit's subset of the query's and the feed-forward's first bias, with the pooler's and the output layer, as the paper's code has it.

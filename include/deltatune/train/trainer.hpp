@@ -28,7 +28,7 @@ namespace deltatune {
 // What is minimised: cross-entropy, or the squared error for a model with a single output.
 struct LossConfig {
   double label_smoothing = 0;
-  std::vector<double> class_weights;  // one a class, or empty
+  std::vector<double> class_weights = {};  // one a class, or empty
 
   void validate(Index classes) const {
     if (!(label_smoothing >= 0 && label_smoothing < 1))
@@ -98,9 +98,9 @@ void gradient_norm(Pass<X>& pass, Model& model, double limit, View<scalar_of<X>>
 }
 
 struct TrainerConfig {
-  AdamWConfig optimizer;
-  Schedule schedule;
-  LossConfig loss;
+  AdamWConfig optimizer = {};
+  Schedule schedule = {};
+  LossConfig loss = {};
   double max_gradient_norm = 1.0;  // 0: no clipping
   std::uint64_t seed = 0;          // of dropout
   bool dropout = true;             // with the model's and the deltas' probabilities; false: none at all

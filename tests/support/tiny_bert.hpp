@@ -1,0 +1,22 @@
+// A random BERT of two layers and three classes, for tests of what stands around the model.
+#pragma once
+
+#include "support/instances.hpp"
+
+namespace deltatune::test {
+
+inline Bert<Tensor<float, DefaultCpu>> tiny_bert(DefaultCpu::Context& ctx) {
+  BertConfig config;
+  config.vocab_size = 30;
+  config.width = 12;
+  config.layers = 2;
+  config.heads = 3;
+  config.inner_width = 20;
+  config.positions = 16;
+  config.initializer_range = 0.3;
+  Bert<Tensor<float, DefaultCpu>> model(ctx, config, Head::classifier(3));
+  model.initialise(ctx, 5);
+  return model;
+}
+
+}  // namespace deltatune::test
