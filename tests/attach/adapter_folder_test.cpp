@@ -70,6 +70,9 @@ TEST_CASE("wrong adapter configurations", "[attach]") {
   CHECK_THAT(with("target_parameters", {"x"}), Catch::Contains("target_parameters"));
   CHECK_THAT(with("rank_pattern", {{"(", 4}}), Catch::Contains("regular expression"));
   CHECK_THAT(with("modules_to_save", {"classifier", "pooler"}), Catch::Contains("has no tensor for bert.pooler.dense.weight"));
+  CHECK_THAT(with("init_lora_weights", "pissa"), Catch::Contains("init_lora_weights") && Catch::Contains("changes the base weights"));
+  CHECK(with("init_lora_weights", "gaussian").empty());
+  CHECK(with("init_lora_weights", false).empty());
   CHECK(with("some_future_key", 1).empty());
   CHECK(loading_error([](nlohmann::json& config) {
           config = {{"peft_type", "LORA"}, {"r", 4}, {"target_modules", {"query", "value"}}, {"modules_to_save", {"classifier"}}};

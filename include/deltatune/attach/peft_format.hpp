@@ -81,8 +81,16 @@ inline LoraPlan read_peft_config(const JsonConfig& json) {
   if (type != "LORA") throw Error(json.name() + ": peft_type", "is not supported", {.expected = "\"LORA\"", .got = "\"" + type + "\""});
   for (const char* key : {"use_dora", "lora_bias", "use_qalora", "use_bdlora"})
     if (json.get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false", .got = "true"});
-  for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens"})
+  for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "kasa_config", "monteclora_config",
+                          "velora_config", "arrow_config"})
     if (json.has(key) && !json.raw().at(key).empty()) throw Error(json.name() + ": " + key, "is not supported", {.expected = "null"});
+  // Other starts change the base weights as well, so that the adapter alone does not say what the model is.
+  if (json.has("init_lora_weights") && json.raw().at("init_lora_weights").is_string()) {
+    const std::string start = json.get<std::string>("init_lora_weights");
+    if (start != "gaussian" && start != "orthogonal" && start != "eva")
+      throw Error(json.name() + ": init_lora_weights", "\"" + start + "\" changes the base weights and is not supported",
+                  {.remedy = "save it in PEFT with path_initial_model_for_weight_conversion"});
+  }
 
   LoraPlan plan;
   plan.lora.rank = json.get_or<std::int64_t>("r", 8);
