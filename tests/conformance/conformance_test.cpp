@@ -273,7 +273,9 @@ TEST_CASE("merged equals attached, unmerged restores the bits, a written checkpo
     auto& attachment = c.adapter->peft->attachment;
     attachment.merge(ctx);
     const std::vector<double> merged = logits_of(c.model);
-    for (std::size_t i = 0; i < attached.size(); ++i) CHECK(std::fabs(merged[i] - attached[i]) < 1e-5);
+    double largest = 1;  // logits of these cases reach 4.4, which is what float's noise goes by
+    for (const double logit : attached) largest = std::max(largest, std::fabs(logit));
+    for (std::size_t i = 0; i < attached.size(); ++i) CHECK(std::fabs(merged[i] - attached[i]) < 1e-5 * largest);
     CHECK(before != weights_of());
     CHECK_THROWS_AS(attachment.merge(ctx), Error);
 

@@ -80,8 +80,6 @@ class Bert {
   bool has_classifier() const { return classes_ > 0; }
   Index classes() const { return classes_; }
   Index layers() const { return static_cast<Index>(blocks_.size()); }
-  Index max_positions() const { return config_.positions; }
-  const std::string& prefix() const { return prefix_; }  // "bert." or ""
 
   template <class F>
   void visit(const F& f) {
@@ -116,7 +114,7 @@ class Bert {
 
   BertConfig config_;
   Index classes_ = 0;
-  std::string prefix_;
+  std::string prefix_;  // "bert." or ""
   BertEmbeddings<X> embeddings_;
   std::vector<PostNormBlock<X>> blocks_;
   ClassificationHead<X> head_;  // without a classifier: the pooler's weights, if any
