@@ -15,8 +15,8 @@
 namespace deltatune {
 
 struct Example {
-  std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> types;  // token types, or empty: all 0
+  std::vector<std::int32_t> ids = {};
+  std::vector<std::int32_t> types = {};  // token types, or empty: all 0
   std::int32_t label = 0;           // a class
   float target = 0;                 // instead of the label, for a model with a single output
 };
