@@ -69,7 +69,7 @@ Worst worst_over_all_floats(Mine mine, Exact exact, const std::vector<float>& sp
 
 #define REQUIRE_WITHIN_4_ULP(function, exact, ...)                                                                   \
   do {                                                                                                               \
-    const Worst worst = worst_over_all_floats([](float v) { return deltatune::function(v); }, exact, {__VA_ARGS__}); \
+    const Worst worst = worst_over_all_floats([](float v) { return deltatune::math::function(v); }, exact, {__VA_ARGS__}); \
     INFO(#function "(" << worst.at << ") is " << worst.error << " ulp off");                                         \
     REQUIRE(worst.error <= 4.0);                                                                                     \
   } while (false)
@@ -87,10 +87,10 @@ TEST_CASE("ulp_error sees errors", "[scalar]") {
 TEST_CASE("exp is within 4 ulp for every float", "[scalar]") {
   REQUIRE_WITHIN_4_ULP(
       exp, [](long double x) { return std::exp(x); }, 88.7228394f, 87.3365479f, 103.278931f, 103.972076f, 104.0f, 89.0f, 0.34657359f);
-  REQUIRE(deltatune::exp(0.0f) == 1.0f);
-  REQUIRE(deltatune::exp(-0.0f) == 1.0f);
-  REQUIRE(deltatune::exp(-INFINITY) == 0.0f);
-  REQUIRE(deltatune::exp(INFINITY) == INFINITY);
+  REQUIRE(deltatune::math::exp(0.0f) == 1.0f);
+  REQUIRE(deltatune::math::exp(-0.0f) == 1.0f);
+  REQUIRE(deltatune::math::exp(-INFINITY) == 0.0f);
+  REQUIRE(deltatune::math::exp(INFINITY) == INFINITY);
 }
 
 TEST_CASE("log is within 4 ulp for every float", "[scalar]") {
@@ -100,17 +100,17 @@ TEST_CASE("log is within 4 ulp for every float", "[scalar]") {
 TEST_CASE("tanh is within 4 ulp for every float and odd", "[scalar]") {
   REQUIRE_WITHIN_4_ULP(
       tanh, [](long double x) { return std::tanh(x); }, 0.1732868f, 0.5198604f, 9.010913f, 10.0f);
-  REQUIRE(deltatune::tanh(INFINITY) == 1.0f);
-  REQUIRE(deltatune::tanh(-INFINITY) == -1.0f);
-  REQUIRE(std::signbit(deltatune::tanh(-0.0f)));
+  REQUIRE(deltatune::math::tanh(INFINITY) == 1.0f);
+  REQUIRE(deltatune::math::tanh(-INFINITY) == -1.0f);
+  REQUIRE(std::signbit(deltatune::math::tanh(-0.0f)));
 }
 
 TEST_CASE("erf is within 4 ulp for every float and odd", "[scalar]") {
   REQUIRE_WITHIN_4_ULP(
       erf, [](long double x) { return std::erf(x); }, 0.9375f, 3.832507f, 4.0f);
-  REQUIRE(deltatune::erf(INFINITY) == 1.0f);
-  REQUIRE(deltatune::erf(-INFINITY) == -1.0f);
-  REQUIRE(std::signbit(deltatune::erf(-0.0f)));
+  REQUIRE(deltatune::math::erf(INFINITY) == 1.0f);
+  REQUIRE(deltatune::math::erf(-INFINITY) == -1.0f);
+  REQUIRE(std::signbit(deltatune::math::erf(-0.0f)));
 }
 
 TEST_CASE("sqrt and rsqrt are within 4 ulp for every float", "[scalar]") {
@@ -118,29 +118,29 @@ TEST_CASE("sqrt and rsqrt are within 4 ulp for every float", "[scalar]") {
       sqrt, [](long double x) { return std::sqrt(x); }, 1.0e-30f, 2.0f, 4.0f);
   REQUIRE_WITHIN_4_ULP(
       rsqrt, [](long double x) { return 1.0L / std::sqrt(x); }, 1.0e-30f, 2.0f, 4.0f);
-  REQUIRE(deltatune::sqrt(4.0f) == 2.0f);
-  REQUIRE(std::signbit(deltatune::sqrt(-0.0f)));
+  REQUIRE(deltatune::math::sqrt(4.0f) == 2.0f);
+  REQUIRE(std::signbit(deltatune::math::sqrt(-0.0f)));
 }
 
 TEMPLATE_TEST_CASE("small helpers", "[scalar]", float, double) {
   const TestType inf = std::numeric_limits<TestType>::infinity();
   const TestType nan = std::numeric_limits<TestType>::quiet_NaN();
-  REQUIRE(deltatune::abs(TestType(-2.5)) == TestType(2.5));
-  REQUIRE_FALSE(std::signbit(deltatune::abs(TestType(-0.0))));
-  REQUIRE(deltatune::isfinite(std::numeric_limits<TestType>::max()));
-  REQUIRE_FALSE(deltatune::isfinite(inf));
-  REQUIRE_FALSE(deltatune::isfinite(-inf));
-  REQUIRE_FALSE(deltatune::isfinite(nan));
-  REQUIRE(deltatune::max(TestType(1), TestType(2)) == TestType(2));
-  REQUIRE(deltatune::min(TestType(1), TestType(2)) == TestType(1));
+  REQUIRE(deltatune::math::abs(TestType(-2.5)) == TestType(2.5));
+  REQUIRE_FALSE(std::signbit(deltatune::math::abs(TestType(-0.0))));
+  REQUIRE(deltatune::math::isfinite(std::numeric_limits<TestType>::max()));
+  REQUIRE_FALSE(deltatune::math::isfinite(inf));
+  REQUIRE_FALSE(deltatune::math::isfinite(-inf));
+  REQUIRE_FALSE(deltatune::math::isfinite(nan));
+  REQUIRE(deltatune::math::max(TestType(1), TestType(2)) == TestType(2));
+  REQUIRE(deltatune::math::min(TestType(1), TestType(2)) == TestType(1));
   REQUIRE(deltatune::value_of(TestType(3)) == TestType(3));
 }
 
 TEST_CASE("double is the C library's", "[scalar]") {
-  REQUIRE(deltatune::exp(1.0) == std::exp(1.0));
-  REQUIRE(deltatune::log(3.0) == std::log(3.0));
-  REQUIRE(deltatune::tanh(0.3) == std::tanh(0.3));
-  REQUIRE(deltatune::erf(0.3) == std::erf(0.3));
-  REQUIRE(deltatune::sqrt(3.0) == std::sqrt(3.0));
-  REQUIRE(deltatune::rsqrt(4.0) == 0.5);
+  REQUIRE(deltatune::math::exp(1.0) == std::exp(1.0));
+  REQUIRE(deltatune::math::log(3.0) == std::log(3.0));
+  REQUIRE(deltatune::math::tanh(0.3) == std::tanh(0.3));
+  REQUIRE(deltatune::math::erf(0.3) == std::erf(0.3));
+  REQUIRE(deltatune::math::sqrt(3.0) == std::sqrt(3.0));
+  REQUIRE(deltatune::math::rsqrt(4.0) == 0.5);
 }

@@ -1,9 +1,7 @@
 #include "deltatune/ops/reduce.hpp"
 
-#include <cmath>
 #include <vector>
 
-#include "deltatune/ops/clip.hpp"
 #include "deltatune/ops/elementwise.hpp"
 #include "support/gradient_checks.hpp"
 
@@ -20,13 +18,9 @@ auto sums_body(Index rows, Index cols) {
     const View<const T> start = trial.constant(1, cols);
     trial.parameter("none", 1, 1);
     const auto columns = trial.output("columns", 1, cols);
-    const auto squares = trial.output("squares", 1, 1);
     const auto all = trial.output("all", 1, 1);
-    const View<T> partial = trial.pass().take(1, rows);
     ops::copy<B, T>(trial.ctx(), start, columns.value);
     ops::column_sum<B, T>(trial.ctx(), x, columns.value);
-    ops::copy<B, T>(trial.ctx(), start, squares.value);
-    ops::square_sum<B, T>(trial.ctx(), x, partial, squares.value);
     ops::copy<B, T>(trial.ctx(), start, all.value);
     ops::total<B, T>(trial.ctx(), start, all.value);
   };
@@ -44,26 +38,10 @@ TEST_CASE("sums: float on the CPU, added to what is there", "[ops][reduce]") {
 TEST_CASE("sums: plain values", "[ops][reduce]") {
   Reference::Context ctx;
   const std::vector<double> x{1, 2, 3, 4};
-  std::vector<double> columns{10, 20}, partial(2);
-  double squares = 1, total = 2;
+  std::vector<double> columns{10, 20};
+  double total = 2;
   ops::column_sum<Reference, double>(ctx, {x.data(), 2, 2}, {columns.data(), 1, 2});
-  ops::square_sum<Reference, double>(ctx, {x.data(), 2, 2}, {partial.data(), 1, 2}, {&squares, 1, 1});
   ops::total<Reference, double>(ctx, {x.data(), 1, 4}, {&total, 1, 1});
   CHECK(columns == std::vector<double>{14, 26});
-  CHECK(squares == 31);
   CHECK(total == 12);
-}
-
-TEST_CASE("clip_factor: PyTorch's clip_grad_norm_", "[ops][clip]") {
-  DefaultCpu::Context ctx(1);
-  const auto factor_of = [&](float square, double limit) {
-    float norm = -1, factor = -1;
-    ops::clip_factor<DefaultCpu, float>(ctx, {&square, 1, 1}, limit, {&norm, 1, 1}, {&factor, 1, 1});
-    CHECK(norm == Approx(std::sqrt(square)));
-    return factor;
-  };
-  CHECK(factor_of(25.0F, 1.0) == Approx(1.0 / (5.0 + 1e-6)));
-  CHECK(factor_of(0.25F, 1.0) == 1.0F);
-  CHECK(factor_of(25.0F, 0.0) == 1.0F);  // no limit
-  CHECK(factor_of(0.0F, 1.0) == 1.0F);
 }

@@ -133,13 +133,13 @@ TEST_CASE("weight slot: order, names, rest and removal", "[seam][weight]") {
   const float x = 1;
   float y = 1;
   WeightSlot<X>::Saved saved;
-  slot.forward(pass, {&x, 1, 1}, {&y, 1, 1}, saved);
+  slot.forward(pass, {&x, 1, 1}, {}, {&y, 1, 1}, saved);
   CHECK(y == ((1.0F + 1.0F) * 3.0F + 10.0F) + 100.0F);
   float dy = 1;
   allocate_gradients(b, ctx);
   slot.visit([&](Parameter<X>& p) { p.allocate_gradient(ctx); });
   GradientSink<float> none = GradientSink<float>::none();
-  slot.backward(pass, saved, {}, {&dy, 1, 1}, none);
+  slot.backward(pass, saved, {}, {&dy, 1, 1}, {}, none);
   CHECK(dy == 3.0F);  // what they leave for the product below
   CHECK(log == std::vector<std::string>{"forward A", "forward B", "forward C", "backward C", "backward B", "backward A"});
 
@@ -149,8 +149,8 @@ TEST_CASE("weight slot: order, names, rest and removal", "[seam][weight]") {
   log.clear();
   slot.set_enabled("b", false);
   y = 1;
-  slot.forward(pass, {&x, 1, 1}, {&y, 1, 1}, saved);
-  slot.backward(pass, saved, {}, {&dy, 1, 1}, none);
+  slot.forward(pass, {&x, 1, 1}, {}, {&y, 1, 1}, saved);
+  slot.backward(pass, saved, {}, {&dy, 1, 1}, {}, none);
   CHECK(y == 102.0F);
   CHECK(log == std::vector<std::string>{"forward A", "forward C", "backward C", "backward A"});
   slot.set_enabled("b", true);

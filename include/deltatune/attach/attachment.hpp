@@ -81,6 +81,7 @@ class Attachment {
 
  private:
   static bool finite(Context& ctx, View<const T> values) {
+    using math::isfinite;
     std::vector<T> row(static_cast<std::size_t>(values.cols));
     for (Index i = 0; i < values.rows; ++i) {
       B::copy_out(ctx, values.row(i), row.data(), values.cols * static_cast<Index>(sizeof(T)));

@@ -68,6 +68,7 @@ auto attach_at(typename Model::Context& ctx, Model& model, const LoraPlan& plan,
     attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], plan.at(site.path, where), derive(seed, stream++)));
     if (plan.bias == BiasTraining::lora_only) site.bias.set_mask(FreezeMask::trainable());
   });
+  model.visit_linears([&](Linear<X>& layer) { layer.arrange(ctx); });
   model.visit([&](Parameter<X>& parameter) {
     const bool is_bias = parameter.role() == Role::bias || parameter.role() == Role::norm_shift;
     if (parameter.role() != Role::delta && (plan.saves(parameter.path()) || (plan.bias == BiasTraining::all && is_bias)))

@@ -4,6 +4,7 @@
 // values. A row functor gets a team, the workers that share a row:
 //   team.each(n, g)  calls g(j) for j in [0, n), in any order
 //   team.sum(n, g)   the sum of g(j)          team.max(n, g)  the largest g(j)
+// Element j of a row belongs to the same worker in every call, which may read back what g wrote there.
 // A backend may also offer a better body for a single op; the op asks for it with `requires` (see ops/attention.hpp).
 #pragma once
 
@@ -24,6 +25,9 @@ struct AnyRowFunctor {
 struct AnyFunctor {
   DELTATUNE_HD void operator()(Index) const {}
 };
+struct AnyMatrix {
+  DELTATUNE_HD float operator()(Index, Index) const { return 0.0F; }
+};
 }  // namespace detail
 
 template <class B>
@@ -37,7 +41,8 @@ concept Backend = std::derived_from<typename B::Context, ContextBase> &&
                     B::synchronize(ctx);
                     B::gemm(ctx, product);
                     B::for_each(ctx, bytes, detail::AnyFunctor{});
-                    B::for_each_row(ctx, bytes, bytes, detail::AnyRowFunctor{});
+                    B::for_each_row(ctx, bytes, bytes, detail::AnyRowFunctor{});           // rows, elements of work in a row
+                    B::sum_rows(ctx, bytes, bytes, detail::AnyMatrix{}, v.data);           // sum_io[j] += Σ_i f(i, j); rows, cols
                   };
 
 }  // namespace deltatune

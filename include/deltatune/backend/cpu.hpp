@@ -78,6 +78,18 @@ struct Cpu : HostMemory {
     });
   }
 
+  // Each thread has columns of its own, whole cache lines of them.
+  template <class F, class T>
+  static void sum_rows(Context& ctx, Index rows, Index cols, const F& f, T* sum_io) {
+    if (ctx.dry_run()) return;
+    detail::parallel_ranges(ctx.threads(), cols, 64, rows * cols < kSerialElements, [&f, rows, sum_io](Index begin, Index end) {
+      for (Index i = 0; i < rows; ++i) {
+        DELTATUNE_SIMD
+        for (Index j = begin; j < end; ++j) sum_io[j] += f(i, j);
+      }
+    });
+  }
+
   // A better body for one op: see backend/cpu/attention.hpp.
   template <class T>
   static View<T> attention_scratch(Context& ctx, const AttentionPlan& plan, Workspace<Cpu>& workspace) {

@@ -55,6 +55,13 @@ struct Reference : HostMemory {
     if (ctx.dry_run()) return;
     for (Index i = 0; i < rows; ++i) f(Team{}, i);
   }
+
+  template <class F, class T>
+  static void sum_rows(Context& ctx, Index rows, Index cols, const F& f, T* sum_io) {
+    if (ctx.dry_run()) return;
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < cols; ++j) sum_io[j] = sum_io[j] + f(i, j);
+  }
 };
 
 static_assert(Backend<Reference>);

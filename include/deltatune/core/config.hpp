@@ -18,6 +18,16 @@
 
 #define DELTATUNE_RESTRICT __restrict__
 
+// The dynamic shared memory of the running thread block as `unsigned char* name`, 16-byte aligned. Other compilers than nvcc compile kernels
+// against an emulation of the CUDA runtime (tests/cuda_emulation).
+#if defined(__CUDACC__)
+#define DELTATUNE_SHARED_MEMORY(name)                                             \
+  extern __shared__ __align__(16) unsigned char deltatune_dynamic_shared_memory[]; \
+  unsigned char* name = deltatune_dynamic_shared_memory
+#else
+#define DELTATUNE_SHARED_MEMORY(name) unsigned char* name = static_cast<unsigned char*>(cudaEmulationSharedMemory())
+#endif
+
 // A loop whose iterations are independent. Works with and without OpenMP on the command line.
 #if defined(__CUDACC__)
 #define DELTATUNE_SIMD

@@ -76,35 +76,42 @@ DELTATUNE_INLINE T value_of(Dual<T> x) {
 
 template <class T>
 DELTATUNE_INLINE Dual<T> exp(Dual<T> x) {
+  using math::exp;
   const T y = exp(x.value);
   return {y, y * x.tangent};
 }
 
 template <class T>
 DELTATUNE_INLINE Dual<T> log(Dual<T> x) {
+  using math::log;
   return {log(x.value), x.tangent / x.value};
 }
 
 template <class T>
 DELTATUNE_INLINE Dual<T> tanh(Dual<T> x) {
+  using math::tanh;
   const T y = tanh(x.value);
   return {y, (T(1) - y * y) * x.tangent};
 }
 
 template <class T>
 DELTATUNE_INLINE Dual<T> erf(Dual<T> x) {
+  using math::erf;
+  using math::exp;
   constexpr double kTwoOverSqrtPi = 1.1283791670955126;
   return {erf(x.value), static_cast<T>(kTwoOverSqrtPi) * exp(-x.value * x.value) * x.tangent};
 }
 
 template <class T>
 DELTATUNE_INLINE Dual<T> sqrt(Dual<T> x) {
+  using math::sqrt;
   const T y = sqrt(x.value);
   return {y, x.tangent / (T(2) * y)};
 }
 
 template <class T>
 DELTATUNE_INLINE Dual<T> rsqrt(Dual<T> x) {
+  using math::rsqrt;
   const T y = rsqrt(x.value);
   return {y, T(-0.5) * y / x.value * x.tangent};
 }
@@ -116,6 +123,7 @@ DELTATUNE_INLINE Dual<T> abs(Dual<T> x) {
 
 template <class T>
 DELTATUNE_INLINE bool isfinite(Dual<T> x) {
+  using math::isfinite;
   return isfinite(x.value) && isfinite(x.tangent);
 }
 

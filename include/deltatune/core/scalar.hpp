@@ -1,4 +1,4 @@
-// Elementary functions of the number types, for host and device: exp, log, tanh, erf, sqrt, rsqrt, abs, min, max, isfinite, value_of.
+// Elementary functions of the number types, for host and device, in namespace math: exp, log, tanh, erf, sqrt, rsqrt, abs, min, max, isfinite.
 //
 // The float bodies hold no branch, call, table or library rounding, so that every compiler turns a loop over them into vector code with its
 // default floating-point flags (a header-only library does not set flags). That forbids std::floor, std::fmin, std::copysign and std::sqrt,
@@ -56,6 +56,8 @@ DELTATUNE_INLINE ReducedExp reduced_exp(float x) {
 }
 
 }  // namespace detail
+
+namespace math {
 
 // ---- float ----
 
@@ -138,10 +140,6 @@ DELTATUNE_INLINE double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 
 // ---- any number type ----
 
-// The plain number in x: what a comparison or a report reads. Number types that carry more (Dual) overload it.
-DELTATUNE_INLINE float value_of(float x) { return x; }
-DELTATUNE_INLINE double value_of(double x) { return x; }
-
 template <class T>
 DELTATUNE_INLINE T max(T a, T b) {
   return a < b ? b : a;
@@ -151,5 +149,19 @@ template <class T>
 DELTATUNE_INLINE T min(T a, T b) {
   return b < a ? b : a;
 }
+
+}  // namespace math
+
+// In here exp(x) is ours for every number type. A program that says `using namespace deltatune` keeps the names of <cmath>.
+namespace ops {
+using namespace math;
+}
+namespace detail {
+using namespace math;
+}
+
+// The plain number in x: what a comparison or a report reads. Number types that carry more (Dual) overload it.
+DELTATUNE_INLINE float value_of(float x) { return x; }
+DELTATUNE_INLINE double value_of(double x) { return x; }
 
 }  // namespace deltatune

@@ -53,7 +53,7 @@ class Lora {
   using Context = context_of<X>;
 
   struct Saved {
-    View<T> u;  // (N, R)
+    View<const T> u;  // (N, R)
     DropoutMask dropout;
   };
 
@@ -85,20 +85,20 @@ class Lora {
   bool needs_input() const { return a_.trains(); }
 
   void forward(Pass<X>& pass, View<const T> x, View<T> y_io, Saved& saved) const {
-    saved.u = pass.keep(x.rows, config_.rank);
-    saved.dropout = pass.dropout(config_.dropout);
+    const View<T> u = pass.keep(x.rows, config_.rank);
+    saved = {u, pass.dropout(config_.dropout)};
     const auto scope = pass.scope();
-    B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_.value(), .c = saved.u, .transpose_b = true});
-    B::gemm(pass.ctx, Gemm<T>{.a = saved.u, .b = b_.value(), .c = y_io, .transpose_b = true, .alpha = scale(), .beta = T(1)});
+    B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_.value(), .c = u, .transpose_b = true});
+    add_up_projection(pass, u, y_io);
   }
 
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) {
-    if (b_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = saved.u, .c = b_.gradient(), .transpose_a = true, .alpha = scale(), .beta = T(1)});
+    b_backward(pass, saved, dy_io);
     if (!a_.trains() && !dx.wanted()) return;
     const auto scope = pass.scope();
     const View<T> du = pass.take(dy_io.rows, config_.rank);
-    B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = b_.value(), .c = du, .alpha = scale()});
-    if (a_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = dropped(pass, saved, x), .c = a_.gradient(), .transpose_a = true, .beta = T(1)});
+    u_backward(pass, dy_io, du);
+    if (a_.trains()) a_backward(pass, du, dropped(pass, saved, x));
     if (!dx.wanted()) return;
     if (saved.dropout.active()) {
       const View<T> d_dropped = pass.take(dy_io.rows, a_.value().cols);
@@ -109,6 +109,23 @@ class Lora {
     }
   }
 
+  // The layer may multiply with A where no dropout stands before it.
+  Index low_rank() const { return config_.dropout == 0 ? config_.rank : 0; }
+  void place(Context& ctx, View<T> rows) {
+    ops::copy<B, T>(ctx, a_.value(), rows);
+    a_.set_value(rows);
+    a_value_ = X();
+  }
+  void forward(Pass<X>& pass, View<const T> /*x*/, View<const T> u, View<T> y_io, Saved& saved) const {
+    saved = {u, {}};
+    add_up_projection(pass, u, y_io);
+  }
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, View<T> du) {
+    b_backward(pass, saved, dy_io);
+    u_backward(pass, dy_io, du);
+    if (a_.trains()) a_backward(pass, du, x);
+  }
+
   // w_io (out, in) += s·B·A.
   void merge(Context& ctx, View<T> w_io) const {
     B::gemm(ctx, Gemm<T>{.a = b_.value(), .b = a_.value(), .c = w_io, .alpha = scale(), .beta = T(1)});
@@ -116,6 +133,19 @@ class Lora {
 
  private:
   T scale() const { return T(config_.scale()); }
+
+  void add_up_projection(Pass<X>& pass, View<const T> u, View<T> y_io) const {
+    B::gemm(pass.ctx, Gemm<T>{.a = u, .b = b_.value(), .c = y_io, .transpose_b = true, .alpha = scale(), .beta = T(1)});
+  }
+  void b_backward(Pass<X>& pass, const Saved& saved, View<const T> dy) {
+    if (b_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = saved.u, .c = b_.gradient(), .transpose_a = true, .alpha = scale(), .beta = T(1)});
+  }
+  void u_backward(Pass<X>& pass, View<const T> dy, View<T> du) const {
+    B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = b_.value(), .c = du, .alpha = scale()});
+  }
+  void a_backward(Pass<X>& pass, View<const T> du, View<const T> x) {
+    B::gemm(pass.ctx, Gemm<T>{.a = du, .b = x, .c = a_.gradient(), .transpose_a = true, .beta = T(1)});
+  }
 
   // m∘x in scratch, or x itself without dropout.
   View<const T> dropped(Pass<X>& pass, const Saved& saved, View<const T> x) const {
@@ -126,7 +156,7 @@ class Lora {
   }
 
   LoraConfig config_;
-  X a_value_;  // (R, in)
+  X a_value_;  // (R, in), until A is placed in a layer
   X b_value_;  // (out, R)
   Parameter<X> a_;
   Parameter<X> b_;

@@ -87,11 +87,16 @@ class Bert {
     for (PostNormBlock<X>& block : blocks_) block.visit(f);
     head_.visit(f);
   }
+  // f(Linear<X>&) for every linear layer.
+  template <class F>
+  void visit_linears(const F& f) {
+    for (PostNormBlock<X>& block : blocks_) block.visit_linears(f);
+    head_.visit_linears(f);
+  }
   // f(LinearSite<X>&) for every weight that a delta may be attached to.
   template <class F>
   void visit_sites(const F& f) {
-    for (PostNormBlock<X>& block : blocks_) block.visit_sites(f);
-    head_.visit_sites(f);
+    visit_linears([&f](Linear<X>& layer) { layer.visit_sites(f); });
   }
   // Whether gradients of embedding tables will be wanted (DeviceBatch::upload groups rows for them).
   bool embeddings_train() const { return embeddings_.tables_train(); }

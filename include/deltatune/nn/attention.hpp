@@ -20,7 +20,7 @@ class SelfAttention {
 
   struct Saved {
     AttentionPlan plan;
-    View<T> qkv;      // (N, 3C)
+    View<T> qkv;      // (N, 3C), and the columns of low-rank deltas
     View<T> lse;      // (N, H)
     View<T> context;  // (N, C), or empty
     typename Linear<X>::Saved projection;
@@ -38,9 +38,9 @@ class SelfAttention {
     output_.visit(f);
   }
   template <class F>
-  void visit_sites(const F& f) {
-    projection_.visit_sites(f);
-    output_.visit_sites(f);
+  void visit_linears(const F& f) {
+    f(projection_);
+    f(output_);
   }
 
   bool needs_input() const { return projection_.needs_input(); }
@@ -48,14 +48,14 @@ class SelfAttention {
   // x (N, C) -> y (N, C).
   void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved) const {
     const Index width = output_.in();
-    saved.plan = {.queries = sequences,
-                  .keys = sequences,
-                  .heads = heads_,
-                  .kv_heads = heads_,
-                  .head_width = width / heads_,
-                  .scale = 1.0 / std::sqrt(static_cast<double>(width / heads_)),
-                  .dropout = pass.dropout(probability_)};
-    saved.qkv = pass.keep(x.rows, projection_.out());
+    saved.plan = AttentionPlan{.queries = sequences,
+                               .keys = sequences,
+                               .heads = heads_,
+                               .kv_heads = heads_,
+                               .head_width = width / heads_,
+                               .scale = 1.0 / std::sqrt(static_cast<double>(width / heads_)),
+                               .dropout = pass.dropout(probability_)};
+    saved.qkv = projection_.keep_output(pass, x.rows);
     saved.lse = pass.keep(x.rows, heads_);
     projection_.forward(pass, x, saved.qkv, saved.projection);
     const auto scope = pass.scope();
@@ -80,7 +80,7 @@ class SelfAttention {
     const View<T> d_context = below ? pass.take(dy_io.rows, width) : View<T>();
     output_.backward(pass, saved.output, saved.context, dy_io, below ? GradientSink<T>::fresh(d_context) : GradientSink<T>::none());
     if (!below) return;
-    const View<T> d_qkv = pass.take(dy_io.rows, projection_.out());
+    const View<T> d_qkv = projection_.take_output(pass, dy_io.rows);
     ops::attention_backward<B, T>(pass.ctx,
                                   {.plan = saved.plan,
                                    .q = saved.qkv.column_range(0, width),

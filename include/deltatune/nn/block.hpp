@@ -44,9 +44,9 @@ class PostNormBlock {
     feed_forward_norm_.visit(f);
   }
   template <class F>
-  void visit_sites(const F& f) {
-    attention_.visit_sites(f);
-    feed_forward_.visit_sites(f);
+  void visit_linears(const F& f) {
+    attention_.visit_linears(f);
+    feed_forward_.visit_linears(f);
   }
 
   // Whether backward reads h.

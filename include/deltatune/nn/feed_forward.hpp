@@ -18,7 +18,7 @@ class FeedForward {
   using B = backend_of<X>;
 
   struct Saved {
-    View<T> u;  // (N, F)
+    View<T> u;  // (N, F), and the columns of low-rank deltas
     typename Linear<X>::Saved up;
     typename Linear<X>::Saved down;
   };
@@ -32,20 +32,20 @@ class FeedForward {
     down_.visit(f);
   }
   template <class F>
-  void visit_sites(const F& f) {
-    up_.visit_sites(f);
-    down_.visit_sites(f);
+  void visit_linears(const F& f) {
+    f(up_);
+    f(down_);
   }
 
   bool needs_input() const { return up_.needs_input(); }
 
   // x (N, C) -> y (N, C).
   void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
-    saved.u = pass.keep(x.rows, up_.out());
+    saved.u = up_.keep_output(pass, x.rows);
     up_.forward(pass, x, saved.u, saved.up);
     const auto scope = pass.scope();
     const View<T> activated = pass.take(x.rows, up_.out());
-    ops::activation_forward<B, T>(pass.ctx, activation_, saved.u, activated);
+    ops::activation_forward<B, T>(pass.ctx, activation_, pre_activation(saved), activated);
     down_.forward(pass, activated, y, saved.down);
   }
 
@@ -55,17 +55,20 @@ class FeedForward {
     View<T> activated;
     if (down_.needs_input()) {
       activated = pass.take(dy_io.rows, down_.in());
-      ops::activation_forward<B, T>(pass.ctx, activation_, saved.u, activated);
+      ops::activation_forward<B, T>(pass.ctx, activation_, pre_activation(saved), activated);
     }
     const bool below = dx.wanted() || trains(up_);
-    const View<T> du = below ? pass.take(dy_io.rows, down_.in()) : View<T>();
-    down_.backward(pass, saved.down, activated, dy_io, below ? GradientSink<T>::fresh(du) : GradientSink<T>::none());
+    const View<T> du = below ? up_.take_output(pass, dy_io.rows) : View<T>();
+    const View<T> d_activated = du.column_range(0, up_.out());
+    down_.backward(pass, saved.down, activated, dy_io, below ? GradientSink<T>::fresh(d_activated) : GradientSink<T>::none());
     if (!below) return;
-    ops::activation_backward<B, T>(pass.ctx, activation_, saved.u, du);
+    ops::activation_backward<B, T>(pass.ctx, activation_, pre_activation(saved), d_activated);
     up_.backward(pass, saved.up, x, du, dx);
   }
 
  private:
+  View<const T> pre_activation(const Saved& saved) const { return saved.u.column_range(0, up_.out()); }
+
   Linear<X> up_;    // C to F
   Linear<X> down_;  // F to C
   ops::Activation activation_ = ops::Activation::gelu;

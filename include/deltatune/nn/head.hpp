@@ -38,9 +38,9 @@ class ClassificationHead {
     classifier_.visit(f);
   }
   template <class F>
-  void visit_sites(const F& f) {
-    pooler_.visit_sites(f);
-    classifier_.visit_sites(f);
+  void visit_linears(const F& f) {
+    f(pooler_);
+    f(classifier_);
   }
 
   Index classes() const { return classifier_.out(); }

@@ -4,6 +4,9 @@
 // how many products run.
 //   forward   y_s = delta_s(x·W_sᵀ) + b_s
 //   backward  db_s += Σ_rows dy_s;  deltas;  dW_s += dy_sᵀ·x (only where W_s trains);  dx += dy·W in one product (only where wanted)
+//
+// Low-rank deltas give their A to the layer (seam/weight.hpp), which keeps all of them under its weight: with an output matrix that has columns
+// for them, [y | u] = x·[W; A]ᵀ and dx = [dy | du]·[W; A] are one product each, and x and dx are read and written once.
 #pragma once
 
 #include <algorithm>
@@ -39,6 +42,7 @@ class Linear {
   // What backward needs besides x and dy: what the deltas of each site kept.
   struct Saved {
     std::vector<typename WeightSlot<X>::Saved> sites;
+    bool low_rank = false;  // the layer has multiplied with the placed A
   };
 
   Linear() = default;
@@ -83,33 +87,84 @@ class Linear {
     return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains() || site.deltas.needs_input(); });
   }
 
-  // x (N, in) -> y (N, out).
-  void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
-    B::gemm(pass.ctx, Gemm<T>{.a = x, .b = weight_.view(), .c = y, .transpose_b = true});
-    saved.sites.resize(sites_.size());
-    for (std::size_t s = 0; s < sites_.size(); ++s) {
-      if (!sites_[s].deltas.empty()) sites_[s].deltas.forward(pass, x, y.column_range(sites_[s].first, sites_[s].width), saved.sites[s]);
+  // Lays the weights out anew: W, under it what low-rank deltas give. attach() calls it; without it every delta runs products of its own.
+  void arrange(context_of<X>& ctx) {
+    Index rank = 0;
+    for (const LinearSite<X>& site : sites_) rank += site.deltas.low_rank();
+    if (rank == 0 && rank_ == 0) return;
+    X weight(ctx, {out_ + rank, in_});
+    ops::copy<B, T>(ctx, weight_.view().row_range(0, out_), weight.view().row_range(0, out_));
+    Index placed = 0;
+    for (LinearSite<X>& site : sites_) {
+      site.weight.set_value(weight.view().row_range(site.first, site.width));
+      placed = site.deltas.place(ctx, weight.view().row_range(out_, rank), placed);
     }
-    ops::add_bias<B, T>(pass.ctx, bias_.view(), y);
+    weight_ = std::move(weight);
+    rank_ = rank;
   }
 
-  // dy_io (N, out): holds dy, is used up. x (N, in): empty unless needs_input(). dx (N, in) through the sink.
+  // Output matrices (N, out + rank) for forward to write, kept or scratch, and for the gradients of backward: with the columns of u.
+  View<T> keep_output(Pass<X>& pass, Index rows) const { return pass.keep(rows, stride()).column_range(0, out_ + rank_); }
+  View<T> take_output(Pass<X>& pass, Index rows) const { return pass.take(rows, stride()).column_range(0, out_ + rank_); }
+
+  // x (N, in) -> y (N, out). A y from keep_output() also holds u and must then live until backward.
+  void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
+    saved.low_rank = multiplies_low_rank();
+    View<T> u;
+    if (saved.low_rank && y.cols > out_) {
+      B::gemm(pass.ctx, Gemm<T>{.a = x, .b = weight_.view(), .c = y, .transpose_b = true});
+      u = y.column_range(out_, rank_);
+    } else {
+      B::gemm(pass.ctx, Gemm<T>{.a = x, .b = base(), .c = y.column_range(0, out_), .transpose_b = true});
+      if (saved.low_rank) {
+        u = pass.keep(x.rows, rank_);
+        B::gemm(pass.ctx, Gemm<T>{.a = x, .b = factors(), .c = u, .transpose_b = true});
+      }
+    }
+    saved.sites.resize(sites_.size());
+    for (std::size_t s = 0; s < sites_.size(); ++s) {
+      const LinearSite<X>& site = sites_[s];
+      if (!site.deltas.empty()) site.deltas.forward(pass, x, u, y.column_range(site.first, site.width), saved.sites[s]);
+    }
+    ops::add_bias<B, T>(pass.ctx, bias_.view(), y.column_range(0, out_));
+  }
+
+  // dy_io (N, out), or from take_output(): holds dy, is used up. x (N, in): empty unless needs_input(). dx (N, in) through the sink.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
+    const auto scope = pass.scope();
+    const bool together = saved.low_rank && dy_io.cols > out_;
+    View<T> du;
+    if (saved.low_rank) du = together ? dy_io.column_range(out_, rank_) : pass.take(dy_io.rows, rank_);
     for (std::size_t s = sites_.size(); s-- > 0;) {
       LinearSite<X>& site = sites_[s];
       const View<T> dy = dy_io.column_range(site.first, site.width);
       if (site.bias.trains()) ops::column_sum<B, T>(pass.ctx, dy, site.bias.gradient());
-      if (!site.deltas.empty()) site.deltas.backward(pass, saved.sites[s], x, dy, dx);
+      if (!site.deltas.empty()) site.deltas.backward(pass, saved.sites[s], x, dy, du, dx);
       if (site.weight.trains())
         B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
     }
-    if (dx.wanted()) B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = weight_.view(), .c = dx.view(), .beta = dx.next_beta()});
+    if (!dx.wanted()) return;
+    if (together) return B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = weight_.view(), .c = dx.view(), .beta = dx.next_beta()});
+    B::gemm(pass.ctx, Gemm<T>{.a = dy_io.column_range(0, out_), .b = base(), .c = dx.view(), .beta = dx.next_beta()});
+    if (saved.low_rank) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = factors(), .c = dx.view(), .beta = dx.next_beta()});
   }
 
  private:
+  View<const T> base() const { return weight_.view().row_range(0, out_); }
+  View<const T> factors() const { return weight_.view().row_range(out_, rank_); }
+  // Whole cache lines where there are columns of u, so that rows stay as aligned as without.
+  Index stride() const { return rank_ == 0 ? out_ : (out_ + rank_ + 15) / 16 * 16; }
+  // All of what is placed takes part, or none: a delta that is switched off has no columns of its own to leave out.
+  bool multiplies_low_rank() const {
+    Index rows = 0;
+    for (const LinearSite<X>& site : sites_) rows += site.deltas.placed_rows();
+    return rank_ > 0 && rows == rank_;
+  }
+
   Index in_ = 0;
   Index out_ = 0;
-  X weight_;  // (out, in): the sites one after another
+  Index rank_ = 0;  // rows of A under the weight
+  X weight_;  // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away
   X bias_;    // (out)
   std::vector<LinearSite<X>> sites_;
 };

@@ -5,11 +5,12 @@
 #pragma once
 
 #include "deltatune/core/scalar.hpp"
+#include "deltatune/ops/chunk.hpp"
 #include "deltatune/tensor/view.hpp"
 
 namespace deltatune::ops {
 
-// The numbers of one update, the same for all elements of a parameter.
+// The numbers of one update, the same for all parameters.
 struct AdamWStep {
   double learning_rate;
   double beta1;
@@ -22,38 +23,67 @@ struct AdamWStep {
 
 namespace detail {
 
+// The same numbers as an element needs them.
 template <class T>
-struct AdamWElement {
-  AdamWStep step;
-  const T* gradient;
-  const T* gradient_scale;  // one value: clipping
-  const T* mask;            // nullptr: every element trains
-  Index mask_span;          // elements that share one mask value
-  T* value_io;
+struct AdamWChunk {
+  ParameterChunks<T> chunks;
+  const T* gradient_scale;  // one value: clipping; NaN: no update
   T* first_io;
   T* second_io;
+  T beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, decay, rate, correction2_root;
 
-  DELTATUNE_INLINE void operator()(Index i) const {
-    const T g = gradient[i] * *gradient_scale;
-    const T m = T(step.beta1) * first_io[i] + T(1.0 - step.beta1) * g;
-    const T v = T(step.beta2) * second_io[i] + T(1.0 - step.beta2) * g * g;
-    const T decayed = value_io[i] * T(1.0 - step.learning_rate * step.weight_decay);
-    const T updated = decayed - T(step.learning_rate / step.correction1) * m / (sqrt(v) / T(step.correction2_root) + T(step.epsilon));
-    first_io[i] = m;
-    second_io[i] = v;
-    value_io[i] = mask == nullptr || mask[i / mask_span] != T(0) ? updated : value_io[i];
+  AdamWChunk(const AdamWStep& step, const ParameterChunks<T>& all, const T* scale, T* first, T* second)
+      : chunks(all),
+        gradient_scale(scale),
+        first_io(first),
+        second_io(second),
+        beta1(T(step.beta1)),
+        one_minus_beta1(T(1.0 - step.beta1)),
+        beta2(T(step.beta2)),
+        one_minus_beta2(T(1.0 - step.beta2)),
+        epsilon(T(step.epsilon)),
+        decay(T(1.0 - step.learning_rate * step.weight_decay)),
+        rate(T(step.learning_rate / step.correction1)),
+        correction2_root(T(step.correction2_root)) {}
+
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index c) const {
+    const T scale = *gradient_scale;
+    if (!isfinite(scale)) return;
+    const ParameterChunk<T> chunk = chunks.data[c];
+    const T keep = chunk.decays ? decay : T(1);
+    T* DELTATUNE_RESTRICT value = chunk.value;
+    T* DELTATUNE_RESTRICT first = first_io + chunk.flat;
+    T* DELTATUNE_RESTRICT second = second_io + chunk.flat;
+    const T* DELTATUNE_RESTRICT gradient = chunk.gradient;
+    const AdamWChunk& a = *this;
+    const auto updated = [=, &a](Index j) {
+      const T g = gradient[j] * scale;
+      const T m = a.beta1 * first[j] + a.one_minus_beta1 * g;
+      const T v = a.beta2 * second[j] + a.one_minus_beta2 * g * g;
+      first[j] = m;
+      second[j] = v;
+      return value[j] * keep - a.rate * m / (sqrt(v) / a.correction2_root + a.epsilon);
+    };
+    if (chunk.mask == nullptr) {
+      team.each(chunk.count, [=](Index j) { value[j] = updated(j); });
+    } else {
+      team.each(chunk.count, [=](Index j) {
+        const T moved = updated(j);
+        value[j] = chunk.trains(j) ? moved : value[j];
+      });
+    }
   }
 };
 
 }  // namespace detail
 
-// value_io, first_io, second_io and gradient: the same shape. gradient_scale (1). mask: empty, or one value for every `mask_span` elements;
-// where it is 0 the parameter keeps its bits.
+// One update of the values of all chunks. first_io, second_io: the moments of all elements, where ParameterChunk::flat says. gradient_scale (1);
+// where it is NaN nothing changes. Elements that a mask freezes keep their bits.
 template <class B, class T>
-void adamw(typename B::Context& ctx, const AdamWStep& step, View<const T> gradient, View<const T> gradient_scale, View<const T> mask, Index mask_span,
-           View<T> value_io, View<T> first_io, View<T> second_io) {
-  B::for_each(ctx, gradient.size(),
-              detail::AdamWElement<T>{step, gradient.data, gradient_scale.data, mask.data, mask_span, value_io.data, first_io.data, second_io.data});
+void adamw(typename B::Context& ctx, const AdamWStep& step, const ParameterChunks<T>& chunks, View<const T> gradient_scale, View<T> first_io, View<T> second_io) {
+  B::for_each_row(ctx, chunks.count, ParameterChunk<T>::kElements,
+                  detail::AdamWChunk<T>(step, chunks, gradient_scale.data, first_io.data, second_io.data));
 }
 
 }  // namespace deltatune::ops

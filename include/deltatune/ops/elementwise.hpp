@@ -96,14 +96,6 @@ struct ScatterRow {
 };
 
 template <class T>
-struct MaskElement {
-  const T* mask;
-  Index span;
-  T* x_io;
-  DELTATUNE_INLINE void operator()(Index i) const { x_io[i] = x_io[i] * mask[i / span]; }
-};
-
-template <class T>
 struct MeanRow {
   View<const T> x;
   const Index* offsets;
@@ -159,12 +151,6 @@ template <class B, class T>
 void scatter_rows(typename B::Context& ctx, View<const T> y, const Index* rows, View<T> x) {
   B::fill(ctx, x, T(0));
   B::for_each_row(ctx, y.rows, y.cols, detail::ScatterRow<T>{y, rows, x});
-}
-
-// x_io (N, C) ∘= mask, which holds one value for every `span` elements.
-template <class B, class T>
-void apply_mask(typename B::Context& ctx, View<const T> mask, Index span, View<T> x_io) {
-  B::for_each(ctx, x_io.size(), detail::MaskElement<T>{mask.data, span, x_io.data});
 }
 
 // y (B, C) = mean over the rows of each sequence of x (N, C): a sentence embedding.

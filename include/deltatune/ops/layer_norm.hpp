@@ -9,6 +9,7 @@
 
 #include "deltatune/core/random.hpp"
 #include "deltatune/core/scalar.hpp"
+#include "deltatune/ops/reduce.hpp"
 #include "deltatune/tensor/view.hpp"
 
 namespace deltatune::ops {
@@ -90,26 +91,12 @@ struct LayerNormBackwardRow {
   }
 };
 
-// Columns of one block: dγ += Σ dy ∘ x̂, dβ += Σ dy.
+// A term of dγ.
 template <class T>
-struct LayerNormParameterBlock {
-  static constexpr Index kWidth = 64;  // columns: whole cache lines of both matrices
+struct ScaleGradient {
   View<const T> dy;
   View<const T> normalized;
-  T* dgamma;  // (C) or nullptr
-  T* dbeta;   // (C) or nullptr
-
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index block) const {
-    const Index first = block * kWidth;
-    const Index width = dy.cols - first < kWidth ? dy.cols - first : kWidth;
-    for (Index i = 0; i < dy.rows; ++i) {
-      const T* dout = dy.row(i) + first;
-      const T* hat = normalized.row(i) + first;
-      if (dgamma != nullptr) team.each(width, [to = dgamma + first, dout, hat](Index j) { to[j] = to[j] + dout[j] * hat[j]; });
-      if (dbeta != nullptr) team.each(width, [to = dbeta + first, dout](Index j) { to[j] = to[j] + dout[j]; });
-    }
-  }
+  DELTATUNE_INLINE T operator()(Index i, Index j) const { return dy(i, j) * normalized(i, j); }
 };
 
 template <class T>
@@ -157,8 +144,8 @@ void layer_norm_backward(typename B::Context& ctx, View<const T> dy, View<const 
 // dgamma (C), dbeta (C): accumulated; either may be empty. Run before layer_norm_backward where dr is dy.
 template <class B, class T>
 void layer_norm_parameter_backward(typename B::Context& ctx, View<const T> dy, View<const T> normalized, View<T> dgamma, View<T> dbeta) {
-  using Block = detail::LayerNormParameterBlock<T>;
-  B::for_each_row(ctx, (dy.cols + Block::kWidth - 1) / Block::kWidth, dy.rows * Block::kWidth, Block{dy, normalized, dgamma.data, dbeta.data});
+  if (dgamma) B::sum_rows(ctx, dy.rows, dy.cols, detail::ScaleGradient<T>{dy, normalized}, dgamma.data);
+  if (dbeta) column_sum<B, T>(ctx, dy, dbeta);
 }
 
 // y = m ∘ (γ x̂ + β): what forward handed on, rebuilt from what it kept.

@@ -33,6 +33,8 @@ class Parameter {
   Index size() const { return element_count(shape_); }
 
   View<Scalar> value() const { return value_; }
+  // The values live elsewhere from now on: for layers that lay out their weights anew. Same shape.
+  void set_value(View<Scalar> value) { value_ = value; }
 
   bool trains() const { return mask_.trains(); }
   const FreezeMask& mask() const { return mask_; }

@@ -17,9 +17,9 @@ namespace detail {
 
 // Applies a mask to every parameter whose path matches one of the globs. Throws Error for a glob that matches nothing.
 template <class Module>
-void mask_matching(Module& module, const std::vector<std::string>& globs, const FreezeMask& mask) {
+void mask_matching(Module& root, const std::vector<std::string>& globs, const FreezeMask& mask) {
   std::vector<bool> matched(globs.size(), false);
-  module.visit([&](auto& parameter) {
+  root.visit([&](auto& parameter) {
     bool selected = false;
     for (std::size_t i = 0; i < globs.size(); ++i)
       if (matches(globs[i], parameter.path())) matched[i] = selected = true;
@@ -33,48 +33,48 @@ void mask_matching(Module& module, const std::vector<std::string>& globs, const 
 
 // freeze(model, {"**"}); unfreeze(model, {"**.bias", "classifier.**"}). Globs over checkpoint names: see core/path.hpp.
 template <class Module>
-void freeze(Module& module, const std::vector<std::string>& globs) {
-  detail::mask_matching(module, globs, FreezeMask::frozen());
+void freeze(Module& root, const std::vector<std::string>& globs) {
+  detail::mask_matching(root, globs, FreezeMask::frozen());
 }
 template <class Module>
-void unfreeze(Module& module, const std::vector<std::string>& globs) {
-  detail::mask_matching(module, globs, FreezeMask::trainable());
+void unfreeze(Module& root, const std::vector<std::string>& globs) {
+  detail::mask_matching(root, globs, FreezeMask::trainable());
 }
 // Trains part of the matching parameters, for example rows of an embedding: set_mask(model, {"**.word_embeddings.weight"}, FreezeMask::rows({7, 8})).
 template <class Module>
-void set_mask(Module& module, const std::vector<std::string>& globs, const FreezeMask& mask) {
-  detail::mask_matching(module, globs, mask);
+void set_mask(Module& root, const std::vector<std::string>& globs, const FreezeMask& mask) {
+  detail::mask_matching(root, globs, mask);
 }
 
 template <class Module>
-Index parameter_count(Module& module) {
+Index parameter_count(Module& root) {
   Index count = 0;
-  module.visit([&](const auto& parameter) { count += parameter.size(); });
+  root.visit([&](const auto& parameter) { count += parameter.size(); });
   return count;
 }
 template <class Module>
-Index trainable_count(Module& module) {
+Index trainable_count(Module& root) {
   Index count = 0;
-  module.visit([&](const auto& parameter) { count += parameter.trainable_count(); });
+  root.visit([&](const auto& parameter) { count += parameter.trainable_count(); });
   return count;
 }
 
 // Whether anything in a module trains: the gradient frontier is the lowest module for which this holds.
 template <class Module>
-bool trains(Module& module) {
+bool trains(Module& root) {
   bool any = false;
-  module.visit([&](const auto& parameter) { any = any || parameter.trains(); });
+  root.visit([&](const auto& parameter) { any = any || parameter.trains(); });
   return any;
 }
 
 // Gradients for what trains, zeroed when they exist already; the rest owns none.
 template <class Module, class Context>
-void allocate_gradients(Module& module, Context& ctx) {
-  module.visit([&](auto& parameter) { parameter.allocate_gradient(ctx); });
+void allocate_gradients(Module& root, Context& ctx) {
+  root.visit([&](auto& parameter) { parameter.allocate_gradient(ctx); });
 }
 template <class Module, class Context>
-void zero_gradients(Module& module, Context& ctx) {
-  module.visit([&]<class X>(Parameter<X>& parameter) {
+void zero_gradients(Module& root, Context& ctx) {
+  root.visit([&]<class X>(Parameter<X>& parameter) {
     if (parameter.has_gradient()) backend_of<X>::fill(ctx, parameter.gradient(), scalar_of<X>(0));
   });
 }

@@ -21,11 +21,9 @@ struct View {
       : data(pointer), rows(row_count), cols(column_count), stride(row_stride) {}
 
   // A view of constants from a view of variables.
-  DELTATUNE_HD operator View<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, rows, cols, stride};
-  }
+  template <class U>
+    requires std::is_same_v<const U, T>
+  DELTATUNE_HD View(const View<U>& variables) : View(variables.data, variables.rows, variables.cols, variables.stride) {}
 
   DELTATUNE_HD T& operator()(Index i, Index j) const { return data[i * stride + j]; }
   DELTATUNE_HD T* row(Index i) const { return data + i * stride; }

@@ -30,12 +30,12 @@ namespace detail {
 
 template <class Model, class F>
 void visit_state(Trainer<Model>& trainer, const F& f) {
-  for (auto& state : trainer.optimizer().states()) {
-    const std::string& path = state.parameter->path();
-    f("value." + path, state.parameter->shape(), state.parameter->value());
-    f("first." + path, state.parameter->shape(), state.first.view());
-    f("second." + path, state.parameter->shape(), state.second.view());
-  }
+  trainer.optimizer().visit([&](auto& parameter, auto first, auto second) {
+    const std::string& path = parameter.path();
+    f("value." + path, parameter.shape(), parameter.value());
+    f("first." + path, parameter.shape(), first);
+    f("second." + path, parameter.shape(), second);
+  });
 }
 
 }  // namespace detail

@@ -16,12 +16,12 @@
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/clip.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
-#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/ops/reduce.hpp"
 #include "deltatune/param/visit.hpp"
 #include "deltatune/seam/pass.hpp"
 #include "deltatune/train/optimizer/adamw.hpp"
 #include "deltatune/train/schedule.hpp"
+#include "deltatune/train/trainable.hpp"
 
 namespace deltatune {
 
@@ -79,24 +79,6 @@ void classification_loss(Pass<X>& pass, const DeviceBatch<X>& batch, View<const 
   ops::total<B, T>(pass.ctx, losses, loss_io);
 }
 
-// Sets the gradients of masked elements to 0. norm (1) = √Σ g² over all gradients of the model, factor (1) = what to multiply them with so that the norm stays below limit (0: no limit).
-template <class X, class Model>
-void gradient_norm(Pass<X>& pass, Model& model, double limit, View<scalar_of<X>> norm, View<scalar_of<X>> factor) {
-  using B = backend_of<X>;
-  using T = scalar_of<X>;
-  const auto scope = pass.scope();
-  const View<T> sum = pass.take(1, 1);
-  B::fill(pass.ctx, sum, T(0));
-  model.visit([&](Parameter<X>& parameter) {
-    if (!parameter.trains()) return;
-    if (parameter.mask().partial()) ops::apply_mask<B, T>(pass.ctx, parameter.mask_values(), parameter.mask_span(), parameter.gradient());
-    const auto inner = pass.scope();
-    const View<T> partial = pass.take(1, parameter.gradient().rows);
-    ops::square_sum<B, T>(pass.ctx, parameter.gradient(), partial, sum);
-  });
-  ops::clip_factor<B, T>(pass.ctx, sum, limit, norm, factor);
-}
-
 struct TrainerConfig {
   AdamWConfig optimizer = {};
   Schedule schedule = {};
@@ -135,9 +117,8 @@ class Trainer {
 
   Trainer(Context& ctx, Model& model, TrainerConfig config)
       : ctx_(&ctx), model_(&model), config_(std::move(config)), saved_(ctx), scratch_(ctx), batch_(ctx), numbers_(ctx, {3}),
-        optimizer_(ctx, model, config_.optimizer) {
+        parameters_(ctx, model), optimizer_(ctx, parameters_, config_.optimizer) {
     config_.loss.validate(model.classes());
-    allocate_gradients(model, ctx);
     if (!config_.loss.class_weights.empty()) {
       std::vector<T> weights;
       for (const double weight : config_.loss.class_weights) weights.push_back(T(weight));
@@ -158,6 +139,8 @@ class Trainer {
     const DryRun dry(*ctx_);
     std::vector<T> unused;
     forward_backward(largest, label_weight(largest, config_.loss), 0);
+    update(0);
+    optimizer_.set_step_count(step_count() - 1);
     evaluate_uploaded(unused);
     saved_.reserve(saved_.peak());
     scratch_.reserve(scratch_.peak());
@@ -174,28 +157,27 @@ class Trainer {
       total_weight += label_weight(batch, config_.loss);
       report.rows += batch.rows();
     }
-    zero_gradients(*model_, *ctx_);
+    ops::zero_gradients<B, T>(*ctx_, parameters_.chunks());
     B::fill(*ctx_, loss(), T(0));
     std::uint64_t micro_step = 0;
     for (const PackedBatch& batch : batches) {
       batch_.upload(batch, model_->embeddings_train());
       forward_backward(batch, total_weight, micro_step++);
     }
-    Pass<X> pass{*ctx_, saved_, scratch_};
-    gradient_norm(pass, *model_, config_.max_gradient_norm, norm(), factor());
+    const double rate = config_.schedule.factor(step_count());
+    update(rate);
     std::vector<T> host(3);
     B::copy_out(*ctx_, numbers_.view().data, host.data(), numbers_.bytes());
-    B::synchronize(*ctx_);
+    B::synchronize(*ctx_);  // the only place where a step waits
     report.loss = static_cast<double>(value_of(host[0]));
     report.gradient_norm = static_cast<double>(value_of(host[1]));
-    report.step = step_count() + 1;
-    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm))
+    report.step = step_count();
+    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
+      optimizer_.set_step_count(step_count() - 1);  // the update has changed nothing
       throw Error("step " + std::to_string(report.step), std::isfinite(report.loss) ? "the gradient is not finite" : "the loss is not finite",
                   {.got = std::to_string(std::isfinite(report.loss) ? report.gradient_norm : report.loss),
                    .remedy = "lower the learning rate or look for extreme values in weights and data"});
-    const double rate = config_.schedule.factor(step_count());
-    optimizer_.step(*ctx_, rate, factor());
-    B::synchronize(*ctx_);
+    }
     report.learning_rate = config_.optimizer.learning_rate * rate;
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
@@ -237,6 +219,14 @@ class Trainer {
     model_->backward(pass, batch_, activations_, dlogits);
   }
 
+  // Clipping and the optimiser's step; without effect on the parameters when the loss or the gradient is not finite.
+  void update(double rate) {
+    const WorkspaceScope<B> scope(scratch_);
+    const View<T> partial = scratch_.template take<T>(1, parameters_.chunks().count);
+    ops::clip_gradients<B, T>(*ctx_, parameters_.chunks(), config_.max_gradient_norm, loss(), partial, norm(), factor());
+    optimizer_.step(*ctx_, rate, factor());
+  }
+
   void evaluate_uploaded(std::vector<T>& host) {
     Pass<X> pass{*ctx_, saved_, scratch_};
     const WorkspaceScope<B> all(saved_);
@@ -254,6 +244,7 @@ class Trainer {
   DeviceBatch<X> batch_;
   X numbers_;  // loss, gradient norm, clipping factor
   X class_weights_;
+  TrainableParameters<X> parameters_;
   AdamW<X> optimizer_;
   typename Model::Activations activations_;
 };

@@ -3,12 +3,11 @@
 
 #include <cmath>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "deltatune/core/error.hpp"
 #include "deltatune/ops/adamw.hpp"
 #include "deltatune/param/parameter.hpp"
+#include "deltatune/train/trainable.hpp"
 
 namespace deltatune {
 
@@ -35,56 +34,47 @@ class AdamW {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
-  // One trainable parameter with its moments.
-  struct State {
-    Parameter<X>* parameter;
-    X first;   // shape of the parameter
-    X second;  // shape of the parameter
-  };
-
-  // The model and its parameters stay where they are while this lives.
-  template <class Model>
-  AdamW(Context& ctx, Model& model, AdamWConfig config) : config_(config) {
+  // The parameters stay where they are while this lives.
+  AdamW(Context& ctx, const TrainableParameters<X>& parameters, AdamWConfig config)
+      : parameters_(&parameters), config_(config), first_(ctx, {parameters.size()}), second_(ctx, {parameters.size()}) {
     config_.validate();
-    model.visit([&](Parameter<X>& parameter) {
-      if (parameter.trains()) states_.push_back({&parameter, X(ctx, parameter.shape()), X(ctx, parameter.shape())});
-    });
-    if (states_.empty()) throw Error("AdamW", "nothing trains", {.remedy = "attach a delta or unfreeze parameters first"});
   }
 
   const AdamWConfig& config() const { return config_; }
-  std::vector<State>& states() { return states_; }
   Index step_count() const { return steps_; }
   void set_step_count(Index steps) { steps_ = steps; }
 
-  Index bytes() const {
-    Index total = 0;
-    for (const State& state : states_) total += state.first.bytes() + state.second.bytes();
-    return total;
+  Index bytes() const { return first_.bytes() + second_.bytes(); }
+
+  // f(parameter, first moment, second moment), the moments in the parameter's shape.
+  template <class F>
+  void visit(const F& f) {
+    for (const auto& [parameter, flat] : parameters_->entries()) {
+      const View<T> value = parameter->value();
+      f(*parameter, View<T>(first_.view().data + flat, value.rows, value.cols), View<T>(second_.view().data + flat, value.rows, value.cols));
+    }
   }
 
   // One update from the gradients, each times gradient_scale (1); rate_factor comes from a schedule.
   void step(Context& ctx, double rate_factor, View<const T> gradient_scale) {
     ++steps_;
     const double t = static_cast<double>(steps_);
-    ops::AdamWStep numbers{.learning_rate = config_.learning_rate * rate_factor,
-                           .beta1 = config_.beta1,
-                           .beta2 = config_.beta2,
-                           .epsilon = config_.epsilon,
-                           .weight_decay = 0,
-                           .correction1 = 1.0 - std::pow(config_.beta1, t),
-                           .correction2_root = std::sqrt(1.0 - std::pow(config_.beta2, t))};
-    for (State& state : states_) {
-      Parameter<X>& p = *state.parameter;
-      const bool decays = p.role() != Role::bias && p.role() != Role::norm_scale && p.role() != Role::norm_shift;
-      numbers.weight_decay = decays ? config_.weight_decay : 0.0;
-      ops::adamw<B, T>(ctx, numbers, p.gradient(), gradient_scale, p.mask_values(), p.mask_span(), p.value(), state.first.view(), state.second.view());
-    }
+    ops::adamw<B, T>(ctx,
+                     {.learning_rate = config_.learning_rate * rate_factor,
+                      .beta1 = config_.beta1,
+                      .beta2 = config_.beta2,
+                      .epsilon = config_.epsilon,
+                      .weight_decay = config_.weight_decay,
+                      .correction1 = 1.0 - std::pow(config_.beta1, t),
+                      .correction2_root = std::sqrt(1.0 - std::pow(config_.beta2, t))},
+                     parameters_->chunks(), gradient_scale, first_.view(), second_.view());
   }
 
  private:
+  const TrainableParameters<X>* parameters_;
   AdamWConfig config_;
-  std::vector<State> states_;
+  X first_;   // moments of all elements that train, one parameter after another
+  X second_;
   Index steps_ = 0;
 };
 
