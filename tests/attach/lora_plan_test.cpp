@@ -8,8 +8,8 @@
 namespace {
 
 using namespace deltatune;
-using X = Tensor<float, DefaultCpu>;
-using Context = DefaultCpu::Context;
+using X = test::DeviceTensor;
+using Context = test::DeviceContext;
 
 std::vector<std::string> trainable(Bert<X>& model) {
   std::vector<std::string> paths;

@@ -47,8 +47,8 @@ double error_of(const check::Report& report, const std::string& name) {
 TEST_CASE("gradient checks: right is right", "[check]") {
   DefaultCpu::Context ctx(1);
   CHECK(check::adjoint_test(body_with(Mistake::none)).worst() < 1e-14);
-  CHECK(check::finite_difference_test<test::CpuTensor>(ctx, body_with(Mistake::none)).worst() < 1e-3);
-  CHECK(check::against_reference<test::CpuTensor>(ctx, body_with(Mistake::none)).worst() < 1e-6);
+  CHECK(check::finite_difference_test<test::DeviceTensor>(ctx, body_with(Mistake::none)).worst() < 1e-3);
+  CHECK(check::against_reference<test::DeviceTensor>(ctx, body_with(Mistake::none)).worst() < 1e-6);
 }
 
 TEST_CASE("gradient checks: the adjoint test names the gradient that is wrong", "[check]") {
@@ -70,12 +70,12 @@ TEST_CASE("gradient checks: the adjoint test names the gradient that is wrong", 
 
 TEST_CASE("gradient checks: finite differences and comparison see mistakes too", "[check]") {
   DefaultCpu::Context ctx(1);
-  CHECK(check::finite_difference_test<test::CpuTensor>(ctx, body_with(Mistake::overwritten_parameter)).worst() > 0.02);
-  CHECK(std::isinf(check::finite_difference_test<test::CpuTensor>(ctx, body_with(Mistake::forgotten_input)).worst()));
-  const auto compared = check::against_reference<test::CpuTensor>(ctx, body_with(Mistake::wrong_forward));
+  CHECK(check::finite_difference_test<test::DeviceTensor>(ctx, body_with(Mistake::overwritten_parameter)).worst() > 0.02);
+  CHECK(std::isinf(check::finite_difference_test<test::DeviceTensor>(ctx, body_with(Mistake::forgotten_input)).worst()));
+  const auto compared = check::against_reference<test::DeviceTensor>(ctx, body_with(Mistake::wrong_forward));
   CHECK(error_of(compared, "y") > 1e-3);
   CHECK(error_of(compared, "gradient of x") < 1e-6);
-  CHECK(std::isinf(error_of(check::against_reference<test::CpuTensor>(ctx, body_with(Mistake::unwritten_output)), "y")));
+  CHECK(std::isinf(error_of(check::against_reference<test::DeviceTensor>(ctx, body_with(Mistake::unwritten_output)), "y")));
 }
 
 TEST_CASE("gradient checks: a body that checks nothing is an error", "[check]") {

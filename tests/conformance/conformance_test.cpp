@@ -9,6 +9,7 @@
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/hf_export.hpp"
 #include "deltatune/train/trainer.hpp"
+#include "support/device.hpp"
 #include "support/instances.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -62,11 +63,12 @@ std::vector<double> doubles(const TensorInfo& tensor) {
   return values;
 }
 
-template <class T>
-double largest_difference(const std::vector<double>& expected, View<const T> values) {
+template <class X>
+double largest_difference(context_of<X>& ctx, const std::vector<double>& expected, View<const scalar_of<X>> values) {
+  const std::vector<scalar_of<X>> host = test::on_host<X>(ctx, values);
   double largest = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double difference = std::fabs(expected[i] - static_cast<double>(values.data[i]));
+    const double difference = std::fabs(expected[i] - static_cast<double>(host.at(i)));
     if (!(difference <= largest)) largest = difference;  // NaN counts
   }
   return largest;
@@ -134,8 +136,14 @@ struct Run {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT", "[conformance]", (Tensor<float, Cpu<EigenGemm>>),
-                   (Tensor<float, DefaultCpu>), (Tensor<double, Reference>)) {
+#ifdef DELTATUNE_TEST_CUDA
+#define DELTATUNE_FLOAT_TENSORS test::DeviceTensor
+#else
+#define DELTATUNE_FLOAT_TENSORS test::DeviceTensor, (Tensor<float, Cpu<EigenGemm>>)
+#endif
+
+TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT", "[conformance]", DELTATUNE_FLOAT_TENSORS,
+                   (Tensor<double, Reference>)) {
   using X = TestType;
   using T = scalar_of<X>;
   context_of<X> ctx;
@@ -148,15 +156,15 @@ TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT"
     if (c.classes == 0) {
       const View<T> mean = run.pass.keep(batch.count(), c.model.config().width);
       ops::mean_rows<backend_of<X>, T>(ctx, run.hidden, run.device.sequences().offsets, mean);
-      CHECK(largest_difference<T>(doubles(expected.at("last_hidden_state")), run.hidden) < kLogitsTolerance);
-      CHECK(largest_difference<T>(doubles(expected.at("sentence_embedding")), mean) < kLogitsTolerance);
+      CHECK(largest_difference<X>(ctx, doubles(expected.at("last_hidden_state")), run.hidden) < kLogitsTolerance);
+      CHECK(largest_difference<X>(ctx, doubles(expected.at("sentence_embedding")), mean) < kLogitsTolerance);
       continue;
     }
-    CHECK(largest_difference<T>(doubles(expected.at("logits")), run.logits) < kLogitsTolerance);
+    CHECK(largest_difference<X>(ctx, doubles(expected.at("logits")), run.logits) < kLogitsTolerance);
     const View<T> dlogits = run.pass.keep(batch.count(), c.classes), loss = run.pass.keep(1, 1);
-    loss.data[0] = T(0);
+    backend_of<X>::fill(ctx, loss, T(0));
     classification_loss<X>(run.pass, run.device, run.logits, {}, {}, label_weight(batch, {}), dlogits, loss);
-    CHECK(std::fabs(static_cast<double>(loss.data[0]) - doubles(expected.at("loss"))[0]) < kLogitsTolerance);
+    CHECK(largest_difference<X>(ctx, doubles(expected.at("loss")), loss) < kLogitsTolerance);
     c.model.backward(run.pass, run.device, run.kept, dlogits);
 
     std::size_t compared = 0, in_file = 0;
@@ -170,7 +178,7 @@ TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT"
       if (!parameter.trains()) return;
       const TensorInfo& tensor = expected.at("grad." + c.keys.at(parameter.path()));
       REQUIRE(tensor.shape == parameter.shape());
-      difference = std::max(difference, largest_difference<T>(doubles(tensor), parameter.gradient()));
+      difference = std::max(difference, largest_difference<X>(ctx, doubles(tensor), parameter.gradient()));
       ++compared;
     });
     CHECK(compared == in_file);
@@ -178,7 +186,7 @@ TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT"
   }
 }
 
-TEMPLATE_TEST_CASE("ten AdamW steps follow PyTorch's", "[conformance]", (Tensor<float, Cpu<EigenGemm>>), (Tensor<float, DefaultCpu>)) {
+TEMPLATE_TEST_CASE("ten AdamW steps follow PyTorch's", "[conformance]", DELTATUNE_FLOAT_TENSORS) {
   using X = TestType;
   context_of<X> ctx;
   for (const std::string name : {"full", "lora_query_value", "bitfit"}) {
@@ -225,8 +233,8 @@ TEMPLATE_TEST_CASE("ten AdamW steps follow PyTorch's", "[conformance]", (Tensor<
 }
 
 TEST_CASE("PEFT folders come back as they were", "[conformance]") {
-  using X = Tensor<float, DefaultCpu>;
-  DefaultCpu::Context ctx;
+  using X = test::DeviceTensor;
+  test::DeviceContext ctx;
   for (const std::string& name : case_names()) {
     if (!name.starts_with("lora")) continue;
     INFO(name);
@@ -252,8 +260,8 @@ TEST_CASE("PEFT folders come back as they were", "[conformance]") {
 }
 
 TEST_CASE("merged equals attached, unmerged restores the bits, a written checkpoint gives the same logits", "[conformance]") {
-  using X = Tensor<float, DefaultCpu>;
-  DefaultCpu::Context ctx;
+  using X = test::DeviceTensor;
+  test::DeviceContext ctx;
   for (const std::string name : {"lora_query_value", "lora_all_linear_rslora", "lora_bias_all", "lora_patterns_layers"}) {
     INFO(name);
     Case<X> c(ctx, name);
@@ -289,9 +297,10 @@ TEST_CASE("merged equals attached, unmerged restores the bits, a written checkpo
     CHECK(before == weights_of());
     CHECK(logits_of(c.model) == attached);
 
-    attachment.entries()[0].delta->b().value().data[0] = std::nanf("");
+    const auto set_first = [&](float value) { test::Device::copy_in(ctx, &value, attachment.entries()[0].delta->b().value().data, sizeof value); };
+    set_first(std::nanf(""));
     CHECK_THROWS_AS(attachment.merge(ctx), Error);
-    attachment.entries()[0].delta->b().value().data[0] = before.empty() ? 0.0F : 1.0F;
+    set_first(1.0F);
     attachment.set_enabled(false);
     CHECK(logits_of(c.model) != attached);
     attachment.detach();

@@ -9,6 +9,7 @@
 
 #include "deltatune/ops/cross_entropy.hpp"
 #include "support/error_text.hpp"
+#include "support/device.hpp"
 #include "support/gradient_checks.hpp"
 #include "support/instances.hpp"
 
@@ -17,7 +18,6 @@ using namespace deltatune;
 namespace {
 
 using Globs = std::vector<std::string>;
-using EigenTensor = Tensor<float, Cpu<EigenGemm>>;
 
 BertConfig tiny() {
   BertConfig config;
@@ -116,7 +116,7 @@ struct Runner {
     ops::cross_entropy<backend_of<X>, T>(ctx, logits, batch.labels(), {}, 0.0, 1.0 / static_cast<double>(count), losses, dlogits);
     model.backward(pass, batch, kept, dlogits);
     if (ctx.dry_run()) return {};
-    return {logits.data, logits.data + logits.size()};
+    return test::on_host<X>(ctx, logits);
   }
 
   std::vector<GemmRecord> trace() {
@@ -131,7 +131,8 @@ struct Runner {
     std::vector<T> all;
     model.visit([&](Parameter<X>& p) {
       const View<const T> view = gradients ? View<const T>(p.gradient()) : View<const T>(p.value());
-      for (Index i = 0; i < view.rows; ++i) all.insert(all.end(), view.row(i), view.row(i) + view.cols);
+      const std::vector<T> host = test::on_host<X>(ctx, view);
+      all.insert(all.end(), host.begin(), host.end());
     });
     return all;
   }
@@ -143,7 +144,7 @@ struct Runner {
   typename Bert<X>::Activations kept;
 };
 
-using CpuRunner = Runner<test::CpuTensor>;
+using DeviceRunner = Runner<test::DeviceTensor>;
 
 // Bytes of a matrix of floats in a workspace.
 Index arena_bytes(Index rows, Index cols) { return (rows * cols * 4 + 63) / 64 * 64; }
@@ -165,20 +166,24 @@ TEST_CASE("bert: adjoint of the encoder alone", "[model][bert]") {
   }
 }
 
-TEMPLATE_TEST_CASE("bert: float gradients against double, and by finite differences", "[model][bert]", test::CpuTensor, EigenTensor) {
+#ifdef DELTATUNE_TEST_CUDA
+TEMPLATE_TEST_CASE("bert: float gradients against double, and by finite differences", "[model][bert]", test::DeviceTensor) {
+#else
+TEMPLATE_TEST_CASE("bert: float gradients against double, and by finite differences", "[model][bert]", test::DeviceTensor, (Tensor<float, Cpu<EigenGemm>>)) {
+#endif
   for (const auto& [name, trainable] : kPatterns) {
     INFO(name);
-    test::check_cpu<TestType>(classifier_body(trainable, Mode::train), 1e-4);  // three layers deep
+    test::check_device<TestType>(classifier_body(trainable, Mode::train), 1e-4);  // three layers deep
     test::check_differences<TestType>(classifier_body(trainable, Mode::train));
   }
-  test::check_cpu<TestType>(encoder_body({"**"}, Mode::train), 1e-4);
+  test::check_device<TestType>(encoder_body({"**"}, Mode::train), 1e-4);
 }
 
 TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]") {
-  DefaultCpu::Context ctx(2);
+  test::DeviceContext ctx(2);
   constexpr Index kRows = 11, kSequences = 3, kLayers = 3;
   const auto records = [&](const Globs& trainable) {
-    CpuRunner runner(ctx, trainable);
+    DeviceRunner runner(ctx, trainable);
     runner.upload(packed({4, 1, 6}));
     std::vector<GemmRecord> all = runner.trace();
     REQUIRE(all.size() >= 4 * kLayers + 2);
@@ -224,9 +229,9 @@ TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]"
   }
   SECTION("everything") { CHECK(weight_gradients(records({"**"})) == 1 + 2 + 6 * kLayers); }
   SECTION("a forward pass to evaluate") {
-    CpuRunner runner(ctx, {"**"});
+    DeviceRunner runner(ctx, {"**"});
     runner.upload(packed({4, 1, 6}));
-    Pass<test::CpuTensor> pass{ctx, runner.saved, runner.scratch};
+    Pass<test::DeviceTensor> pass{ctx, runner.saved, runner.scratch};
     ctx.reset_counters();
     runner.forward(pass, pass.keep(3, 3));
     CHECK(ctx.gemm_calls() == 4 * kLayers + 2);
@@ -234,14 +239,14 @@ TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]"
 }
 
 TEST_CASE("bert: frozen means free, in bytes", "[model][bert][frozen]") {
-  DefaultCpu::Context ctx(2);
+  test::DeviceContext ctx(2);
   const PackedBatch host = packed({4, 1, 6});
   const auto saved_by = [&](const Globs& trainable) {
-    CpuRunner runner(ctx, trainable);
+    DeviceRunner runner(ctx, trainable);
     runner.upload(host);
-    Pass<test::CpuTensor> pass{ctx, runner.saved, runner.scratch, Mode::train};
-    std::vector<float> logits(9);
-    runner.forward(pass, {logits.data(), 3, 3});
+    Pass<test::DeviceTensor> pass{ctx, runner.saved, runner.scratch, Mode::train};
+    test::DeviceTensor logits(ctx, {3, 3});
+    runner.forward(pass, logits.view());
     CHECK(runner.saved.peak() == runner.saved.mark());  // nothing passes through that backward does not read
     return runner.saved.mark();
   };
@@ -255,9 +260,9 @@ TEST_CASE("bert: frozen means free, in bytes", "[model][bert][frozen]") {
   CHECK(saved_by({"bert.encoder.layer.2.attention.output.dense.weight"}) == head + layer + arena_bytes(11, 12));  // and its input
   CHECK(saved_by({"bert.embeddings.LayerNorm.bias"}) == head + 3 * layer + norm);
 
-  CpuRunner runner(ctx, {"**.bias"});
+  DeviceRunner runner(ctx, {"**.bias"});
   Index gradient_bytes = 0;
-  runner.model.visit([&](Parameter<test::CpuTensor>& p) {
+  runner.model.visit([&](Parameter<test::DeviceTensor>& p) {
     CHECK(p.has_gradient() == p.path().ends_with(".bias"));
     gradient_bytes += p.gradient_bytes();
   });
@@ -265,10 +270,10 @@ TEST_CASE("bert: frozen means free, in bytes", "[model][bert][frozen]") {
 }
 
 TEST_CASE("bert: a dry run measures what the step then takes, and touches nothing", "[model][bert][frozen]") {
-  DefaultCpu::Context ctx(2);
+  test::DeviceContext ctx(2);
   for (const auto& [name, trainable] : kPatterns) {
     INFO(name);
-    CpuRunner runner(ctx, trainable);
+    DeviceRunner runner(ctx, trainable);
     runner.upload(packed({4, 1, 6}));
     const std::vector<float> values = runner.numbers(false);
     ctx.reset_counters();
@@ -297,10 +302,10 @@ TEST_CASE("bert: a dry run measures what the step then takes, and touches nothin
 }
 
 TEST_CASE("bert: the second step allocates nothing, also of a shorter batch, planned or not", "[model][bert][frozen]") {
-  DefaultCpu::Context ctx(2);
+  test::DeviceContext ctx(2);
   for (const auto& [name, trainable] : kPatterns) {
     INFO(name);
-    CpuRunner runner(ctx, trainable);
+    DeviceRunner runner(ctx, trainable);
     runner.upload(packed({10, 7, 9}));
     runner.step();
     ctx.reset_counters();
@@ -316,9 +321,9 @@ TEST_CASE("bert: the second step allocates nothing, also of a shorter batch, pla
 }
 
 TEST_CASE("bert: same seed and threads, same bits; another step, other masks", "[model][bert]") {
-  DefaultCpu::Context ctx(2);
+  test::DeviceContext ctx(2);
   const auto run = [&](std::uint64_t step) {
-    CpuRunner runner(ctx, {"**"});
+    DeviceRunner runner(ctx, {"**"});
     runner.upload(packed({10, 7, 9}));
     const std::vector<float> logits = runner.step(Mode::train, step);
     std::vector<float> all = runner.numbers(true);
@@ -330,8 +335,8 @@ TEST_CASE("bert: same seed and threads, same bits; another step, other masks", "
 }
 
 TEST_CASE("bert: logits of a sequence do not depend on its neighbours", "[model][bert]") {
-  DefaultCpu::Context ctx(1);
-  CpuRunner runner(ctx, {"**"});
+  test::DeviceContext ctx(1);
+  DeviceRunner runner(ctx, {"**"});
   const PackedBatch together = packed({4, 1, 6});
   runner.upload(together);
   const std::vector<float> all = runner.step(Mode::differentiate);
@@ -348,23 +353,24 @@ TEST_CASE("bert: logits of a sequence do not depend on its neighbours", "[model]
 }
 
 TEST_CASE("bert: dropout acts in training alone", "[model][bert]") {
-  DefaultCpu::Context ctx(2);
-  CpuRunner runner(ctx, {"classifier.**"});
+  test::DeviceContext ctx(2);
+  DeviceRunner runner(ctx, {"classifier.**"});
   runner.upload(packed({4, 1, 6}));
   const auto logits = [&](Mode mode) {
-    Pass<test::CpuTensor> pass{ctx, runner.saved, runner.scratch, mode, 17};
-    std::vector<float> result(9);
-    runner.forward(pass, {result.data(), 3, 3});
+    Pass<test::DeviceTensor> pass{ctx, runner.saved, runner.scratch, mode, 17};
+    const View<float> result = pass.keep(3, 3);
+    runner.forward(pass, result);
+    const std::vector<float> host = test::on_host<test::DeviceTensor>(ctx, result);
     runner.saved.release(0);
-    return result;
+    return host;
   };
   CHECK(logits(Mode::evaluate) == logits(Mode::differentiate));
   CHECK(logits(Mode::train) != logits(Mode::evaluate));
 }
 
 TEST_CASE("bert: gradients of two batches add up", "[model][bert]") {
-  DefaultCpu::Context ctx(1);
-  CpuRunner once(ctx, {"**"}), twice(ctx, {"**"});
+  test::DeviceContext ctx(1);
+  DeviceRunner once(ctx, {"**"}), twice(ctx, {"**"});
   once.upload(packed({4, 1, 6}));
   twice.upload(packed({4, 1, 6}));
   once.step(Mode::differentiate);
@@ -381,8 +387,8 @@ TEST_CASE("bert: gradients of two batches add up", "[model][bert]") {
 }
 
 TEST_CASE("bert: a sequence longer than its positions is refused", "[model][bert]") {
-  DefaultCpu::Context ctx(1);
-  CpuRunner runner(ctx, {"classifier.**"});
+  test::DeviceContext ctx(1);
+  DeviceRunner runner(ctx, {"classifier.**"});
   runner.upload(packed({11}));
   const std::string text = test::error_text([&] { runner.step(); });
   CHECK(text.find("expected at most 10 tokens, got 11") != std::string::npos);
@@ -390,7 +396,7 @@ TEST_CASE("bert: a sequence longer than its positions is refused", "[model][bert
 
 TEST_CASE("bert: paths are those of the checkpoint, frozen at first", "[model][bert]") {
   Reference::Context ctx;
-  Bert<Tensor<float, Reference>> model(ctx, tiny(), Head::classifier(3));
+  Bert<Tensor<double, Reference>> model(ctx, tiny(), Head::classifier(3));
   std::vector<std::string> paths, sites;
   model.visit([&](auto& p) { paths.push_back(p.path()); });
   model.visit_sites([&](auto& site) { sites.push_back(site.path); });

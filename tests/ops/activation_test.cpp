@@ -45,8 +45,8 @@ TEST_CASE("activations: adjoint, and float on the CPU", "[ops][activation]") {
   const auto activation = GENERATE(Activation::gelu, Activation::gelu_new, Activation::relu, Activation::tanh);
   INFO("activation " << static_cast<int>(activation));
   test::check_adjoint(activation_body(activation, 5, 7));
-  test::check_cpu(activation_body(activation, 5, 7));
-  test::check_cpu(activation_body(activation, 67, 131));
+  test::check_device(activation_body(activation, 5, 7));
+  test::check_device(activation_body(activation, 67, 131));
 }
 
 TEST_CASE("relu has derivative 0 at 0", "[ops][activation]") {

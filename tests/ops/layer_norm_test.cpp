@@ -52,8 +52,8 @@ TEST_CASE("layer_norm: adjoint, and float on the CPU", "[ops][layer_norm]") {
   const double dropout = GENERATE(0.0, 0.3);
   test::check_adjoint(layer_norm_body(5, 7, with_branch, dropout));
   test::check_adjoint(layer_norm_body(1, 2, with_branch, 0.0));
-  test::check_cpu(layer_norm_body(5, 7, with_branch, dropout));
-  test::check_cpu(layer_norm_body(67, 131, with_branch, dropout));
+  test::check_device(layer_norm_body(5, 7, with_branch, dropout));
+  test::check_device(layer_norm_body(67, 131, with_branch, dropout));
 }
 
 TEST_CASE("layer_norm: rows of its output before gamma and beta have mean 0 and variance 1", "[ops][layer_norm]") {
@@ -85,11 +85,11 @@ TEST_CASE("layer_norm: backward in place, and gamma alone or beta alone", "[ops]
     ops::copy<B, T>(trial.ctx(), y.gradient, x.gradient);
   };
   test::check_adjoint(in_place);
-  test::check_cpu(in_place);
+  test::check_device(in_place);
 }
 
 TEST_CASE("scale_shift: adjoint, and float on the CPU", "[ops][layer_norm]") {
   const double dropout = GENERATE(0.0, 0.3);
   test::check_adjoint(rebuild_body(5, 7, dropout));
-  test::check_cpu(rebuild_body(67, 131, dropout));
+  test::check_device(rebuild_body(67, 131, dropout));
 }

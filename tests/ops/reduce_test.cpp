@@ -29,10 +29,10 @@ auto sums_body(Index rows, Index cols) {
 }  // namespace
 
 TEST_CASE("sums: float on the CPU, added to what is there", "[ops][reduce]") {
-  test::check_cpu(sums_body(5, 7));
-  test::check_cpu(sums_body(67, 131));
-  test::check_cpu(sums_body(1, 64));
-  test::check_cpu(sums_body(300, 65));
+  test::check_device(sums_body(5, 7));
+  test::check_device(sums_body(67, 131));
+  test::check_device(sums_body(1, 64));
+  test::check_device(sums_body(300, 65));
 }
 
 TEST_CASE("sums: plain values", "[ops][reduce]") {

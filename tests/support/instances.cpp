@@ -2,12 +2,14 @@
 
 namespace deltatune {
 
-template class Bert<Tensor<float, DefaultCpu>>;
+template class Bert<Tensor<float, test::Device>>;
+template class Bert<Tensor<double, Reference>>;
+#ifndef DELTATUNE_TEST_CUDA
+template class Bert<Tensor<float, Reference>>;
+template class Bert<Tensor<Dual<double>, Reference>>;
 #ifdef DELTATUNE_HAS_ONEDNN
 template class Bert<Tensor<float, Cpu<EigenGemm>>>;
 #endif
-template class Bert<Tensor<float, Reference>>;
-template class Bert<Tensor<double, Reference>>;
-template class Bert<Tensor<Dual<double>, Reference>>;
+#endif
 
 }  // namespace deltatune

@@ -1,19 +1,21 @@
 // The models that tests use, compiled once in instances.cpp.
 #pragma once
 
-#include "deltatune/backend/cpu.hpp"
 #include "deltatune/backend/reference.hpp"
 #include "deltatune/core/dual.hpp"
 #include "deltatune/model/bert.hpp"
+#include "support/device.hpp"
 
 namespace deltatune {
 
-extern template class Bert<Tensor<float, DefaultCpu>>;
+extern template class Bert<Tensor<float, test::Device>>;
+extern template class Bert<Tensor<double, Reference>>;
+#ifndef DELTATUNE_TEST_CUDA
+extern template class Bert<Tensor<float, Reference>>;
+extern template class Bert<Tensor<Dual<double>, Reference>>;
 #ifdef DELTATUNE_HAS_ONEDNN
 extern template class Bert<Tensor<float, Cpu<EigenGemm>>>;
 #endif
-extern template class Bert<Tensor<float, Reference>>;
-extern template class Bert<Tensor<double, Reference>>;
-extern template class Bert<Tensor<Dual<double>, Reference>>;
+#endif
 
 }  // namespace deltatune

@@ -1,11 +1,12 @@
 // A random BERT of two layers and three classes, for tests of what stands around the model.
 #pragma once
 
+#include "support/device.hpp"
 #include "support/instances.hpp"
 
 namespace deltatune::test {
 
-inline Bert<Tensor<float, DefaultCpu>> tiny_bert(DefaultCpu::Context& ctx) {
+inline Bert<DeviceTensor> tiny_bert(Device::Context& ctx) {
   BertConfig config;
   config.vocab_size = 30;
   config.width = 12;
@@ -14,7 +15,7 @@ inline Bert<Tensor<float, DefaultCpu>> tiny_bert(DefaultCpu::Context& ctx) {
   config.inner_width = 20;
   config.positions = 16;
   config.initializer_range = 0.3;
-  Bert<Tensor<float, DefaultCpu>> model(ctx, config, Head::classifier(3));
+  Bert<DeviceTensor> model(ctx, config, Head::classifier(3));
   model.initialise(ctx, 5);
   return model;
 }

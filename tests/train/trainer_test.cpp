@@ -16,9 +16,9 @@
 namespace {
 
 using namespace deltatune;
-using X = Tensor<float, DefaultCpu>;
+using X = test::DeviceTensor;
 using Model = Bert<X>;
-using Context = DefaultCpu::Context;
+using Context = test::DeviceContext;
 
 // The class is the id of the second token modulo 3.
 Dataset toy_data(Index count, std::uint64_t seed) {
@@ -154,7 +154,8 @@ TEST_CASE("a loss that is not finite stops the step and leaves the parameters as
   apply(model, head_only());
   Trainer<Model> trainer(ctx, model, config_with(1e-2));
   model.visit([&](Parameter<X>& parameter) {
-    if (parameter.path() == "bert.encoder.layer.0.output.dense.bias") parameter.value().data[0] = std::numeric_limits<float>::quiet_NaN();
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    if (parameter.path() == "bert.encoder.layer.0.output.dense.bias") test::Device::copy_in(ctx, &nan, parameter.value().data, sizeof nan);
   });
   const auto before = values_of(ctx, model).at("classifier.weight");
   CHECK_THROWS_WITH(trainer.step(toy_data(4, 3).largest_batch(4)), Catch::Contains("step 1") && Catch::Contains("not finite"));
@@ -253,6 +254,8 @@ TEST_CASE("the same seed and threads give the same bits, another seed others", "
   CHECK(once != losses(4));
 }
 
+#ifndef DELTATUNE_TEST_CUDA  // a thousand steps: minutes on an emulated device
+
 TEST_CASE("a toy task is learnt, and the best evaluation is kept in mind", "[train]") {
   Context ctx(2);
   const Dataset training = toy_data(300, 7), evaluation = toy_data(60, 8);
@@ -275,6 +278,8 @@ TEST_CASE("a toy task is learnt, and the best evaluation is kept in mind", "[tra
   CHECK(static_cast<Index>(last_best + 1) * 40 == end.best_step);
   for (std::size_t i = 0; i < evaluations.size(); ++i) CHECK((i == last_best || !evaluations[i].better_than(evaluations[last_best])));
 }
+
+#endif
 
 TEST_CASE("patience ends a run that gets no better", "[train]") {
   Context ctx(1);

@@ -91,6 +91,7 @@ struct Cpu : HostMemory {
   }
 
   // A better body for one op: see backend/cpu/attention.hpp.
+  static bool attention_fits(const AttentionPlan&) { return true; }
   template <class T>
   static View<T> attention_scratch(Context& ctx, const AttentionPlan& plan, Workspace<Cpu>& workspace) {
     return workspace.template take<T>(ctx.threads(), detail::cpu_attention_scratch(plan));

@@ -14,6 +14,7 @@
 #include "deltatune/backend/backend.hpp"
 #include "deltatune/backend/cuda/attention.hpp"
 #include "deltatune/backend/cuda/gemm.hpp"
+#include "deltatune/backend/cuda/graph.hpp"
 #include "deltatune/backend/cuda/handle.hpp"
 #include "deltatune/backend/cuda/staging.hpp"
 #include "deltatune/backend/cuda/team.hpp"
@@ -65,12 +66,14 @@ struct Cuda {
     detail::CublasHandle cublas_;
     cublasComputeType_t compute_;
     int multiprocessors_ = 0;
+    bool recording_ = false;
     void* workspace_ = nullptr;
     detail::UploadStaging upload_;
     detail::DownloadStaging download_;
   };
 
   static void* allocate(Context& ctx, Index bytes) {
+    if (ctx.recording_) throw Error("CUDA", "memory is wanted while work is recorded", {.remedy = "plan() with the largest batch first"});
     void* memory = nullptr;
     detail::cuda_check(cudaMallocFromPoolAsync(&memory, static_cast<std::size_t>(bytes > 0 ? bytes : 1), ctx.pool_.get(), ctx.stream()),
                        ("allocating " + std::to_string(bytes) + " bytes").c_str());
@@ -92,6 +95,27 @@ struct Cuda {
     detail::cuda_check(cudaStreamSynchronize(ctx.stream()), "waiting for the device");
     ctx.download_.deliver();
   }
+
+  // Runs work(), which may use this backend but neither allocate nor wait, as one CUDA graph (backend/cuda/graph.hpp).
+  class Graph {
+   public:
+    template <class Work>
+    void run(Context& ctx, const Work& work) {
+      if (ctx.dry_run()) return work();
+      const Recording recording(ctx);
+      runner_.run(ctx.stream(), work);
+    }
+
+   private:
+    struct Recording {
+      explicit Recording(Context& context) : ctx(context) { ctx.recording_ = true; }
+      Recording(const Recording&) = delete;
+      Recording& operator=(const Recording&) = delete;
+      ~Recording() { ctx.recording_ = false; }
+      Context& ctx;
+    };
+    detail::CudaGraphRunner runner_;
+  };
 
   template <class T>
   static void fill(Context& ctx, View<T> x, T value) {
@@ -122,6 +146,19 @@ struct Cuda {
   template <class F, class T>
   static void sum_rows(Context& ctx, Index rows, Index cols, const F& f, T* sum_io) {
     if (!ctx.dry_run()) detail::cuda_sum_rows(ctx.stream(), rows, cols, f, sum_io);
+  }
+
+  // A better body for one op: see backend/cuda/attention.hpp.
+  static bool attention_fits(const AttentionPlan& plan) { return detail::cuda_attention_fits(plan); }
+  template <class T>
+  static View<T> attention_scratch(Context&, const AttentionPlan& plan, Workspace<Cuda>& workspace) {
+    return workspace.template take<T>(1, detail::cuda_attention_scratch(plan));
+  }
+  static void attention_forward(Context& ctx, const AttentionForward<float>& op) {
+    if (!ctx.dry_run()) detail::cuda_attention_forward(ctx.stream(), op);
+  }
+  static void attention_backward(Context& ctx, const AttentionBackward<float>& op) {
+    if (!ctx.dry_run()) detail::cuda_attention_backward(ctx.stream(), op);
   }
 };
 

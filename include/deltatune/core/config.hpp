@@ -39,6 +39,13 @@
 #define DELTATUNE_SIMD
 #endif
 
+// A loop in a kernel whose iterations must all stand in the code, so that the arrays they index stay in registers.
+#if defined(__CUDACC__)
+#define DELTATUNE_UNROLL _Pragma("unroll")
+#else
+#define DELTATUNE_UNROLL
+#endif
+
 // Around an include: GCC 12 takes the undefined registers inside AVX-512 intrinsics for a mistake of the code that uses them (GCC bug 105593).
 #if defined(__GNUC__) && !defined(__clang__)
 #define DELTATUNE_QUIET_BEGIN \

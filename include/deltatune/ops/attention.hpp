@@ -1,7 +1,7 @@
 // Attention over packed sequences (formula, maps and shapes: backend/attention.hpp), forward and backward.
 //
 // The bodies here hold for every backend: the team of a (row, head) shares the D columns of that head, and scores are never stored.
-// A backend with a better body offers attention_forward / attention_backward and is asked first.
+// A backend with a better body offers attention_fits(plan), attention_scratch, attention_forward and attention_backward, and is asked first.
 #pragma once
 
 #include "deltatune/backend/attention.hpp"
@@ -131,12 +131,13 @@ struct AttentionBackwardKey {
 template <class B, class T>
 void attention_forward(typename B::Context& ctx, AttentionForward<T> op, Workspace<B>& workspace) {
   if constexpr (requires { B::attention_forward(ctx, op); }) {
-    const WorkspaceScope<B> scope(workspace);
-    op.scratch = B::template attention_scratch<T>(ctx, op.plan, workspace);
-    B::attention_forward(ctx, op);
-  } else {
-    B::for_each_row(ctx, op.plan.queries.rows * op.plan.heads, op.plan.head_width, detail::AttentionForwardRow<T>{op});
+    if (B::attention_fits(op.plan)) {
+      const WorkspaceScope<B> scope(workspace);
+      op.scratch = B::template attention_scratch<T>(ctx, op.plan, workspace);
+      return B::attention_forward(ctx, op);
+    }
   }
+  B::for_each_row(ctx, op.plan.queries.rows * op.plan.heads, op.plan.head_width, detail::AttentionForwardRow<T>{op});
 }
 
 // Overwrites op.dq, op.dk and op.dv.
@@ -144,13 +145,14 @@ template <class B, class T>
 void attention_backward(typename B::Context& ctx, AttentionBackward<T> op, Workspace<B>& workspace) {
   const WorkspaceScope<B> scope(workspace);
   if constexpr (requires { B::attention_backward(ctx, op); }) {
-    op.scratch = B::template attention_scratch<T>(ctx, op.plan, workspace);
-    B::attention_backward(ctx, op);
-  } else {
-    const View<T> delta = workspace.template take<T>(op.plan.queries.rows, op.plan.heads);
-    B::for_each_row(ctx, op.plan.queries.rows * op.plan.heads, op.plan.head_width, detail::AttentionBackwardQuery<T>{op, delta});
-    B::for_each_row(ctx, op.plan.keys.rows * op.plan.kv_heads, op.plan.head_width, detail::AttentionBackwardKey<T>{op, delta});
+    if (B::attention_fits(op.plan)) {
+      op.scratch = B::template attention_scratch<T>(ctx, op.plan, workspace);
+      return B::attention_backward(ctx, op);
+    }
   }
+  const View<T> delta = workspace.template take<T>(op.plan.queries.rows, op.plan.heads);
+  B::for_each_row(ctx, op.plan.queries.rows * op.plan.heads, op.plan.head_width, detail::AttentionBackwardQuery<T>{op, delta});
+  B::for_each_row(ctx, op.plan.keys.rows * op.plan.kv_heads, op.plan.head_width, detail::AttentionBackwardKey<T>{op, delta});
 }
 
 }  // namespace deltatune::ops

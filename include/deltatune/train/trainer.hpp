@@ -86,6 +86,7 @@ struct TrainerConfig {
   double max_gradient_norm = 1.0;  // 0: no clipping
   std::uint64_t seed = 0;          // of dropout
   bool dropout = true;             // with the model's and the deltas' probabilities; false: none at all
+  bool graph = false;              // on a backend that records work (Cuda): the work of a batch is queued as one graph; plan() first
 };
 
 struct StepReport {
@@ -105,6 +106,19 @@ struct MemoryReport {
   Index activations = 0;  // what backward reads, at the largest batch planned or seen
   Index scratch = 0;
 };
+
+namespace detail {
+// B::Graph, where a backend has one.
+template <class B>
+struct GraphOf {
+  struct Type {};
+};
+template <class B>
+  requires requires { typename B::Graph; }
+struct GraphOf<B> {
+  using Type = typename B::Graph;
+};
+}  // namespace detail
 
 // Trains what is not frozen at construction. The model stays where it is while the trainer lives.
 template <class Model>
@@ -157,15 +171,15 @@ class Trainer {
       total_weight += label_weight(batch, config_.loss);
       report.rows += batch.rows();
     }
-    ops::zero_gradients<B, T>(*ctx_, parameters_.chunks());
-    B::fill(*ctx_, loss(), T(0));
-    std::uint64_t micro_step = 0;
-    for (const PackedBatch& batch : batches) {
-      batch_.upload(batch, model_->embeddings_train());
-      forward_backward(batch, total_weight, micro_step++);
-    }
     const double rate = config_.schedule.factor(step_count());
-    update(rate);
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      batch_.upload(batches[i], model_->embeddings_train());
+      run([&] {
+        if (i == 0) zero();
+        forward_backward(batches[i], total_weight, i);
+        if (i + 1 == batches.size()) update(rate);
+      });
+    }
     std::vector<T> host(3);
     B::copy_out(*ctx_, numbers_.view().data, host.data(), numbers_.bytes());
     B::synchronize(*ctx_);  // the only place where a step waits
@@ -209,6 +223,20 @@ class Trainer {
   View<T> norm() { return numbers_.view().column_range(1, 1); }
   View<T> factor() { return numbers_.view().column_range(2, 1); }
 
+  // Queues a piece of work, or runs it.
+  template <class Work>
+  void run(const Work& work) {
+    if constexpr (requires { typename B::Graph; }) {
+      if (config_.graph) return graph_.run(*ctx_, work);
+    }
+    work();
+  }
+
+  void zero() {
+    ops::zero_gradients<B, T>(*ctx_, parameters_.chunks());
+    B::fill(*ctx_, loss(), T(0));
+  }
+
   void forward_backward(const PackedBatch& batch, double total_weight, std::uint64_t micro_step) {
     Pass<X> pass{*ctx_, saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
     const WorkspaceScope<B> all(saved_);
@@ -247,6 +275,7 @@ class Trainer {
   TrainableParameters<X> parameters_;
   AdamW<X> optimizer_;
   typename Model::Activations activations_;
+  [[no_unique_address]] typename detail::GraphOf<B>::Type graph_;
 };
 
 }  // namespace deltatune

@@ -21,6 +21,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -34,6 +35,13 @@ namespace deltatune::detail {
 
 inline constexpr float kLowestScore = std::numeric_limits<float>::lowest();
 
+// exp(x) of x that rounding alone may lift above 0; not below exp(-87). Half the instructions of math::exp.
+DELTATUNE_INLINE float exp_of_negative(float x) {
+  const ReducedExp e = reduced_exp(x < -87.0F ? -87.0F : x);
+  const float scale = power_of_two(e.n);
+  return scale + scale * e.exp_r_minus_1;
+}
+
 // What is read and written at once when addresses allow it.
 struct alignas(16) Float4 {
   float at[4];
@@ -41,7 +49,8 @@ struct alignas(16) Float4 {
 
 // The sequences and the head that a block works on. Places within the sequences are int.
 struct AttentionBlock {
-  Index h;            // of the rows' heads
+  int h;              // of the rows' heads
+  int group;          // query heads of a key/value head
   int first;          // row of the sequence that the tile begins with
   Index query_row;    // packed row of query 0
   Index key_row;      // and of key 0
@@ -53,7 +62,8 @@ struct AttentionBlock {
     const unsigned tiles = (static_cast<unsigned>(rows.max_length) + static_cast<unsigned>(tile_rows) - 1) / static_cast<unsigned>(tile_rows);
     const unsigned head = blockIdx.x / tiles;
     const Index b = head / static_cast<unsigned>(heads);
-    h = head % static_cast<unsigned>(heads);
+    group = static_cast<int>(plan.heads) / static_cast<int>(plan.kv_heads);
+    h = static_cast<int>(head % static_cast<unsigned>(heads));
     first = static_cast<int>(blockIdx.x % tiles) * tile_rows;
     query_row = plan.queries.first(b);
     key_row = plan.keys.first(b);
@@ -72,9 +82,9 @@ struct AttentionTile {
   static constexpr int kRows = Rows;
   static constexpr int kCols = Cols;
   static constexpr int kThreads = 2 * Rows;
-  static constexpr int kBlocks = (Width < 128 ? 3 : 2) * (Rows < 64 ? 5 : 3) / 3;  // that a multiprocessor should have registers for
-  static constexpr int kStride = Width + 4;        // of q, k, v and do in shared memory: eight rows at one column lie in different banks
-  static constexpr int kWeightStride = Cols + 8;   // four rows at eight columns
+  static constexpr int kBlocks = (Width < 128 ? 384 : 256) / kThreads;  // of a multiprocessor: that many find registers
+  static constexpr int kStride = Width + 4;       // of q, k, v and do in shared memory: eight rows at one column lie in different banks
+  static constexpr int kWeightStride = Cols + 8;  // of the weights: four rows at eight columns do
   static constexpr int kRowFloats = Rows * kStride;
   static constexpr int kColFloats = Cols * kStride;
   static constexpr int kWeightFloats = Rows * kWeightStride;
@@ -101,32 +111,33 @@ struct AttentionTile {
     return x;
   }
   __device__ static float max_of_row(float x) {
-    for (int distance = 2; distance <= 8; distance *= 2) x = max(x, __shfl_xor_sync(0xffffffffU, x, distance));
+    for (int distance = 2; distance <= 8; distance *= 2) x = std::fmax(x, __shfl_xor_sync(0xffffffffU, x, distance));
     return x;
   }
 
-  // to (Count, Width) = the first rows and columns of x, zeros elsewhere.
+  // to (Count, Width) = the first `rows` rows and `width` columns of x, zeros elsewhere. By all threads.
   template <int Count>
   __device__ static void load(const float* x, Index stride, int rows, int width, bool by_four, float* to) {
     constexpr int kAtOnce = 4;
     const int thread = static_cast<int>(threadIdx.x);
     if (by_four) {
       constexpr int kPerRow = Width / 4;
-      static_assert(Count * kPerRow % (kAtOnce * kThreads) == 0);
-      for (int begin = 0; begin < Count * kPerRow; begin += kAtOnce * kThreads) {
+      constexpr int kStep = kThreads / kPerRow;  // rows read by one load of all threads
+      static_assert(Count % (kAtOnce * kStep) == 0);
+      const int d = thread % kPerRow * 4;
+      const int r = thread / kPerRow;
+      if (d >= width) rows = 0;
+      x += r * stride + d;
+      to += r * kStride + d;
+      for (int begin = 0; begin < Count; begin += kAtOnce * kStep) {
         Float4 held[kAtOnce];
         DELTATUNE_UNROLL
         for (int i = 0; i < kAtOnce; ++i) {
-          const int place = begin + i * kThreads + thread;
-          const int r = place / kPerRow;
-          const int d = place % kPerRow * 4;
-          held[i] = r < rows && d < width ? *reinterpret_cast<const Float4*>(x + r * stride + d) : Float4{};
+          held[i] = begin + i * kStep + r < rows ? *reinterpret_cast<const Float4*>(x) : Float4{};
+          x += kStep * stride;
         }
         DELTATUNE_UNROLL
-        for (int i = 0; i < kAtOnce; ++i) {
-          const int place = begin + i * kThreads + thread;
-          *reinterpret_cast<Float4*>(to + place / kPerRow * kStride + place % kPerRow * 4) = held[i];
-        }
+        for (int i = 0; i < kAtOnce; ++i) *reinterpret_cast<Float4*>(to + (begin + i * kStep) * kStride) = held[i];
       }
     } else {
       for (int place = thread; place < Count * Width; place += kThreads) {
@@ -137,13 +148,16 @@ struct AttentionTile {
     }
   }
 
-  // s = the products of a's rows and b's rows.
-  __device__ void dot(const float* a, const float* b, Scores& s) const {
+  __device__ static void clear(Scores& s) {
     DELTATUNE_UNROLL
     for (int r = 0; r < 4; ++r) {
       DELTATUNE_UNROLL
       for (int c = 0; c < Cols / 8; ++c) s[r][c] = 0.0F;
     }
+  }
+
+  // s += the products of a's rows and b's rows.
+  __device__ void dot(const float* a, const float* b, Scores& s) const {
     a += row * kStride;
     b += col * kStride;
     for (int d = 0; d < Width; d += 4) {
@@ -182,6 +196,16 @@ struct AttentionTile {
           }
         }
       }
+    }
+  }
+
+  // s times the dropout factors of rows of queries from query_row on, and of keys from first_key on.
+  __device__ void drop(const AttentionPlan& plan, Index query_row, int h, int first_key, Scores& s) const {
+    DELTATUNE_UNROLL
+    for (int c = 0; c < Cols / 8; ++c) {
+      DELTATUNE_UNROLL
+      for (int r = 0; r < 4; ++r)
+        s[r][c] *= plan.dropout.template factor<float>(plan.dropout_row(query_row + row + 4 * r, h) + static_cast<std::uint64_t>(first_key + col + 8 * c));
     }
   }
 
@@ -231,8 +255,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forwa
   const int width = static_cast<int>(plan.head_width);
   const float scale = static_cast<float>(plan.scale);
   const Index query_row = block.query_row + block.first;
-  const Index col = block.h * width;
-  const Index kv_col = plan.kv_head(block.h) * width;
+  const int col = block.h * width;
+  const int kv_col = block.h / block.group * width;
 
   Tile::template load<Tile::kRows>(op.q.row(query_row) + col, op.q.stride, count, width, by_four, q);
   typename Tile::Sums o = {};
@@ -242,7 +266,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forwa
     largest[r] = kLowestScore;
     sum[r] = 0.0F;
   }
-  const int visible = block.visible(block.first + count - 1);  // no row of the tile sees more than its last
+  const int visible = block.visible(block.first + count - 1);  // the tile's last row sees the most
   for (int first = 0; first < visible; first += Tile::kCols) {
     const int cols = min(Tile::kCols, visible - first);
     __syncthreads();  // the last tile is done with
@@ -250,7 +274,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forwa
     Tile::template load<Tile::kCols>(op.v.row(block.key_row + first) + kv_col, op.v.stride, cols, width, by_four, v);
     __syncthreads();
     if (!tile.busy(count)) continue;
-    typename Tile::Scores s;
+    typename Tile::Scores s = {};
     tile.dot(q, k, s);
     DELTATUNE_UNROLL
     for (int r = 0; r < 4; ++r) {
@@ -260,23 +284,22 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forwa
       DELTATUNE_UNROLL
       for (int c = 0; c < Tile::kCols / 8; ++c) {
         s[r][c] *= scale;
-        if (tile.col + 8 * c < seen) raised = max(raised, s[r][c]);
+        if (tile.col + 8 * c < seen) raised = std::fmax(raised, s[r][c]);
       }
-      raised = max(largest[r], Tile::max_of_row(raised));
-      const float rescale = exp(largest[r] - raised);
+      raised = std::fmax(largest[r], Tile::max_of_row(raised));
+      const float rescale = exp_of_negative(largest[r] - raised);
       largest[r] = raised;
       sum[r] *= rescale;
       DELTATUNE_UNROLL
       for (int c = 0; c < Tile::kCols / 8; ++c) {
         const int j = tile.col + 8 * c;
-        s[r][c] = j < seen ? exp(s[r][c] - raised) : 0.0F;
+        s[r][c] = select(j < seen, exp_of_negative(s[r][c] - raised), 0.0F);
         sum[r] += s[r][c];
-        if (plan.dropout.active())
-          s[r][c] *= plan.dropout.template factor<float>(plan.dropout_row(query_row + t, block.h) + static_cast<std::uint64_t>(first + j));
       }
       DELTATUNE_UNROLL
       for (float& x : o[r]) x *= rescale;
     }
+    if (plan.dropout.active()) tile.drop(plan, query_row, block.h, first, s);
     tile.share(s, weights);
     tile.add(weights, v, cols, o);
   }
@@ -286,8 +309,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forwa
     const float total = Tile::sum_of_row(sum[r]);
     const int t = tile.row + 4 * r;
     if (tile.col == 0 && t < count) op.lse(query_row + t, block.h) = largest[r] + log(total);
+    const float inverse = 1.0F / total;
     DELTATUNE_UNROLL
-    for (float& x : o[r]) x /= total;
+    for (float& x : o[r]) x *= inverse;
   }
   tile.store(o, op.o.row(query_row) + col, op.o.stride, count, width, by_four);
 }
@@ -309,8 +333,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backw
   const int width = static_cast<int>(plan.head_width);
   const float scale = static_cast<float>(plan.scale);
   const Index query_row = block.query_row + block.first;
-  const Index col = block.h * width;
-  const Index kv_col = plan.kv_head(block.h) * width;
+  const int col = block.h * width;
+  const int kv_col = block.h / block.group * width;
 
   Tile::template load<Tile::kRows>(op.q.row(query_row) + col, op.q.stride, count, width, by_four, q);
   Tile::template load<Tile::kRows>(op.d_o.row(query_row) + col, op.d_o.stride, count, width, by_four, d_o);
@@ -340,17 +364,16 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backw
         tile.dot(q, k, p);
         tile.dot(d_o, v, dp);
         DELTATUNE_UNROLL
-        for (int r = 0; r < 4; ++r) {
-          const int t = tile.row + 4 * r;
-          const int seen = block.visible(block.first + t) - first;
+        for (int c = 0; c < Tile::kCols / 8; ++c) {
+          const int j = tile.col + 8 * c;
           DELTATUNE_UNROLL
-          for (int c = 0; c < Tile::kCols / 8; ++c) {
-            const int j = tile.col + 8 * c;
-            p[r][c] = j < seen ? exp(scale * p[r][c] - lse[r]) : 0.0F;
-            if (plan.dropout.active())
-              dp[r][c] *= plan.dropout.template factor<float>(plan.dropout_row(query_row + t, block.h) + static_cast<std::uint64_t>(first + j));
+          for (int r = 0; r < 4; ++r) {
+            const int t = tile.row + 4 * r;
+            const int seen = block.visible(block.first + t) - first;
+            p[r][c] = select(j < seen, exp_of_negative(scale * p[r][c] - lse[r]), 0.0F);
           }
         }
+        if (plan.dropout.active()) tile.drop(plan, query_row, block.h, first, dp);
       }
       if (sweep == 0) {
         DELTATUNE_UNROLL
@@ -400,14 +423,13 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backw
   const int width = static_cast<int>(plan.head_width);
   const float scale = static_cast<float>(plan.scale);
   const Index key_row = block.key_row + block.first;
-  const Index kv_col = block.h * width;
-  const Index group = plan.heads / plan.kv_heads;
+  const int kv_col = block.h * width;
 
   Tile::template load<Tile::kRows>(op.k.row(key_row) + kv_col, op.k.stride, count, width, by_four, k);
   Tile::template load<Tile::kRows>(op.v.row(key_row) + kv_col, op.v.stride, count, width, by_four, v);
   typename Tile::Sums dk = {}, dv = {};
   const int begin = plan.causal ? max(0, block.first - (block.keys - block.queries)) : 0;  // the first query that sees any key of the tile
-  for (Index h = block.h * group; h < (block.h + 1) * group; ++h) {
+  for (int h = block.h * block.group; h < (block.h + 1) * block.group; ++h) {
     for (int first = begin; first < block.queries; first += Tile::kCols) {
       const int cols = min(Tile::kCols, block.queries - first);
       const Index query_row = block.query_row + first;
@@ -420,9 +442,19 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backw
       }
       __syncthreads();
       if (!tile.busy(count)) continue;
-      typename Tile::Scores p, ds;
+      typename Tile::Scores p = {}, ds = {};
       tile.dot(k, q, p);
       tile.dot(v, d_o, ds);
+      unsigned dropped = 0;  // a bit a score
+      if (plan.dropout.active()) {
+        DELTATUNE_UNROLL
+        for (int c = 0; c < Tile::kCols / 8; ++c) {
+          const std::uint64_t stream = plan.dropout_row(query_row + tile.col + 8 * c, h) + static_cast<std::uint64_t>(block.first + tile.row);
+          DELTATUNE_UNROLL
+          for (int r = 0; r < 4; ++r)
+            if (plan.dropout.template factor<float>(stream + static_cast<std::uint64_t>(4 * r)) == 0.0F) dropped |= 1U << (4 * c + r);
+        }
+      }
       DELTATUNE_UNROLL
       for (int c = 0; c < Tile::kCols / 8; ++c) {
         const int t = tile.col + 8 * c;
@@ -430,10 +462,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backw
         DELTATUNE_UNROLL
         for (int r = 0; r < 4; ++r) {
           const int j = tile.row + 4 * r;
-          const float x = j < seen ? exp(scale * p[r][c] - lse[t]) : 0.0F;
-          float kept = 1.0F;
-          if (plan.dropout.active())
-            kept = plan.dropout.template factor<float>(plan.dropout_row(query_row + t, h) + static_cast<std::uint64_t>(block.first + j));
+          const float x = select(j < seen, exp_of_negative(scale * p[r][c] - lse[t]), 0.0F);
+          const float kept = (dropped >> (4 * c + r) & 1U) != 0 ? 0.0F : plan.dropout.scale;
           p[r][c] = kept * x;
           ds[r][c] = scale * x * (kept * ds[r][c] - delta[t]);
         }
@@ -472,7 +502,9 @@ inline bool attention_by_four(const AttentionPlan& plan, std::initializer_list<V
 }
 
 // Large tiles once they fill on average: a tile of 64 rows for sequences of 20 would mostly be zeros.
-inline bool attention_large(const Sequences& rows) { return rows.rows > 32 * rows.count; }
+inline bool attention_large(const AttentionPlan& plan) {
+  return plan.queries.rows > 32 * plan.queries.count && plan.keys.rows > 32 * plan.keys.count;
+}
 
 template <class Tile, class Op>
 void launch_attention(cudaStream_t stream, void (*kernel)(Op, bool), const Op& op, bool by_four, const Sequences& rows, Index heads, int shared_floats) {
@@ -488,7 +520,7 @@ void attention_forward_with(cudaStream_t stream, const AttentionForward<float>& 
 }
 
 inline void cuda_attention_forward(cudaStream_t stream, const AttentionForward<float>& op) {
-  const bool large = attention_large(op.plan.queries);
+  const bool large = attention_large(op.plan);
   if (op.plan.head_width <= 32)
     large ? attention_forward_with<AttentionTile<32, 64, 64>>(stream, op) : attention_forward_with<AttentionTile<32, 32, 32>>(stream, op);
   else if (op.plan.head_width <= 64)
@@ -497,28 +529,22 @@ inline void cuda_attention_forward(cudaStream_t stream, const AttentionForward<f
     large ? attention_forward_with<AttentionTile<128, 64, 32>>(stream, op) : attention_forward_with<AttentionTile<128, 32, 32>>(stream, op);
 }
 
-// Large: the tile for long sequences, Small: for short ones.
-template <class Large, class Small>
+template <class Tile>
 void attention_backward_with(cudaStream_t stream, const AttentionBackward<float>& op) {
-  const bool by_four = attention_by_four(op.plan, {op.q, op.k, op.v, op.d_o, op.dq, op.dk, op.dv});
   const AttentionPlan& plan = op.plan;
-  if (attention_large(plan.queries))
-    launch_attention<Large>(stream, attention_backward_queries_kernel<Large>, op, by_four, plan.queries, plan.heads, Large::kBackwardFloats);
-  else
-    launch_attention<Small>(stream, attention_backward_queries_kernel<Small>, op, by_four, plan.queries, plan.heads, Small::kBackwardFloats);
-  if (attention_large(plan.keys))
-    launch_attention<Large>(stream, attention_backward_keys_kernel<Large>, op, by_four, plan.keys, plan.kv_heads, Large::kBackwardFloats);
-  else
-    launch_attention<Small>(stream, attention_backward_keys_kernel<Small>, op, by_four, plan.keys, plan.kv_heads, Small::kBackwardFloats);
+  const bool by_four = attention_by_four(plan, {op.q, op.k, op.v, op.d_o, op.dq, op.dk, op.dv});
+  launch_attention<Tile>(stream, attention_backward_queries_kernel<Tile>, op, by_four, plan.queries, plan.heads, Tile::kBackwardFloats);
+  launch_attention<Tile>(stream, attention_backward_keys_kernel<Tile>, op, by_four, plan.keys, plan.kv_heads, Tile::kBackwardFloats);
 }
 
 inline void cuda_attention_backward(cudaStream_t stream, const AttentionBackward<float>& op) {
+  const bool large = attention_large(op.plan);
   if (op.plan.head_width <= 32)
-    attention_backward_with<AttentionTile<32, 64, 64>, AttentionTile<32, 32, 32>>(stream, op);
+    large ? attention_backward_with<AttentionTile<32, 64, 64>>(stream, op) : attention_backward_with<AttentionTile<32, 32, 32>>(stream, op);
   else if (op.plan.head_width <= 64)
-    attention_backward_with<AttentionTile<64, 64, 32>, AttentionTile<64, 32, 32>>(stream, op);
+    large ? attention_backward_with<AttentionTile<64, 64, 32>>(stream, op) : attention_backward_with<AttentionTile<64, 32, 32>>(stream, op);
   else
-    attention_backward_with<AttentionTile<128, 32, 32>, AttentionTile<128, 32, 32>>(stream, op);
+    attention_backward_with<AttentionTile<128, 32, 32>>(stream, op);
 }
 
 }  // namespace deltatune::detail

@@ -1,0 +1,176 @@
+// The CUDA backend's own attention kernels: what tests/ops/attention_test.cpp, which runs on them too, does not reach. Built in tests/cuda only.
+#ifdef DELTATUNE_TEST_CUDA
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "deltatune/backend/cuda.hpp"
+#include "deltatune/ops/attention.hpp"
+#include "support/gradient_checks.hpp"
+
+using namespace deltatune;
+
+namespace {
+
+// Otherwise these tests would be about the generic body.
+static_assert(requires(Cuda::Context& ctx, const AttentionForward<float>& op) { Cuda::attention_forward(ctx, op); });
+static_assert(requires(Cuda::Context& ctx, const AttentionBackward<float>& op) { Cuda::attention_backward(ctx, op); });
+
+struct Case {
+  std::vector<Index> queries;
+  std::vector<Index> keys;
+  Index heads = 2;
+  Index kv_heads = 2;
+  Index width = 32;
+  bool causal = false;
+  double dropout = 0;
+  Index margin = 0;  // columns that q, k, v and o are moved to the right by in wider matrices
+};
+
+auto attend(const Case& c) {
+  return [c]<class X>(check::Trial<X>& trial) {
+    using B = backend_of<X>;
+    using T = scalar_of<X>;
+    trial.pass().mode = Mode::train;
+    AttentionPlan plan;
+    plan.queries = trial.sequences(c.queries);
+    plan.keys = trial.sequences(c.keys);
+    plan.heads = c.heads;
+    plan.kv_heads = c.kv_heads;
+    plan.head_width = c.width;
+    plan.scale = 1.0 / std::sqrt(static_cast<double>(c.width));
+    plan.causal = c.causal;
+    plan.dropout = trial.pass().dropout(c.dropout);
+    const Index cols = c.heads * c.width;
+    const Index kv_cols = c.kv_heads * c.width;
+    const auto q = trial.input("q", plan.queries.rows, c.margin + cols);
+    const auto k = trial.input("k", plan.keys.rows, c.margin + kv_cols);
+    const auto v = trial.input("v", plan.keys.rows, c.margin + kv_cols);
+    const auto o = trial.output("o", plan.queries.rows, c.margin + cols);
+    const auto lse = trial.output("lse", plan.queries.rows, c.heads);
+    if (c.margin > 0) B::fill(trial.ctx(), o.value.column_range(0, c.margin), T(0));
+    ops::attention_forward<B, T>(trial.ctx(),
+                                 {.plan = plan,
+                                  .q = q.value.column_range(c.margin, cols),
+                                  .k = k.value.column_range(c.margin, kv_cols),
+                                  .v = v.value.column_range(c.margin, kv_cols),
+                                  .o = o.value.column_range(c.margin, cols),
+                                  .lse = lse.value},
+                                 trial.pass().scratch);
+    if (!trial.backward_wanted()) return;
+    for (const auto& x : {q, k, v})
+      if (c.margin > 0) B::fill(trial.ctx(), x.gradient.column_range(0, c.margin), T(0));
+    ops::attention_backward<B, T>(trial.ctx(),
+                                  {.plan = plan,
+                                   .q = q.value.column_range(c.margin, cols),
+                                   .k = k.value.column_range(c.margin, kv_cols),
+                                   .v = v.value.column_range(c.margin, kv_cols),
+                                   .lse = lse.value,
+                                   .d_o = o.gradient.column_range(c.margin, cols),
+                                   .dq = q.gradient.column_range(c.margin, cols),
+                                   .dk = k.gradient.column_range(c.margin, kv_cols),
+                                   .dv = v.gradient.column_range(c.margin, kv_cols)},
+                                  trial.pass().scratch);
+  };
+}
+
+void check_case(const Case& c) {
+  INFO("head width " << c.width << (c.causal ? ", causal" : "") << ", dropout " << c.dropout << ", margin " << c.margin);
+  test::check_device(attend(c));
+}
+
+// All numbers that forward and backward write.
+std::vector<std::vector<double>> results(const Case& c) {
+  Cuda::Context ctx;
+  check::Trial<Tensor<float, Cuda>> trial(ctx, {.seed = 1, .backward = true});
+  attend(c)(trial);
+  std::vector<std::vector<double>> all;
+  for (const auto& variable : trial.varied()) all.push_back(trial.gradient(variable));
+  for (const auto& output : trial.outputs()) {
+    const std::vector<float> values = trial.values(output);
+    all.emplace_back(values.begin(), values.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("CUDA attention: tiles for short and for long sequences, widths around the compiled ones", "[ops][attention][cuda]") {
+  const Index width = GENERATE(1, 31, 32, 33, 64, 65, 127, 128);
+  const bool causal = GENERATE(false, true);
+  const double dropout = causal ? 0.0 : 0.4;
+  check_case({{1, 2, 15, 16, 17, 20, 33, 65, 7, 1}, {1, 2, 15, 16, 17, 20, 33, 65, 7, 1}, 2, 2, width, causal, dropout});  // short, with outliers
+  check_case({{31, 33, 63, 64, 65, 129}, {31, 33, 63, 64, 65, 129}, 1, 1, width, causal, 0.4 - dropout});                 // long
+  check_case({{64, 65, 3, 1}, {131, 66, 64, 65}, 4, 2, width, causal, 0.1});                                               // more keys, shared by two heads
+  check_case({{1, 1, 1}, {70, 3, 40}, 2, 1, width, causal, dropout});                                                      // one query a sequence
+}
+
+TEST_CASE("CUDA attention: matrices that can and cannot be read 16 bytes at a time", "[ops][attention][cuda]") {
+  const Index margin = GENERATE(1, 2, 4);
+  check_case({{20, 5}, {20, 5}, 2, 2, 32, false, 0.4, margin});
+  check_case({{70, 9, 33}, {70, 9, 33}, 3, 3, 8, false, 0.4, margin});
+  check_case({{70, 9, 33}, {70, 9, 33}, 1, 1, 6, true, 0.0, margin});  // 6: rows are, heads are not
+}
+
+TEST_CASE("CUDA attention: the same bits in every run", "[ops][attention][cuda]") {
+  const Case c = GENERATE(Case{{70, 9, 129}, {70, 9, 129}, 2, 1, 64, false, 0.1}, Case{{20, 35, 7}, {20, 35, 7}, 2, 2, 32, true, 0.1});
+  std::vector<std::vector<std::vector<double>>> runs;
+  for (const std::string order : {"forward", "reverse", "random:1", "random:2"}) {
+#ifndef __CUDACC__
+    const cuda_emulation::Schedule before = cuda_emulation::schedule();
+    cuda_emulation::set_order(order);
+#endif
+    runs.push_back(results(c));
+#ifndef __CUDACC__
+    cuda_emulation::schedule() = before;
+#endif
+    INFO(order);
+    CHECK(runs.back() == runs.front());
+  }
+}
+
+TEST_CASE("CUDA attention: a query that sees one key takes its value; large scores do not overflow", "[ops][attention][cuda]") {
+  Cuda::Context ctx;
+  Workspace<Cuda> memory(ctx);
+  const auto upload = [&]<class E>(const std::vector<E>& host) {
+    E* data = memory.take<E>(1, static_cast<Index>(host.size())).data;
+    Cuda::copy_in(ctx, host.data(), data, static_cast<Index>(host.size() * sizeof(E)));
+    return data;
+  };
+  const auto download = [&](const View<float>& view) {
+    std::vector<float> host(static_cast<std::size_t>(view.size()));
+    Cuda::copy_out(ctx, view.data, host.data(), view.size() * static_cast<Index>(sizeof(float)));
+    Cuda::synchronize(ctx);
+    return host;
+  };
+  AttentionPlan plan;
+  plan.queries = plan.keys = {upload(std::vector<Index>{0, 2}), upload(std::vector<std::int32_t>{0, 0}), 1, 2, 2};
+  plan.heads = plan.kv_heads = plan.head_width = 1;
+  plan.causal = true;
+  const float* q = upload(std::vector<float>{1, 100});
+  const float* v = upload(std::vector<float>{3, 5});
+  const View<float> o = memory.take<float>(2, 1);
+  const View<float> lse = memory.take<float>(2, 1);
+  Workspace<Cuda> scratch(ctx);
+  ops::attention_forward<Cuda, float>(ctx, {.plan = plan, .q = {q, 2, 1}, .k = {q, 2, 1}, .v = {v, 2, 1}, .o = o, .lse = lse}, scratch);
+  CHECK(download(o) == std::vector<float>{3, 5});  // a score of 10000 against one of 100
+  CHECK(download(lse)[0] == Approx(1.0));
+  CHECK(download(lse)[1] == Approx(10000.0));
+}
+
+TEST_CASE("CUDA attention: what is left to the generic body", "[ops][attention][cuda]") {
+  AttentionPlan plan;
+  plan.heads = plan.kv_heads = 12;
+  plan.head_width = 128;
+  plan.queries.count = plan.keys.count = 1000;
+  plan.queries.max_length = plan.keys.max_length = 1000;
+  CHECK(detail::cuda_attention_fits(plan));
+  plan.head_width = 129;
+  CHECK_FALSE(detail::cuda_attention_fits(plan));
+  plan.head_width = 128;
+  plan.keys.max_length = Index{1} << 31;  // more blocks than a grid has
+  CHECK_FALSE(detail::cuda_attention_fits(plan));
+}
+
+#endif
