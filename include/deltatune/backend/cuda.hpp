@@ -134,6 +134,11 @@ struct Cuda {
     ctx.count_gemm(product.m(), product.n(), product.k());
     if (!ctx.dry_run() && product.m() > 0 && product.n() > 0) detail::cublas_gemm(ctx.cublas_.get(), ctx.compute_, product);
   }
+  // On tensor cores, with sums in float.
+  static void gemm(Context& ctx, const Gemm<float, Bfloat16>& product) {
+    ctx.count_gemm(product.m(), product.n(), product.k());
+    if (!ctx.dry_run() && product.m() > 0 && product.n() > 0) detail::cublas_gemm(ctx.cublas_.get(), CUBLAS_COMPUTE_32F, product);
+  }
 
   template <class F>
   static void for_each(Context& ctx, Index n, const F& f) {

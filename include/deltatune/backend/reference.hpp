@@ -1,6 +1,8 @@
 // The backend to check others against: one thread, plain loops, any number type (double, and dual numbers for derivatives).
 #pragma once
 
+#include <type_traits>
+
 #include "deltatune/backend/backend.hpp"
 #include "deltatune/backend/host_memory.hpp"
 
@@ -32,14 +34,18 @@ struct Reference : HostMemory {
     }
   };
 
-  template <class T>
-  static void gemm(Context& ctx, const Gemm<T>& p) {
+  template <class T, class In>
+  static void gemm(Context& ctx, const Gemm<T, In>& p) {
+    const auto number = [](const In& x) -> T {
+      if constexpr (std::is_same_v<T, In>) return x;
+      else return T(static_cast<float>(x));
+    };
     ctx.count_gemm(p.m(), p.n(), p.k());
     if (ctx.dry_run()) return;
     for (Index i = 0; i < p.m(); ++i)
       for (Index j = 0; j < p.n(); ++j) {
         T sum{};
-        for (Index l = 0; l < p.k(); ++l) sum = sum + (p.transpose_a ? p.a(l, i) : p.a(i, l)) * (p.transpose_b ? p.b(j, l) : p.b(l, j));
+        for (Index l = 0; l < p.k(); ++l) sum = sum + number(p.transpose_a ? p.a(l, i) : p.a(i, l)) * number(p.transpose_b ? p.b(j, l) : p.b(l, j));
         p.c(i, j) = p.beta == T(0) ? p.alpha * sum : p.alpha * sum + p.beta * p.c(i, j);
       }
   }

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "deltatune/core/config.hpp"
+
 namespace deltatune {
 
 constexpr float half_to_float(std::uint16_t half) {
@@ -33,12 +35,21 @@ constexpr std::uint16_t float_to_half(float value) {
   return static_cast<std::uint16_t>(sign | half);
 }
 
-constexpr float bfloat16_to_float(std::uint16_t value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16); }
+DELTATUNE_INLINE constexpr float bfloat16_to_float(std::uint16_t value) { return __builtin_bit_cast(float, static_cast<std::uint32_t>(value) << 16); }
 
-constexpr std::uint16_t float_to_bfloat16(float value) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+DELTATUNE_INLINE constexpr std::uint16_t float_to_bfloat16(float value) {
+  const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x0040u);  // NaN: quiet
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
+
+// A number kept in 16 bits, for products whose inputs are rounded.
+struct Bfloat16 {
+  std::uint16_t bits;
+
+  Bfloat16() = default;
+  DELTATUNE_INLINE explicit Bfloat16(float value) : bits(float_to_bfloat16(value)) {}
+  DELTATUNE_INLINE explicit operator float() const { return bfloat16_to_float(bits); }
+};
 
 }  // namespace deltatune

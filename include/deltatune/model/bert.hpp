@@ -98,6 +98,12 @@ class Bert {
   void visit_sites(const F& f) {
     visit_linears([&f](Linear<X>& layer) { layer.visit_sites(f); });
   }
+  // Holds the weights of linear layers in bfloat16 from now on, but for those that train: see Linear::round_base().
+  void round_base(Context& ctx)
+    requires Linear<X>::kRounds
+  {
+    visit_linears([&ctx](Linear<X>& layer) { layer.round_base(ctx); });
+  }
   // Whether gradients of embedding tables will be wanted (DeviceBatch::upload groups rows for them).
   bool embeddings_train() const { return embeddings_.tables_train(); }
 

@@ -91,16 +91,24 @@ class Linear {
   void arrange(context_of<X>& ctx) {
     Index rank = 0;
     for (const LinearSite<X>& site : sites_) rank += site.deltas.low_rank();
-    if (rank == 0 && rank_ == 0) return;
-    X weight(ctx, {out_ + rank, in_});
-    ops::copy<B, T>(ctx, weight_.view().row_range(0, out_), weight.view().row_range(0, out_));
-    Index placed = 0;
-    for (LinearSite<X>& site : sites_) {
-      site.weight.set_value(weight.view().row_range(site.first, site.width));
-      placed = site.deltas.place(ctx, weight.view().row_range(out_, rank), placed);
-    }
-    weight_ = std::move(weight);
-    rank_ = rank;
+    if (rank > 0 || rank_ > 0) lay_out(ctx, base_rows(), rank);
+  }
+
+  // Whether round_base() is there on this backend.
+  static constexpr bool kRounds = requires(context_of<X>& ctx, const Gemm<T, Bfloat16>& product) { B::gemm(ctx, product); };
+
+  // Rounds the weight to bfloat16 for good: half its bytes, and products on the units for that. Sums, activations and everything that trains stay
+  // float, so forward and backward differ from the exact ones by the rounding of weights and of what they are multiplied with. A layer whose
+  // weight trains is left as it is.
+  void round_base(context_of<X>& ctx)
+    requires kRounds
+  {
+    if (rounded_ || std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains(); })) return;
+    Tensor<Bfloat16, B> rounded(ctx, {out_, in_});
+    ops::round_to_bfloat16<B, T>(ctx, base(), rounded.view());
+    lay_out(ctx, 0, rank_);
+    rounded_ = std::move(rounded);
+    for (LinearSite<X>& site : sites_) site.weight.set_rounded();
   }
 
   // Output matrices (N, out + rank) for forward to write, kept or scratch, and for the gradients of backward: with the columns of u.
@@ -111,13 +119,13 @@ class Linear {
   void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
     saved.low_rank = multiplies_low_rank();
     View<T> u;
-    if (saved.low_rank && y.cols > out_) {
+    if (saved.low_rank && y.cols > out_ && !rounded_) {
       B::gemm(pass.ctx, Gemm<T>{.a = x, .b = weight_.view(), .c = y, .transpose_b = true});
       u = y.column_range(out_, rank_);
     } else {
-      B::gemm(pass.ctx, Gemm<T>{.a = x, .b = base(), .c = y.column_range(0, out_), .transpose_b = true});
+      multiply(pass, x, true, y.column_range(0, out_), T(0));
       if (saved.low_rank) {
-        u = pass.keep(x.rows, rank_);
+        u = y.cols > out_ ? y.column_range(out_, rank_) : pass.keep(x.rows, rank_);
         B::gemm(pass.ctx, Gemm<T>{.a = x, .b = factors(), .c = u, .transpose_b = true});
       }
     }
@@ -132,9 +140,9 @@ class Linear {
   // dy_io (N, out), or from take_output(): holds dy, is used up. x (N, in): empty unless needs_input(). dx (N, in) through the sink.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
     const auto scope = pass.scope();
-    const bool together = saved.low_rank && dy_io.cols > out_;
+    const bool together = saved.low_rank && dy_io.cols > out_ && !rounded_;
     View<T> du;
-    if (saved.low_rank) du = together ? dy_io.column_range(out_, rank_) : pass.take(dy_io.rows, rank_);
+    if (saved.low_rank) du = dy_io.cols > out_ ? dy_io.column_range(out_, rank_) : pass.take(dy_io.rows, rank_);
     for (std::size_t s = sites_.size(); s-- > 0;) {
       LinearSite<X>& site = sites_[s];
       const View<T> dy = dy_io.column_range(site.first, site.width);
@@ -145,13 +153,41 @@ class Linear {
     }
     if (!dx.wanted()) return;
     if (together) return B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = weight_.view(), .c = dx.view(), .beta = dx.next_beta()});
-    B::gemm(pass.ctx, Gemm<T>{.a = dy_io.column_range(0, out_), .b = base(), .c = dx.view(), .beta = dx.next_beta()});
+    multiply(pass, dy_io.column_range(0, out_), false, dx.view(), dx.next_beta());
     if (saved.low_rank) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = factors(), .c = dx.view(), .beta = dx.next_beta()});
   }
 
  private:
+  Index base_rows() const { return rounded_ ? 0 : out_; }
   View<const T> base() const { return weight_.view().row_range(0, out_); }
-  View<const T> factors() const { return weight_.view().row_range(out_, rank_); }
+  View<const T> factors() const { return weight_.view().row_range(base_rows(), rank_); }
+
+  // A new matrix of the first `kept` rows of the old one, and `rank` rows for the deltas.
+  void lay_out(context_of<X>& ctx, Index kept, Index rank) {
+    X weight(ctx, {kept + rank, in_});
+    if (kept > 0) ops::copy<B, T>(ctx, weight_.view().row_range(0, kept), weight.view().row_range(0, kept));
+    Index placed = 0;
+    for (LinearSite<X>& site : sites_) {
+      site.weight.set_value(kept > 0 ? weight.view().row_range(site.first, site.width) : View<T>());
+      placed = site.deltas.place(ctx, weight.view().row_range(kept, rank), placed);
+    }
+    weight_ = std::move(weight);
+    rank_ = rank;
+  }
+
+  // result = a · W, or a · Wᵀ, + beta · result.
+  void multiply(Pass<X>& pass, View<const T> a, bool transposed, View<T> result, T beta) const {
+    if constexpr (kRounds) {
+      if (rounded_) {
+        const auto scope = pass.scope();
+        const View<Bfloat16> a16 = pass.scratch.template take<Bfloat16>(a.rows, a.cols);
+        ops::round_to_bfloat16<B, T>(pass.ctx, a, a16);
+        return B::gemm(pass.ctx, Gemm<T, Bfloat16>{.a = a16, .b = rounded_.view(), .c = result, .transpose_b = transposed, .beta = beta});
+      }
+    }
+    B::gemm(pass.ctx, Gemm<T>{.a = a, .b = base(), .c = result, .transpose_b = transposed, .beta = beta});
+  }
+
   // Whole cache lines where there are columns of u, so that rows stay as aligned as without.
   Index stride() const { return rank_ == 0 ? out_ : (out_ + rank_ + 15) / 16 * 16; }
   // All of what is placed takes part, or none: a delta that is switched off has no columns of its own to leave out.
@@ -164,7 +200,8 @@ class Linear {
   Index in_ = 0;
   Index out_ = 0;
   Index rank_ = 0;  // rows of A under the weight
-  X weight_;  // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away
+  X weight_;  // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away; (rank, in) where W is rounded
+  Tensor<Bfloat16, B> rounded_;  // (out, in), or empty
   X bias_;    // (out)
   std::vector<LinearSite<X>> sites_;
 };

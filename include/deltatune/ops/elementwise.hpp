@@ -3,7 +3,9 @@
 
 #include <cstdint>
 
+#include "deltatune/core/half.hpp"
 #include "deltatune/core/random.hpp"
+#include "deltatune/core/scalar.hpp"
 #include "deltatune/tensor/view.hpp"
 
 namespace deltatune::ops {
@@ -96,6 +98,16 @@ struct ScatterRow {
 };
 
 template <class T>
+struct RoundRow {
+  View<const T> x;
+  View<Bfloat16> y;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index i) const {
+    team.each(y.cols, [from = x.row(i), to = y.row(i)](Index j) { to[j] = Bfloat16(static_cast<float>(value_of(from[j]))); });
+  }
+};
+
+template <class T>
 struct MeanRow {
   View<const T> x;
   const Index* offsets;
@@ -138,6 +150,12 @@ void dropout(typename B::Context& ctx, const DropoutMask& mask, View<const T> x,
 template <class B, class T>
 void copy(typename B::Context& ctx, View<const T> x, View<T> y) {
   B::for_each_row(ctx, y.rows, y.cols, detail::CopyRow<T>{x, y});
+}
+
+// y (N, C) = x (N, C) rounded to 16 bits.
+template <class B, class T>
+void round_to_bfloat16(typename B::Context& ctx, View<const T> x, View<Bfloat16> y) {
+  B::for_each_row(ctx, y.rows, y.cols, detail::RoundRow<T>{x, y});
 }
 
 // y (B, C) = the rows rows[0..B) of x (N, C).

@@ -32,16 +32,25 @@ class Parameter {
   const Shape& shape() const { return shape_; }  // (out, in) or (C)
   Index size() const { return element_count(shape_); }
 
-  View<Scalar> value() const { return value_; }
+  // Throws Error when they are held rounded.
+  View<Scalar> value() const {
+    if (rounded_)
+      throw Error(path_, "is held in bfloat16 alone", {.remedy = "what reads or changes this weight (merge, save, train) needs the model as it was loaded"});
+    return value_;
+  }
   // The values live elsewhere from now on: for layers that lay out their weights anew. Same shape.
   void set_value(View<Scalar> value) { value_ = value; }
+  // The layer has rounded the values and keeps no others.
+  bool rounded() const { return rounded_; }
+  void set_rounded() { rounded_ = true; }
 
   bool trains() const { return mask_.trains(); }
   const FreezeMask& mask() const { return mask_; }
   Index trainable_count() const { return mask_.trainable_count(shape_); }
 
-  // Throws Error when an index of the mask lies outside the parameter. Drops a gradient that is no longer wanted.
+  // Throws Error when an index of the mask lies outside the parameter, or when it shall train and is held rounded. Drops a gradient that is no longer wanted.
   void set_mask(FreezeMask mask) {
+    if (mask.trains()) static_cast<void>(value());
     const Index bound = mask.kind() == FreezeMask::Kind::rows ? shape_.at(0) : size();
     for (const Index index : mask.indices())
       if (index < 0 || index >= bound)
@@ -82,6 +91,7 @@ class Parameter {
   Role role_ = Role::weight;
   Shape shape_;
   View<Scalar> value_;
+  bool rounded_ = false;
   FreezeMask mask_ = FreezeMask::frozen();
   X gradient_;
   X mask_values_;

@@ -13,6 +13,7 @@
 
 #include "deltatune/backend/context.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/half.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/clip.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
@@ -209,7 +210,7 @@ class Trainer {
   MemoryReport memory() {
     MemoryReport report;
     model_->visit([&](const Parameter<X>& parameter) {
-      report.weights += parameter.size() * static_cast<Index>(sizeof(T));
+      report.weights += parameter.size() * static_cast<Index>(parameter.rounded() ? sizeof(Bfloat16) : sizeof(T));
       report.gradients += parameter.gradient_bytes();
     });
     report.optimizer = optimizer_.bytes();

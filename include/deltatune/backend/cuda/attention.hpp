@@ -7,15 +7,14 @@
 //                     first sweep   δ_i = Σ_j p_ij dp_ij     (o is not kept, so do_i·o_i is not at hand)
 //                     second sweep  dq_i = scale Σ_j p_ij (dp_ij - δ_i) k_j; keys that fit one tile are not computed again
 //   backward, keys    dk_j = scale Σ_i p_ij (dp_ij - δ_i) q_i,   dv_j = Σ_i m_ij p_ij do_i, over the query heads of the key's group
-// The tiling is that of Dao et al. 2022 (arXiv 2205.14135) and Dao 2023 (arXiv 2307.08691), with two kernels in backward, so that every sum has
-// one owner: no atomics, and the same bits on every run.
+// The tiling is that of Dao et al. 2022 (arXiv 2205.14135) and Dao 2023 (arXiv 2307.08691), with two kernels in backward, so that every sum
+// has one owner: no atomics, and the same bits on every run.
 //
 // A block owns a tile of rows (queries; in the last kernel keys) of one head and sequence and sweeps over tiles of the others. Head widths
-// are compiled for 32, 64 and 128, the columns up to there hold zeros. A warp owns 16 rows, a thread 4 × Cols/8 scores and 4 × Width/8 sums,
-// so that a 16-byte load from shared memory feeds at least 8 multiply-adds; weights pass from scores to sums within the warp. Warps whose
-// rows lie behind the end of the sequence only help to load.
-// float32 arithmetic throughout; tensor cores are not used, and loads are not overlapped with arithmetic other than by having several blocks on
-// a multiprocessor.
+// are compiled for 32, 64 and 128, the columns up to there hold zeros. A warp owns 16 rows, a thread 4 × Cols/8 scores and 4 × Width/8
+// sums, so that a 16-byte load from shared memory feeds at least 8 multiply-adds; weights pass from scores to sums within the warp. Warps
+// whose rows lie behind the end of the sequence only help to load.
+// Everything is float32: no tensor cores. Loads overlap with arithmetic only across the blocks of a multiprocessor.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -59,7 +58,8 @@ struct AttentionBlock {
 
   // blockIdx.x = (sequence · heads + h) · tiles + tile
   __device__ AttentionBlock(const AttentionPlan& plan, const Sequences& rows, Index heads, int tile_rows) : causal(plan.causal) {
-    const unsigned tiles = (static_cast<unsigned>(rows.max_length) + static_cast<unsigned>(tile_rows) - 1) / static_cast<unsigned>(tile_rows);
+    const unsigned size = static_cast<unsigned>(tile_rows);
+    const unsigned tiles = (static_cast<unsigned>(rows.max_length) + size - 1) / size;
     const unsigned head = blockIdx.x / tiles;
     const Index b = head / static_cast<unsigned>(heads);
     group = static_cast<int>(plan.heads) / static_cast<int>(plan.kv_heads);
@@ -76,7 +76,7 @@ struct AttentionBlock {
 };
 
 // The work of a block on a tile of Rows × Cols scores, and the part of this thread in it: rows row + 4r, columns col + 8c.
-// The lanes of a warp stand 4 × 8, two rows interleaved, so that each half of the warp reads no more than 128 bytes of shared memory at once.
+// The lanes of a warp stand 4 × 8, two rows interleaved, so that a half of the warp reads at most 128 bytes of shared memory at a time.
 template <int Width, int Rows, int Cols>
 struct AttentionTile {
   static constexpr int kRows = Rows;
@@ -89,7 +89,7 @@ struct AttentionTile {
   static constexpr int kColFloats = Cols * kStride;
   static constexpr int kWeightFloats = Rows * kWeightStride;
   static constexpr int kForwardFloats = kRowFloats + 2 * kColFloats + kWeightFloats;                  // q, k, v
-  static constexpr int kBackwardFloats = 2 * kRowFloats + 2 * kColFloats + kWeightFloats + 2 * Cols;  // and do; lse and delta of the columns
+  static constexpr int kBackwardFloats = 2 * kRowFloats + 2 * kColFloats + kWeightFloats + 2 * Cols;  // and do; lse and δ of columns
   using Scores = float[4][Cols / 8];
   using Sums = float[4][Width / 8];  // columns 4·col + 32c ...
 
@@ -204,8 +204,10 @@ struct AttentionTile {
     DELTATUNE_UNROLL
     for (int c = 0; c < Cols / 8; ++c) {
       DELTATUNE_UNROLL
-      for (int r = 0; r < 4; ++r)
-        s[r][c] *= plan.dropout.template factor<float>(plan.dropout_row(query_row + row + 4 * r, h) + static_cast<std::uint64_t>(first_key + col + 8 * c));
+      for (int r = 0; r < 4; ++r) {
+        const std::uint64_t stream = plan.dropout_row(query_row + row + 4 * r, h);
+        s[r][c] *= plan.dropout.template factor<float>(stream + static_cast<std::uint64_t>(first_key + col + 8 * c));
+      }
     }
   }
 
@@ -229,7 +231,8 @@ struct AttentionTile {
       for (int c = 0; c < Width / 32; ++c) {
         const int d = 4 * col + 32 * c;
         if (by_four) {
-          if (d < width) *reinterpret_cast<Float4*>(to + d) = Float4{sums[r][4 * c], sums[r][4 * c + 1], sums[r][4 * c + 2], sums[r][4 * c + 3]};
+          const Float4 four{sums[r][4 * c], sums[r][4 * c + 1], sums[r][4 * c + 2], sums[r][4 * c + 3]};
+          if (d < width) *reinterpret_cast<Float4*>(to + d) = four;
         } else {
           DELTATUNE_UNROLL
           for (int i = 0; i < 4; ++i)
@@ -241,7 +244,8 @@ struct AttentionTile {
 };
 
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forward_kernel(const AttentionForward<float> op, bool by_four) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    attention_forward_kernel(const AttentionForward<float> op, bool by_four) {
   const AttentionPlan& plan = op.plan;
   const AttentionBlock block(plan, plan.queries, plan.heads, Tile::kRows);
   const int count = min(Tile::kRows, block.queries - block.first);
@@ -318,7 +322,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forwa
 
 // dq, and δ (Nq, H) into the scratch.
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backward_queries_kernel(const AttentionBackward<float> op, bool by_four) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    attention_backward_queries_kernel(const AttentionBackward<float> op, bool by_four) {
   const AttentionPlan& plan = op.plan;
   const AttentionBlock block(plan, plan.queries, plan.heads, Tile::kRows);
   const int count = min(Tile::kRows, block.queries - block.first);
@@ -406,7 +411,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backw
 
 // dk and dv. The scores are transposed: a row is a key.
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backward_keys_kernel(const AttentionBackward<float> op, bool by_four) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    attention_backward_keys_kernel(const AttentionBackward<float> op, bool by_four) {
   const AttentionPlan& plan = op.plan;
   const AttentionBlock block(plan, plan.keys, plan.kv_heads, Tile::kRows);
   const int count = min(Tile::kRows, block.keys - block.first);
@@ -449,10 +455,12 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backw
       if (plan.dropout.active()) {
         DELTATUNE_UNROLL
         for (int c = 0; c < Tile::kCols / 8; ++c) {
-          const std::uint64_t stream = plan.dropout_row(query_row + tile.col + 8 * c, h) + static_cast<std::uint64_t>(block.first + tile.row);
+          const std::uint64_t stream = plan.dropout_row(query_row + tile.col + 8 * c, h);
           DELTATUNE_UNROLL
-          for (int r = 0; r < 4; ++r)
-            if (plan.dropout.template factor<float>(stream + static_cast<std::uint64_t>(4 * r)) == 0.0F) dropped |= 1U << (4 * c + r);
+          for (int r = 0; r < 4; ++r) {
+            const std::uint64_t j = static_cast<std::uint64_t>(block.first + tile.row + 4 * r);
+            if (plan.dropout.template factor<float>(stream + j) == 0.0F) dropped |= 1U << (4 * c + r);
+          }
         }
       }
       DELTATUNE_UNROLL
@@ -507,10 +515,11 @@ inline bool attention_large(const AttentionPlan& plan) {
 }
 
 template <class Tile, class Op>
-void launch_attention(cudaStream_t stream, void (*kernel)(Op, bool), const Op& op, bool by_four, const Sequences& rows, Index heads, int shared_floats) {
+void launch_attention(cudaStream_t stream, void (*kernel)(Op, bool), const Op& op, bool by_four, const Sequences& rows, Index heads,
+                      std::size_t shared_floats) {
   const Index blocks = attention_blocks(rows, heads, Tile::kRows);
   if (blocks > 0)
-    launch(stream, {dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), static_cast<std::size_t>(shared_floats) * sizeof(float)}, kernel, op, by_four);
+    launch(stream, {dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), shared_floats * sizeof(float)}, kernel, op, by_four);
 }
 
 template <class Tile>
