@@ -1,4 +1,4 @@
-// The CUDA backend's own attention kernels: what tests/ops/attention_test.cpp, which runs on them too, does not reach. Built in tests/cuda only.
+// The CUDA backend's own attention kernels: what tests/ops/attention_test.cpp, which runs on them too, does not reach. For tests/cuda.
 #ifdef DELTATUNE_TEST_CUDA
 
 #include <cmath>
@@ -100,10 +100,12 @@ TEST_CASE("CUDA attention: tiles for short and for long sequences, widths around
   const Index width = GENERATE(1, 31, 32, 33, 64, 65, 127, 128);
   const bool causal = GENERATE(false, true);
   const double dropout = causal ? 0.0 : 0.4;
-  check_case({{1, 2, 15, 16, 17, 20, 33, 65, 7, 1}, {1, 2, 15, 16, 17, 20, 33, 65, 7, 1}, 2, 2, width, causal, dropout});  // short, with outliers
-  check_case({{31, 33, 63, 64, 65, 129}, {31, 33, 63, 64, 65, 129}, 1, 1, width, causal, 0.4 - dropout});                 // long
-  check_case({{64, 65, 3, 1}, {131, 66, 64, 65}, 4, 2, width, causal, 0.1});                                               // more keys, shared by two heads
-  check_case({{1, 1, 1}, {70, 3, 40}, 2, 1, width, causal, dropout});                                                      // one query a sequence
+  const std::vector<Index> shorts{1, 2, 15, 16, 17, 20, 33, 65, 7, 1};
+  const std::vector<Index> longs{31, 33, 63, 64, 65, 129};
+  check_case({shorts, shorts, 2, 2, width, causal, dropout});
+  check_case({longs, longs, 1, 1, width, causal, 0.4 - dropout});
+  check_case({{64, 65, 3, 1}, {131, 66, 64, 65}, 4, 2, width, causal, 0.1});  // more keys than queries, shared by two heads
+  check_case({{1, 1, 1}, {70, 3, 40}, 2, 1, width, causal, dropout});         // one query a sequence
 }
 
 TEST_CASE("CUDA attention: matrices that can and cannot be read 16 bytes at a time", "[ops][attention][cuda]") {
@@ -111,6 +113,18 @@ TEST_CASE("CUDA attention: matrices that can and cannot be read 16 bytes at a ti
   check_case({{20, 5}, {20, 5}, 2, 2, 32, false, 0.4, margin});
   check_case({{70, 9, 33}, {70, 9, 33}, 3, 3, 8, false, 0.4, margin});
   check_case({{70, 9, 33}, {70, 9, 33}, 1, 1, 6, true, 0.0, margin});  // 6: rows are, heads are not
+}
+
+// A GPU refuses what a CPU may let pass.
+TEST_CASE("CUDA attention: 16 bytes at a time only where every address is a multiple of 16", "[ops][attention][cuda]") {
+  alignas(16) const float x[32] = {};
+  AttentionPlan plan;
+  plan.head_width = 8;
+  CHECK(detail::attention_by_four(plan, {{x, 2, 8}, {x + 4, 2, 8, 12}}));
+  CHECK_FALSE(detail::attention_by_four(plan, {{x, 2, 8}, {x + 2, 2, 8, 12}}));  // the first row
+  CHECK_FALSE(detail::attention_by_four(plan, {{x, 2, 8, 10}, {x, 2, 8}}));      // the second
+  plan.head_width = 6;
+  CHECK_FALSE(detail::attention_by_four(plan, {{x, 2, 12}}));  // the second head
 }
 
 TEST_CASE("CUDA attention: the same bits in every run", "[ops][attention][cuda]") {

@@ -14,17 +14,17 @@ struct Reference : HostMemory {
   // The team of a row: one worker.
   struct Team {
     template <class G>
-    void each(Index n, const G& g) const {
+    DELTATUNE_HD void each(Index n, const G& g) const {
       for (Index j = 0; j < n; ++j) g(j);
     }
     template <class G>
-    auto sum(Index n, const G& g) const {
+    DELTATUNE_HD auto sum(Index n, const G& g) const {
       decltype(g(Index{})) total{};
       for (Index j = 0; j < n; ++j) total = total + g(j);
       return total;
     }
     template <class G>
-    auto max(Index n, const G& g) const {
+    DELTATUNE_HD auto max(Index n, const G& g) const {
       auto largest = g(Index{0});
       for (Index j = 1; j < n; ++j) {
         const auto candidate = g(j);

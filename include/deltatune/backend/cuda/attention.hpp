@@ -453,14 +453,13 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
       tile.dot(v, d_o, ds);
       unsigned dropped = 0;  // a bit a score
       if (plan.dropout.active()) {
+        const std::uint64_t j = static_cast<std::uint64_t>(block.first + tile.row);
         DELTATUNE_UNROLL
         for (int c = 0; c < Tile::kCols / 8; ++c) {
-          const std::uint64_t stream = plan.dropout_row(query_row + tile.col + 8 * c, h);
+          const std::uint64_t stream = plan.dropout_row(query_row + tile.col + 8 * c, h) + j;
           DELTATUNE_UNROLL
-          for (int r = 0; r < 4; ++r) {
-            const std::uint64_t j = static_cast<std::uint64_t>(block.first + tile.row + 4 * r);
-            if (plan.dropout.template factor<float>(stream + j) == 0.0F) dropped |= 1U << (4 * c + r);
-          }
+          for (int r = 0; r < 4; ++r)
+            if (plan.dropout.template factor<float>(stream + static_cast<std::uint64_t>(4 * r)) == 0.0F) dropped |= 1U << (4 * c + r);
         }
       }
       DELTATUNE_UNROLL
