@@ -83,15 +83,26 @@ class Block {
     const std::size_t count = std::size_t{launch.block.x} * launch.block.y * launch.block.z;
     number_threads(count);
     at_barrier_ = 0;
+    // A warp runs as far as it gets, to the next barrier of the block, before another has its turn: what no barrier forbids happens.
+    const std::size_t warps = (count + 31) / 32;
     for (std::size_t left = count; left > 0;) {
-      Turns turns(count, random);
+      Turns warp_turns(warps, random);
       bool stuck = true;
-      for (std::size_t i = 0; i < count; ++i) {
-        Thread& thread = threads_[turns()];
-        if (thread.state > State::ready) continue;
-        stuck = false;
-        resume(thread);
-        if (thread.state == State::done) --left;
+      for (std::size_t w = 0; w < warps; ++w) {
+        const std::size_t first = warp_turns() * 32;
+        const std::size_t lanes = std::min<std::size_t>(32, count - first);
+        for (bool moved = true; moved;) {
+          moved = false;
+          Turns lane_turns(lanes, random);
+          for (std::size_t i = 0; i < lanes; ++i) {
+            Thread& thread = threads_[first + lane_turns()];
+            if (thread.state > State::ready) continue;
+            moved = true;
+            stuck = false;
+            resume(thread);
+            if (thread.state == State::done) --left;
+          }
+        }
       }
       if (stuck) report_stuck();
     }
