@@ -1,11 +1,13 @@
 // LoRA: small matrices beside the frozen query and value weights, and the classifier, learn whether a sequence contains token 7.
 #include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {
   using namespace deltatune;
-  toy::Backend::Context ctx(1);
-  toy::Model model = toy::model(ctx);
+  using X = Tensor<float, DefaultCpu>;
+  DefaultCpu::Context ctx(1);
+  Bert<X> model = toy::model<X>(ctx);
 
   LoraPlan plan;
   plan.lora = {.rank = 4, .alpha = 8};

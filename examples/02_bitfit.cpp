@@ -1,11 +1,13 @@
 // BitFit: all weights stay as they are; the biases and the classifier learn whether a sequence contains token 7.
+#include "deltatune/backend/cpu.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "toy.hpp"
 
 int main() {
   using namespace deltatune;
-  toy::Backend::Context ctx(1);
-  toy::Model model = toy::model(ctx);
+  using X = Tensor<float, DefaultCpu>;
+  DefaultCpu::Context ctx(1);
+  Bert<X> model = toy::model<X>(ctx);
 
   apply(model, bitfit());  // the same as: freeze(model, {"**"}); unfreeze(model, {"**.bias", "classifier.**"});
   std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstdio>
 
-#include "deltatune/backend/cpu.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/train/dataset.hpp"
 #include "deltatune/train/evaluation.hpp"
@@ -13,9 +12,6 @@
 namespace toy {
 
 using namespace deltatune;
-using Backend = DefaultCpu;
-using X = Tensor<float, Backend>;
-using Model = Bert<X>;
 
 inline constexpr std::int32_t kStart = 1, kFirstWord = 2, kWanted = 7;
 
@@ -25,8 +21,9 @@ inline BertConfig config() {
 }
 
 // A random model with a classifier of two classes.
-inline Model model(Backend::Context& ctx) {
-  Model model(ctx, config(), Head::classifier(2));
+template <class X>
+Bert<X> model(context_of<X>& ctx) {
+  Bert<X> model(ctx, config(), Head::classifier(2));
   model.initialise(ctx, 1);
   return model;
 }
@@ -49,7 +46,8 @@ inline Dataset data(Index count, std::uint64_t seed) {
   return data;
 }
 
-inline Evaluation test(Trainer<Model>& trainer, const char* when) {
+template <class Model>
+Evaluation test(Trainer<Model>& trainer, const char* when) {
   const Evaluation result = evaluate(data(500, 99), 100, 2, [&](const PackedBatch& batch) { return trainer.logits(batch); });
   std::printf("%-16s loss %.3f, %5.1f %% of %d right\n", when, result.loss, 100 * result.accuracy, static_cast<int>(result.examples));
   return result;

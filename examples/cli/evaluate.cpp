@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "classifier.hpp"
 #include "commands.hpp"
 #include "deltatune/train/evaluation.hpp"
 #include "report.hpp"
@@ -83,17 +82,16 @@ nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, con
 
 void run(const EvaluateOptions& options) {
   TextTask task(options.text, true);
-  LoadedModel& loaded = task.loaded;
-  const Dataset data = tokenize(task.table, task.columns, task.tokenizer, task.max_length, loaded.labels);
-  Classifier classifier(task.ctx, loaded.model);
-  const Evaluation result =
-      evaluate(data, options.text.batch_size, loaded.model.classes(), [&](const PackedBatch& batch) { return classifier.logits(batch); });
-  const Confusion confusion(data, result.predictions, loaded.labels.size());
+  DeviceModel& model = *task.model;
+  const std::vector<std::string>& labels = model.labels();
+  const Dataset data = tokenize(task.table, task.columns, task.tokenizer, task.max_length, labels);
+  const Evaluation result = evaluate(data, options.text.batch_size, model.classes(), [&](const PackedBatch& batch) { return model.logits(batch); });
+  const Confusion confusion(data, result.predictions, labels.size());
   std::cout << grouped(result.examples) << " examples, accuracy " << formatted("%.2f", 100.0 * result.accuracy) << " %, mean loss "
             << formatted("%.4f", result.loss) << "\n\n"
-            << class_table(confusion, loaded.labels) << "\n"
-            << confusion_table(confusion, loaded.labels);
-  if (options.json) std::cout << to_json(result, confusion, loaded.labels).dump() << "\n";
+            << class_table(confusion, labels) << "\n"
+            << confusion_table(confusion, labels);
+  if (options.json) std::cout << to_json(result, confusion, labels).dump() << "\n";
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "commands.hpp"
-#include "model_io.hpp"
+#include "cpu_model.hpp"
 #include "report.hpp"
 
 namespace deltatune::cli {
@@ -42,7 +42,7 @@ std::string listing(std::vector<std::string> header, const Json& object) {
   return table.text();
 }
 
-Json model_summary(LoadedModel& loaded) {
+Json model_summary(LoadedModel<X>& loaded) {
   const BertConfig& config = loaded.model.config();
   Json summary{{"architecture", loaded.model.has_classifier() ? "BERT with a classifier" : "BERT encoder, no classifier"},
                {"parameters", base_parameter_count(loaded.model)},
@@ -58,7 +58,7 @@ Json model_summary(LoadedModel& loaded) {
   return summary;
 }
 
-Json adapter_summary(LoadedModel& loaded) {
+Json adapter_summary(LoadedModel<X>& loaded) {
   Json summary{{"method", loaded.adapter->method}};
   if (loaded.adapter->peft) {
     const LoraPlan& plan = loaded.adapter->peft->plan;
@@ -77,7 +77,7 @@ Json adapter_summary(LoadedModel& loaded) {
 }
 
 // Places for weight deltas, with the LoRA that sits there.
-Json sites(LoadedModel& loaded) {
+Json sites(LoadedModel<X>& loaded) {
   std::map<std::string, LoraConfig> attached;
   if (loaded.adapter && loaded.adapter->peft)
     for (const auto& entry : loaded.adapter->peft->attachment.entries()) attached.emplace(entry.site->path, entry.delta->config());
@@ -94,7 +94,7 @@ Json sites(LoadedModel& loaded) {
 }
 
 // Everything in memory, with the name and the type it has in its file.
-Json tensors(LoadedModel& loaded, const InspectOptions& options) {
+Json tensors(LoadedModel<X>& loaded, const InspectOptions& options) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(options.model);
   std::optional<SafeTensors> adapter;
   if (loaded.adapter) adapter = SafeTensors::open(std::filesystem::path(options.adapter) / "adapter_model.safetensors");
@@ -137,7 +137,7 @@ std::string tensor_table(const Json& list) {
 
 void run(const InspectOptions& options) {
   Context ctx;
-  LoadedModel loaded = load_model(ctx, options.model, options.adapter);
+  LoadedModel<X> loaded = load_model<X>(ctx, options.model, options.adapter);
   Json all{{"model", model_summary(loaded)}};
   std::cout << listing({"model", options.model}, all["model"]);
   if (loaded.adapter) {

@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "commands.hpp"
+#include "cpu_model.hpp"
 #include "deltatune/io/hf_export.hpp"
-#include "model_io.hpp"
 #include "report.hpp"
 
 namespace deltatune::cli {
@@ -20,7 +20,7 @@ void run(const MergeOptions& options) {
   if (std::filesystem::exists(std::filesystem::path(options.out) / "adapter_config.json"))
     throw Error(options.out, "is the folder of an adapter", {.remedy = "write the merged model to another one"});
   Context ctx;
-  LoadedModel loaded = load_model(ctx, options.model, options.adapter);
+  LoadedModel<X> loaded = load_model<X>(ctx, options.model, options.adapter);
   if (loaded.adapter->peft) loaded.adapter->peft->attachment.merge(ctx);
   save_hf_checkpoint(ctx, options.out, loaded.model, options.model, loaded.labels);
   std::cout << "model of " << grouped(base_parameter_count(loaded.model)) << " parameters written to " << options.out << "\n";

@@ -5,8 +5,6 @@
 
 #include "deltatune/delta/selections.hpp"
 
-template class deltatune::Bert<deltatune::cli::X>;
-
 namespace deltatune::cli {
 
 namespace {
@@ -28,14 +26,16 @@ bool is_for_encoder(const std::filesystem::path& adapter) {
   return std::filesystem::exists(config) && JsonConfig::open(config).get_or<std::string>("task_type", "") == "FEATURE_EXTRACTION";
 }
 
+}  // namespace
+
 Index classes_of(const std::filesystem::path& folder, const std::filesystem::path& adapter) {
   if (adapter.empty()) return checkpoint_classes(folder);
   const Index classes = adapter_classes(adapter);
   return classes > 0 || is_for_encoder(adapter) ? classes : checkpoint_classes(folder);
 }
 
-std::vector<std::string> label_names(const Model& model, const std::filesystem::path& adapter) {
-  const std::size_t classes = static_cast<std::size_t>(model.classes());
+std::vector<std::string> label_names(const BertConfig& config, Index class_count, const std::filesystem::path& adapter) {
+  const std::size_t classes = static_cast<std::size_t>(class_count);
   const std::filesystem::path file = adapter / "labels.json";
   if (!adapter.empty() && std::filesystem::exists(file)) {
     const nlohmann::json names = parse_json(MappedFile(file).text(), file.string());
@@ -43,19 +43,10 @@ std::vector<std::string> label_names(const Model& model, const std::filesystem::
       throw Error(file.string(), "does not name the classes", {.expected = "a list of " + std::to_string(classes) + " strings", .got = describe(names)});
     return names.get<std::vector<std::string>>();
   }
-  if (model.config().labels.size() == classes) return model.config().labels;
+  if (config.labels.size() == classes) return config.labels;
   std::vector<std::string> labels;
   for (std::size_t i = 0; i < classes; ++i) labels.push_back("LABEL_" + std::to_string(i));
   return labels;
-}
-
-}  // namespace
-
-LoadedModel load_model(Context& ctx, const std::filesystem::path& folder, const std::filesystem::path& adapter) {
-  LoadedModel loaded{Model::load(ctx, folder, Head{classes_of(folder, adapter)}), std::nullopt, {}};
-  if (!adapter.empty()) loaded.adapter = load_adapter(ctx, loaded.model, adapter);
-  loaded.labels = label_names(loaded.model, adapter);
-  return loaded;
 }
 
 Selection selection_of(const std::string& name) {

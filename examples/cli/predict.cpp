@@ -8,7 +8,6 @@
 #include <optional>
 #include <span>
 
-#include "classifier.hpp"
 #include "commands.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/train/evaluation.hpp"
@@ -35,7 +34,7 @@ std::string csv_field(const std::string& text) {
 // The output: one row a text, with the text, its label, and the probability of each label.
 class PredictionWriter {
  public:
-  PredictionWriter(const TextTask& task, bool as_json) : table_(task.table), labels_(task.loaded.labels), as_json_(as_json), text_(table_.column(task.columns.text)) {
+  PredictionWriter(const TextTask& task, bool as_json) : table_(task.table), labels_(task.model->labels()), as_json_(as_json), text_(table_.column(task.columns.text)) {
     if (!task.columns.pair.empty()) pair_ = table_.column(task.columns.pair);
     if (as_json_) return;
     out_ = pair_ ? "text,text_pair,label" : "text,label";
@@ -81,14 +80,13 @@ void run(const PredictOptions& options) {
     throw Error("--out", "unknown kind of file", {.expected = "a name that ends in .csv or .jsonl", .got = "\"" + options.out + "\""});
   TextTask task(options.text, false);
   const Dataset data = tokenize(task.table, task.columns, task.tokenizer, task.max_length, {});
-  Classifier classifier(task.ctx, task.loaded.model);
   PredictionWriter writer(task, extension == ".jsonl");
-  const std::size_t classes = task.loaded.labels.size();
+  const std::size_t classes = task.model->labels().size();
   std::vector<Index> members;
   for (Index first = 0; first < data.size(); first += options.text.batch_size) {
     members.resize(static_cast<std::size_t>(std::min(options.text.batch_size, data.size() - first)));
     std::iota(members.begin(), members.end(), first);
-    const std::vector<float> logits = classifier.logits(data.batch(members));
+    const std::vector<float> logits = task.model->logits(data.batch(members));
     for (std::size_t i = 0; i < members.size(); ++i)
       writer.add(members[i], softmax(std::span<const float>(logits).subspan(i * classes, classes)));
   }

@@ -10,7 +10,7 @@
 
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/param/parameter.hpp"
-#include "deltatune/train/trainer.hpp"
+#include "device.hpp"
 
 namespace deltatune::cli {
 
@@ -87,36 +87,21 @@ Index base_parameter_count(Model& model) {
   return count;
 }
 
-// The part of a model that a parameter belongs to, in a reader's words.
-template <class Parameter>
-std::string part_of(const Parameter& parameter) {
-  const std::string& path = parameter.path();
-  if (parameter.role() == Role::delta) return "deltas";
-  for (const char* part : {"embeddings", "pooler", "classifier"})
-    if (path.starts_with(part) || path.starts_with(std::string("bert.") + part)) return part;
-  return "encoder";
+inline PartSize total(const std::map<std::string, PartSize>& parts) {
+  PartSize sum;
+  for (const auto& [name, part] : parts) sum = {sum.all + part.all, sum.trained + part.trained};
+  return sum;
 }
 
 // What is trained, part by part, and what the run holds in memory.
-template <class Model>
-std::string training_report(Model& model, const MemoryReport& memory) {
-  std::vector<std::string> parts{"embeddings", "encoder", "deltas", "pooler", "classifier"};
-  std::map<std::string, std::pair<Index, Index>> counts;  // all, trained
-  model.visit([&](const auto& parameter) {
-    auto& [all, trained] = counts[part_of(parameter)];
-    all += parameter.size();
-    trained += parameter.trainable_count();
-  });
+inline std::string training_report(const std::map<std::string, PartSize>& parts, const MemoryReport& memory) {
   TextTable table({"part", "parameters", "trained", "of the part"});
-  Index all = 0, trained = 0;
-  for (const std::string& part : parts) {
-    if (!counts.contains(part)) continue;
-    const auto& [part_all, part_trained] = counts.at(part);
-    table.add({part, grouped(part_all), grouped(part_trained), percent(part_trained, part_all)});
-    all += part_all;
-    trained += part_trained;
-  }
-  table.add({"total", grouped(all), grouped(trained), percent(trained, all)});
+  const auto add = [&table](const std::string& name, const PartSize& part) {
+    table.add({name, grouped(part.all), grouped(part.trained), percent(part.trained, part.all)});
+  };
+  for (const char* name : {"embeddings", "encoder", "deltas", "pooler", "classifier"})
+    if (const auto part = parts.find(name); part != parts.end()) add(name, part->second);
+  add("total", total(parts));
 
   TextTable bytes({"memory", "size"});
   bytes.add({"weights", megabytes(memory.weights)});

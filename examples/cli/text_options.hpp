@@ -4,9 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
+#include <memory>
 #include <string>
 
-#include "model_io.hpp"
+#include "device_options.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -16,7 +17,7 @@ struct TextOptions {
   TextColumns columns;
   Index batch_size = 32;
   Index max_length = 0;  // 0: not given
-  int threads = 0;
+  DeviceOptions device;
 };
 
 inline void add_text_options(CLI::App& command, TextOptions& options) {
@@ -32,27 +33,27 @@ inline void add_text_options(CLI::App& command, TextOptions& options) {
   command.add_option("--max-length", options.max_length, "Tokens a text, the rest is cut off [128, or fewer where the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->type_name("N");
-  command.add_option("--threads", options.threads, "Threads [all processors]")->check(CLI::Range(1, 1024))->type_name("N");
+  add_device_options(command, options.device);
 }
 
 // The model, its adapter, and the table with its columns found. Throws Error unless the model is a classifier of two classes or more.
 struct TextTask {
-  Context ctx;
-  LoadedModel loaded;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<DeviceModel> model;
   Table table;
   TextColumns columns;
   WordPiece tokenizer;
   Index max_length;
 
   TextTask(const TextOptions& options, bool with_label)
-      : ctx(options.threads),
-        loaded(load_model(ctx, options.model, options.adapter)),
+      : device(open_device(options.device)),
+        model(device->load(options.model, options.adapter)),
         table(read_table(options.data)),
         columns(resolve_columns(table, options.columns, with_label)),
         tokenizer(WordPiece::load(options.model)) {
-    const BertConfig& config = loaded.model.config();
-    if (loaded.model.classes() < 2)
-      throw Error(options.model, loaded.model.has_classifier() ? "has a single output, a number" : "has no classifier",
+    const BertConfig& config = model->config();
+    if (model->classes() < 2)
+      throw Error(options.model, model->classes() == 1 ? "has a single output, a number" : "has no classifier",
                   {.expected = "a model with two classes or more", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
     if (tokenizer.vocab_size() > config.vocab_size)
       throw Error(options.model, "the tokenizer has more tokens than the model",

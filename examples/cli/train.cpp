@@ -12,9 +12,8 @@
 #include <sstream>
 
 #include "commands.hpp"
-#include "deltatune/attach/lora_plan.hpp"
-#include "deltatune/io/hf_export.hpp"
-#include "deltatune/train/fit.hpp"
+#include "deltatune/io/atomic_file.hpp"
+#include "device_options.hpp"
 #include "loss_plot.hpp"
 #include "model_io.hpp"
 #include "progress.hpp"
@@ -46,9 +45,9 @@ struct TrainOptions {
   double warmup_ratio = 0.06, max_gradient_norm = 1.0;
   LossConfig loss;
   std::uint64_t seed = 0;
-  int threads = 0;
   Index evaluate_every = 0, patience = 0, save_every = 0;
   bool resume = false, json = false;
+  DeviceOptions device;
 };
 
 std::vector<std::string> split(const std::string& list, char separator = ',') {
@@ -88,39 +87,23 @@ LoraPlan lora_plan(const TrainOptions& options) {
   return plan;
 }
 
-// What a method is in a model, and how its result is written.
-class TrainedMethod {
- public:
-  TrainedMethod(Context& ctx, Model& model, const TrainOptions& options, std::vector<std::string> labels)
-      : ctx_(ctx), model_(model), options_(options), labels_(std::move(labels)) {
-    if (options.method == "lora") {
-      plan_ = lora_plan(options);
-      attachment_ = attach(ctx, model, *plan_, options.seed);
-    } else {
-      selection_ = selection_of(options.method);
-      apply(model, *selection_);
-    }
+Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& labels, Index steps) {
+  Recipe recipe{options.model, options.out, labels, LoraPlan{}, options.method == "full", {}};
+  if (options.method == "lora") {
+    recipe.method = lora_plan(options);
+  } else {
+    recipe.method = selection_of(options.method);
   }
-
-  void save() {
-    if (options_.method == "full") return save_hf_checkpoint(ctx_, options_.out, model_, options_.model, labels_);
-    if (plan_) {
-      save_peft<X>(ctx_, options_.out, model_, *plan_, *attachment_, options_.model);
-    } else {
-      save_selection(ctx_, options_.out, model_, *selection_, options_.model);
-    }
-    write_text_file(std::filesystem::path(options_.out) / "labels.json", nlohmann::json(labels_).dump(2) + "\n");
-  }
-
- private:
-  Context& ctx_;
-  Model& model_;
-  const TrainOptions& options_;
-  std::vector<std::string> labels_;
-  std::optional<LoraPlan> plan_;
-  std::optional<Attachment<X, Lora<X>>> attachment_;
-  std::optional<Selection> selection_;
-};
+  recipe.trainer.optimizer = options.optimizer;
+  recipe.trainer.loss = options.loss;
+  recipe.trainer.max_gradient_norm = options.max_gradient_norm;
+  recipe.trainer.seed = options.seed;
+  recipe.trainer.schedule = {options.schedule == "linear"   ? Schedule::Kind::linear
+                             : options.schedule == "cosine" ? Schedule::Kind::cosine
+                                                            : Schedule::Kind::constant,
+                             static_cast<Index>(std::ceil(options.warmup_ratio * static_cast<double>(steps))), steps};
+  return recipe;
+}
 
 // One JSON object a line, on the disk after each.
 class MetricsLog {
@@ -198,7 +181,9 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"class_weights", options.loss.class_weights},
           {"dropout", options.dropout},
           {"seed", options.seed},
-          {"threads", options.threads}};
+          {"device", options.device.device},
+          {"tf32", options.device.tf32},
+          {"threads", options.device.threads}};
 }
 
 // Class names: those of the model's own output layer when they are the ones in the data, else found in the data.
@@ -211,6 +196,8 @@ std::vector<std::string> choose_labels(const BertConfig& config, std::vector<std
 
 void train(TrainOptions options) {
   const std::filesystem::path out = options.out;
+  const std::unique_ptr<Device> device = open_device(options.device);
+  options.device.threads = device->threads();
 
   Table table = read_table(options.data);
   options.columns = resolve_columns(table, options.columns, true);
@@ -240,30 +227,20 @@ void train(TrainOptions options) {
   std::optional<Dataset> evaluation;
   if (eval_table) evaluation = tokenize(*eval_table, options.columns, tokenizer, options.max_length, labels);
 
-  Context ctx(options.threads);
-  options.threads = ctx.threads();
-  Model model = Model::load(ctx, options.model, Head::classifier(static_cast<Index>(labels.size())), options.seed);
-  for (const std::string& path : model.load_report().initialised) std::cout << "note: " << path << " is not in the model's file: drawn at random\n";
-  for (const std::string& name : model.load_report().left_out) std::cout << "note: " << name << " is not used\n";
-  TrainedMethod method(ctx, model, options, labels);
-
   const Index per_epoch = steps_per_epoch(training.size(), options.batch_size, options.accumulation);
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
-  TrainerConfig trainer_config;
-  trainer_config.optimizer = options.optimizer;
-  trainer_config.loss = options.loss;
-  trainer_config.max_gradient_norm = options.max_gradient_norm;
-  trainer_config.seed = options.seed;
-  trainer_config.schedule = {options.schedule == "linear"   ? Schedule::Kind::linear
-                             : options.schedule == "cosine" ? Schedule::Kind::cosine
-                                                            : Schedule::Kind::constant,
-                             static_cast<Index>(std::ceil(options.warmup_ratio * static_cast<double>(steps))), steps};
-  Trainer<Model> trainer(ctx, model, trainer_config);
+  const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, steps));
+  for (const std::string& path : run->load_report().initialised) std::cout << "note: " << path << " is not in the model's file: drawn at random\n";
+  for (const std::string& name : run->load_report().left_out) std::cout << "note: " << name << " is not used\n";
+  const auto save = [&] {
+    run->save();
+    if (options.method != "full") write_text_file(out / "labels.json", nlohmann::json(labels).dump(2) + "\n");
+  };
 
   make_directory(out);
   const nlohmann::json settings = run_settings(options, training.size(), steps);
   Progress progress;
-  if (options.resume) progress = load_checkpoint(out / "checkpoint", trainer, settings);
+  if (options.resume) progress = run->resume(out / "checkpoint", settings);
   MetricsLog metrics(out / "metrics.jsonl", progress.step);
 
   std::cout << "training " << options.method << " on " << training.size() << " texts, " << labels.size() << " classes, " << steps << " steps of "
@@ -280,7 +257,7 @@ void train(TrainOptions options) {
     if (options.save_every > 0 && report.step % options.save_every == 0) {
       Progress now = progress;
       now.step = report.step;
-      save_checkpoint(out / "checkpoint", trainer, now, settings);
+      run->save_checkpoint(out / "checkpoint", now, settings);
     }
   };
   callbacks.after_evaluation = [&](const Evaluation& result, const Progress& now, bool is_best) {
@@ -290,23 +267,23 @@ void train(TrainOptions options) {
     line << "step " << now.step << ": accuracy " << result.accuracy << ", loss " << result.loss << " on " << result.examples << " held-out texts"
          << (is_best ? ", the best so far" : "");
     bar->note(line.str());
-    if (is_best) method.save();
+    if (is_best) save();
   };
   const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience};
-  const Progress end = fit(trainer, training, evaluation ? &*evaluation : nullptr, fit_config, progress, callbacks);
+  const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, progress, callbacks);
   bar.reset();
-  if (!evaluation) method.save();
+  if (!evaluation) save();
 
   write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses()));
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
   const auto after_warm = [warm](const std::vector<double>& values) { return std::vector<double>(values.begin() + static_cast<std::ptrdiff_t>(warm), values.end()); };
   const std::vector<double>& losses = metrics.losses();
   const std::size_t last = std::min<std::size_t>(20, losses.size());
-  const Index trainable = trainable_count(model), total = parameter_count(model);
+  const std::map<std::string, PartSize> parts = run->parts();
   const nlohmann::json summary = {
       {"method", options.method},
-      {"trainable_parameters", trainable},
-      {"total_parameters", total},
+      {"trainable_parameters", total(parts).trained},
+      {"total_parameters", total(parts).all},
       {"steps", end.step},
       {"median_step_ms", 1e3 * median(after_warm(seconds))},
       {"real_tokens_per_second", median(after_warm(tokens_per_second))},
@@ -315,10 +292,11 @@ void train(TrainOptions options) {
       {"eval_accuracy", evaluation ? nlohmann::json(end.best_accuracy) : nlohmann::json(nullptr)},
       {"eval_loss", evaluation ? nlohmann::json(end.best_loss) : nlohmann::json(nullptr)},
       {"best_step", evaluation ? nlohmann::json(end.best_step) : nlohmann::json(nullptr)},
-      {"threads", options.threads},
+      {"device", options.device.device},
+      {"threads", options.device.threads},
       {"out", options.out},
   };
-  std::cout << "\n" << training_report(model, trainer.memory()) << "\nwritten to " << options.out << "\n";
+  std::cout << "\n" << training_report(parts, run->memory()) << "\nwritten to " << options.out << "\n";
   if (options.json) std::cout << summary.dump() << std::endl;
 }
 
@@ -367,11 +345,11 @@ void add_train(CLI::App& app) {
   command->add_option("--label-smoothing", o.loss.label_smoothing, "Share of each label spread over all classes")->group("Run")->capture_default_str();
   command->add_option("--class-weights", o.loss.class_weights, "Weight of each class in the loss, in the order of the classes")->delimiter(',')->group("Run");
   command->add_option("--seed", o.seed, "Seed of order, dropout and start values")->group("Run")->capture_default_str();
-  command->add_option("--threads", o.threads, "Threads [all processors]")->check(CLI::NonNegativeNumber)->group("Run");
   command->add_option("--eval-every", o.evaluate_every, "Steps between evaluations [each epoch]; the best result is the one that is kept")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--patience", o.patience, "Stop after so many evaluations without a better one [never]")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--save-every", o.save_every, "Steps between checkpoints in OUT/checkpoint [none]")->check(CLI::PositiveNumber)->group("Run");
   command->add_flag("--resume", o.resume, "Go on from OUT/checkpoint")->group("Run");
+  add_device_options(*command, o.device);
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");
   command->footer(
       "Writes to OUT: the adapter (or the model, with --method full), metrics.jsonl, loss.svg, labels.json.\n"

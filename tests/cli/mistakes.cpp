@@ -85,6 +85,15 @@ TEST_CASE("the command line itself", "[cli][mistakes]") {
   }
 }
 
+TEST_CASE("devices that make no sense", "[cli][mistakes]") {
+  const Workplace place;
+  place.forward_fails({"--device", "cpu, cuda or cuda:NUMBER", "\"tpu\""}, {"--device", "tpu"});
+  for (const std::string device : {"cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda1", ""})
+    place.forward_fails({"--device", "cpu, cuda or cuda:NUMBER", "\"" + device + "\""}, {"--device", device});
+  place.forward_fails({"--threads", "--device cpu"}, {"--device", "cuda", "--threads", "2"});
+  place.forward_fails({"--tf32", "--device cuda"}, {"--device", "cpu", "--tf32"});
+}
+
 TEST_CASE("models that cannot be loaded", "[cli][mistakes]") {
   const Workplace place;
   const std::string weights = place.path("model/model.safetensors"), config = place.path("model/config.json");

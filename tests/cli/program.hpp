@@ -1,8 +1,10 @@
-// Runs the program and keeps what it said.
+// Runs the program and keeps what it said. The program is that of the build, or the one in $DELTATUNE_PROGRAM; where $DELTATUNE_DEVICE is set,
+// the commands that have a device run on it.
 #pragma once
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
@@ -27,10 +29,20 @@ inline std::string shell_quoted(const std::string& text) {
   return quoted + "'";
 }
 
+// The variable's value; `otherwise` when it is not set.
+inline std::string environment(const char* name, const char* otherwise) {
+  const char* const value = std::getenv(name);
+  return value != nullptr ? value : otherwise;
+}
+
 // Threads that wait sleep: tests share the machine. before: shell commands to run in front, in the same shell.
-inline Outcome run_program(const std::vector<std::string>& arguments, const std::string& before = "") {
+inline Outcome run_program(std::vector<std::string> arguments, const std::string& before = "") {
   const TemporaryFolder folder;
-  std::string command = "export OMP_WAIT_POLICY=passive; " + before + " " + shell_quoted(DELTATUNE_PROGRAM);
+  std::string command = "export OMP_WAIT_POLICY=passive; " + before + " " + shell_quoted(environment("DELTATUNE_PROGRAM", DELTATUNE_PROGRAM));
+  const std::string device = environment("DELTATUNE_DEVICE", "");
+  const auto has = [&arguments](const char* word) { return std::find(arguments.begin(), arguments.end(), word) != arguments.end(); };
+  if (!device.empty() && !has("--device") && !arguments.empty() && (has("train") || has("evaluate") || has("predict") || has("forward")))
+    arguments.insert(arguments.begin() + 1, {"--device", device});
   for (const std::string& argument : arguments) command += " " + shell_quoted(argument);
   command += " >" + shell_quoted((folder / "out").string()) + " 2>" + shell_quoted((folder / "err").string());
   const int status = std::system(command.c_str());

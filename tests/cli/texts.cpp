@@ -30,7 +30,7 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   const std::string model = (temporary / "model").string(), adapter = (temporary / "adapter").string();
   const std::string data = temporary.file("train.csv", toy_table(90)).string();
   const std::string held = temporary.file("held.jsonl",
-                                          "{\"text\": \"good day\", \"label\": \"fine\"}\n{\"text\": \"good night\", \"label\": \"neither\"}\n"
+                                          "{\"text\": \"good , night\", \"label\": \"fine\"}\n{\"text\": \"good night\", \"label\": \"neither\"}\n"
                                           "{\"text\": \"bad , \\\"day\\\"\\n.\", \"label\": \"poor\"}\n")
                                .string();
   const Outcome trained = checked({"train", "--model", model, "--data", data, "--method", "lora", "--targets", "all-linear", "--learning-rate", "1e-2", "--steps", "40",
@@ -93,8 +93,8 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
 
   // predict's probabilities are the softmax of forward's logits for the tokenizer's ids
   SafeTensorsWriter batch;
-  const std::vector<std::int64_t> ids{2, 5, 9, 3};  // [CLS] good day [SEP]
-  batch.add("input_ids", {1, 4}, std::span<const std::int64_t>(ids));
+  const std::vector<std::int64_t> ids{2, 5, 10, 14, 3};  // [CLS] good , night [SEP]
+  batch.add("input_ids", {1, 5}, std::span<const std::int64_t>(ids));
   batch.write(temporary / "batch.safetensors");
   checked({"forward", "--model", model, "--adapter", adapter, "--batch", (temporary / "batch.safetensors").string(), "--out", (temporary / "logits").string()});
   const SafeTensors output = SafeTensors::open(temporary / "logits");
@@ -120,6 +120,28 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
     CHECK(tensor.at("dtype") == "F32");
   }
   CHECK(trained_elements == summary.at("trainable_parameters").get<Index>());
+}
+
+TEST_CASE("training is the same on every device", "[cli]") {
+  const TemporaryFolder temporary;
+  make_text_model(temporary / "model");  // with dropout: the masks depend on the seed alone
+  const std::string data = temporary.file("train.csv", toy_table(60)).string();
+  const auto losses = [&](const std::string& name, const std::vector<std::string>& more) {
+    const std::string out = (temporary / name).string();
+    std::vector<std::string> arguments{"train", "--model", (temporary / "model").string(), "--data", data, "--eval-fraction", "0", "--targets", "all-linear",
+                                       "--dropout", "0.1", "--learning-rate", "1e-2", "--steps", "8", "--batch-size", "8", "--max-length", "16", "--out", out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    checked(arguments);
+    std::istringstream lines(content_of(out + "/metrics.jsonl"));
+    std::vector<double> values;
+    for (std::string line; std::getline(lines, line);) values.push_back(Json::parse(line).at("loss").get<double>());
+    return values;
+  };
+  const std::vector<double> here = losses("here", {}), on_cpu = losses("cpu", {"--device", "cpu", "--threads", "1"});
+  REQUIRE(here.size() == 8);
+  REQUIRE(on_cpu.size() == 8);
+  for (std::size_t i = 0; i < 8; ++i) CHECK(here[i] == Approx(on_cpu[i]).epsilon(1e-4));
+  CHECK(here[7] < here[0]);
 }
 
 TEST_CASE("every method trains, and its result is read back", "[cli]") {

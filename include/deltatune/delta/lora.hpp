@@ -117,7 +117,7 @@ class Lora {
     a_value_ = X();
   }
   void forward(Pass<X>& pass, View<const T> /*x*/, View<const T> u, View<T> y_io, Saved& saved) const {
-    saved = {u, {}};
+    saved = {u, pass.dropout(config_.dropout)};  // none, but its stream is counted: masks elsewhere are the same on both paths
     add_up_projection(pass, u, y_io);
   }
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, View<T> du) {

@@ -1,0 +1,11 @@
+// In place of cuda.cu where there is no nvcc.
+#include "deltatune/core/error.hpp"
+#include "device.hpp"
+
+namespace deltatune::cli {
+
+std::unique_ptr<Device> open_cuda(int, bool) {
+  throw Error("--device", "this program was built without CUDA", {.remedy = "configure with -DDELTATUNE_WITH_CUDA=ON, or use --device cpu"});
+}
+
+}  // namespace deltatune::cli
