@@ -14,7 +14,7 @@ install_packages g++ cmake ninja-build libeigen3-dev libdnnl-dev nlohmann-json3-
 # build TARGET: the program or an example, optimised for this machine.
 build() {
   echo "== build"
-  cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF >/dev/null
+  cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF -DDELTATUNE_WITH_CUDA=OFF >/dev/null
   cmake --build build/quickstart --target "$1" -- -j "$(nproc)" | tail -n 1
 }
 

@@ -47,7 +47,7 @@ if [[ ! -x $venv/bin/python ]]; then
 fi
 python=$venv/bin/python
 if [[ -z $program ]]; then
-  cmake -S "$here/../.." -B "$cache/build" -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF >"$out/build.log"
+  cmake -S "$here/../.." -B "$cache/build" -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF -DDELTATUNE_WITH_CUDA=OFF >"$out/build.log"
   cmake --build "$cache/build" -j "$threads" >>"$out/build.log"
   program=$(find "$cache/build" -type f -name deltatune -perm -u+x | head -n 1)
 fi

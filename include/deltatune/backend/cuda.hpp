@@ -32,7 +32,12 @@ struct Cuda {
   // synchronize(). Use a context on the thread that made it. Throws Error when there is no driver or no such device.
   class Context : public ContextBase {
    public:
-    explicit Context(CudaOptions options = {}) : device_(choose_device(options.device)), stream_(detail::make_stream()), pool_(detail::make_pool(device_)), cublas_(detail::make_cublas()), compute_(options.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F) {
+    explicit Context(CudaOptions options = {})
+        : device_(choose_device(options.device)),
+          stream_(detail::make_stream()),
+          pool_(detail::make_pool(device_)),
+          cublas_(detail::make_cublas()),
+          compute_(options.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F) {
       detail::cuda_check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device_), "cudaDeviceGetAttribute");
       detail::cublas_check(cublasSetStream(cublas_.get(), stream_.get()), "cublasSetStream");
       // A workspace of our own: without it cuBLAS allocates, which a captured step may not.
@@ -55,7 +60,8 @@ struct Cuda {
     static int choose_device(int device) {
       int count = 0;
       detail::cuda_check(cudaGetDeviceCount(&count), "looking for a CUDA device");
-      if (device < 0 || device >= count) throw Error("CUDA device", "is not there", {.expected = "0 to " + std::to_string(count - 1), .got = std::to_string(device)});
+      if (device < 0 || device >= count)
+        throw Error("CUDA device", "is not there", {.expected = "0 to " + std::to_string(count - 1), .got = std::to_string(device)});
       detail::cuda_check(cudaSetDevice(device), "cudaSetDevice");
       return device;
     }
