@@ -4,57 +4,14 @@
 #include <vector>
 
 #include "deltatune/ops/elementwise.hpp"
+#include "support/attention_body.hpp"
 #include "support/gradient_checks.hpp"
 
 using namespace deltatune;
 
 namespace {
 
-struct Case {
-  std::vector<Index> queries;
-  std::vector<Index> keys;
-  Index heads = 2;
-  Index kv_heads = 2;
-  Index width = 5;
-  bool causal = false;
-  double dropout = 0;
-};
-
-// q, k and v from matrices of their own.
-auto separate(const Case& c) {
-  return [c]<class X>(check::Trial<X>& trial) {
-    using B = backend_of<X>;
-    using T = scalar_of<X>;
-    trial.pass().mode = Mode::train;
-    AttentionPlan plan;
-    plan.queries = trial.sequences(c.queries);
-    plan.keys = trial.sequences(c.keys);
-    plan.heads = c.heads;
-    plan.kv_heads = c.kv_heads;
-    plan.head_width = c.width;
-    plan.scale = 1.0 / std::sqrt(static_cast<double>(c.width));
-    plan.causal = c.causal;
-    plan.dropout = trial.pass().dropout(c.dropout);
-    const auto q = trial.input("q", plan.queries.rows, c.heads * c.width);
-    const auto k = trial.input("k", plan.keys.rows, c.kv_heads * c.width);
-    const auto v = trial.input("v", plan.keys.rows, c.kv_heads * c.width);
-    const auto o = trial.output("o", plan.queries.rows, c.heads * c.width);
-    const View<T> lse = trial.pass().keep(plan.queries.rows, c.heads);
-    ops::attention_forward<B, T>(trial.ctx(), {.plan = plan, .q = q.value, .k = k.value, .v = v.value, .o = o.value, .lse = lse}, trial.pass().scratch);
-    if (!trial.backward_wanted()) return;
-    ops::attention_backward<B, T>(trial.ctx(),
-                                  {.plan = plan,
-                                   .q = q.value,
-                                   .k = k.value,
-                                   .v = v.value,
-                                   .lse = lse,
-                                   .d_o = o.gradient,
-                                   .dq = q.gradient,
-                                   .dk = k.gradient,
-                                   .dv = v.gradient},
-                                  trial.pass().scratch);
-  };
-}
+using Case = test::AttentionCase;
 
 // q, k, v and their gradients are columns of one matrix; o has a wider row than it needs.
 auto strided(const std::vector<Index>& lengths, Index heads, Index width, double dropout) {
@@ -111,8 +68,8 @@ TEST_CASE("attention: adjoint, and float on the CPU", "[ops][attention]") {
                           Case{{3, 2}, {3, 2}, 6, 2, 3}, Case{{3, 2}, {4, 2}, 4, 1, 3, true});   // grouped key/value heads
   Case with_dropout = c;
   with_dropout.dropout = dropout;
-  test::check_adjoint(separate(with_dropout));
-  test::check_device(separate(with_dropout));
+  test::check_adjoint(test::attention_body(with_dropout));
+  test::check_device(test::attention_body(with_dropout));
 }
 
 TEST_CASE("attention: views into one matrix", "[ops][attention]") {
@@ -125,14 +82,14 @@ TEST_CASE("attention: views into one matrix", "[ops][attention]") {
 TEST_CASE("attention: head widths and lengths around the block sizes", "[ops][attention]") {
   const Index width = GENERATE(5, 8, 32, 64);
   const bool causal = GENERATE(false, true);
-  test::check_device(separate({{1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, {1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, 2, 2, width, causal, 0.1}));
-  test::check_device(separate({{64, 65, 3, 1}, {200, 66, 64, 65}, 4, 2, width, causal, 0.1}));
+  test::check_device(test::attention_body({{1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, {1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, 2, 2, width, causal, 0.1}));
+  test::check_device(test::attention_body({{64, 65, 3, 1}, {200, 66, 64, 65}, 4, 2, width, causal, 0.1}));
 }
 
 TEST_CASE("attention: every length from 1 to 200", "[ops][attention]") {
   for (Index length = 1; length <= 200; length += 1 + length % 3) {
     test::DeviceContext ctx(2);
-    const check::Report report = check::against_reference<test::DeviceTensor>(ctx, separate({{length, 201 - length}, {length, 201 - length}, 1, 1, 5}));
+    const check::Report report = check::against_reference<test::DeviceTensor>(ctx, test::attention_body({{length, 201 - length}, {length, 201 - length}, 1, 1, 5}));
     INFO("length " << length << "\n" << report.text());
     REQUIRE(report.worst() <= test::kFloatTolerance);
   }

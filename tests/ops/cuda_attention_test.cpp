@@ -1,12 +1,12 @@
 // The CUDA backend's own attention kernels: what tests/ops/attention_test.cpp, which runs on them too, does not reach. For tests/cuda.
 #ifdef DELTATUNE_TEST_CUDA
 
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "deltatune/backend/cuda.hpp"
 #include "deltatune/ops/attention.hpp"
+#include "support/attention_body.hpp"
 #include "support/gradient_checks.hpp"
 
 using namespace deltatune;
@@ -17,62 +17,11 @@ namespace {
 static_assert(requires(Cuda::Context& ctx, const AttentionForward<float>& op) { Cuda::attention_forward(ctx, op); });
 static_assert(requires(Cuda::Context& ctx, const AttentionBackward<float>& op) { Cuda::attention_backward(ctx, op); });
 
-struct Case {
-  std::vector<Index> queries;
-  std::vector<Index> keys;
-  Index heads = 2;
-  Index kv_heads = 2;
-  Index width = 32;
-  bool causal = false;
-  double dropout = 0;
-  Index margin = 0;  // columns that q, k, v and o are moved to the right by in wider matrices
-};
+using Case = test::AttentionCase;
 
-auto attend(const Case& c) {
-  return [c]<class X>(check::Trial<X>& trial) {
-    using B = backend_of<X>;
-    using T = scalar_of<X>;
-    trial.pass().mode = Mode::train;
-    AttentionPlan plan;
-    plan.queries = trial.sequences(c.queries);
-    plan.keys = trial.sequences(c.keys);
-    plan.heads = c.heads;
-    plan.kv_heads = c.kv_heads;
-    plan.head_width = c.width;
-    plan.scale = 1.0 / std::sqrt(static_cast<double>(c.width));
-    plan.causal = c.causal;
-    plan.dropout = trial.pass().dropout(c.dropout);
-    const Index cols = c.heads * c.width;
-    const Index kv_cols = c.kv_heads * c.width;
-    const auto q = trial.input("q", plan.queries.rows, c.margin + cols);
-    const auto k = trial.input("k", plan.keys.rows, c.margin + kv_cols);
-    const auto v = trial.input("v", plan.keys.rows, c.margin + kv_cols);
-    const auto o = trial.output("o", plan.queries.rows, c.margin + cols);
-    const auto lse = trial.output("lse", plan.queries.rows, c.heads);
-    if (c.margin > 0) B::fill(trial.ctx(), o.value.column_range(0, c.margin), T(0));
-    ops::attention_forward<B, T>(trial.ctx(),
-                                 {.plan = plan,
-                                  .q = q.value.column_range(c.margin, cols),
-                                  .k = k.value.column_range(c.margin, kv_cols),
-                                  .v = v.value.column_range(c.margin, kv_cols),
-                                  .o = o.value.column_range(c.margin, cols),
-                                  .lse = lse.value},
-                                 trial.pass().scratch);
-    if (!trial.backward_wanted()) return;
-    for (const auto& x : {q, k, v})
-      if (c.margin > 0) B::fill(trial.ctx(), x.gradient.column_range(0, c.margin), T(0));
-    ops::attention_backward<B, T>(trial.ctx(),
-                                  {.plan = plan,
-                                   .q = q.value.column_range(c.margin, cols),
-                                   .k = k.value.column_range(c.margin, kv_cols),
-                                   .v = v.value.column_range(c.margin, kv_cols),
-                                   .lse = lse.value,
-                                   .d_o = o.gradient.column_range(c.margin, cols),
-                                   .dq = q.gradient.column_range(c.margin, cols),
-                                   .dk = k.gradient.column_range(c.margin, kv_cols),
-                                   .dv = v.gradient.column_range(c.margin, kv_cols)},
-                                  trial.pass().scratch);
-  };
+auto attend(Case c) {
+  c.compares_lse = true;
+  return test::attention_body(c);
 }
 
 void check_case(const Case& c) {

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -45,7 +46,6 @@ struct Cuda {
       detail::cublas_check(cublasSetWorkspace(cublas_.get(), workspace_, kCublasWorkspace), "cublasSetWorkspace");
     }
     ~Context() {
-      static_cast<void>(cudaStreamSynchronize(stream_.get()));
       static_cast<void>(cudaFreeAsync(workspace_, stream_.get()));
       static_cast<void>(cudaStreamSynchronize(stream_.get()));
     }
@@ -136,14 +136,13 @@ struct Cuda {
     }
   }
 
-  static void gemm(Context& ctx, const Gemm<float>& product) {
+  // In: float, or Bfloat16 for tensor cores; sums are float.
+  template <class In>
+    requires std::same_as<In, float> || std::same_as<In, Bfloat16>
+  static void gemm(Context& ctx, const Gemm<float, In>& product) {
     ctx.count_gemm(product.m(), product.n(), product.k());
-    if (!ctx.dry_run() && product.m() > 0 && product.n() > 0) detail::cublas_gemm(ctx.cublas_.get(), ctx.compute_, product);
-  }
-  // On tensor cores, with sums in float.
-  static void gemm(Context& ctx, const Gemm<float, Bfloat16>& product) {
-    ctx.count_gemm(product.m(), product.n(), product.k());
-    if (!ctx.dry_run() && product.m() > 0 && product.n() > 0) detail::cublas_gemm(ctx.cublas_.get(), CUBLAS_COMPUTE_32F, product);
+    if (ctx.dry_run() || product.m() == 0 || product.n() == 0) return;
+    detail::cublas_gemm(ctx.cublas_.get(), std::same_as<In, float> ? ctx.compute_ : CUBLAS_COMPUTE_32F, product);
   }
 
   template <class F>

@@ -1,0 +1,21 @@
+// What deltatune.hpp and cuda.hpp have in common: everything that no device is needed for, and the Reference backend.
+#pragma once
+
+#include "deltatune/attach/adapter_folder.hpp"
+#include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/peft_format.hpp"
+#include "deltatune/attach/selection_format.hpp"
+#include "deltatune/backend/reference.hpp"
+#include "deltatune/delta/lora.hpp"
+#include "deltatune/delta/selections.hpp"
+#include "deltatune/io/hf_export.hpp"
+#include "deltatune/io/table.hpp"
+#include "deltatune/model/bert.hpp"
+#include "deltatune/param/visit.hpp"
+#include "deltatune/text/word_piece.hpp"
+#include "deltatune/train/checkpoint.hpp"
+#include "deltatune/train/dataset.hpp"
+#include "deltatune/train/evaluation.hpp"
+#include "deltatune/train/fit.hpp"
+#include "deltatune/train/schedule.hpp"
+#include "deltatune/train/trainer.hpp"

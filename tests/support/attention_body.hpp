@@ -1,0 +1,71 @@
+// Attention forward and backward with q, k and v in matrices of their own, for the tests of every body of it.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "deltatune/check/gradcheck.hpp"
+#include "deltatune/ops/attention.hpp"
+
+namespace deltatune::test {
+
+struct AttentionCase {
+  std::vector<Index> queries;
+  std::vector<Index> keys;
+  Index heads = 2;
+  Index kv_heads = 2;
+  Index width = 5;
+  bool causal = false;
+  double dropout = 0;
+  Index margin = 0;  // columns that q, k, v and o are moved to the right by in wider matrices
+  bool compares_lse = false;  // an output then, which has no gradient
+};
+
+inline auto attention_body(const AttentionCase& c) {
+  return [c]<class X>(check::Trial<X>& trial) {
+    using B = backend_of<X>;
+    using T = scalar_of<X>;
+    trial.pass().mode = Mode::train;
+    AttentionPlan plan;
+    plan.queries = trial.sequences(c.queries);
+    plan.keys = trial.sequences(c.keys);
+    plan.heads = c.heads;
+    plan.kv_heads = c.kv_heads;
+    plan.head_width = c.width;
+    plan.scale = 1.0 / std::sqrt(static_cast<double>(c.width));
+    plan.causal = c.causal;
+    plan.dropout = trial.pass().dropout(c.dropout);
+    const Index cols = c.heads * c.width;
+    const Index kv_cols = c.kv_heads * c.width;
+    const auto q = trial.input("q", plan.queries.rows, c.margin + cols);
+    const auto k = trial.input("k", plan.keys.rows, c.margin + kv_cols);
+    const auto v = trial.input("v", plan.keys.rows, c.margin + kv_cols);
+    const auto o = trial.output("o", plan.queries.rows, c.margin + cols);
+    const View<T> lse = c.compares_lse ? trial.output("lse", plan.queries.rows, c.heads).value : trial.pass().keep(plan.queries.rows, c.heads);
+    if (c.margin > 0) B::fill(trial.ctx(), o.value.column_range(0, c.margin), T(0));
+    ops::attention_forward<B, T>(trial.ctx(),
+                                 {.plan = plan,
+                                  .q = q.value.column_range(c.margin, cols),
+                                  .k = k.value.column_range(c.margin, kv_cols),
+                                  .v = v.value.column_range(c.margin, kv_cols),
+                                  .o = o.value.column_range(c.margin, cols),
+                                  .lse = lse},
+                                 trial.pass().scratch);
+    if (!trial.backward_wanted()) return;
+    for (const auto& x : {q, k, v})
+      if (c.margin > 0) B::fill(trial.ctx(), x.gradient.column_range(0, c.margin), T(0));
+    ops::attention_backward<B, T>(trial.ctx(),
+                                  {.plan = plan,
+                                   .q = q.value.column_range(c.margin, cols),
+                                   .k = k.value.column_range(c.margin, kv_cols),
+                                   .v = v.value.column_range(c.margin, kv_cols),
+                                   .lse = lse,
+                                   .d_o = o.gradient.column_range(c.margin, cols),
+                                   .dq = q.gradient.column_range(c.margin, cols),
+                                   .dk = k.gradient.column_range(c.margin, kv_cols),
+                                   .dv = v.gradient.column_range(c.margin, kv_cols)},
+                                  trial.pass().scratch);
+  };
+}
+
+}  // namespace deltatune::test
