@@ -78,13 +78,14 @@ class OnDeviceModel : public DeviceModel {
     writer.add_copy("logits", {batch.count(), classes()}, download_floats<X>(ctx_, logits));
     if (batch.labels.empty() && batch.targets.empty()) return;
     B::fill(ctx_, loss, 0.0F);
-    classification_loss<X>(pass, device_batch_, logits, {}, {}, label_weight(batch, {}), dlogits, loss);
+    classification_loss<X>(pass, device_batch_, logits, {.total_weight = label_weight(batch, {})}, dlogits, loss);
     writer.add_copy("loss", {1}, download_floats<X>(ctx_, loss));
     if (!gradients) return;
     allocate_gradients(model, ctx_);
     model.backward(pass, device_batch_, activations_, dlogits);
     model.visit([&](Parameter<X>& parameter) {
-      if (parameter.trains()) writer.add_copy("grad." + name_in_file(parameter.path()), parameter.shape(), download_floats<X>(ctx_, parameter.gradient()));
+      if (parameter.trains())
+        writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), download_in_file_order(ctx_, parameter, parameter.gradient()));
     });
   }
 

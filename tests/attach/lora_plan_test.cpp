@@ -29,7 +29,7 @@ TEST_CASE("attach freezes the rest; counts follow the formula", "[attach]") {
   LoraPlan plan;
   plan.lora.rank = 2;
   auto lora = attach(ctx, model, plan);
-  CHECK(lora.entries().size() == 4);
+  CHECK(lora.paths().size() == 4);
   CHECK(parameter_count(model) - before == 4 * 2 * (12 + 12));
   CHECK(trainable_count(model) == 4 * 2 * (12 + 12) + 3 * 13);
   lora.detach();
@@ -43,7 +43,7 @@ TEST_CASE("biases and modules to save", "[attach]") {
   plan.targets = Targets::named({"query"});
   plan.targets.layers = {1};
   plan.modules_to_save = {};
-  plan.bias = BiasTraining::lora_only;
+  plan.bias = BiasTraining::targets;
   attach(ctx, model, plan);
   const std::string query = "bert.encoder.layer.1.attention.self.query.";
   CHECK(trainable(model) == std::vector<std::string>{query + "bias", query + "lora_A.weight", query + "lora_B.weight"});
@@ -61,10 +61,10 @@ TEST_CASE("all-linear leaves out the output layer and what is trained as a whole
   Bert<X> model = test::tiny_bert(ctx);
   LoraPlan plan;
   plan.targets = Targets::every_linear();
-  CHECK(attach(ctx, model, plan).entries().size() == 2 * 6 + 1);
+  CHECK(attach(ctx, model, plan).paths().size() == 2 * 6 + 1);
   Bert<X> other = test::tiny_bert(ctx);
   plan.modules_to_save = {"classifier", "pooler"};
-  CHECK(attach(ctx, other, plan).entries().size() == 2 * 6);
+  CHECK(attach(ctx, other, plan).paths().size() == 2 * 6);
 }
 
 TEST_CASE("mistakes in a plan", "[attach]") {
@@ -72,7 +72,7 @@ TEST_CASE("mistakes in a plan", "[attach]") {
   Bert<X> model = test::tiny_bert(ctx);
   LoraPlan plan;
   plan.lora.rank = 0;
-  CHECK_THROWS_WITH(attach(ctx, model, plan), Catch::Contains("LoRA: rank") && Catch::Contains("at least 1") && Catch::Contains("got 0"));
+  CHECK_THROWS_WITH(attach(ctx, model, plan), Catch::Contains("plan: rank") && Catch::Contains("at least 1") && Catch::Contains("got 0"));
   plan.lora.rank = 2;
   plan.targets = Targets::named({"query", "nonsense"});
   CHECK_THROWS_WITH(attach(ctx, model, plan), Catch::Contains("nonsense"));

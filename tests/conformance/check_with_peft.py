@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Do deltatune and PEFT read each other's adapters to the same numbers? Exit code 0 if so, 1 if not, and a table.
+"""Do deltatune and the Python libraries read each other's adapters to the same numbers? Exit code 0 if so, 1 if not, and a table.
 
-An adapter written by `deltatune train`, and what `deltatune forward --adapter ... --out OUTPUT` made of it, against PEFT's:
+An adapter written by deltatune in the format of peft or AdapterHub, and what `deltatune forward --adapter ... --out OUTPUT` made of it,
+against the library's own outputs (which library, the adapter's folder says):
     python3 check_with_peft.py loaded --model FOLDER --adapter FOLDER --batch FILE --output FILE
 
-Adapters and gradients of PEFT, other ones than the shipped cases, against `deltatune forward --gradients`:
-    python3 check_with_peft.py written --program build/deltatune [--seed 1]
+The shipped cases, or others of the same kinds with other sizes, options and numbers, against `deltatune forward --gradients`:
+    python3 check_with_peft.py shipped  --program build/deltatune [--only SUBSTRING]
+    python3 check_with_peft.py held_out --program build/deltatune [--only SUBSTRING] [--seed 1] [--keep FOLDER]
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -16,97 +19,155 @@ import tempfile
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-import transformers
-from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import generate
+import generate_adapters
+import generate_peft
+from generate_common import HERE, load_model, real_logits
 
-LOGITS, GRADIENTS = 1e-5, 2e-4  # of the largest entry (of logits: at least of 1; of gradients: over all tensors)
+LOGITS, GRADIENTS = 2e-5, 2e-4  # of the largest entry (of logits and losses: at least of 1; of gradients: over all tensors)
+OUTPUTS = ("logits", "loss", "last_hidden_state", "sentence_embedding")
 
 
 class Table:
     def __init__(self):
         self.good = True
-        print(f"{'':44} {'difference':>12} {'allowed':>12}")
+        print(f"{'':52} {'difference':>12} {'allowed':>12}")
 
     def row(self, name, got, expected, tolerance, scale):
         if got is None or got.shape != expected.shape:
             difference, good = "missing" if got is None else f"shape {tuple(got.shape)}, not {tuple(expected.shape)}", False
         else:
-            largest = float((got.double() - expected.double()).abs().max())
+            largest = float((got.double() - expected.double()).abs().max()) if expected.numel() else 0.0
             difference, good = f"{largest:.2e}", largest <= tolerance * scale  # not for NaN
-        print(f"{name:44} {difference:>12} {tolerance * scale:12.2e}  {'ok' if good else 'WRONG'}")
+        print(f"{name:52} {difference:>12} {tolerance * scale:12.2e}  {'ok' if good else 'WRONG'}", flush=True)
         self.good &= good
 
     def note(self, name, text):
-        print(f"{name:44} {text}  WRONG")
+        print(f"{name:52} {text}  WRONG")
         self.good = False
 
-    def logits_and_loss(self, name, got, output):
-        self.row(f"{name} logits", got.get("logits"), output.logits, LOGITS, max(1.0, float(output.logits.abs().max())))
-        if output.loss is not None:
-            self.row(f"{name} loss", got.get("loss"), output.loss.reshape(1), LOGITS, max(1.0, float(output.loss)))
+    def output(self, name, got, expected):
+        self.row(name, got, expected, LOGITS, max(1.0, float(expected.abs().max())))
+
+
+# --------------------------------------------------------------------------------------------- what deltatune has written
+def labels_of(model_folder, tensors):
+    """As many as the adapter's head has, else the model's; none for a language model."""
+    for key, tensor in tensors.items():
+        if key.endswith(("classifier.weight", "score.weight")):
+            return tensor.shape[0]
+    config = json.loads((model_folder / "config.json").read_text())
+    if config["architectures"][0].endswith("LMHeadModel"):
+        return None
+    return len(config["id2label"]) if "id2label" in config else 2
+
+
+def read_by_peft(arguments, table, base, tensors):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainable = not generate_peft.is_prompt(arguments.adapter)  # else adalora has no loss
+        model = generate_peft.PeftModel.from_pretrained(base, arguments.adapter, is_trainable=trainable).eval()
+        saved = generate_peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    for warning in caught:  # unknown keys in the configuration, keys missing in the file
+        if not generate_peft.harmless(str(warning.message)):
+            table.note("peft warns", str(warning.message))
+    # It says nothing of tensors that it does not use, so ask: what it would save must be what the file holds.
+    for key, tensor in tensors.items():
+        if key not in saved or not torch.equal(saved[key], tensor):
+            table.note(key, "is not what peft has after loading")
+    for key in saved.keys() - tensors.keys():
+        table.note(key, "is not in the file")
+    return model
+
+
+def read_by_adapters(arguments, table, base, tensors):
+    model = generate_adapters.load(base, arguments.adapter)
+    state = model.state_dict(keep_vars=True)
+    for key, tensor in tensors.items():
+        if key not in state or not torch.equal(state[key], tensor):
+            table.note(key, "is not what adapters has after loading")
+    given = {id(state[key]) for key in tensors if key in state}
+    has_head = (arguments.adapter / "head_config.json").exists()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in given and (has_head or generate_adapters.NAME in name):
+            table.note(name, "is not in the file")
+    return model
 
 
 def loaded(arguments, table):
-    tensors = load_file(arguments.adapter / "adapter_model.safetensors")
-    labels = next(t.shape[0] for k, t in tensors.items() if k.endswith("classifier.weight"))
-    base = generate.load_model(arguments.model, labels)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = PeftModel.from_pretrained(base, arguments.adapter).eval()
-    for warning in caught:  # unknown keys in the configuration, keys missing in the file
-        table.note("PEFT warns", str(warning.message))
-    # PEFT says nothing of tensors that it does not use, so ask: what it would save must be what the file holds.
-    saved = generate.get_peft_model_state_dict(model)
-    for key, tensor in tensors.items():
-        if key not in saved or not torch.equal(saved[key], tensor):
-            table.note(key, "is not what PEFT has after loading")
+    settings = json.loads((arguments.adapter / "adapter_config.json").read_text())
+    peft = "peft_type" in settings
+    tensors = load_file(arguments.adapter / "adapter_model.safetensors") if peft else generate_adapters.tensors_of(arguments.adapter)
+    labels = labels_of(arguments.model, tensors)
+    feature = settings.get("task_type") == "FEATURE_EXTRACTION"
+    base = load_model(arguments.model, labels, feature)
+    model = (read_by_peft if peft else read_by_adapters)(arguments, table, base, tensors)
+    batch, got = load_file(arguments.batch), load_file(arguments.output)
     with torch.no_grad():
-        output = model(**load_file(arguments.batch))
-    table.logits_and_loss("adapter", load_file(arguments.output), output)
+        output = model(**batch)
+    if feature:
+        return table.output("last_hidden_state", got.get("last_hidden_state"), output.last_hidden_state[batch["attention_mask"].bool()])
+    table.output("logits", got.get("logits"), real_logits(output, batch))
+    if output.loss is not None:
+        table.output("loss", got.get("loss"), output.loss.reshape(1))
 
 
-def written(arguments, table):
+# ------------------------------------------------------------------------------------- what the Python libraries have written
+def compare(name, root, program, table):
+    folder = root / "cases" / name
+    case, expected = json.loads((folder / "case.json").read_text()), load_file(folder / "expected.safetensors")
+    gradients = {key: tensor for key, tensor in expected.items() if key.startswith("grad.")}
     with tempfile.TemporaryDirectory() as temporary:
-        for name, (model_name, _, options, extras) in generate.CASES.items():
-            if options is None or extras.get("feature"):
-                continue
-            folder = Path(temporary) / name
-            stream = generate.generator(f"{arguments.seed} {name}")
-            labels = extras.get("labels", generate.MODELS[model_name][1])
-            base_folder = generate.HERE / "models" / model_name
-            model = generate.make_adapter(generate.load_model(base_folder, labels), options, stream)
-            model.save_pretrained(folder)
-            batch = generate.make_batch(model.base_model.model.config, labels, stream, token_types=extras.get("token_types", False))
-            save_file(batch, folder / "batch.safetensors")
-            parameters = generate.trainable_parameters(model, None)
-            output, gradients = generate.gradients(model, parameters, batch)
-            command = [arguments.program, "forward", "--model", base_folder, "--adapter", folder, "--gradients"]
-            command += ["--batch", folder / "batch.safetensors", "--out", folder / "output.safetensors"]
-            run = subprocess.run(command, capture_output=True, text=True)
-            if run.returncode != 0:
-                table.note(name, f"exit code {run.returncode}: {run.stderr.strip()}")
-                continue
-            got = load_file(folder / "output.safetensors")
-            table.logits_and_loss(name, got, output)
-            scale = max(float(g.abs().max()) for g in gradients.values())
-            wrong = {k: g for k, g in gradients.items() if not close(got.get(f"grad.{k}"), g, GRADIENTS * scale)}
-            for key, gradient in wrong.items():
-                table.row(f"  grad.{key}", got.get(f"grad.{key}"), gradient, GRADIENTS, scale)
-            if not wrong:
-                joined = [torch.cat([t[k].flatten() for k in gradients]) for t in ({k: got[f"grad.{k}"] for k in gradients}, gradients)]
-                table.row(f"{name} {len(gradients)} gradients", *joined, GRADIENTS, scale)
-            for key in sorted(got.keys() - {f"grad.{k}" for k in gradients} - {"logits", "loss"}):
-                table.note(f"{name} {key}", "is not trainable in PEFT")
+        out = Path(temporary) / "output.safetensors"
+        command = [program, "forward", "--model", root / "models" / case["model"], "--batch", folder / "batch.safetensors", "--out", out]
+        command += ["--adapter", folder / case["adapter"]] if case["adapter"] else []
+        command += ["--trainable", case["trainable"]] if case["trainable"] else []
+        command += ["--gradients"] if gradients else []
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode != 0:
+            return table.note(name, f"exit code {run.returncode}: {run.stderr.strip()}")
+        got = load_file(out)
+    for key in OUTPUTS:
+        if key in expected:
+            table.output(f"{name} {key}", got.get(key), expected[key])
+    if gradients:
+        scale = max(float(g.abs().max()) for g in gradients.values() if g.numel())
+        wrong = {k: g for k, g in gradients.items() if not close(got.get(k), g, GRADIENTS * scale)}
+        for key, gradient in wrong.items():
+            table.row(f"  {key}", got.get(key), gradient, GRADIENTS, scale)
+        if not wrong:
+            joined = [torch.cat([tensors[k].flatten() for k in gradients]) for tensors in (got, expected)]
+            table.row(f"{name} {len(gradients)} gradients", *joined, GRADIENTS, scale)
+    for key in sorted(k for k in got.keys() - gradients.keys() if k.startswith("grad.")):
+        table.note(f"{name} {key}", "does not train in the library")
 
 
 def close(got, expected, allowed):
-    return got is not None and got.shape == expected.shape and float((got - expected).abs().max()) <= allowed
+    return got is not None and got.shape == expected.shape and (got.numel() == 0 or float((got - expected).abs().max()) <= allowed)
+
+
+def compare_all(root, arguments, table):
+    names = sorted(folder.name for folder in (root / "cases").iterdir() if arguments.only in folder.name)
+    for name in names:
+        compare(name, root, arguments.program, table)
+    print(f"{len(names)} cases")
+    table.good &= bool(names)
+
+
+def shipped(arguments, table):
+    compare_all(HERE, arguments, table)
+
+
+def held_out(arguments, table):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        generate.write_held_out(arguments.seed, folder, arguments.only)
+        compare_all(folder, arguments, table)
 
 
 def main():
@@ -115,16 +176,18 @@ def main():
     command = commands.add_parser("loaded", help="an adapter that deltatune wrote")
     for name in ("--model", "--adapter", "--batch", "--output"):
         command.add_argument(name, type=Path, required=True)
-    command = commands.add_parser("written", help="adapters that PEFT wrote")
-    command.add_argument("--program", type=Path, required=True)
-    command.add_argument("--seed", type=int, default=1)
+    for name, what in (("shipped", "the cases in this folder"), ("held_out", "new cases of the same kinds")):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--program", type=Path, required=True)
+        command.add_argument("--only", default="", help="cases whose name contains this")
+    command.add_argument("--seed", default="1", help="any word: other cases")
+    command.add_argument("--keep", type=Path, metavar="FOLDER", help="write the cases here and leave them")
     arguments = parser.parse_args()
-    if arguments.command == "written":
+    if arguments.command != "loaded":
         arguments.program = arguments.program.resolve()
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
+    generate.prepare()
     table = Table()
-    {"loaded": loaded, "written": written}[arguments.command](arguments, table)
+    {"loaded": loaded, "shipped": shipped, "held_out": held_out}[arguments.command](arguments, table)
     print("same numbers" if table.good else "DIFFERENT NUMBERS")
     sys.exit(0 if table.good else 1)
 

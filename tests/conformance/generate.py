@@ -1,389 +1,69 @@
 #!/usr/bin/env python3
-"""Writes the conformance cases of deltatune: tiny random BERTs and what transformers + peft compute with them.
+"""Writes the conformance cases of deltatune: tiny random BERTs and GPT-2s and what transformers, peft and adapters compute with them.
 
     python3 generate.py [--out FOLDER] [--only SUBSTRING]
+    python3 generate.py --held-out SEED --out FOLDER     # the same kinds of cases with other sizes, options and numbers
 
-Needs torch, transformers, peft and safetensors (the versions that wrote the shipped files are in README.md).
+Needs torch, transformers, peft, adapters and safetensors (the versions that wrote the shipped files are in README.md).
 Everything is seeded by name, float32, CPU, one thread, eager attention, no dropout: a second run writes the same bytes.
 The layout of what it writes is described in README.md.
 """
 
 import argparse
-import copy
-import hashlib
-import json
-import shutil
-import tempfile
+import os
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-HERE = Path(__file__).resolve().parent
-LENGTHS = (12, 9, 5, 2, 1)  # real tokens of the five rows of a batch, padded on the right to the first
+import generate_adapters
+import generate_base
+import generate_gpt2
+import generate_opendelta
+import generate_peft
+from generate_common import HERE, MODELS, fresh, hold_out, write_model
 
-
-def generator(name):
-    """A random stream of its own for each name, so that adding a case leaves the others as they are."""
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "little"))
+GENERATORS = (generate_base, generate_gpt2, generate_peft, generate_adapters, generate_opendelta)
 
 
-def normal(shape, scale, stream):
-    return torch.randn(shape, generator=stream) * scale
-
-
-# --------------------------------------------------------------------------------------------------------------- models
-# name: (what differs from BASE, labels or None for a bare BertModel)
-BASE = dict(
-    vocab_size=120, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
-    max_position_embeddings=40, type_vocab_size=2, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
-)
-SMALL = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40)
-MODELS = {
-    "bert_gelu": (dict(), 3),
-    "bert_gelu_new": (dict(SMALL, hidden_act="gelu_new", layer_norm_eps=1e-5), 3),
-    "bert_relu": (dict(num_hidden_layers=2, num_attention_heads=8, intermediate_size=20, hidden_act="relu"), 3),
-    "bert_bare": (dict(SMALL), None),
-    "bert_old_names": (dict(SMALL), 3),
-    "bert_sharded": (dict(SMALL), 3),
-    "bert_f16": (dict(SMALL), 3),
-    "bert_bf16": (dict(SMALL), 3),
-    "bert_regression": (dict(SMALL), 1),
-    "bert_binary": (dict(SMALL), 2),
-}
-
-
-def randomise(model, stream):
-    """Weights large enough that logits and gradients are far from 0, and no bias or norm at its usual 0 or 1."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "LayerNorm.weight" in name:
-                parameter.copy_(1 + normal(parameter.shape, 0.2, stream))
-            elif name.endswith(".bias"):
-                parameter.copy_(normal(parameter.shape, 0.2, stream))
-            elif "embeddings" in name:
-                parameter.copy_(normal(parameter.shape, 0.7, stream))
-            else:
-                parameter.copy_(normal(parameter.shape, 1.3 / parameter.shape[-1] ** 0.5, stream))
-
-
-def old_names(state, stream):
-    """The spelling of checkpoints converted from TensorFlow, with the pre-training heads that such files carry."""
-    state = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for k, v in state.items()}
-    vocabulary, hidden = state["bert.embeddings.word_embeddings.weight"].shape
-    state |= {
-        "bert.embeddings.position_ids": torch.arange(state["bert.embeddings.position_embeddings.weight"].shape[0]).unsqueeze(0),
-        "cls.predictions.bias": normal((vocabulary,), 0.1, stream),
-        "cls.predictions.transform.dense.weight": normal((hidden, hidden), 0.1, stream),
-        "cls.predictions.transform.dense.bias": normal((hidden,), 0.1, stream),
-        "cls.predictions.transform.LayerNorm.gamma": normal((hidden,), 0.1, stream),
-        "cls.predictions.transform.LayerNorm.beta": normal((hidden,), 0.1, stream),
-        "cls.seq_relationship.weight": normal((2, hidden), 0.1, stream),
-        "cls.seq_relationship.bias": normal((2,), 0.1, stream),
-    }
-    return state
-
-
-def write_model(name, folder):
-    changes, labels = MODELS[name]
-    stream = generator("model " + name)
-    config = BertConfig(**(BASE | changes), **({"num_labels": labels} if labels else {}))
-    model = BertForSequenceClassification(config) if labels else BertModel(config)
-    randomise(model, stream)
-    if name.endswith("f16"):
-        model = model.to(torch.bfloat16 if name.endswith("bf16") else torch.float16)
-    model.save_pretrained(folder, max_shard_size="20KB" if name == "bert_sharded" else "1GB")
-    file = folder / "model.safetensors"
-    if name == "bert_old_names":
-        save_file(old_names(load_file(file), stream), file, {"format": "pt"})
-    if name == "bert_bare":  # as older releases of transformers wrote it (all-MiniLM-L6-v2, for one)
-        positions = torch.arange(config.max_position_embeddings).unsqueeze(0)
-        save_file(load_file(file) | {"embeddings.position_ids": positions}, file, {"format": "pt"})
-
-
-def load_model(folder, labels=None, feature=False):
-    kind = BertModel if feature else BertForSequenceClassification
-    labels = {"num_labels": labels} if labels else {}
-    model = kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **labels)
-    return model.eval()
-
-
-# ---------------------------------------------------------------------------------------------------------------- cases
-QV = ["query", "value"]
-
-
-def lora(**options):
-    return dict(dict(r=4, lora_alpha=8, target_modules=QV, task_type="SEQ_CLS"), **options)
-
-
-# name: (model, trainable, options of peft.LoraConfig or None, extras)
-CASES = {
-    # selections of base parameters
-    "full": ("bert_gelu", "full", None, {}),
-    "full_gelu_new": ("bert_gelu_new", "full", None, {}),
-    "full_relu_token_types": ("bert_relu", "full", None, dict(token_types=True)),
-    "full_attended_padding_id": ("bert_gelu_new", "full", None, dict(attended_padding_id=True)),
-    "full_regression": ("bert_regression", "full", None, {}),
-    "full_binary": ("bert_binary", "full", None, {}),
-    "bitfit": ("bert_gelu", "bitfit", None, {}),
-    "bitfit_query_ffn": ("bert_gelu", "bitfit_query_ffn", None, {}),
-    "head": ("bert_gelu", "head", None, {}),
-    # ways a checkpoint may be stored
-    "old_names": ("bert_old_names", None, None, {}),
-    "sharded": ("bert_sharded", "full", None, {}),
-    "f16": ("bert_f16", "full", None, {}),
-    "bf16": ("bert_bf16", "full", None, {}),
-    # LoRA
-    "lora_query_value": ("bert_gelu", None, lora(), {}),
-    "lora_gelu_new": ("bert_gelu_new", None, lora(r=2, lora_alpha=6, target_modules=["query", "key", "value"]), {}),
-    "lora_relu_token_types": ("bert_relu", None, lora(target_modules=["query", "intermediate.dense"]), dict(token_types=True)),
-    "lora_all_linear_rslora": ("bert_gelu", None, lora(target_modules="all-linear", use_rslora=True), {}),
-    "lora_patterns_layers": (
-        "bert_gelu", None,
-        lora(target_modules=["query", "value", "output.dense"], layers_to_transform=[0, 2],
-             rank_pattern={"query": 2, r"layer\.2\.attention\.self\.value": 6, "attention.output.dense": 3},
-             alpha_pattern={"value": 3, "bert.encoder.layer.0.output.dense": 5}), {}),
-    "lora_patterns_exclude": (
-        "bert_gelu", None,
-        lora(target_modules=["query", "key", "value"], exclude_modules=["layer.1.attention.self.query", "key"],
-             rank_pattern={"^bert.encoder.layer.0.attention.self.query": 1, "query": 3, "value": 5}, alpha_pattern={r".*\.0\..*\.query": 2},
-             use_rslora=True), {}),
-    "lora_exclude_regex": ("bert_gelu", None, lora(target_modules="all-linear", exclude_modules=r".*layer\.[01]\..*|bert\.pooler.*"), {}),
-    "lora_layer_single": ("bert_gelu", None, lora(layers_to_transform=1, layers_pattern="layer"), {}),
-    "lora_bias_all": ("bert_gelu", None, lora(bias="all"), {}),
-    "lora_bias_lora_only": ("bert_gelu", None, lora(bias="lora_only"), {}),
-    "lora_pooler_saved": ("bert_gelu", None, lora(modules_to_save=["pooler"]), {}),
-    "lora_regex_targets": ("bert_gelu", None, lora(target_modules=r".*layer\.(0|2)\.(attention\.self\.(query|key)|output\.dense)"), {}),
-    "lora_bare_checkpoint": ("bert_bare", None, lora(), dict(labels=3)),
-    "lora_old_names": ("bert_old_names", None, lora(), {}),
-    "lora_regression": ("bert_regression", None, lora(), {}),
-    "lora_binary": ("bert_binary", None, lora(), {}),
-    "lora_feature_extraction": ("bert_bare", None, lora(task_type="FEATURE_EXTRACTION"), dict(feature=True)),
-}
-
-# Ten steps of AdamW: learning rate of each.
-TRAJECTORIES = {"full": 1e-4, "lora_query_value": 1e-3, "bitfit": 1e-3}
-STEPS, WARMUP, WEIGHT_DECAY, CLIP, KEPT_STEPS = 10, 2, 0.01, 1.0, (2, 10)
-
-SELECTIONS = {
-    "full": lambda name: True,
-    "bitfit": lambda name: name.endswith(".bias") or name.startswith("classifier."),
-    "bitfit_query_ffn": lambda name: name.endswith(("attention.self.query.bias", "intermediate.dense.bias", "pooler.dense.bias"))
-    or name.startswith("classifier."),
-    "head": lambda name: name.startswith("classifier."),
-}
-
-
-def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, attended_padding_id=False):
-    rows, columns = len(lengths), max(lengths)
-    mask = torch.arange(columns).unsqueeze(0) < torch.tensor(lengths).unsqueeze(1)
-    ids = torch.randint(1, config.vocab_size, (rows, columns), generator=stream)
-    if attended_padding_id:
-        ids[0, 3] = ids[1, 5] = config.pad_token_id
-    if not token_types:  # else anything stands in the padding, and must not matter
-        ids = ids * mask
-    batch = {"input_ids": ids, "attention_mask": mask.long()}
-    if labels == 1:
-        batch["labels"] = torch.randn(rows, generator=stream)
-    elif labels:
-        batch["labels"] = torch.randint(0, labels, (rows,), generator=stream)
-        batch["labels"][:labels] = torch.arange(labels)[:rows]
-    if token_types:
-        batch["token_type_ids"] = torch.randint(0, 2, (rows, columns), generator=stream)
-    return batch
-
-
-def make_adapter(model, options, stream):
-    """A LoRA whose B is not 0, and saved modules (the classifier, ...) and biases that differ from the base model's."""
-    torch.manual_seed(int(torch.randint(0, 2**31, (1,), generator=stream)))
-    model = get_peft_model(model, LoraConfig(init_lora_weights=False, **options)).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                scale = 0.15 if "lora_" in name else 0.4 if "classifier" in name else 0.2
-                parameter.add_(normal(parameter.shape, scale, stream))
-    return model
-
-
-def trainable_parameters(model, trainable):
-    """{key: parameter}; the key is the one in the adapter's file for a peft model, else the model's own name."""
-    if hasattr(model, "peft_config"):
-        saved = {tensor.data_ptr(): key for key, tensor in get_peft_model_state_dict(model).items()}
-        return {saved[p.data_ptr()]: p for p in model.parameters() if p.requires_grad}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(trainable is not None and SELECTIONS[trainable](name))
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def gradients(model, parameters, batch):
-    model.zero_grad()
-    output = model(**batch)
-    output.loss.backward()
-    return output, {key: p.grad.detach().clone() for key, p in parameters.items()}
-
-
-def in_double(model, batch):
-    batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
-    return copy.deepcopy(model).double(), batch
-
-
-def noise_only(exact):
-    """Gradients that are 0 in exact arithmetic (a key's bias, which softmax does not see): float keeps rounding noise."""
-    largest = max(g.abs().max() for g in exact.values())
-    return sorted(k for k, g in exact.items() if g.abs().max() < 1e-12 * largest)
-
-
-def error(got, exact):
-    return float((got.double() - exact).abs().max() / exact.abs().max().clamp_min(1e-300))
-
-
-def single(value):
-    return float(f"{value:.2g}")
-
-
-def adamw(model, parameters, batches, learning_rate):
-    """What transformers' Trainer does in a step, without dropout: backward, clip, AdamW, linear schedule."""
-    decayed = [p for k, p in parameters.items() if not k.endswith("bias") and "LayerNorm" not in k]
-    others = [p for k, p in parameters.items() if k.endswith("bias") or "LayerNorm" in k]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)
-    record = {"losses": [], "gradient_norms": [], "learning_rates": []}
-    kept = {}
-    for step in range(1, STEPS + 1):
-        optimizer.zero_grad()
-        loss = model(**batches[(step - 1) % len(batches)]).loss
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP)
-        record["losses"].append(loss.item())
-        record["gradient_norms"].append(norm.item())
-        record["learning_rates"].append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-        if step in KEPT_STEPS:
-            kept |= {f"step_{step}.{key}": p.detach().clone() for key, p in parameters.items()}
-    record = {k: torch.tensor(v, dtype=torch.float64 if k == "learning_rates" else torch.float32) for k, v in record.items()}
-    return record, kept
-
-
-def trained(model):
-    return [p for p in model.parameters() if p.requires_grad]
-
-
-def trajectory(name, folder, model, parameters, stream):
-    batches = [make_batch(model.config, 3, stream, lengths) for lengths in (LENGTHS, (7, 7, 4, 10), (3, 11, 8, 1), (6, 5, 13, 2, 4, 9))]
-    initial = {key: p.detach().clone() for key, p in parameters.items()}
-    exact_model, _ = in_double(model, {})
-    exact_parameters = dict(zip(parameters, trained(exact_model)))
-    skipped = noise_only(gradients(exact_model, exact_parameters, batches[0])[1])
-    record, kept = adamw(model, parameters, batches, TRAJECTORIES[name])
-    exact_record, exact = adamw(exact_model, exact_parameters, batches, TRAJECTORIES[name])
-    tensors = {f"batch_{i}.{k}": v for i, batch in enumerate(batches) for k, v in batch.items()}
-    save_file(tensors | record | kept, folder / "adamw.safetensors")
-    last = f"step_{STEPS}."
-    moved = {k: kept[last + k].double() - initial[k].double() for k in initial if k not in skipped}
-    exactly = {k: exact[last + k] - initial[k].double() for k in moved}
-    return {
-        "optimizer": "AdamW", "learning_rate": TRAJECTORIES[name], "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": WEIGHT_DECAY,
-        "not_decayed": "biases and LayerNorm weights", "schedule": "linear", "warmup_steps": WARMUP, "steps": STEPS, "clip_norm": CLIP,
-        "batches": len(batches), "kept_steps": list(KEPT_STEPS), "noise_only": skipped,
-        "float32_error": {
-            "loss": single(error(record["losses"], exact_record["losses"].double())),
-            "gradient_norm": single(error(record["gradient_norms"], exact_record["gradient_norms"].double())),
-            "update_max": single(max(error(moved[k], exactly[k]) for k in moved)),
-            "update_rms": single(max(float((moved[k] - exactly[k]).norm() / exactly[k].norm()) for k in moved)),
-        },
-    }
-
-
-def write_adapter(model, model_name, folder):
-    with tempfile.TemporaryDirectory() as temporary:
-        model.save_pretrained(temporary)
-        config = json.loads((Path(temporary) / "adapter_config.json").read_text())
-        folder.mkdir()
-        shutil.copyfile(Path(temporary) / "adapter_model.safetensors", folder / "adapter_model.safetensors")
-    config["base_model_name_or_path"] = model_name
-    if isinstance(config["target_modules"], list):  # written in the arbitrary order of a set
-        config["target_modules"].sort()
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-
-
-def write_case(name, models, folder):
-    model_name, trainable, options, extras = CASES[name]
-    extras = dict(extras)
-    stream = generator("case " + name)
-    feature, labels = extras.pop("feature", False), extras.pop("labels", MODELS[model_name][1])
-    model = load_model(models / model_name, labels, feature)
-    if options:
-        model = make_adapter(model, options, stream)
-        write_adapter(model, model_name, folder / "adapter")
-    config = model.base_model.model.config if options else model.config
-    batch = make_batch(config, None if feature else labels, stream, **extras)
-    save_file(batch, folder / "batch.safetensors")
-    case = {
-        "model": model_name, "adapter": "adapter" if options else None, "trainable": trainable,
-        "head": "none" if feature else "classifier", "num_labels": None if feature else labels,
-        "method": options,
-    }
-    if feature:
-        exact_model, exact_batch = in_double(model, batch)
-        with torch.no_grad():
-            hidden, exact = model(**batch).last_hidden_state, exact_model(**exact_batch).last_hidden_state
-        real = batch["attention_mask"].bool()
-        weights = batch["attention_mask"].unsqueeze(-1)
-        expected = {"last_hidden_state": hidden[real], "sentence_embedding": (hidden * weights).sum(1) / weights.sum(1)}
-        case["float32_error"] = {"last_hidden_state": single(error(hidden[real], exact[real]))}
-    else:
-        parameters = trainable_parameters(model, trainable)
-        if parameters:
-            output, grads = gradients(model, parameters, batch)
-            exact_model, exact_batch = in_double(model, batch)
-            exact, exact_grads = gradients(exact_model, dict(zip(parameters, trained(exact_model))), exact_batch)
-            largest = max(g.abs().max() for g in exact_grads.values())
-            case["noise_only"] = noise_only(exact_grads)
-            case["trainable_parameters"] = sum(p.numel() for p in parameters.values())
-            worst = max(float((grads[k].double() - exact_grads[k]).abs().max() / largest) for k in grads)
-        else:
-            exact_model, exact_batch = in_double(model, batch)
-            with torch.no_grad():
-                output, grads, exact, worst = model(**batch), {}, exact_model(**exact_batch), None
-        expected = {"logits": output.logits, "loss": output.loss.reshape(1)} | {f"grad.{k}": g for k, g in grads.items()}
-        case["float32_error"] = {"logits": single(error(output.logits.detach(), exact.logits.detach()))}
-        if worst is not None:
-            case["float32_error"]["gradients"] = single(worst)
-            case["largest_gradient"] = single(float(largest))
-        case["logits_range"] = [single(float(v)) for v in (output.logits.min(), output.logits.max())]
-    if name in TRAJECTORIES:
-        case["adamw"] = trajectory(name, folder, model, parameters, stream)
-    save_file({k: v.detach().contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
-    (folder / "case.json").write_text(json.dumps(case, indent=2) + "\n")
-    print(f"{name:28} {len(expected):4} tensors, {case['float32_error']}, noise only: {len(case.get('noise_only', []))}", flush=True)
-
-
-def fresh(folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--out", type=Path, default=HERE, help="folder to write models/ and cases/ into")
-    arguments.add_argument("--only", default="", help="write only the cases (and no model) whose name contains this")
-    arguments = arguments.parse_args()
+def prepare():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     transformers.logging.set_verbosity_error()
-    if not arguments.only:
+
+
+def write(out, only="", models=True):
+    if models:
         for name in MODELS:
-            write_model(name, fresh(arguments.out / "models" / name))
-    for name in CASES:
-        if arguments.only in name:
-            write_case(name, arguments.out / "models", fresh(arguments.out / "cases" / name))
+            write_model(name, fresh(out / "models" / name))
+    for cases in GENERATORS:
+        for name in cases.CASES:
+            if only in name:
+                cases.write_case(name, out / "models", fresh(out / "cases" / name))
+
+
+def write_held_out(seed, out, only=""):
+    """The same cases with other sizes, options and numbers. Once in a process: it changes the lists of cases."""
+    hold_out(seed)
+    for cases in GENERATORS:
+        cases.hold_out()
+    write(out, only)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder to write models/ and cases/ into")
+    parser.add_argument("--only", default="", help="write only the cases (and no model) whose name contains this")
+    parser.add_argument("--held-out", metavar="SEED", help="other cases of the same kinds; needs --out")
+    arguments = parser.parse_args()
+    prepare()
+    if not arguments.held_out:
+        return write(arguments.out, arguments.only, models=not arguments.only)
+    if arguments.out == HERE:
+        parser.error("held-out cases need a folder of their own: --out FOLDER")
+    write_held_out(arguments.held_out, arguments.out, arguments.only)
 
 
 if __name__ == "__main__":

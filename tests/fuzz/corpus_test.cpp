@@ -5,6 +5,7 @@
 
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/safetensors.hpp"
+#include "deltatune/io/torch_file.hpp"
 
 namespace deltatune {
 namespace {
@@ -26,6 +27,8 @@ void check_corpus(const std::string& target, Open open) {
 }
 
 TEST_CASE("corpus of the safetensors fuzzer", "[fuzz]") { check_corpus("fuzz_safetensors", SafeTensors::open); }
+
+TEST_CASE("corpus of the PyTorch file fuzzer", "[fuzz]") { check_corpus("fuzz_torch_file", TorchFile::open); }
 
 TEST_CASE("corpus of the JSON fuzzer", "[fuzz]") { check_corpus("fuzz_json_config", JsonConfig::open); }
 

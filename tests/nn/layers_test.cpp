@@ -8,6 +8,7 @@
 #include "deltatune/nn/block.hpp"
 #include "deltatune/nn/embedding.hpp"
 #include "deltatune/nn/head.hpp"
+#include "deltatune/nn/pre_norm_block.hpp"
 #include "support/gradient_checks.hpp"
 
 using namespace deltatune;
@@ -82,7 +83,8 @@ auto feed_forward_body(const Pattern& pattern, Index rows, Index width, Index in
 
 template <class X>
 SelfAttention<X> self_attention(context_of<X>& ctx, Index width, Index heads, double dropout) {
-  return {Linear<X>(ctx, width, {{"query", width}, {"key", width}, {"value", width}}), Linear<X>(ctx, width, {{"output", width}}), heads, dropout};
+  return {"attention", Linear<X>(ctx, width, {{"query", width}, {"key", width}, {"value", width}}), Linear<X>(ctx, width, {{"output", width}}),
+          {.heads = heads, .dropout = dropout}};
 }
 
 auto attention_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout) {
@@ -107,10 +109,11 @@ auto block_body(const Pattern& pattern, const std::vector<Index>& lengths, Index
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
     auto& layer = own(trial,
-                      PostNormBlock<X>(self_attention<X>(ctx, width, heads, dropout), LayerNorm<X>(ctx, "attention_norm", width, 1e-6),
+                      PostNormBlock<X>(self_attention<X>(ctx, width, heads, dropout),
+                                       PostNormResidual<X>({}, LayerNorm<X>(ctx, "attention_norm", width, 1e-6), dropout),
                                        FeedForward<X>(Linear<X>(ctx, width, {{"up", 2 * width}}), Linear<X>(ctx, 2 * width, {{"down", width}}),
                                                       ops::Activation::gelu_new),
-                                       LayerNorm<X>(ctx, "output_norm", width, 1e-6), dropout),
+                                       PostNormResidual<X>({}, LayerNorm<X>(ctx, "output_norm", width, 1e-6), dropout)),
                       pattern);
     const Sequences sequences = trial.sequences(lengths);
     const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
@@ -123,6 +126,31 @@ auto block_body(const Pattern& pattern, const std::vector<Index>& lengths, Index
     layer.rebuild_output(trial.pass(), saved, rebuilt);
     CHECK(largest_difference(test::on_host<X>(ctx, rebuilt), test::on_host<X>(ctx, y.value)) <= 1e-5);
     layer.backward(trial.pass(), saved, layer.needs_input() ? x.value : View<const T>(), y.gradient, pattern.below);
+    if (x.gradient) ops::copy<B, T>(ctx, y.gradient, x.gradient);
+  };
+}
+
+auto pre_norm_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout) {
+  return [=]<class X>(check::Trial<X>& trial) {
+    using B = backend_of<X>;
+    using T = scalar_of<X>;
+    auto& ctx = trial.ctx();
+    trial.pass().mode = Mode::train;
+    SelfAttention<X> attention("attention", Linear<X>(ctx, width, {{"c_attn", 3 * width}}), Linear<X>(ctx, width, {{"c_proj", width}}),
+                               {.heads = heads, .dropout = dropout, .causal = true});
+    FeedForward<X> feed_forward(Linear<X>(ctx, width, {{"up", 2 * width}}, {.bias = false}), Linear<X>(ctx, 2 * width, {{"down", width}}), ops::Activation::gelu_new);
+    auto& layer = own(trial,
+                      PreNormBlock<X>({LayerNorm<X>(ctx, "ln_1", width, 1e-6), std::move(attention), {}, dropout},
+                                      {LayerNorm<X>(ctx, "ln_2", width, 1e-6), std::move(feed_forward), {}, dropout}),
+                      pattern);
+    const Sequences sequences = trial.sequences(lengths);
+    const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
+    const auto y = trial.output("y", sequences.rows, width);
+    typename PreNormBlock<X>::Saved saved;
+    ops::copy<B, T>(ctx, x.value, y.value);
+    layer.forward(trial.pass(), sequences, y.value, saved);
+    if (!trial.backward_wanted()) return;
+    layer.backward(trial.pass(), saved, y.gradient, pattern.below);
     if (x.gradient) ops::copy<B, T>(ctx, y.gradient, x.gradient);
   };
 }
@@ -140,7 +168,7 @@ auto embeddings_body(const Pattern& pattern, Index width, double dropout) {
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
     auto& layer = own(trial,
-                      BertEmbeddings<X>(Embedding<X>(ctx, "word", 9, width, 0), Embedding<X>(ctx, "position", 6, width), Embedding<X>(ctx, "type", 2, width),
+                      BertEmbeddings<X>("embeddings", Embedding<X>(ctx, "word", 9, width, 0), Embedding<X>(ctx, "position", 6, width), Embedding<X>(ctx, "type", 2, width),
                                         LayerNorm<X>(ctx, "norm", width, 1e-6), dropout),
                       pattern);
     DeviceBatch<X> batch(ctx);
@@ -240,6 +268,26 @@ TEST_CASE("post-norm block", "[nn]") {
   check_layer(block_body(pattern, {3, 1, 4}, 6, 2, dropout), block_body(pattern, {70, 9, 33}, 24, 3, dropout));
 }
 
+TEST_CASE("pre-norm block", "[nn]") {
+  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"down.**"}, false}, Pattern{{"up.weight"}, false},
+                                   Pattern{{"ln_2.bias"}, false}, Pattern{{"c_proj.bias"}, false}, Pattern{{"c_proj.weight"}}, Pattern{{"c_attn.weight"}, false},
+                                   Pattern{{"ln_1.weight"}, false}, Pattern{});
+  const double dropout = GENERATE(0.0, 0.3);
+  check_layer(pre_norm_body(pattern, {3, 1, 4}, 6, 2, dropout), pre_norm_body(pattern, {70, 9, 33}, 24, 3, dropout));
+}
+
+TEST_CASE("linear: without a bias, and the other way round in files", "[nn][linear]") {
+  Reference::Context ctx;
+  Linear<Tensor<float, Reference>> layer(ctx, 2, {{"score", 3}}, {.bias = false, .transposed_in_file = true});
+  std::vector<std::string> paths;
+  layer.visit([&](auto& parameter) {
+    paths.push_back(parameter.path());
+    CHECK(parameter.shape() == Shape{3, 2});
+    CHECK(parameter.file_shape() == Shape{2, 3});
+  });
+  CHECK(paths == std::vector<std::string>{"score.weight"});
+}
+
 TEST_CASE("embeddings", "[nn]") {
   const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"word.weight"}}, Pattern{{"position.weight", "type.weight"}}, Pattern{{"norm.**"}}, Pattern{{"norm.bias"}});
   const double dropout = GENERATE(0.0, 0.3);
@@ -259,7 +307,7 @@ TEST_CASE("embeddings: the padding id's row gets no gradient", "[nn]") {
   DeviceBatch<X> batch(ctx);
   batch.upload(packed, true);
   const std::vector<double> dy(8, 1.0);
-  word.backward(pass, {dy.data(), 4, 2}, batch.id_groups());
+  word.backward(pass, {dy.data(), 4, 2}, batch.id_groups(), {});
   word.visit([](Parameter<X>& p) {
     CHECK(p.gradient()(0, 0) == 1.0);
     CHECK(p.gradient()(1, 0) == 0.0);

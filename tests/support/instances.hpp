@@ -4,17 +4,23 @@
 #include "deltatune/backend/reference.hpp"
 #include "deltatune/core/dual.hpp"
 #include "deltatune/model/bert.hpp"
+#include "deltatune/model/gpt2.hpp"
 #include "support/device.hpp"
 
 namespace deltatune {
 
 extern template class Bert<Tensor<float, test::Device>>;
+extern template class Gpt2<Tensor<float, test::Device>>;
 extern template class Bert<Tensor<double, Reference>>;
+extern template class Gpt2<Tensor<double, Reference>>;
 #ifndef DELTATUNE_TEST_CUDA
 extern template class Bert<Tensor<float, Reference>>;
+extern template class Gpt2<Tensor<float, Reference>>;
 extern template class Bert<Tensor<Dual<double>, Reference>>;
+extern template class Gpt2<Tensor<Dual<double>, Reference>>;
 #ifdef DELTATUNE_HAS_ONEDNN
 extern template class Bert<Tensor<float, Cpu<EigenGemm>>>;
+extern template class Gpt2<Tensor<float, Cpu<EigenGemm>>>;
 #endif
 #endif
 

@@ -12,6 +12,7 @@
 #include "deltatune/train/fit.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/tiny_bert.hpp"
+#include "support/tiny_gpt2.hpp"
 
 namespace {
 
@@ -326,4 +327,86 @@ TEST_CASE("batches: every example once an epoch, in another order each", "[train
   CHECK(epochs[0] != epochs[1]);
   CHECK_THROWS_AS(BatchOrder(0, 4, 1), Error);
   CHECK_THROWS_AS(BatchOrder(4, 0, 1), Error);
+}
+
+// Each token but the first is the one before it plus 3, modulo 29; the first three are not to be learnt.
+Dataset toy_text(Index count, std::uint64_t seed) {
+  Dataset data;
+  const RandomKey key = derive(seed);
+  for (Index i = 0; i < count; ++i) {
+    Example example;
+    const std::uint32_t length = 5 + random_bits(key, static_cast<std::uint64_t>(i)) % 9;
+    std::int32_t token = static_cast<std::int32_t>(random_bits(key, static_cast<std::uint64_t>(1000 + i)) % 29);
+    for (std::uint32_t t = 0; t < length; ++t) {
+      example.ids.push_back(token);
+      example.token_labels.push_back(t < 3 ? ops::kIgnoredLabel : token);
+      token = (token + 3) % 29;
+    }
+    data.add(std::move(example));
+  }
+  return data;
+}
+
+TEST_CASE("a language model learns to go on, plans its memory and evaluates by tokens", "[train][gpt2]") {
+  Context ctx(2);
+  Gpt2<X> model = test::tiny_gpt2(ctx);
+  unfreeze(model, {"**"});
+  Trainer<Gpt2<X>> trainer(ctx, model, config_with(2e-2));
+  const Dataset training = toy_text(60, 1), held_out = toy_text(11, 2);
+  trainer.plan(training.largest_batch(8));
+  BatchOrder order(training.size(), 8, 0);
+  trainer.step(training.batch(order.members(0)));
+  ctx.reset_counters();
+  for (Index b = 1; b < 4; ++b) trainer.step(training.batch(order.members(b)));
+  CHECK(ctx.allocations() == 0);
+
+  // By hand: the mean over all predicted tokens, whichever batch they are in.
+  const Evaluation start = evaluate(trainer, held_out, 4);
+  double loss = 0, count = 0;
+  for (Index i = 0; i < held_out.size(); ++i) {
+    const std::vector<Index> one{i};
+    loss += trainer.loss(held_out.batch(one));
+    count += static_cast<double>(held_out[i].ids.size()) - 3;
+  }
+  CHECK(start.loss == Approx(loss / count).epsilon(1e-5));
+  CHECK(start.perplexity() == Approx(std::exp(start.loss)));
+  CHECK(start.accuracy == 0);
+
+  Index evaluations = 0;
+  FitCallbacks callbacks;
+  callbacks.after_evaluation = [&](const Evaluation&, const Progress&, bool) { ++evaluations; };
+  const Progress end = fit(trainer, training, &held_out, {.steps = 150, .batch_size = 8, .accumulation = 1, .evaluate_every = 50, .patience = 0}, Progress{.step = 4}, callbacks);
+  CHECK(evaluations == 3);
+  CHECK(end.best_loss < 0.3 * start.loss);
+}
+
+TEST_CASE("a language model's batches add up, however their labels are spread", "[train][gpt2]") {
+  Context ctx(1);
+  const Dataset data = toy_text(9, 2);
+  const std::vector<Index> all{0, 1, 2, 3, 4, 5, 6, 7, 8}, first{0, 1, 2, 3, 4, 5}, second{6, 7, 8};
+  TrainerConfig config = config_with(1e-2);
+  config.dropout = false;
+  config.loss.label_smoothing = 0.1;
+  std::vector<StepReport> reports;
+  for (const bool whole : {true, false}) {
+    Gpt2<X> model = test::tiny_gpt2(ctx);
+    unfreeze(model, {"**.bias", "transformer.wte.weight"});
+    Trainer<Gpt2<X>> trainer(ctx, model, config);
+    const std::vector<PackedBatch> batches = whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
+    reports.push_back(trainer.step(batches));
+  }
+  CHECK(reports[0].loss == Approx(reports[1].loss).epsilon(1e-5));
+  CHECK(reports[0].gradient_norm == Approx(reports[1].gradient_norm).epsilon(1e-4));
+}
+
+TEST_CASE("GPT-2 learns to classify", "[train][gpt2]") {
+  Context ctx(2);
+  Gpt2<X> model = test::tiny_gpt2(ctx, Head::classifier(3));
+  unfreeze(model, {"**"});
+  Trainer<Gpt2<X>> trainer(ctx, model, config_with(2e-2));
+  const Dataset data = toy_data(64, 1);
+  BatchOrder order(data.size(), 16, 0);
+  const Evaluation start = evaluate(trainer, data, 16);
+  for (Index b = 0; b < 80; ++b) trainer.step(data.batch(order.members(b)));
+  CHECK(evaluate(trainer, data, 16).loss < 0.5 * start.loss);
 }

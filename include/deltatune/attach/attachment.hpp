@@ -1,6 +1,7 @@
-// The handle on the deltas of one method in a model: enable, merge, detach.
+// The handle on the deltas of one method in a model, whatever seams they plug into: enable, train or not, merge, detach.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,78 +9,154 @@
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/scalar.hpp"
 #include "deltatune/nn/linear.hpp"
+#include "deltatune/seam/input.hpp"
+#include "deltatune/seam/kv.hpp"
+#include "deltatune/seam/lookup.hpp"
+#include "deltatune/seam/parameter.hpp"
+#include "deltatune/seam/sublayer.hpp"
 
 namespace deltatune {
 
-// D: a weight delta. The deltas live in the model's slots; the handle is valid as long as the model lives and is not detached.
-template <class X, class D>
+// The deltas live in the model's slots; the handle is valid as long as the model lives, stays where it is, and has them.
+template <class X>
 class Attachment {
  public:
   using T = scalar_of<X>;
   using B = backend_of<X>;
   using Context = context_of<X>;
 
-  struct Entry {
-    LinearSite<X>* site;
-    D* delta;
-  };
-
   explicit Attachment(std::string name) : name_(std::move(name)) {}
 
   const std::string& name() const { return name_; }
-  const std::vector<Entry>& entries() const { return entries_; }
-  bool merged() const { return !kept_.empty(); }
+  // Paths of the places that have a delta, in the order of attachment.
+  const std::vector<std::string>& paths() const { return paths_; }
+  bool merged() const { return merged_; }
 
-  // For attach(): takes note of a delta placed at a site.
+  // For attach(): puts a delta into the slot of a site and takes note of it.
+  template <class D>
   D& add(LinearSite<X>& site, D delta) {
-    D& placed = site.deltas.add(name_, std::move(delta));
-    entries_.push_back({&site, &placed});
+    D& placed = note(site.path, site.deltas, std::move(delta));
+    merges_.push_back({&site.weight, [&site](const std::string& name) { return site.deltas.can_merge(name); },
+                       [&site](const std::string& name, Context& ctx) { site.deltas.merge(name, ctx, site.weight.value(), site.bias.value()); }});
+    merges_.push_back({&site.bias, {}, {}});
+    return placed;
+  }
+  template <class D>
+  D& add(LookupSite<X>& site, D delta) {
+    D& placed = note(site.path, site.deltas, std::move(delta));
+    merges_.push_back({&site.table, [&site](const std::string& name) { return site.deltas.can_merge(name); },
+                       [&site](const std::string& name, Context& ctx) { site.deltas.merge(name, ctx, site.table.value()); }});
+    return placed;
+  }
+  template <class D>
+  D& add(SublayerSite<X>& site, D delta) {
+    refuse_merge("adds a layer of its own");
+    return note(site.path, site.deltas, std::move(delta));
+  }
+  template <class D>
+  D& add(KvSite<X>& site, D delta) {
+    refuse_merge("adds keys and values of its own");
+    return note(site.path, site.deltas, std::move(delta));
+  }
+  template <class D>
+  D& add(InputSite<X>& site, D delta) {
+    refuse_merge("adds rows of its own");
+    return note(site.path, site.deltas, std::move(delta));
+  }
+  // What the method computes or shares once a pass.
+  template <class D>
+  D& add(ParameterSlot<X>& slot, D delta) {
+    D& placed = note("", slot, std::move(delta));
+    parameter_slot_ = &slot;
     return placed;
   }
 
+  // f(Parameter<X>&) for each parameter of the deltas.
   template <class F>
   void visit(const F& f) {
-    for (Entry& entry : entries_) entry.delta->visit(f);
+    for (AnySlot<X>* const slot : slots_) slot->visit_delta(name_, [&f](Parameter<X>& parameter) { f(parameter); });
   }
 
   void set_enabled(bool enabled) {
-    for (Entry& entry : entries_) entry.site->deltas.set_enabled(name_, enabled);
+    for (AnySlot<X>* const slot : slots_) slot->set_enabled(name_, enabled);
+  }
+  // Whether the deltas' own parameters train; to train several methods one after the other.
+  void set_trainable(bool trainable) {
+    visit([&](Parameter<X>& parameter) { parameter.set_mask(trainable ? FreezeMask::trainable() : FreezeMask::frozen()); });
   }
 
-  // Writes the deltas into the base weights and keeps the replaced bits; the deltas rest until unmerge(). Throws Error when a merged weight
-  // is not finite; the base is then as it was.
+  // Writes the deltas into the base weights and keeps the replaced bits; the deltas rest until unmerge(). Throws Error when the method cannot be
+  // merged, and when a merged weight is not finite; the base is then as it was.
   void merge(Context& ctx) {
-    if (merged()) throw Error(name_, "is merged already");
-    for (Entry& entry : entries_) {
-      const View<T> weight = entry.site->weight.value();
-      X kept(ctx, entry.site->weight.shape());
-      ops::copy<B, T>(ctx, weight, kept.view());
-      kept_.push_back(std::move(kept));
-      entry.delta->merge(ctx, weight);
-    }
-    for (Entry& entry : entries_)
-      if (!finite(ctx, entry.site->weight.value())) {
-        unmerge(ctx);
-        throw Error(entry.site->path + ".weight", "would not be finite after the merge", {.remedy = "the adapter holds NaN or infinite values"});
+    if (merged_) throw Error(name_, "is merged already");
+    const std::string remedy = "keep it as an adapter";
+    const bool computes = parameter_slot_ != nullptr && parameter_slot_->can_merge(name_);
+    if (!no_merge_.empty()) throw Error(name_, "cannot be merged into the model's weights: it " + no_merge_, {.remedy = remedy});
+    for (const MergeTarget& target : merges_)
+      if (target.can_merge && !target.can_merge(name_))
+        throw Error(name_, "cannot be merged into the model's weights: what it does depends on its input", {.remedy = remedy});
+    if (computes)
+      visit([&](Parameter<X>& parameter) {
+        if (!finite(ctx, parameter.value())) throw Error(parameter.path(), "is not finite", {.expected = "numbers that can be merged"});
+      });
+    if (merges_.empty() && !computes) throw Error(name_, "has nothing to merge");
+    for (const MergeTarget& target : merges_) {
+      const View<T> value = target.parameter->value();
+      X kept;
+      if (value) {
+        kept = X(ctx, target.parameter->shape());
+        ops::copy<B, T>(ctx, value, kept.view());
       }
-    set_enabled(false);
+      kept_.push_back(std::move(kept));
+    }
+    for (const MergeTarget& target : merges_)
+      if (target.merge) target.merge(name_, ctx);
+    if (computes) parameter_slot_->merge(name_, ctx);
+    merged_ = true;
+    for (const MergeTarget& target : merges_)
+      if (target.parameter->value() && !finite(ctx, target.parameter->value())) {
+        unmerge(ctx);
+        throw Error(target.parameter->path(), "would not be finite after the merge", {.remedy = "the adapter holds NaN or infinite values"});
+      }
+    for (AnySlot<X>* const slot : slots_)
+      if (!computes || slot != parameter_slot_) slot->set_enabled(name_, false);
   }
 
   // The base weights get back the bits they had before merge().
   void unmerge(Context& ctx) {
-    for (std::size_t i = 0; i < kept_.size(); ++i) ops::copy<B, T>(ctx, kept_[i].view(), entries_[i].site->weight.value());
+    for (std::size_t i = 0; i < kept_.size(); ++i)
+      if (kept_[i]) ops::copy<B, T>(ctx, kept_[i].view(), merges_[i].parameter->value());
     kept_.clear();
+    merged_ = false;
+    if (parameter_slot_ != nullptr) parameter_slot_->unmerge(name_);
     set_enabled(true);
   }
 
   // Takes the deltas out of the model. Weights stay as they are: merged ones stay merged.
   void detach() {
-    for (Entry& entry : entries_) entry.site->deltas.remove(name_);
-    entries_.clear();
+    for (AnySlot<X>* const slot : slots_) slot->remove(name_);
+    slots_.clear();
+    paths_.clear();
+    merges_.clear();
     kept_.clear();
   }
 
  private:
+  struct MergeTarget {
+    Parameter<X>* parameter;
+    std::function<bool(const std::string&)> can_merge;  // empty: another entry speaks for it
+    std::function<void(const std::string&, Context&)> merge;
+  };
+
+  template <class S, class D>
+  D& note(const std::string& path, S& slot, D delta) {
+    D& placed = slot.add(name_, std::move(delta));
+    slots_.push_back(&slot);
+    if (!path.empty()) paths_.push_back(path);
+    return placed;
+  }
+  void refuse_merge(const char* why) { no_merge_ = why; }
+
   static bool finite(Context& ctx, View<const T> values) {
     using math::isfinite;
     std::vector<T> row(static_cast<std::size_t>(values.cols));
@@ -93,8 +170,13 @@ class Attachment {
   }
 
   std::string name_;
-  std::vector<Entry> entries_;
-  std::vector<X> kept_;  // one weight an entry while merged
+  std::vector<std::string> paths_;
+  std::vector<AnySlot<X>*> slots_;
+  std::vector<MergeTarget> merges_;
+  std::vector<X> kept_;  // one an entry of merges_ while merged
+  std::string no_merge_;
+  ParameterSlot<X>* parameter_slot_ = nullptr;
+  bool merged_ = false;
 };
 
 }  // namespace deltatune

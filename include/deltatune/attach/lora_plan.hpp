@@ -1,29 +1,27 @@
-// LoRA for a whole model: which sites, with what rank and alpha each, and what else trains beside it. The settings of PEFT's LoraConfig.
+// LoRA for a whole model: which sites, with what rank and alpha each. The settings of PEFT's LoraConfig.
 #pragma once
 
-#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "deltatune/attach/attachment.hpp"
+#include "deltatune/attach/plan.hpp"
+#include "deltatune/attach/plan_json.hpp"
 #include "deltatune/attach/targets.hpp"
 #include "deltatune/delta/lora.hpp"
-#include "deltatune/param/visit.hpp"
 
 namespace deltatune {
 
-enum class BiasTraining { none, all, lora_only };
+struct LoraPlan : PlanBase {
+  static constexpr const char* kMethod = "lora";
+  static constexpr const char* kPeftType = "LORA";
+  static std::vector<std::string> site_tensors() { return {".lora_A.weight", ".lora_B.weight"}; }
 
-struct LoraPlan {
   LoraConfig lora = {};
   Targets targets = Targets::named({"query", "value"});
   // Regular expressions for a path or its end, the first that matches counts: another rank or alpha for some sites.
   std::vector<std::pair<std::string, Index>> rank_pattern = {};
   std::vector<std::pair<std::string, double>> alpha_pattern = {};
-  BiasTraining bias = BiasTraining::none;
-  std::vector<std::string> modules_to_save = {"classifier"};  // trained as a whole; matched as ends of module paths
-  std::string name = "default";
 
   // The settings of one site.
   LoraConfig at(const std::string& path, const std::string& where) const {
@@ -41,61 +39,67 @@ struct LoraPlan {
     return config;
   }
 
-  // Whether a parameter or site belongs to a module of modules_to_save.
-  bool saves(const std::string& path) const {
-    for (std::size_t end = path.find('.'); ; end = path.find('.', end + 1)) {
-      const std::string module = path.substr(0, end);
-      if (std::any_of(modules_to_save.begin(), modules_to_save.end(), [&](const std::string& name_end) { return module.ends_with(name_end); })) return true;
-      if (end == std::string::npos) return false;
-    }
+  // The method's part of adapter_config.json. paths: the sites that have a delta.
+  static LoraPlan read(const JsonConfig& json);
+  void write(nlohmann::json& config_io, const std::vector<std::string>& paths) const;
+
+  template <class Model>
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+    using X = typename Model::Tensor;
+    lora.validate(where);
+    std::uint64_t stream = 0;
+    for_each_target(model, targets, *this, where, [&](LinearSite<X>& site) {
+      const Shape& shape = site.weight.shape();  // (out, in)
+      attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], at(site.path, where), derive(seed, stream++)));
+    });
   }
 };
 
-// Freezes the model, places deltas at `sites`, and lets train what the plan says: the deltas, modules_to_save, biases.
-// `where` stands for the plan in errors; `seed` draws the deltas' start.
-template <class Model>
-auto attach_at(typename Model::Context& ctx, Model& model, const LoraPlan& plan, const std::vector<std::string>& sites, std::uint64_t seed,
-               const std::string& where) {
-  using X = typename Model::Tensor;
-  model.visit([](Parameter<X>& parameter) {
-    if (parameter.role() != Role::delta) parameter.set_mask(FreezeMask::frozen());
-  });
-  Attachment<X, Lora<X>> attachment(plan.name);
-  std::uint64_t stream = 0;
-  model.visit_sites([&](LinearSite<X>& site) {
-    if (std::find(sites.begin(), sites.end(), site.path) == sites.end()) return;
-    const Shape& shape = site.weight.shape();  // (out, in)
-    attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], plan.at(site.path, where), derive(seed, stream++)));
-    if (plan.bias == BiasTraining::lora_only) site.bias.set_mask(FreezeMask::trainable());
-  });
-  model.visit_linears([&](Linear<X>& layer) { layer.arrange(ctx); });
-  model.visit([&](Parameter<X>& parameter) {
-    const bool is_bias = parameter.role() == Role::bias || parameter.role() == Role::norm_shift;
-    if (parameter.role() != Role::delta && (plan.saves(parameter.path()) || (plan.bias == BiasTraining::all && is_bias)))
-      parameter.set_mask(FreezeMask::trainable());
-  });
-  return attachment;
+inline LoraPlan LoraPlan::read(const JsonConfig& json) {
+  for (const char* key : {"use_dora", "lora_bias", "use_qalora", "use_bdlora"})
+    if (json.get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false", .got = "true"});
+  for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "kasa_config", "monteclora_config",
+                          "velora_config", "arrow_config"})
+    if (json.has(key) && !json.raw().at(key).empty()) throw Error(json.name() + ": " + key, "is not supported", {.expected = "null"});
+  // Other starts change the base weights as well, so that the adapter alone does not say what the model is.
+  if (json.has("init_lora_weights") && json.raw().at("init_lora_weights").is_string()) {
+    const std::string start = json.get<std::string>("init_lora_weights");
+    if (start != "gaussian" && start != "orthogonal" && start != "eva")
+      throw Error(json.name() + ": init_lora_weights", "\"" + start + "\" changes the base weights and is not supported",
+                  {.remedy = "save it in PEFT with path_initial_model_for_weight_conversion"});
+  }
+  LoraPlan plan;
+  plan.lora.rank = json.get_or<std::int64_t>("r", 8);
+  plan.lora.alpha = json.get_or<double>("lora_alpha", 8);
+  plan.lora.dropout = json.get_or<double>("lora_dropout", 0);
+  plan.lora.rank_stabilized = json.get_or<bool>("use_rslora", false);
+  plan.lora.validate(json.name());
+  plan.targets = detail::read_targets(json);
+  if (json.has("rank_pattern")) {
+    const JsonConfig patterns = json.object("rank_pattern");
+    for (const auto& [key, unused] : patterns.raw().items()) plan.rank_pattern.emplace_back(key, patterns.get<std::int64_t>(key));
+  }
+  if (json.has("alpha_pattern")) {
+    const JsonConfig patterns = json.object("alpha_pattern");
+    for (const auto& [key, unused] : patterns.raw().items()) plan.alpha_pattern.emplace_back(key, patterns.get<double>(key));
+  }
+  return plan;
 }
 
-// The same at the sites that the plan's targets choose. Throws Error when they, or a module to save, match nothing.
-template <class Model>
-auto attach(typename Model::Context& ctx, Model& model, const LoraPlan& plan, std::uint64_t seed = 0, const std::string& where = "LoRA") {
-  using X = typename Model::Tensor;
-  plan.lora.validate(where);
-  std::vector<std::string> paths, reserved, parameters;
-  model.visit([&](Parameter<X>& parameter) { parameters.push_back(parameter.path()); });
-  model.visit_sites([&](LinearSite<X>& site) {
-    paths.push_back(site.path);
-    const bool is_output = site.path == "classifier";  // which "all-linear" leaves out, saved or not
-    if (plan.saves(site.path) || (plan.targets.all_linear && is_output)) reserved.push_back(site.path);
-  });
-  for (const std::string& module : plan.modules_to_save) {
-    const LoraPlan alone{.modules_to_save = {module}};
-    const bool is_usual = module == "classifier" || module == "score";  // PEFT lists both, whichever the model has
-    if (!is_usual && std::none_of(parameters.begin(), parameters.end(), [&](const std::string& path) { return alone.saves(path); }))
-      throw Error(where + ": modules_to_save", "\"" + module + "\" matches nothing");
-  }
-  return attach_at(ctx, model, plan, choose_targets(plan.targets, paths, reserved, where), seed, where);
+inline void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& paths) const {
+  detail::write_targets(config_io, targets, paths);
+  nlohmann::json ranks = nlohmann::json::object(), alphas = nlohmann::json::object();
+  for (const auto& [key, rank] : rank_pattern) ranks[key] = rank;
+  for (const auto& [key, alpha] : alpha_pattern) alphas[key] = detail::whole_if_possible(alpha);
+  config_io.update({{"r", lora.rank},
+                    {"lora_alpha", detail::whole_if_possible(lora.alpha)},
+                    {"lora_dropout", lora.dropout},
+                    {"use_rslora", lora.rank_stabilized},
+                    {"use_dora", false},
+                    {"fan_in_fan_out", false},
+                    {"init_lora_weights", true},
+                    {"rank_pattern", ranks},
+                    {"alpha_pattern", alphas}});
 }
 
 }  // namespace deltatune

@@ -1,11 +1,10 @@
-// Adapter folders of Hugging Face PEFT, read and written: adapter_config.json and adapter_model.safetensors (LoRA).
+// Adapter folders of Hugging Face PEFT, read and written: adapter_config.json and adapter_model.safetensors (or .bin, read only). Methods that PEFT
+// has not are kept in the same two files, under a peft_type that PEFT refuses by name.
 //
-//   base_model.model.<site>.lora_A.weight (R, in), .lora_B.weight (out, R)
-//   base_model.model.<parameter>              a parameter trained as a whole: modules_to_save, biases
+//   base_model.model.<parameter>              of a delta, or trained as a whole: modules_to_save, biases
 //   base_model.model.<site>.base_layer.bias   the bias of a site that has a delta
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -15,249 +14,201 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/any_plan.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
-#include "deltatune/io/safetensors.hpp"
+#include "deltatune/io/tensor_file.hpp"
 
 namespace deltatune {
 
-// A LoRA adapter in a model, with the names its tensors have (or will have) in its file.
-template <class X>
-struct PeftAdapter {
-  LoraPlan plan;
-  Attachment<X, Lora<X>> attachment;
-  std::map<std::string, std::string> keys;  // parameter path -> key in adapter_model.safetensors
-  std::vector<std::string> ignored;         // tensors of the file that PEFT writes and does not read
+// A method in a model, with the names its tensors have (or will have) in its file.
+template <class X, class Plan = AnyPlan>
+struct Adapter {
+  Plan plan;
+  Attachment<X> attachment;
+  std::map<std::string, std::string> keys;   // path of a parameter that is saved -> its name in the file
+  std::vector<std::string> ignored = {};     // tensors of the file that PEFT writes and does not read
 };
 
 namespace detail {
 
 inline constexpr const char* kPeftPrefix = "base_model.model.";
 
-// The key PEFT gives to a parameter of a model that has deltas at `sites`.
-inline std::string peft_key(const std::string& path, const std::set<std::string>& sites) {
-  const std::string suffix = ".bias";
-  if (path.ends_with(suffix)) {
-    const std::string module = path.substr(0, path.size() - suffix.size());
-    if (sites.contains(module)) return kPeftPrefix + module + ".base_layer.bias";
-  }
-  return kPeftPrefix + path;
+// Whether a plan's folder is one of PEFT's own kinds.
+template <class Plan>
+constexpr bool is_peft_type() {
+  return !std::string_view(Plan::kPeftType).starts_with("DELTATUNE");
 }
 
-template <class X, class Model>
-std::map<std::string, std::string> peft_keys(Model& model, const Attachment<X, Lora<X>>& attachment) {
-  std::set<std::string> sites;
-  for (const auto& entry : attachment.entries()) sites.insert(entry.site->path);
-  std::map<std::string, std::string> keys;
-  model.visit([&](Parameter<X>& parameter) {
-    if (parameter.trains()) keys[parameter.path()] = peft_key(parameter.path(), sites);
+// The names under which PEFT's files may hold a parameter of a model that has deltas at `paths`, the one that is written first.
+template <class Plan, class X>
+std::vector<std::string> peft_names(const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
+  const std::string& path = parameter.path();
+  if constexpr (requires { plan.file_names(parameter); }) {
+    if (std::vector<std::string> names = plan.file_names(parameter); !names.empty()) return names;
+  }
+  if (!is_peft_type<Plan>()) return {path};
+  if (path.ends_with(".bias") && std::find(paths.begin(), paths.end(), path.substr(0, path.size() - 5)) != paths.end())
+    return {kPeftPrefix + path.substr(0, path.size() - 5) + ".base_layer.bias", kPeftPrefix + path};
+  return {kPeftPrefix + path};
+}
+
+// f(parameter) for each parameter that belongs into the method's file: its deltas', and what else it lets train.
+template <class Plan, class Model, class X, class F>
+void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, const F& f) {
+  attachment.visit([&](Parameter<X>& parameter) {
+    if (!parameter.derived()) f(parameter);
   });
-  return keys;
+  model.visit([&](Parameter<X>& parameter) {
+    if (parameter.role() != Role::delta && parameter.updated() && trains_beside(plan, parameter, attachment.paths())) f(parameter);
+  });
 }
 
-// A list of strings, or one string, or null.
-inline NameRule read_rule(const JsonConfig& json, const char* key) {
-  NameRule rule;
-  if (!json.has(key)) return rule;
-  if (json.raw().at(key).is_string()) {
-    rule.pattern = json.get<std::string>(key);
-  } else {
-    rule.names = json.get<std::vector<std::string>>(key);
-  }
-  return rule;
-}
-
-template <class E>
-std::vector<E> one_or_many(const JsonConfig& json, const char* key) {
-  if (!json.has(key)) return {};
-  if (json.raw().at(key).is_array()) return json.get<std::vector<E>>(key);
-  return {json.get<E>(key)};
-}
-
-inline LoraPlan read_peft_config(const JsonConfig& json) {
-  const std::string type = json.get<std::string>("peft_type");
-  if (type != "LORA") throw Error(json.name() + ": peft_type", "is not supported", {.expected = "\"LORA\"", .got = "\"" + type + "\""});
-  for (const char* key : {"use_dora", "lora_bias", "use_qalora", "use_bdlora"})
-    if (json.get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false", .got = "true"});
-  for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "kasa_config", "monteclora_config",
-                          "velora_config", "arrow_config"})
-    if (json.has(key) && !json.raw().at(key).empty()) throw Error(json.name() + ": " + key, "is not supported", {.expected = "null"});
-  // Other starts change the base weights as well, so that the adapter alone does not say what the model is.
-  if (json.has("init_lora_weights") && json.raw().at("init_lora_weights").is_string()) {
-    const std::string start = json.get<std::string>("init_lora_weights");
-    if (start != "gaussian" && start != "orthogonal" && start != "eva")
-      throw Error(json.name() + ": init_lora_weights", "\"" + start + "\" changes the base weights and is not supported",
-                  {.remedy = "save it in PEFT with path_initial_model_for_weight_conversion"});
-  }
-
-  LoraPlan plan;
-  plan.lora.rank = json.get_or<std::int64_t>("r", 8);
-  plan.lora.alpha = json.get_or<double>("lora_alpha", 8);
-  plan.lora.dropout = json.get_or<double>("lora_dropout", 0);
-  plan.lora.rank_stabilized = json.get_or<bool>("use_rslora", false);
-  plan.lora.validate(json.name());
-  plan.targets = {};
-  plan.targets.include = read_rule(json, "target_modules");
-  if (plan.targets.include.pattern == "all-linear") {
-    plan.targets.include = {};
-    plan.targets.all_linear = true;
-  }
-  plan.targets.exclude = read_rule(json, "exclude_modules");
-  plan.targets.layers = one_or_many<std::int64_t>(json, "layers_to_transform");
-  plan.targets.layers_patterns = one_or_many<std::string>(json, "layers_pattern");
-  if (json.has("rank_pattern")) {
-    const JsonConfig patterns = json.object("rank_pattern");
-    for (const auto& [key, unused] : patterns.raw().items()) plan.rank_pattern.emplace_back(key, patterns.get<std::int64_t>(key));
-  }
-  if (json.has("alpha_pattern")) {
-    const JsonConfig patterns = json.object("alpha_pattern");
-    for (const auto& [key, unused] : patterns.raw().items()) plan.alpha_pattern.emplace_back(key, patterns.get<double>(key));
-  }
-  const std::string bias = json.get_or<std::string>("bias", "none");
-  if (bias != "none" && bias != "all" && bias != "lora_only")
-    throw Error(json.name() + ": bias", "unknown value", {.expected = "none, all or lora_only", .got = "\"" + bias + "\""});
-  plan.bias = bias == "all" ? BiasTraining::all : bias == "lora_only" ? BiasTraining::lora_only : BiasTraining::none;
-  plan.modules_to_save = one_or_many<std::string>(json, "modules_to_save");
-  const std::string task = json.get_or<std::string>("task_type", "");
-  if (task == "SEQ_CLS" || task == "TOKEN_CLS")
-    for (const char* head : {"classifier", "score"})
-      if (std::find(plan.modules_to_save.begin(), plan.modules_to_save.end(), head) == plan.modules_to_save.end()) plan.modules_to_save.push_back(head);
+template <class Plan>
+Plan read_plan(const JsonConfig& json) {
+  Plan plan = Plan::read(json);
+  read_base(json, plan);
   return plan;
 }
 
-inline nlohmann::json rule_json(const NameRule& rule) {
-  if (!rule.pattern.empty()) return rule.pattern;
-  if (!rule.names.empty()) return rule.names;
-  return nullptr;
+// The plan whose kPeftType is `type`, out of the alternatives of AnyPlan.
+template <std::size_t I = 0>
+AnyPlan read_any_plan(const JsonConfig& json, const std::string& type) {
+  if constexpr (I == std::variant_size_v<AnyPlan>) {
+    std::string known;
+    [&]<std::size_t... J>(std::index_sequence<J...>) {
+      ((known += (J == 0 ? "" : ", ") + std::string(std::variant_alternative_t<J, AnyPlan>::kPeftType)), ...);
+    }(std::make_index_sequence<std::variant_size_v<AnyPlan>>());
+    throw Error(json.name() + ": peft_type", "is not supported", {.expected = "one of " + known, .got = "\"" + type + "\""});
+  } else {
+    using Plan = std::variant_alternative_t<I, AnyPlan>;
+    if (type == Plan::kPeftType) return read_plan<Plan>(json);
+    return read_any_plan<I + 1>(json, type);
+  }
 }
 
-// sites: the paths that "all-linear" came to.
-inline std::string write_peft_config(const LoraPlan& plan, const std::vector<std::string>& sites, const std::string& base_model, bool is_classifier) {
-  nlohmann::json rank_pattern = nlohmann::json::object(), alpha_pattern = nlohmann::json::object();
-  for (const auto& [key, rank] : plan.rank_pattern) rank_pattern[key] = rank;
-  // Whole numbers as integers, as PEFT's configurations have them.
-  const auto number = [](double value) { return value == std::floor(value) ? nlohmann::json(static_cast<std::int64_t>(value)) : nlohmann::json(value); };
-  for (const auto& [key, alpha] : plan.alpha_pattern) alpha_pattern[key] = number(alpha);
-  const auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::json(nullptr) : nlohmann::json(list); };
-  // nlohmann::json keeps keys sorted, as PEFT writes them.
-  const nlohmann::json config = {
-      {"peft_type", "LORA"},
-      {"task_type", is_classifier ? "SEQ_CLS" : "FEATURE_EXTRACTION"},
-      {"base_model_name_or_path", base_model},
-      {"inference_mode", true},
-      {"r", plan.lora.rank},
-      {"lora_alpha", number(plan.lora.alpha)},
-      {"lora_dropout", plan.lora.dropout},
-      {"use_rslora", plan.lora.rank_stabilized},
-      {"use_dora", false},
-      {"fan_in_fan_out", false},
-      {"init_lora_weights", true},
-      {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::lora_only ? "lora_only" : "none"},
-      {"target_modules", plan.targets.all_linear ? nlohmann::json(sites) : rule_json(plan.targets.include)},
-      {"exclude_modules", rule_json(plan.targets.exclude)},
-      {"layers_to_transform", list_or_null(plan.targets.layers)},
-      {"layers_pattern", list_or_null(plan.targets.layers_patterns)},
-      {"rank_pattern", rank_pattern},
-      {"alpha_pattern", alpha_pattern},
-      {"modules_to_save", list_or_null(plan.modules_to_save)},
-  };
-  return config.dump(2, ' ', true) + "\n";
+// The file of tensors in a folder.
+inline std::filesystem::path tensors_file(const std::filesystem::path& folder) {
+  const std::filesystem::path binary = folder / "adapter_model.bin";
+  return !std::filesystem::exists(folder / "adapter_model.safetensors") && std::filesystem::exists(binary) ? binary : folder / "adapter_model.safetensors";
+}
+
+// The sites that a file holds tensors for.
+template <class Plan>
+std::vector<std::string> sites_in(const TensorFile& file, const std::string& in_file) {
+  std::map<std::string, std::set<std::string>> found;
+  const std::vector<std::string> ends = Plan::site_tensors();
+  for (const auto& [name, tensor] : file.tensors())
+    for (const std::string& end : ends)
+      if (name.starts_with(kPeftPrefix) && name.ends_with(end))
+        found[name.substr(std::string_view(kPeftPrefix).size(), name.size() - std::string_view(kPeftPrefix).size() - end.size())].insert(end);
+  std::vector<std::string> sites;
+  for (const auto& [site, present] : found) sites.push_back(site);
+  if (sites.empty() && !ends.empty()) throw Error(in_file, "holds no tensors of this method", {.expected = "names that end in " + ends.front()});
+  return sites;
 }
 
 }  // namespace detail
 
-// Writes the folder. base_model: the name PEFT will show. Throws Error when the folder can't be written.
-template <class X, class Model>
-void save_peft(context_of<X>& ctx, const std::filesystem::path& folder, Model& model, const LoraPlan& plan, const Attachment<X, Lora<X>>& attachment,
-               const std::string& base_model) {
-  const std::map<std::string, std::string> keys = detail::peft_keys<X>(model, attachment);
+// Writes the folder of a method. base_model: the name PEFT will show. Throws Error when the folder can't be written.
+template <class Model, class Plan>
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const Plan& plan,
+                  Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
+  using X = typename Model::Tensor;
   SafeTensorsWriter writer;
-  model.visit([&](Parameter<X>& parameter) {
-    const auto key = keys.find(parameter.path());
-    if (key != keys.end()) writer.add_copy(key->second, parameter.shape(), download_floats<X>(ctx, parameter.value()));
+  detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
+    write_parameter(ctx, detail::peft_names(plan, parameter, attachment.paths()).front(), parameter, writer);
   });
-  std::vector<std::string> sites;
-  for (const auto& entry : attachment.entries()) sites.push_back(entry.site->path);
-  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json",
-                     detail::write_peft_config(plan, sites, base_model, model.has_classifier()));
+  // With SEQ_CLS PEFT would look for an output layer in the file.
+  const bool names_task = !model.has_classifier() || plan.saves("classifier") || plan.saves("score");
+  nlohmann::json config = {
+      {"peft_type", Plan::kPeftType},
+      {"task_type", names_task ? nlohmann::json(model.task_type()) : nlohmann::json(nullptr)},
+      {"base_model_name_or_path", base_model},
+      {"inference_mode", true},
+      {"modules_to_save", detail::list_or_null(plan.modules_to_save)},
+      {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::targets ? "lora_only" : "none"},
+  };
+  plan.write(config, attachment.paths());
+  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2, ' ', true) + "\n");
+}
+template <class Model>
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const AnyPlan& plan,
+                  Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
+  std::visit([&](const auto& known) { save_adapter(ctx, folder, model, known, attachment, base_model); }, plan);
 }
 
-// Reads the folder and attaches what it holds: every tensor is used or the call throws. The model ends up frozen but for what the adapter trains.
-template <class Model>
-PeftAdapter<typename Model::Tensor> load_peft(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder) {
+// Reads a folder that holds the plan's method and attaches it beside what the model has, under the plan's name: every tensor is used or the call
+// throws. What else trained goes on training.
+template <class Model, class Plan>
+Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const Plan& plan) {
   using X = typename Model::Tensor;
-  const std::filesystem::path config_file = folder / "adapter_config.json";
-  const std::filesystem::path tensors_file = folder / "adapter_model.safetensors";
-  const LoraPlan plan = detail::read_peft_config(JsonConfig::open(config_file));
-  if (!std::filesystem::exists(tensors_file) && std::filesystem::exists(folder / "adapter_model.bin"))
-    throw Error(folder.string(), "holds its tensors as adapter_model.bin only",
-                {.expected = "adapter_model.safetensors", .remedy = "load it with PEFT in Python and save it again"});
-  const SafeTensors file = SafeTensors::open(tensors_file);
-  const std::string in_file = tensors_file.string() + ": ";
+  const std::filesystem::path tensors_path = detail::tensors_file(folder);
+  const TensorFile file = TensorFile::open(tensors_path);
+  Plan placed = plan;
+  if constexpr (requires { placed.targets; }) {
+    const std::vector<std::string> sites = detail::sites_in<Plan>(file, tensors_path.string());
+    if (!sites.empty()) placed.targets = Targets::at(sites);
+  }
+  if constexpr (requires { placed.fit(file); }) placed.fit(file);
+  Adapter<X, Plan> adapter{plan, attach_beside(ctx, model, placed, 0, (folder / "adapter_config.json").string()), {}, {}};
+  const std::vector<std::string>& paths = adapter.attachment.paths();
 
-  // Sort the tensors: deltas by site, whole parameters by path.
-  const auto strip = [](const std::string& text, std::string_view suffix) { return text.substr(0, text.size() - suffix.size()); };
-  std::map<std::string, std::pair<const TensorInfo*, const TensorInfo*>> deltas;  // site -> A, B
-  std::map<std::string, const TensorInfo*> whole;                                 // parameter path -> values
-  std::vector<std::string> ignored;
-  for (const auto& [name, tensor] : file.tensors()) {
-    if (!name.starts_with(detail::kPeftPrefix)) throw Error(in_file + name, "is no tensor of a LoRA adapter", {.expected = "a name that begins with base_model.model."});
-    const std::string path = name.substr(std::string_view(detail::kPeftPrefix).size());
-    if (path.ends_with(".lora_A.weight")) {
-      deltas[strip(path, ".lora_A.weight")].first = &tensor;
-    } else if (path.ends_with(".lora_B.weight")) {
-      deltas[strip(path, ".lora_B.weight")].second = &tensor;
-    } else if (path.find(".modules_to_save.") != std::string::npos || path.find(".original_module.") != std::string::npos) {
-      ignored.push_back(name);  // copies that bias="all" makes PEFT write and that it does not read
-    } else if (const std::size_t infix = path.find(".base_layer."); infix != std::string::npos) {
-      whole[path.substr(0, infix) + path.substr(infix + std::string_view(".base_layer").size())] = &tensor;
-    } else {
-      whole[path] = &tensor;
+  std::set<std::string> unused;
+  for (const auto& [key, tensor] : file.tensors()) unused.insert(key);
+  const auto read = [&](Parameter<X>& parameter, bool required) {
+    const std::vector<std::string> names = detail::peft_names(plan, parameter, paths);
+    for (const std::string& key : names) {
+      const TensorInfo* const tensor = file.find(key);
+      if (tensor == nullptr && parameter.sparse_in_file() && file.find(key + ".values") != nullptr) {
+        read_sparse_parameter(ctx, file.at(key + ".indices"), file.at(key + ".values"), parameter);
+        adapter.keys[parameter.path()] = key;
+        unused.erase(key + ".indices");
+        unused.erase(key + ".values");
+        return;
+      }
+      if (tensor == nullptr) continue;
+      read_parameter(ctx, *tensor, parameter);
+      adapter.keys[parameter.path()] = key;
+      unused.erase(key);
+      return;
     }
-  }
-  std::vector<std::string> sites;
-  for (const auto& [site, pair] : deltas) {
-    if (pair.first == nullptr || pair.second == nullptr)
-      throw Error(in_file + detail::kPeftPrefix + site, "has only one of lora_A.weight and lora_B.weight", {.remedy = "is the file complete?"});
-    sites.push_back(site);
-  }
-  if (sites.empty()) throw Error(tensors_file.string(), "holds no LoRA tensors");
-  std::set<std::string> known;
-  std::string example;
-  model.visit_sites([&](LinearSite<X>& site) {
-    known.insert(site.path);
-    if (example.empty()) example = site.path;
+    if (required) throw Error(tensors_path.string(), "has no tensor for " + parameter.path(), {.expected = names.front(), .remedy = "is the file complete?"});
+    adapter.keys[parameter.path()] = names.front();
+  };
+  detail::visit_saved(model, plan, adapter.attachment, [&](Parameter<X>& parameter) {
+    // Biases that a file of an old PEFT left out keep the base model's values.
+    read(parameter, parameter.role() == Role::delta || !detail::is_peft_type<Plan>() || plan.saves(parameter.path()));
   });
-  for (const std::string& site : sites)
-    if (!known.contains(site))
-      throw Error(in_file + detail::kPeftPrefix + site + ".lora_A.weight", "the model has no such layer",
-                  {.expected = "a layer such as " + example, .remedy = "was the adapter trained on this architecture, with a head of the same kind?"});
-
-  PeftAdapter<X> adapter{plan, attach_at(ctx, model, plan, sites, 0, config_file.string()), {}, std::move(ignored)};
-  for (const auto& entry : adapter.attachment.entries()) {
-    const auto& [a, b] = deltas.at(entry.site->path);
-    read_parameter(ctx, *a, entry.delta->a());
-    read_parameter(ctx, *b, entry.delta->b());
-    adapter.keys[entry.delta->a().path()] = a->name;
-    adapter.keys[entry.delta->b().path()] = b->name;
-  }
+  // Biases that the file holds besides, whatever its configuration says.
   model.visit([&](Parameter<X>& parameter) {
-    if (parameter.role() == Role::delta) return;
-    const auto tensor = whole.find(parameter.path());
-    if (tensor != whole.end()) {
-      read_parameter(ctx, *tensor->second, parameter);
-      adapter.keys[parameter.path()] = tensor->second->name;
-      whole.erase(tensor);
-    } else if (parameter.trains() && plan.saves(parameter.path())) {
-      throw Error(tensors_file.string(), "has no tensor for " + parameter.path(), {.remedy = "modules_to_save names it in adapter_config.json"});
-    }
+    if (parameter.role() != Role::bias || !detail::is_peft_type<Plan>()) return;
+    for (const std::string& key : detail::peft_names(plan, parameter, paths))
+      if (unused.erase(key) > 0) read_parameter(ctx, file.at(key), parameter);
   });
-  if (!whole.empty()) throw Error(in_file + whole.begin()->second->name, "is no parameter of this model");
-  // Parameters that train but that the file left out (biases of a file written by an old PEFT) keep the base model's values.
-  for (const auto& [path, key] : detail::peft_keys<X>(model, adapter.attachment)) adapter.keys.emplace(path, key);
+  for (const std::string& key : unused) {
+    if (key.find(".modules_to_save.") != std::string::npos || key.find(".original_module.") != std::string::npos) {
+      adapter.ignored.push_back(key);  // copies that bias="all" makes PEFT write and that it does not read
+    } else {
+      throw Error(tensors_path.string() + ": " + key, "is no tensor of this adapter and no parameter of the model");
+    }
+  }
   return adapter;
+}
+
+// The same for a folder of any method that the library knows.
+template <class Model>
+Adapter<typename Model::Tensor> load_peft(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const std::string& name = "default") {
+  const JsonConfig json = JsonConfig::open(folder / "adapter_config.json");
+  AnyPlan any = detail::read_any_plan(json, json.get<std::string>("peft_type"));
+  base_of(any).name = name;
+  return std::visit(
+      [&](const auto& plan) {
+        auto adapter = load_adapter_as(ctx, model, folder, plan);
+        return Adapter<typename Model::Tensor>{std::move(adapter.plan), std::move(adapter.attachment), std::move(adapter.keys), std::move(adapter.ignored)};
+      },
+      any);
 }
 
 }  // namespace deltatune

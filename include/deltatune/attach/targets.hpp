@@ -12,6 +12,7 @@
 #include <optional>
 #include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deltatune/core/error.hpp"
@@ -45,6 +46,7 @@ struct NameRule {
 };
 
 struct Targets {
+  std::vector<std::string> paths;  // exactly these, and nothing else counts: what an adapter file holds
   NameRule include;
   bool all_linear = false;
   NameRule exclude;
@@ -54,6 +56,11 @@ struct Targets {
   static Targets named(std::vector<std::string> names) {
     Targets targets;
     targets.include.names = std::move(names);
+    return targets;
+  }
+  static Targets at(std::vector<std::string> paths) {
+    Targets targets;
+    targets.paths = std::move(paths);
     return targets;
   }
   static Targets every_linear() {
@@ -87,6 +94,14 @@ struct Targets {
 // Throws Error when nothing is chosen or when an entry of a list matches no path at all; `where` names the place the rules come from.
 inline std::vector<std::string> choose_targets(const Targets& targets, const std::vector<std::string>& paths, const std::vector<std::string>& reserved,
                                                const std::string& where) {
+  if (!targets.paths.empty()) {
+    for (const std::string& path : targets.paths)
+      if (std::find(paths.begin(), paths.end(), path) == paths.end())
+        throw Error(where + ": " + path, "the model has no such layer",
+                    {.expected = paths.empty() ? "" : "a layer such as " + paths.front(),
+                     .remedy = "was the adapter trained on this architecture, with a head of the same kind?"});
+    return targets.paths;
+  }
   std::string known;
   for (const std::string& path : paths)
     if (!targets.layer_of(path) || targets.layer_of(path) == Index{0}) known += (known.empty() ? "" : ", ") + path;
@@ -117,6 +132,21 @@ inline std::vector<std::string> choose_targets(const Targets& targets, const std
     if (std::none_of(chosen.begin(), chosen.end(), [&](const std::string& path) { return targets.layer_of(path) == layer; }))
       throw Error(where + ": layers_to_transform", "layer " + std::to_string(layer) + " holds none of the targets");
   return chosen;
+}
+
+// f(LinearSite<X>&) for the sites that the targets choose, in the model's order. plan: what it saves as a whole is never chosen.
+template <class Model, class Plan, class F>
+void for_each_target(Model& model, const Targets& targets, const Plan& plan, const std::string& where, const F& f) {
+  std::vector<std::string> paths, reserved;
+  model.visit_sites([&](auto& site) {
+    paths.push_back(site.path);
+    const bool is_output = site.path == "classifier" || site.path == "score";  // which "all-linear" leaves out, saved or not
+    if (plan.saves(site.path) || (targets.all_linear && is_output)) reserved.push_back(site.path);
+  });
+  const std::vector<std::string> chosen = choose_targets(targets, paths, reserved, where);
+  model.visit_sites([&](auto& site) {
+    if (std::find(chosen.begin(), chosen.end(), site.path) != chosen.end()) f(site);
+  });
 }
 
 }  // namespace deltatune

@@ -127,7 +127,7 @@ class Lora {
   }
 
   // w_io (out, in) += s·B·A.
-  void merge(Context& ctx, View<T> w_io) const {
+  void merge(Context& ctx, View<T> w_io, View<T> /*b_io*/) const {
     B::gemm(ctx, Gemm<T>{.a = b_.value(), .b = a_.value(), .c = w_io, .alpha = scale(), .beta = T(1)});
   }
 

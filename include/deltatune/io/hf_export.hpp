@@ -24,13 +24,14 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
   if (std::filesystem::equivalent(folder, source)) throw Error(folder.string(), "is the model's own folder", {.remedy = "write to another one"});
   SafeTensorsWriter writer;
   model.visit([&](Parameter<X>& parameter) {
-    if (parameter.role() != Role::delta) writer.add_copy(parameter.path(), parameter.shape(), download_floats<X>(ctx, parameter.value()));
+    if (parameter.role() != Role::delta)
+      writer.add_copy(parameter.path(), parameter.file_shape(), download_in_file_order(ctx, parameter, parameter.value()));
   });
 
   nlohmann::json config = JsonConfig::open(source / "config.json").raw();
   config["torch_dtype"] = "float32";
   config.erase("dtype");
-  config["architectures"] = {model.has_classifier() ? "BertForSequenceClassification" : "BertModel"};
+  config["architectures"] = {model.architecture()};
   if (model.has_classifier()) {
     config["num_labels"] = model.classes();
     nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();
@@ -44,7 +45,7 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
     config["label2id"] = label2id;
   }
   write_model_folder(folder, "model.safetensors", writer, "config.json", config.dump(2) + "\n");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"})
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json"})
     if (std::filesystem::exists(source / name)) write_text_file(folder / name, MappedFile(source / name).text());
 }
 

@@ -1,16 +1,61 @@
 // Multi-head self-attention with its projections: qkv = x·[Wq;Wk;Wv]ᵀ + b in one product, attention, output projection.
 //
-// Kept for backward: qkv (N, 3C) and lse (N, H); the attention's output (N, C) only when the output projection reads its input.
+// Kept for backward: qkv (N, 3C) and lse (N, H); the attention's output (N, C) only when the output projection reads its input; with kv deltas also
+// the keys and values of all rows (N + B·P, 2C).
 #pragma once
 
 #include <cmath>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/ops/attention.hpp"
+#include "deltatune/ops/prefix.hpp"
 #include "deltatune/param/visit.hpp"
+#include "deltatune/seam/kv.hpp"
 
 namespace deltatune {
+
+// Keys and values of the tokens of one sequence that a layer has seen, for inference token by token.
+template <class X>
+class KvCache {
+ public:
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+
+  // Room for so many rows, those of prefixes included; kv_columns: keys and values, 2C.
+  KvCache(context_of<X>& ctx, Index capacity, Index kv_columns) : rows_(ctx, {capacity, kv_columns}), offsets_(ctx, {2}), row_sequence_(ctx, {capacity}) {}
+
+  bool empty() const { return count_ == 0; }
+  Index count() const { return count_; }
+  // The next `count` rows, to be written. Throws Error when there is no more room.
+  View<T> append(Index count) {
+    if (count_ + count > rows_.view().rows)
+      throw Error("key-value cache", "is full", {.expected = "at most " + std::to_string(rows_.view().rows) + " rows"});
+    count_ += count;
+    return rows_.view().row_range(count_ - count, count);
+  }
+  View<const T> all() const { return rows_.view().row_range(0, count_); }
+  Sequences sequences(context_of<X>& ctx) {
+    const std::vector<Index> offsets{0, count_};
+    B::copy_in(ctx, offsets.data(), offsets_.view().data, offsets_.bytes());
+    return {offsets_.view().data, row_sequence_.view().data, 1, count_, count_};
+  }
+
+ private:
+  X rows_;  // [key | value]
+  Tensor<Index, B> offsets_;
+  Tensor<std::int32_t, B> row_sequence_;  // all 0
+  Index count_ = 0;
+};
+
+struct AttentionConfig {
+  Index heads = 0;
+  double dropout = 0;   // of the probabilities
+  bool causal = false;  // a row sees those before it and itself
+  double scale = 0;     // of the scores; 0: 1/√D
+};
 
 template <class X>
 class SelfAttention {
@@ -21,20 +66,27 @@ class SelfAttention {
   struct Saved {
     AttentionPlan plan;
     View<T> qkv;      // (N, 3C), and the columns of low-rank deltas
+    View<T> kv;       // (Nk, 2C): what queries see, where that is more than their own tokens; else empty
     View<T> lse;      // (N, H)
     View<T> context;  // (N, C), or empty
     typename Linear<X>::Saved projection;
     typename Linear<X>::Saved output;
+    typename KvSlot<X>::Saved deltas;
   };
 
   SelfAttention() = default;
-  // projection: three sites query, key, value, each C to C; output: C to C. probability: dropout of the attention probabilities.
-  SelfAttention(Linear<X> projection, Linear<X> output, Index heads, double probability)
-      : projection_(std::move(projection)), output_(std::move(output)), heads_(heads), probability_(probability) {}
+  // path: of the layer, for kv deltas. projection: C to the columns of query, key and value, 3C; output: C to C.
+  SelfAttention(std::string path, Linear<X> projection, Linear<X> output, AttentionConfig config)
+      : projection_(std::move(projection)), output_(std::move(output)), config_(config) {
+    site_.path = std::move(path);
+    site_.input_width = projection_.in();
+    site_.width = output_.in();
+  }
 
   template <class F>
   void visit(const F& f) {
     projection_.visit(f);
+    site_.deltas.visit(f);
     output_.visit(f);
   }
   template <class F>
@@ -42,30 +94,41 @@ class SelfAttention {
     f(projection_);
     f(output_);
   }
+  KvSite<X>& site() { return site_; }
+  const KvSite<X>& site() const { return site_; }
 
-  bool needs_input() const { return projection_.needs_input(); }
+  bool needs_input() const { return projection_.needs_input() || site_.deltas.needs_input(); }
 
-  // x (N, C) -> y (N, C).
-  void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved) const {
+  // x (N, C) -> y (N, C). cache: of one sequence, whose next rows x holds; only in evaluation.
+  void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr) const {
     const Index width = output_.in();
     saved.plan = AttentionPlan{.queries = sequences,
                                .keys = sequences,
-                               .heads = heads_,
-                               .kv_heads = heads_,
-                               .head_width = width / heads_,
-                               .scale = 1.0 / std::sqrt(static_cast<double>(width / heads_)),
-                               .dropout = pass.dropout(probability_)};
+                               .heads = config_.heads,
+                               .kv_heads = config_.heads,
+                               .head_width = width / config_.heads,
+                               .scale = config_.scale != 0 ? config_.scale : 1.0 / std::sqrt(static_cast<double>(width / config_.heads)),
+                               .causal = config_.causal,
+                               .dropout = pass.dropout(config_.dropout)};
     saved.qkv = projection_.keep_output(pass, x.rows);
-    saved.lse = pass.keep(x.rows, heads_);
+    saved.lse = pass.keep(x.rows, config_.heads);
     projection_.forward(pass, x, saved.qkv, saved.projection);
+    saved.kv = {};
+    const Index prefix = site_.deltas.rows();
+    View<const T> kv = saved.qkv.column_range(width, 2 * width);
+    if (cache != nullptr) {
+      kv = extend(pass, x, prefix, *cache, saved);
+    } else if (prefix > 0) {
+      kv = saved.kv = prefixed(pass, x, prefix, saved);
+    }
     const auto scope = pass.scope();
     saved.context = output_.needs_input() ? pass.keep(x.rows, width) : View<T>();
     const View<T> context = saved.context ? saved.context : pass.take(x.rows, width);
     ops::attention_forward<B, T>(pass.ctx,
                                  {.plan = saved.plan,
                                   .q = saved.qkv.column_range(0, width),
-                                  .k = saved.qkv.column_range(width, width),
-                                  .v = saved.qkv.column_range(2 * width, width),
+                                  .k = kv.column_range(0, width),
+                                  .v = kv.column_range(width, width),
                                   .o = context,
                                   .lse = saved.lse},
                                  pass.scratch);
@@ -76,30 +139,70 @@ class SelfAttention {
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
     const Index width = output_.in();
     const auto scope = pass.scope();
-    const bool below = dx.wanted() || trains(projection_);
+    const bool below = dx.wanted() || trains(projection_) || trains(site_.deltas);
     const View<T> d_context = below ? pass.take(dy_io.rows, width) : View<T>();
     output_.backward(pass, saved.output, saved.context, dy_io, below ? GradientSink<T>::fresh(d_context) : GradientSink<T>::none());
     if (!below) return;
     const View<T> d_qkv = projection_.take_output(pass, dy_io.rows);
+    const View<T> own = d_qkv.column_range(width, 2 * width);  // of the tokens' keys and values
+    const View<T> d_kv = saved.kv ? pass.take(saved.kv.rows, 2 * width) : own;
+    const View<const T> kv = saved.kv ? saved.kv : saved.qkv.column_range(width, 2 * width);
     ops::attention_backward<B, T>(pass.ctx,
                                   {.plan = saved.plan,
                                    .q = saved.qkv.column_range(0, width),
-                                   .k = saved.qkv.column_range(width, width),
-                                   .v = saved.qkv.column_range(2 * width, width),
+                                   .k = kv.column_range(0, width),
+                                   .v = kv.column_range(width, width),
                                    .lse = saved.lse,
                                    .d_o = d_context,
                                    .dq = d_qkv.column_range(0, width),
-                                   .dk = d_qkv.column_range(width, width),
-                                   .dv = d_qkv.column_range(2 * width, width)},
+                                   .dk = d_kv.column_range(0, width),
+                                   .dv = d_kv.column_range(width, width)},
                                   pass.scratch);
+    if (saved.kv) {
+      const Sequences& queries = saved.plan.queries;
+      ops::fetch_behind_prefix<B, T>(pass.ctx, queries, site_.deltas.rows(), d_kv, own);
+      site_.deltas.backward(
+          pass, queries.count, 2 * width, saved.deltas, x,
+          [&](Index first, View<T> rows) {
+            ops::fetch_sequence_rows<B, T>(pass.ctx, saved.plan.keys.offsets, rows.rows / queries.count, first, d_kv, rows);
+          },
+          dx);
+    }
     projection_.backward(pass, saved.projection, x, d_qkv, dx);
   }
 
  private:
+  // The keys and values of deltas and tokens, and the map of their rows.
+  View<T> prefixed(Pass<X>& pass, View<const T> x, Index prefix, Saved& saved) const {
+    const Index width = output_.in();
+    const Sequences queries = saved.plan.queries;
+    const View<T> kv = pass.keep(queries.rows + queries.count * prefix, 2 * width);
+    const View<Index> offsets = pass.saved.template take<Index>(1, queries.count + 1);
+    const View<std::int32_t> row_sequence = pass.saved.template take<std::int32_t>(1, kv.rows);
+    saved.plan.keys = ops::prefixed<B>(pass.ctx, queries, prefix, offsets.data, row_sequence.data);
+    ops::insert_behind_prefix<B, T>(pass.ctx, queries, prefix, saved.qkv.column_range(width, 2 * width), kv);
+    site_.deltas.forward(pass, queries.count, 2 * width, x, saved.deltas, [&](Index first, View<T> rows) {
+      ops::insert_sequence_rows<B, T>(pass.ctx, offsets.data, rows.rows / queries.count, first, rows, kv);
+    });
+    return kv;
+  }
+  // All that the cache holds after these rows.
+  View<const T> extend(Pass<X>& pass, View<const T> x, Index prefix, KvCache<X>& cache, Saved& saved) const {
+    const Index width = output_.in();
+    if (cache.empty() && prefix > 0) {
+      const View<T> front = cache.append(prefix);
+      site_.deltas.forward(pass, 1, 2 * width, x, saved.deltas,
+                           [&](Index first, View<T> rows) { ops::copy<B, T>(pass.ctx, rows, front.row_range(first, rows.rows)); });
+    }
+    ops::copy<B, T>(pass.ctx, saved.qkv.column_range(width, 2 * width), cache.append(x.rows));
+    saved.plan.keys = cache.sequences(pass.ctx);
+    return cache.all();
+  }
+
   Linear<X> projection_;
   Linear<X> output_;
-  Index heads_ = 0;
-  double probability_ = 0;
+  AttentionConfig config_;
+  KvSite<X> site_;
 };
 
 }  // namespace deltatune

@@ -29,8 +29,13 @@ struct LinearSite {
   Index first = 0;   // first output column
   Index width = 0;   // output columns
   Parameter<X> weight;  // (width, in)
-  Parameter<X> bias;    // (width)
+  Parameter<X> bias;    // (width), or without a path where the layer has none
   WeightSlot<X> deltas;
+};
+
+struct LinearOptions {
+  bool bias = true;
+  bool transposed_in_file = false;  // checkpoints hold the weight as (in, out)
 };
 
 template <class X>
@@ -43,14 +48,15 @@ class Linear {
   struct Saved {
     std::vector<typename WeightSlot<X>::Saved> sites;
     bool low_rank = false;  // the layer has multiplied with the placed A
+    bool apart = false;     // each site read an input of its own
   };
 
   Linear() = default;
   // Sites as (path, outputs), all reading `in` inputs; values are zero until loaded or initialised.
-  Linear(context_of<X>& ctx, Index in, const std::vector<std::pair<std::string, Index>>& sites) : in_(in) {
+  Linear(context_of<X>& ctx, Index in, const std::vector<std::pair<std::string, Index>>& sites, LinearOptions options = {}) : in_(in) {
     for (const auto& [path, width] : sites) out_ += width;
     weight_ = X(ctx, {out_, in});
-    bias_ = X(ctx, {out_});
+    if (options.bias) bias_ = X(ctx, {out_});
     Index first = 0;
     for (const auto& [path, width] : sites) {
       LinearSite<X> site;
@@ -58,7 +64,8 @@ class Linear {
       site.first = first;
       site.width = width;
       site.weight = Parameter<X>(path + ".weight", Role::weight, {width, in}, weight_.view().row_range(first, width));
-      site.bias = Parameter<X>(path + ".bias", Role::bias, {width}, bias_.view().column_range(first, width));
+      if (options.transposed_in_file) site.weight.set_transposed_in_file();
+      if (options.bias) site.bias = Parameter<X>(path + ".bias", Role::bias, {width}, bias_.view().column_range(first, width));
       sites_.push_back(std::move(site));
       first += width;
     }
@@ -72,7 +79,7 @@ class Linear {
   void visit(const F& f) {
     for (LinearSite<X>& site : sites_) {
       f(site.weight);
-      f(site.bias);
+      if (bias_) f(site.bias);
       site.deltas.visit(f);
     }
   }
@@ -117,7 +124,10 @@ class Linear {
 
   // x (N, in) -> y (N, out). A y from keep_output() also holds u and must then live until backward.
   void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
-    saved.low_rank = multiplies_low_rank();
+    saved.sites.resize(sites_.size());
+    saved.apart = std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.deltas.changes_input(); });
+    saved.low_rank = !saved.apart && multiplies_low_rank();
+    if (saved.apart) return forward_apart(pass, x, y, saved);
     View<T> u;
     if (saved.low_rank && y.cols > out_ && !rounded_) {
       B::gemm(pass.ctx, Gemm<T>{.a = x, .b = weight_.view(), .c = y, .transpose_b = true});
@@ -129,12 +139,11 @@ class Linear {
         B::gemm(pass.ctx, Gemm<T>{.a = x, .b = factors(), .c = u, .transpose_b = true});
       }
     }
-    saved.sites.resize(sites_.size());
     for (std::size_t s = 0; s < sites_.size(); ++s) {
       const LinearSite<X>& site = sites_[s];
       if (!site.deltas.empty()) site.deltas.forward(pass, x, u, y.column_range(site.first, site.width), saved.sites[s]);
     }
-    ops::add_bias<B, T>(pass.ctx, bias_.view(), y.column_range(0, out_));
+    finish(pass, y, saved);
   }
 
   // dy_io (N, out), or from take_output(): holds dy, is used up. x (N, in): empty unless needs_input(). dx (N, in) through the sink.
@@ -146,18 +155,77 @@ class Linear {
     for (std::size_t s = sites_.size(); s-- > 0;) {
       LinearSite<X>& site = sites_[s];
       const View<T> dy = dy_io.column_range(site.first, site.width);
+      if (!site.deltas.empty()) site.deltas.after_backward(pass, saved.sites[s], dy);
       if (site.bias.trains()) ops::column_sum<B, T>(pass.ctx, dy, site.bias.gradient());
+      if (saved.apart) {
+        site_backward(pass, site, saved.sites[s], x, dy, dx);
+        continue;
+      }
       if (!site.deltas.empty()) site.deltas.backward(pass, saved.sites[s], x, dy, du, dx);
       if (site.weight.trains())
         B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
     }
-    if (!dx.wanted()) return;
+    if (!dx.wanted() || saved.apart) return;
     if (together) return B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = weight_.view(), .c = dx.view(), .beta = dx.next_beta()});
     multiply(pass, dy_io.column_range(0, out_), false, dx.view(), dx.next_beta());
     if (saved.low_rank) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = factors(), .c = dx.view(), .beta = dx.next_beta()});
   }
 
  private:
+  // The bias, and what deltas do after it.
+  void finish(Pass<X>& pass, View<T> y, Saved& saved) const {
+    if (bias_) ops::add_bias<B, T>(pass.ctx, bias_.view(), y.column_range(0, out_));
+    for (std::size_t s = 0; s < sites_.size(); ++s) {
+      const LinearSite<X>& site = sites_[s];
+      if (!site.deltas.empty()) site.deltas.after(pass, y.column_range(site.first, site.width), saved.sites[s]);
+    }
+  }
+
+  // Where a delta changes what a site reads, every site runs a product of its own.
+  void forward_apart(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
+    for (std::size_t s = 0; s < sites_.size(); ++s) {
+      const LinearSite<X>& site = sites_[s];
+      const auto scope = pass.scope();
+      const View<const T> x_site = input_of(pass, site, x);
+      const View<T> y_site = y.column_range(site.first, site.width);
+      multiply(pass, site, x_site, true, y_site, T(0));
+      if (!site.deltas.empty()) site.deltas.forward(pass, x_site, {}, y_site, saved.sites[s]);
+    }
+    finish(pass, y, saved);
+  }
+  void site_backward(Pass<X>& pass, LinearSite<X>& site, const typename WeightSlot<X>::Saved& saved, View<const T> x, View<T> dy, GradientSink<T>& dx) {
+    const auto scope = pass.scope();
+    const bool changed = site.deltas.changes_input();
+    const View<const T> x_site = needs_input() ? input_of(pass, site, x) : x;
+    // The deltas in front of the product have parameters that want their gradient even where nothing below does.
+    const bool wanted = dx.wanted() || (changed && needs_input());
+    const View<T> dx_site = changed && wanted ? pass.take(dy.rows, in_) : dx.view();
+    GradientSink<T> sink = !wanted ? GradientSink<T>::none() : changed ? GradientSink<T>::fresh(dx_site) : dx;
+    if (!site.deltas.empty()) site.deltas.backward(pass, saved, x_site, dy, {}, sink);
+    if (site.weight.trains())
+      B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x_site, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
+    if (wanted) multiply(pass, site, dy, false, sink.view(), sink.next_beta());
+    if (!changed) {
+      dx = sink;
+      return;
+    }
+    if (!wanted) return;
+    site.deltas.before_backward(pass, x, dx_site);
+    if (!dx.wanted()) return;
+    if (dx.next_beta() == T(0)) {
+      ops::copy<B, T>(pass.ctx, dx_site, dx.view());
+    } else {
+      ops::axpy<B, T>(pass.ctx, T(1), dx_site, dx.view());
+    }
+  }
+  // In scratch, or x itself.
+  View<const T> input_of(Pass<X>& pass, const LinearSite<X>& site, View<const T> x) const {
+    if (!site.deltas.changes_input()) return x;
+    const View<T> changed = pass.take(x.rows, x.cols);
+    site.deltas.before(pass, x, changed);
+    return changed;
+  }
+
   Index base_rows() const { return rounded_ ? 0 : out_; }
   View<const T> base() const { return weight_.view().row_range(0, out_); }
   View<const T> factors() const { return weight_.view().row_range(base_rows(), rank_); }
@@ -175,17 +243,23 @@ class Linear {
     rank_ = rank;
   }
 
-  // result = a · W, or a · Wᵀ, + beta · result.
+  // result = a · W, or a · Wᵀ, + beta · result; W of the layer or of one site.
   void multiply(Pass<X>& pass, View<const T> a, bool transposed, View<T> result, T beta) const {
+    multiply(pass, 0, out_, a, transposed, result, beta);
+  }
+  void multiply(Pass<X>& pass, const LinearSite<X>& site, View<const T> a, bool transposed, View<T> result, T beta) const {
+    multiply(pass, site.first, site.width, a, transposed, result, beta);
+  }
+  void multiply(Pass<X>& pass, Index first, Index rows, View<const T> a, bool transposed, View<T> result, T beta) const {
     if constexpr (kRounds) {
       if (rounded_) {
         const auto scope = pass.scope();
         const View<Bfloat16> a16 = pass.scratch.template take<Bfloat16>(a.rows, a.cols);
         ops::round_to_bfloat16<B, T>(pass.ctx, a, a16);
-        return B::gemm(pass.ctx, Gemm<T, Bfloat16>{.a = a16, .b = rounded_.view(), .c = result, .transpose_b = transposed, .beta = beta});
+        return B::gemm(pass.ctx, Gemm<T, Bfloat16>{.a = a16, .b = rounded_.view().row_range(first, rows), .c = result, .transpose_b = transposed, .beta = beta});
       }
     }
-    B::gemm(pass.ctx, Gemm<T>{.a = a, .b = base(), .c = result, .transpose_b = transposed, .beta = beta});
+    B::gemm(pass.ctx, Gemm<T>{.a = a, .b = base().row_range(first, rows), .c = result, .transpose_b = transposed, .beta = beta});
   }
 
   // Whole cache lines where there are columns of u, so that rows stay as aligned as without.
@@ -202,7 +276,7 @@ class Linear {
   Index rank_ = 0;  // rows of A under the weight
   X weight_;  // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away; (rank, in) where W is rounded
   Tensor<Bfloat16, B> rounded_;  // (out, in), or empty
-  X bias_;    // (out)
+  X bias_;    // (out), or empty
   std::vector<LinearSite<X>> sites_;
 };
 

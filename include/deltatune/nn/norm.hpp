@@ -6,6 +6,7 @@
 #include "deltatune/ops/layer_norm.hpp"
 #include "deltatune/param/parameter.hpp"
 #include "deltatune/seam/pass.hpp"
+#include "deltatune/seam/sublayer.hpp"
 
 namespace deltatune {
 
@@ -34,6 +35,10 @@ class LayerNorm {
     f(gamma_);
     f(beta_);
   }
+
+  // For deltas that use this norm themselves.
+  ResidualNorm<X> residual_norm() const { return {gamma_.value(), beta_.value(), epsilon_, {}, {}}; }
+  ResidualNorm<X> residual_norm_in_backward() { return {gamma_.value(), beta_.value(), epsilon_, gamma_.gradient(), beta_.gradient()}; }
 
   // y = LN(residual + dropout(branch)), all (N, C); branch may be empty.
   void forward(Pass<X>& pass, View<const T> residual, View<const T> branch, const DropoutMask& dropout, View<T> y, Saved& saved) const {

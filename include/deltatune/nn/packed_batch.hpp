@@ -10,13 +10,16 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/ops/cross_entropy.hpp"
 #include "deltatune/ops/embedding.hpp"
+#include "deltatune/seam/input.hpp"
 #include "deltatune/tensor/sequence.hpp"
 #include "deltatune/tensor/tensor_trait.hpp"
 
 namespace deltatune {
 
-// On the host. Labels are one a sequence: a class, or a number for a model with a single output; either may be absent.
+// On the host. Labels are one a sequence: a class, or a number for a model with a single output; or one a token for a language model, which
+// learns to predict it from what stands before it. Any of them may be absent.
 struct PackedBatch {
   std::vector<std::int32_t> ids;        // (N) tokens
   std::vector<std::int32_t> positions;  // (N) place in the sequence as the model counts it
@@ -24,6 +27,7 @@ struct PackedBatch {
   std::vector<Index> offsets{0};        // (B + 1)
   std::vector<std::int32_t> labels;     // (B) or empty
   std::vector<float> targets;           // (B) or empty
+  std::vector<std::int32_t> token_labels;  // (N) or empty: the token to predict in this place, or ops::kIgnoredLabel for none
 
   Index rows() const { return static_cast<Index>(ids.size()); }
   Index count() const { return static_cast<Index>(offsets.size()) - 1; }
@@ -38,6 +42,55 @@ struct PackedBatch {
   }
 };
 
+namespace detail {
+
+// The batch with room for the rows of input deltas: their ids are -1.
+inline PackedBatch arranged(const PackedBatch& batch, const InputLayout& layout) {
+  PackedBatch result;
+  result.labels = batch.labels;
+  result.targets = batch.targets;
+  const bool has_token_labels = !batch.token_labels.empty();
+  // What has positions is in front: prompts like words behind the first token are not there.
+  const auto add_rows = [&](Index count, Index first_position) {
+    for (Index i = 0; i < count; ++i) {
+      result.ids.push_back(-1);
+      result.positions.push_back(static_cast<std::int32_t>(i < layout.counted ? first_position + i : 0));
+      result.types.push_back(0);
+      if (has_token_labels) result.token_labels.push_back(ops::kIgnoredLabel);
+    }
+  };
+  for (Index b = 0; b < batch.count(); ++b) {
+    const Index first = batch.offsets[static_cast<std::size_t>(b)], last = batch.offsets[static_cast<std::size_t>(b) + 1];
+    add_rows(layout.front, layout.shift);
+    for (Index i = first; i < last; ++i) {
+      if (i == first + 1) add_rows(layout.after_first, 0);
+      const std::size_t row = static_cast<std::size_t>(i);
+      result.ids.push_back(batch.ids[row]);
+      result.positions.push_back(static_cast<std::int32_t>(batch.positions[row] + layout.shift + layout.counted));
+      result.types.push_back(batch.types[row]);
+      if (has_token_labels) result.token_labels.push_back(batch.token_labels[row]);
+    }
+    if (last == first + 1) add_rows(layout.after_first, 0);
+    result.offsets.push_back(result.rows());
+  }
+  return result;
+}
+
+// f(row, label) for each row behind which stands a token with a label: what a language model predicts there.
+template <class F>
+void visit_predictions(const PackedBatch& batch, const F& f) {
+  if (batch.token_labels.empty()) return;
+  if (batch.token_labels.size() != batch.ids.size())
+    throw Error("batch", "has not one label a token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
+  for (Index b = 0; b < batch.count(); ++b)
+    for (Index row = batch.offsets[static_cast<std::size_t>(b)]; row + 1 < batch.offsets[static_cast<std::size_t>(b) + 1]; ++row) {
+      const std::int32_t label = batch.token_labels[static_cast<std::size_t>(row) + 1];
+      if (label != ops::kIgnoredLabel) f(row, label);
+    }
+}
+
+}  // namespace detail
+
 // Where the model reads it. Buffers grow to the largest batch seen (or planned for) and are used again.
 template <class X>
 class DeviceBatch {
@@ -47,16 +100,29 @@ class DeviceBatch {
 
   explicit DeviceBatch(Context& ctx) : ctx_(&ctx) {}
 
-  // grouped: also groups the rows by token, position and type, which the gradients of embeddings need.
-  void upload(const PackedBatch& batch, bool grouped) {
+  // grouped: also groups the rows by token, position and type, which the gradients of embeddings need. layout: the model's, for the rows and
+  // positions of its deltas.
+  void upload(const PackedBatch& tokens, bool grouped, const InputLayout& layout = {}) {
+    const bool plain = layout == InputLayout{};
+    const PackedBatch with_rows = plain ? PackedBatch() : detail::arranged(tokens, layout);
+    const PackedBatch& batch = plain ? tokens : with_rows;
+    layout_ = layout;
+    last_position_ = batch.positions.empty() ? 0 : *std::max_element(batch.positions.begin(), batch.positions.end());
+    host_token_rows_.clear();
+    for (std::size_t i = 0; layout.rows() > 0 && i < batch.ids.size(); ++i)
+      if (batch.ids[i] >= 0) host_token_rows_.push_back(static_cast<Index>(i));
+    token_rows_.assign(*ctx_, host_token_rows_);
+    token_count_ = tokens.rows();
     const Index rows = batch.rows();
     std::vector<std::int32_t>& row_sequence = host_row_sequence_;
     row_sequence.resize(batch.ids.size());
     Index longest = 0;
+    host_last_rows_.clear();
     for (Index b = 0; b < batch.count(); ++b) {
       const Index first = batch.offsets[static_cast<std::size_t>(b)];
       const Index last = batch.offsets[static_cast<std::size_t>(b) + 1];
       longest = std::max(longest, last - first);
+      host_last_rows_.push_back(last - 1);
       std::fill(row_sequence.begin() + first, row_sequence.begin() + last, static_cast<std::int32_t>(b));
     }
     ids_.assign(*ctx_, batch.ids);
@@ -66,6 +132,15 @@ class DeviceBatch {
     row_sequence_.assign(*ctx_, row_sequence);
     labels_.assign(*ctx_, batch.labels);
     targets_.assign(*ctx_, batch.targets);
+    last_rows_.assign(*ctx_, host_last_rows_);
+    host_predicting_rows_.clear();
+    host_predicted_.clear();
+    detail::visit_predictions(batch, [&](Index row, std::int32_t label) {
+      host_predicting_rows_.push_back(row);
+      host_predicted_.push_back(label);
+    });
+    predicting_rows_.assign(*ctx_, host_predicting_rows_);
+    predicted_.assign(*ctx_, host_predicted_);
     sequences_ = {offsets_.data(), row_sequence_.data(), batch.count(), rows, longest};
     if (grouped) {
       id_groups_.assign(*ctx_, batch.ids);
@@ -75,11 +150,21 @@ class DeviceBatch {
   }
 
   const Sequences& sequences() const { return sequences_; }
+  const InputLayout& layout() const { return layout_; }
+  Index last_position() const { return last_position_; }
+  // Rows that are tokens, and where they are; nullptr: all rows.
+  Index token_count() const { return token_count_; }
+  const Index* token_rows() const { return token_rows_.data(); }
   const std::int32_t* ids() const { return ids_.data(); }
   const std::int32_t* positions() const { return positions_.data(); }
   const std::int32_t* types() const { return types_.data(); }
   const std::int32_t* labels() const { return labels_.data(); }  // nullptr when there are none
   const float* targets() const { return targets_.data(); }       // nullptr when there are none
+  const Index* last_rows() const { return last_rows_.data(); }   // (B): of each sequence
+  // What a language model learns: the rows that predict a token, and those tokens.
+  Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
+  const Index* predicting_rows() const { return predicting_rows_.data(); }
+  const std::int32_t* predicted() const { return predicted_.data(); }
   ops::RowGroups id_groups() const { return id_groups_.groups(); }
   ops::RowGroups position_groups() const { return position_groups_.groups(); }
   ops::RowGroups type_groups() const { return type_groups_.groups(); }
@@ -139,12 +224,29 @@ class DeviceBatch {
   };
 
   Context* ctx_;
+  InputLayout layout_;
+  Index last_position_ = 0;
+  Index token_count_ = 0;
   std::vector<std::int32_t> host_row_sequence_;
-  Buffer<std::int32_t> ids_, positions_, types_, row_sequence_, labels_;
-  Buffer<Index> offsets_;
+  std::vector<Index> host_token_rows_, host_last_rows_, host_predicting_rows_;
+  std::vector<std::int32_t> host_predicted_;
+  Buffer<std::int32_t> ids_, positions_, types_, row_sequence_, labels_, predicted_;
+  Buffer<Index> offsets_, token_rows_, last_rows_, predicting_rows_;
   Buffer<float> targets_;
   Groups id_groups_, position_groups_, type_groups_;
   Sequences sequences_;
 };
+
+// Throws Error unless the batch was laid out for the deltas at a model's input and fits its positions.
+template <class X>
+void check_layout(const DeviceBatch<X>& batch, const InputLayout& layout, Index positions) {
+  if (!(batch.layout() == layout))
+    throw Error("batch", "was not laid out for the deltas at the model's input", {.remedy = "pass the model's layout() to DeviceBatch::upload()"});
+  if (batch.last_position() >= positions)
+    throw Error("batch", "a sequence is longer than the model's positions",
+                {.expected = "at most " + std::to_string(positions - layout.counted - layout.shift) + " tokens",
+                 .got = std::to_string(batch.last_position() + 1 - layout.counted - layout.shift),
+                 .remedy = "encode with a smaller max_length"});
+}
 
 }  // namespace deltatune

@@ -46,12 +46,12 @@ struct CrossEntropyRow {
     const T hard = T((1.0 - smoothing) * inverse_total) * weight(label);
     const T soft = T(smoothing * inverse_total / static_cast<double>(classes));
     const T total_weight = team.sum(classes, weight);
-    const T spread = team.sum(classes, [=](Index c) { return weight(c) * (log_sum - z[c]); });
+    const T loss = team.sum(classes, [=](Index c) { return (soft * weight(c) + (c == label ? hard : T(0))) * (log_sum - z[c]); });
     team.each(classes, [=](Index c) {
       const T p = exp(z[c] - log_sum);
       dz[c] = p * (hard + soft * total_weight) - soft * weight(c) - (c == label ? hard : T(0));
     });
-    team.each(1, [&](Index) { losses[i] = hard * (log_sum - z[label]) + soft * spread; });
+    team.each(1, [&](Index) { losses[i] = loss; });
   }
 };
 
@@ -75,7 +75,8 @@ struct SquaredErrorRow {
 
 }  // namespace detail
 
-// logits (B, K), labels (B) in [0, K) or kIgnoredLabel, class_weights (K) or empty -> losses (B), whose sum is the loss, dlogits (B, K).
+// logits (B, K), labels (B) in [0, K) or kIgnoredLabel, class_weights (K) or empty -> losses (B), whose sum is the loss, dlogits (B, K),
+// which may be logits.
 // inverse_total = 1 / Σ_i w_{t_i}, times the share of the batch in a step that accumulates several.
 template <class B, class T>
 void cross_entropy(typename B::Context& ctx, View<const T> logits, const std::int32_t* labels, View<const T> class_weights, double smoothing,

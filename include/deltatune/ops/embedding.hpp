@@ -26,8 +26,12 @@ struct EmbeddingForwardRow {
   bool accumulate;
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    const T* from = table.row(ids[i]);
     T* to = y.row(i);
+    if (ids[i] < 0) {
+      if (!accumulate) team.each(y.cols, [=](Index j) { to[j] = T(0); });
+      return;
+    }
+    const T* from = table.row(ids[i]);
     if (accumulate) {
       team.each(y.cols, [=](Index j) { to[j] = to[j] + from[j]; });
     } else {
@@ -44,7 +48,7 @@ struct EmbeddingBackwardGroup {
   View<T> dtable_io;
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index g) const {
-    if (groups.ids[g] == skipped_id) return;
+    if (groups.ids[g] == skipped_id || groups.ids[g] < 0) return;
     T* to = dtable_io.row(groups.ids[g]);
     for (Index i = groups.starts[g]; i < groups.starts[g + 1]; ++i)
       team.each(dy.cols, [to, from = dy.row(groups.order[i])](Index j) { to[j] = to[j] + from[j]; });
@@ -53,7 +57,7 @@ struct EmbeddingBackwardGroup {
 
 }  // namespace detail
 
-// y (N, C) = table[ids] (or += with accumulate); table (V, C), ids (N), each in [0, V).
+// y (N, C) = table[ids] (or += with accumulate); table (V, C), ids (N), each in [0, V), or negative for a row of zeros.
 template <class B, class T>
 void embedding_forward(typename B::Context& ctx, View<const T> table, const std::int32_t* ids, View<T> y, bool accumulate) {
   B::for_each_row(ctx, y.rows, y.cols, detail::EmbeddingForwardRow<T>{table, ids, y, accumulate});

@@ -32,6 +32,11 @@ class Parameter {
   const Shape& shape() const { return shape_; }  // (out, in) or (C)
   Index size() const { return element_count(shape_); }
 
+  // Checkpoints may hold a matrix the other way round: GPT-2's are (in, out). Files have it so; in memory it is (out, in) like all others.
+  bool transposed_in_file() const { return transposed_in_file_; }
+  void set_transposed_in_file() { transposed_in_file_ = true; }
+  Shape file_shape() const { return transposed_in_file_ ? Shape{shape_.at(1), shape_.at(0)} : shape_; }
+
   // Throws Error when they are held rounded.
   View<Scalar> value() const {
     if (rounded_)
@@ -43,10 +48,19 @@ class Parameter {
   // The layer has rounded the values and keeps no others.
   bool rounded() const { return rounded_; }
   void set_rounded() { rounded_ = true; }
+  // Mostly zeros: a file holds the others and where they are.
+  bool sparse_in_file() const { return sparse_in_file_; }
+  void set_sparse_in_file(bool sparse) { sparse_in_file_ = sparse; }
+
+  // A delta computes the values from other parameters and takes the gradient back to those: it has a gradient, but is neither updated nor saved.
+  bool derived() const { return derived_; }
+  void set_derived(bool derived) { derived_ = derived; }
 
   bool trains() const { return mask_.trains(); }
   const FreezeMask& mask() const { return mask_; }
-  Index trainable_count() const { return mask_.trainable_count(shape_); }
+  // Values that updates change.
+  bool updated() const { return trains() && !derived_; }
+  Index trainable_count() const { return derived_ ? 0 : mask_.trainable_count(shape_); }
 
   // Throws Error when an index of the mask lies outside the parameter, or when it shall train and is held rounded. Drops a gradient that is no longer wanted.
   void set_mask(FreezeMask mask) {
@@ -91,7 +105,10 @@ class Parameter {
   Role role_ = Role::weight;
   Shape shape_;
   View<Scalar> value_;
+  bool transposed_in_file_ = false;
   bool rounded_ = false;
+  bool sparse_in_file_ = false;
+  bool derived_ = false;
   FreezeMask mask_ = FreezeMask::frozen();
   X gradient_;
   X mask_values_;

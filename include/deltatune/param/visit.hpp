@@ -49,7 +49,9 @@ void set_mask(Module& root, const std::vector<std::string>& globs, const FreezeM
 template <class Module>
 Index parameter_count(Module& root) {
   Index count = 0;
-  root.visit([&](const auto& parameter) { count += parameter.size(); });
+  root.visit([&](const auto& parameter) {
+    if (!(parameter.derived() && parameter.role() == Role::delta)) count += parameter.size();  // those are other parameters once more
+  });
   return count;
 }
 template <class Module>

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "deltatune/core/random.hpp"
+#include "deltatune/tensor/sequence.hpp"
 #include "deltatune/tensor/tensor_trait.hpp"
 
 namespace deltatune {
@@ -26,6 +27,7 @@ struct Pass {
   std::uint64_t step = 0;
   std::uint64_t micro_step = 0;
   std::uint64_t next_stream = 0;
+  const Sequences* sequences = nullptr;  // of the rows that the encoder's layers run on; set by the model
 
   // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.
   DropoutMask dropout(double probability) {

@@ -8,8 +8,19 @@
 //     bool needs_input() const;                              // whether backward reads x
 //     void forward(Pass<X>&, View<const T> x, View<T> y_io, Saved&) const;       // x (N, in), y_io (N, out)
 //     void backward(Pass<X>&, const Saved&, View<const T> x, View<T> dy_io, GradientSink<T>& dx);
-//     void merge(Context&, View<T> w_io) const;              // optional: W (out, in) becomes the adapted weight
+//     void merge(Context&, View<T> w_io, View<T> b_io) const;  // optional: W (out, in) and b become the adapted ones; b_io may be empty
 //   };
+//
+// backward accumulates into the gradients of its own parameters, contributes to dx where it is wanted, and leaves in dy_io the gradient of
+// the y_io that it received. Deltas of a site run in the order of attachment, backward in reverse; the frozen product comes last.
+//
+// Optional, of a delta that changes what the product reads, all three or none:
+//     bool changes_input() const;
+//     void before(Pass<X>&, View<const T> x, View<T> x_out) const;               // x_out (N, in): read instead of x; also called in backward
+//     void before_backward(Pass<X>&, View<const T> x, View<T> dx_io);            // dx_io: gradient of x_out, becomes that of x
+// Optional, of a delta that changes the output with its bias, both or none:
+//     void after(Pass<X>&, View<T> y_io, Saved&) const;
+//     void after_backward(Pass<X>&, const Saved&, View<T> dy_io);
 //
 // A delta of the form y += s·(x·Aᵀ)·Bᵀ may let the layer multiply with A, which stands under W in one matrix then: y and u = x·Aᵀ come from one
 // product, and dx = [dy | du]·[W; A] does. Optional, all four or none:
@@ -17,37 +28,18 @@
 //     void place(Context&, View<T> rows);                    // A moves there, (low_rank(), in), with its values
 //     void forward(Pass<X>&, View<const T> x, View<const T> u, View<T> y_io, Saved&) const;      // u (N, low_rank())
 //     void backward(Pass<X>&, const Saved&, View<const T> x, View<T> dy_io, View<T> du);         // du written instead of added to dx
-// backward accumulates into the gradients of its own parameters, contributes to dx where it is wanted, and leaves in dy_io the gradient of
-// the y_io that it received. Deltas of a site run in the order of attachment, backward in reverse; the frozen product comes last.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <functional>
-#include <memory>
-#include <new>
 #include <string>
-#include <type_traits>
 #include <utility>
-#include <vector>
 
-#include "deltatune/core/error.hpp"
-#include "deltatune/param/parameter.hpp"
 #include "deltatune/seam/pass.hpp"
+#include "deltatune/seam/slot.hpp"
 
 namespace deltatune {
 
-inline constexpr std::size_t kDeltaSavedBytes = 256;
-
-namespace detail {
-struct IgnoreParameter {
-  template <class P>
-  void operator()(P&) const {}
-};
-}  // namespace detail
-
 template <class D, class X>
-concept WeightDelta = std::is_trivially_copyable_v<typename D::Saved> && sizeof(typename D::Saved) <= kDeltaSavedBytes &&
+concept WeightDelta = kIsDeltaSaved<typename D::Saved> &&
                       requires(D delta, const D& constant, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> y, typename D::Saved& saved,
                                GradientSink<scalar_of<X>>& dx) {
                         delta.visit(detail::IgnoreParameter{});
@@ -55,6 +47,20 @@ concept WeightDelta = std::is_trivially_copyable_v<typename D::Saved> && sizeof(
                         constant.forward(pass, x, y, saved);
                         delta.backward(pass, saved, x, y, dx);
                       };
+
+template <class D, class X>
+concept InputChangingDelta = WeightDelta<D, X> && requires(D delta, const D& constant, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> y) {
+  { constant.changes_input() } -> std::same_as<bool>;
+  constant.before(pass, x, y);
+  delta.before_backward(pass, x, y);
+};
+
+template <class D, class X>
+concept OutputChangingDelta =
+    WeightDelta<D, X> && requires(D delta, const D& constant, Pass<X>& pass, View<scalar_of<X>> y, typename D::Saved& saved) {
+      constant.after(pass, y, saved);
+      delta.after_backward(pass, saved, y);
+    };
 
 template <class D, class X>
 concept LowRankDelta = WeightDelta<D, X> && requires(D delta, const D& constant, context_of<X>& ctx, Pass<X>& pass, View<const scalar_of<X>> x,
@@ -65,158 +71,203 @@ concept LowRankDelta = WeightDelta<D, X> && requires(D delta, const D& constant,
   delta.backward(pass, saved, x, y, y);
 };
 
-// What one delta keeps between forward and backward, without its type.
-class DeltaSaved {
- public:
-  template <class S>
-  S& emplace() {
-    return *new (storage_) S();
-  }
-  template <class S>
-  const S& get() const {
-    return *std::launder(reinterpret_cast<const S*>(storage_));
-  }
+template <class D, class X>
+concept MergeableDelta = requires(const D& constant, context_of<X>& ctx, View<scalar_of<X>> y) { constant.merge(ctx, y, y); };
 
- private:
-  alignas(std::max_align_t) std::byte storage_[kDeltaSavedBytes];
+namespace detail {
+
+template <class X>
+struct ErasedWeightDelta {
+  using T = scalar_of<X>;
+
+  virtual ~ErasedWeightDelta() = default;
+  virtual void visit(const ParameterVisitor<X>& f) = 0;
+  virtual bool needs_input() const = 0;
+  virtual void start(DeltaSaved& saved) const = 0;
+  virtual void forward(Pass<X>& pass, View<const T> x, View<T> y_io, DeltaSaved& saved) const = 0;
+  virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) = 0;
+  // What is optional: never called, or nothing to do, where a delta has it not.
+  virtual bool can_merge() const { return false; }
+  virtual void merge(context_of<X>&, View<T> /*w_io*/, View<T> /*b_io*/) const {}
+  virtual bool changes_input() const { return false; }
+  virtual void before(Pass<X>&, View<const T> /*x*/, View<T> /*x_out*/) const {}
+  virtual void before_backward(Pass<X>&, View<const T> /*x*/, View<T> /*dx_io*/) {}
+  virtual void after(Pass<X>&, View<T> /*y_io*/, DeltaSaved&) const {}
+  virtual void after_backward(Pass<X>&, const DeltaSaved&, View<T> /*dy_io*/) {}
+  virtual Index low_rank() const { return 0; }
+  virtual void place(context_of<X>&, View<T> /*rows*/) {}
+  virtual void forward(Pass<X>&, View<const T> /*x*/, View<const T> /*u*/, View<T> /*y_io*/, DeltaSaved&) const {}
+  virtual void backward(Pass<X>&, const DeltaSaved&, View<const T> /*x*/, View<T> /*dy_io*/, View<T> /*du*/) {}
+
+  Index rank = 0;   // placed rows, 0 for none
+  Index first = 0;  // the first of them among all of the layer
 };
 
-// The deltas of one site. Empty, it costs one branch.
+template <class X, WeightDelta<X> D>
+struct WeightDeltaHolder final : ErasedWeightDelta<X> {
+  using T = scalar_of<X>;
+  using S = typename D::Saved;
+
+  explicit WeightDeltaHolder(D d) : delta(std::move(d)) {}
+  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
+  bool needs_input() const override { return delta.needs_input(); }
+  void start(DeltaSaved& saved) const override { saved.template emplace<S>(); }
+  void forward(Pass<X>& pass, View<const T> x, View<T> y_io, DeltaSaved& saved) const override { delta.forward(pass, x, y_io, saved.template get<S>()); }
+  void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) override {
+    delta.backward(pass, saved.template get<S>(), x, dy_io, dx);
+  }
+  bool can_merge() const override { return MergeableDelta<D, X>; }
+  void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> w_io, [[maybe_unused]] View<T> b_io) const override {
+    if constexpr (MergeableDelta<D, X>) delta.merge(ctx, w_io, b_io);
+  }
+  bool changes_input() const override {
+    if constexpr (InputChangingDelta<D, X>) return delta.changes_input();
+    return false;
+  }
+  void before([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] View<const T> x, [[maybe_unused]] View<T> x_out) const override {
+    if constexpr (InputChangingDelta<D, X>) delta.before(pass, x, x_out);
+  }
+  void before_backward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] View<const T> x, [[maybe_unused]] View<T> dx_io) override {
+    if constexpr (InputChangingDelta<D, X>) delta.before_backward(pass, x, dx_io);
+  }
+  void after([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] View<T> y_io, [[maybe_unused]] DeltaSaved& saved) const override {
+    if constexpr (OutputChangingDelta<D, X>) delta.after(pass, y_io, saved.template get<S>());
+  }
+  void after_backward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] const DeltaSaved& saved, [[maybe_unused]] View<T> dy_io) override {
+    if constexpr (OutputChangingDelta<D, X>) delta.after_backward(pass, saved.template get<S>(), dy_io);
+  }
+  Index low_rank() const override {
+    if constexpr (LowRankDelta<D, X>) return delta.low_rank();
+    return 0;
+  }
+  void place([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> rows) override {
+    if constexpr (LowRankDelta<D, X>) delta.place(ctx, rows);
+  }
+  void forward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] View<const T> x, [[maybe_unused]] View<const T> u, [[maybe_unused]] View<T> y_io,
+               [[maybe_unused]] DeltaSaved& saved) const override {
+    if constexpr (LowRankDelta<D, X>) delta.forward(pass, x, u, y_io, saved.template get<S>());
+  }
+  void backward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] const DeltaSaved& saved, [[maybe_unused]] View<const T> x,
+                [[maybe_unused]] View<T> dy_io, [[maybe_unused]] View<T> du) override {
+    if constexpr (LowRankDelta<D, X>) delta.backward(pass, saved.template get<S>(), x, dy_io, du);
+  }
+
+  D delta;
+};
+
+}  // namespace detail
+
+// The deltas of one site.
 template <class X>
-class WeightSlot {
+class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
  public:
   using T = scalar_of<X>;
-  using Saved = std::vector<DeltaSaved>;
+  using Saved = SlotSaved;
 
-  bool empty() const { return entries_.empty(); }
-
-  // Takes the delta in under the name of its attachment; the reference stays valid until remove().
   template <WeightDelta<X> D>
   D& add(std::string name, D delta) {
-    for (const Entry& entry : entries_)
-      if (entry.name == name) throw Error(name, "is already attached here", {.remedy = "detach it first or choose another name"});
-    auto holder = std::make_unique<Holder<D>>(std::move(delta));
-    D& reference = holder->delta;
-    entries_.push_back({std::move(name), true, 0, 0, std::move(holder)});
-    return reference;
-  }
-  void remove(const std::string& name) {
-    std::erase_if(entries_, [&](const Entry& entry) { return entry.name == name; });
-  }
-  void set_enabled(const std::string& name, bool enabled) {
-    for (Entry& entry : entries_)
-      if (entry.name == name) entry.enabled = enabled;
-  }
-
-  template <class F>
-  void visit(const F& f) {
-    const std::function<void(Parameter<X>&)> erased = [&f](Parameter<X>& parameter) { f(parameter); };
-    for (Entry& entry : entries_) entry.delta->visit(erased);
+    return this->template insert<detail::WeightDeltaHolder<X, D>>(std::move(name), std::move(delta));
   }
 
   bool needs_input() const {
-    return std::any_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.enabled && entry.delta->needs_input(); });
+    return this->any([](const auto& delta) { return delta.needs_input(); });
   }
+  bool changes_input() const {
+    return this->any([](const auto& delta) { return delta.changes_input(); });
+  }
+  bool can_merge(const std::string& name) { return this->at(name).delta->can_merge(); }
+  void merge(const std::string& name, context_of<X>& ctx, View<T> w_io, View<T> b_io) { this->at(name).delta->merge(ctx, w_io, b_io); }
 
   // Rows of A that the deltas give away together.
   Index low_rank() const {
     Index rows = 0;
-    for (const Entry& entry : entries_) rows += entry.delta->low_rank();
+    for (const auto& entry : this->entries_) rows += entry.delta->low_rank();
     return rows;
   }
   // Gives every such delta its rows of `factors` (all A of a layer), from `first` on; returns the row after the last.
   Index place(context_of<X>& ctx, View<T> factors, Index first) {
-    for (Entry& entry : entries_) {
-      entry.rank = entry.delta->low_rank();
-      entry.first = first;
-      if (entry.rank > 0) entry.delta->place(ctx, factors.row_range(first, entry.rank));
-      first += entry.rank;
+    for (auto& [name, enabled, delta] : this->entries_) {
+      delta->rank = delta->low_rank();
+      delta->first = first;
+      if (delta->rank > 0) delta->place(ctx, factors.row_range(first, delta->rank));
+      first += delta->rank;
     }
     return first;
   }
   // Rows that are placed and take part.
   Index placed_rows() const {
     Index rows = 0;
-    for (const Entry& entry : entries_) rows += entry.enabled ? entry.rank : 0;
+    for (const auto& entry : this->entries_) rows += entry.enabled ? entry.delta->rank : 0;
     return rows;
+  }
+
+  // What the product of this site reads, from x into x_out, where changes_input().
+  void before(Pass<X>& pass, View<const T> x, View<T> x_out) const {
+    View<const T> from = x;
+    for (const auto& [name, enabled, delta] : this->entries_) {
+      if (!enabled || !delta->changes_input()) continue;
+      delta->before(pass, from, x_out);
+      from = x_out;
+    }
+  }
+  void before_backward(Pass<X>& pass, View<const T> x, View<T> dx_io) {
+    const auto scope = pass.scope();
+    for (std::size_t i = this->entries_.size(); i-- > 0;) {
+      const auto& [name, enabled, delta] = this->entries_[i];
+      if (!enabled || !delta->changes_input()) continue;
+      delta->before_backward(pass, input_of(pass, i, x), dx_io);
+    }
   }
 
   // x (N, in), y_io (N, out). u: x·Aᵀ for all placed rows of the layer, or empty: every delta runs products of its own.
   void forward(Pass<X>& pass, View<const T> x, View<const T> u, View<T> y_io, Saved& saved) const {
-    saved.resize(entries_.size());
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
-      const Entry& entry = entries_[i];
-      if (!entry.enabled) continue;
-      if (u && entry.rank > 0) {
-        entry.delta->forward(pass, x, u.column_range(entry.first, entry.rank), y_io, saved[i]);
+    saved.resize(this->entries_.size());
+    for (std::size_t i = 0; i < saved.size(); ++i) {
+      const auto& [name, enabled, delta] = this->entries_[i];
+      if (!enabled) continue;
+      delta->start(saved[i]);
+      if (u && delta->rank > 0) {
+        delta->forward(pass, x, u.column_range(delta->first, delta->rank), y_io, saved[i]);
       } else {
-        entry.delta->forward(pass, x, y_io, saved[i]);
+        delta->forward(pass, x, y_io, saved[i]);
       }
     }
   }
+  // y_io (N, out): with the bias.
+  void after(Pass<X>& pass, View<T> y_io, Saved& saved) const {
+    for (std::size_t i = 0; i < saved.size(); ++i)
+      if (this->entries_[i].enabled) this->entries_[i].delta->after(pass, y_io, saved[i]);
+  }
+  void after_backward(Pass<X>& pass, const Saved& saved, View<T> dy_io) {
+    for (std::size_t i = saved.size(); i-- > 0;)
+      if (this->entries_[i].enabled) this->entries_[i].delta->after_backward(pass, saved[i], dy_io);
+  }
   // du: where forward had u; the placed deltas write their columns of it, the others contribute to dx.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, View<T> du, GradientSink<T>& dx) {
-    for (std::size_t i = entries_.size(); i-- > 0;) {
-      const Entry& entry = entries_[i];
-      if (!entry.enabled) continue;
-      if (du && entry.rank > 0) {
-        entry.delta->backward(pass, saved[i], x, dy_io, du.column_range(entry.first, entry.rank));
+    for (std::size_t i = saved.size(); i-- > 0;) {
+      const auto& [name, enabled, delta] = this->entries_[i];
+      if (!enabled) continue;
+      if (du && delta->rank > 0) {
+        delta->backward(pass, saved[i], x, dy_io, du.column_range(delta->first, delta->rank));
       } else {
-        entry.delta->backward(pass, saved[i], x, dy_io, dx);
+        delta->backward(pass, saved[i], x, dy_io, dx);
       }
     }
   }
 
  private:
-  struct Erased {
-    virtual ~Erased() = default;
-    virtual void visit(const std::function<void(Parameter<X>&)>& f) = 0;
-    virtual bool needs_input() const = 0;
-    virtual void forward(Pass<X>& pass, View<const T> x, View<T> y_io, DeltaSaved& saved) const = 0;
-    virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) = 0;
-    // Of deltas without low-rank factors the last three are never called.
-    virtual Index low_rank() const = 0;
-    virtual void place(context_of<X>& ctx, View<T> rows) = 0;
-    virtual void forward(Pass<X>& pass, View<const T> x, View<const T> u, View<T> y_io, DeltaSaved& saved) const = 0;
-    virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, View<T> du) = 0;
-  };
-  template <class D>
-  struct Holder final : Erased {
-    explicit Holder(D d) : delta(std::move(d)) {}
-    void visit(const std::function<void(Parameter<X>&)>& f) override { delta.visit(f); }
-    bool needs_input() const override { return delta.needs_input(); }
-    void forward(Pass<X>& pass, View<const T> x, View<T> y_io, DeltaSaved& saved) const override {
-      delta.forward(pass, x, y_io, saved.emplace<typename D::Saved>());
+  // What delta i was given by those before it.
+  View<const T> input_of(Pass<X>& pass, std::size_t i, View<const T> x) const {
+    View<const T> from = x;
+    for (std::size_t j = 0; j < i; ++j) {
+      const auto& [name, enabled, delta] = this->entries_[j];
+      if (!enabled || !delta->changes_input()) continue;
+      const View<T> to = pass.take(x.rows, x.cols);
+      delta->before(pass, from, to);
+      from = to;
     }
-    void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) override {
-      delta.backward(pass, saved.get<typename D::Saved>(), x, dy_io, dx);
-    }
-    Index low_rank() const override {
-      if constexpr (LowRankDelta<D, X>) return delta.low_rank();
-      return 0;
-    }
-    void place([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> rows) override {
-      if constexpr (LowRankDelta<D, X>) delta.place(ctx, rows);
-    }
-    void forward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] View<const T> x, [[maybe_unused]] View<const T> u, [[maybe_unused]] View<T> y_io,
-                 [[maybe_unused]] DeltaSaved& saved) const override {
-      if constexpr (LowRankDelta<D, X>) delta.forward(pass, x, u, y_io, saved.emplace<typename D::Saved>());
-    }
-    void backward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] const DeltaSaved& saved, [[maybe_unused]] View<const T> x,
-                  [[maybe_unused]] View<T> dy_io, [[maybe_unused]] View<T> du) override {
-      if constexpr (LowRankDelta<D, X>) delta.backward(pass, saved.get<typename D::Saved>(), x, dy_io, du);
-    }
-    D delta;
-  };
-  struct Entry {
-    std::string name;
-    bool enabled;
-    Index rank;   // placed rows, 0 for none
-    Index first;  // the first of them among all of the layer
-    std::unique_ptr<Erased> delta;
-  };
-
-  std::vector<Entry> entries_;
+    return from;
+  }
 };
 
 }  // namespace deltatune

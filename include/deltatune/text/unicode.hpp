@@ -1,8 +1,9 @@
-// What BERT's text cleaning asks about a code point, answered by utf8proc.
+// What the tokenizers ask about a code point, answered by utf8proc.
 //
-// A checkpoint was trained with the answers of the Hugging Face tokenizers library, so these are the answers given here. That library takes
-// general categories from Unicode 8 and normalisation from Unicode 9, lower-casing from the current version. utf8proc knows more characters
-// than that; the tables below hide the newer ones that would make a difference. A test compares every code point with that library.
+// A checkpoint was trained with the answers of the Hugging Face tokenizers library, so these are the answers given here. For BERT that
+// library takes general categories from Unicode 8 and normalisation from Unicode 9, lower-casing from the current version; for GPT-2
+// letters and numbers from Unicode 16. The tables below hide what utf8proc knows beyond that where it would make a difference, and add what
+// it may not know yet. Tests compare every code point with that library.
 #pragma once
 
 #include <utf8proc.h>
@@ -65,6 +66,23 @@ inline constexpr LowerCase kLowerCaseAfterUnicode15[] = {
     {0x1C89, 0x1C89, 0x1C8A}, {0xA7CB, 0xA7CB, 0x0264}, {0xA7CC, 0xA7CC, 0xA7CD}, {0xA7CE, 0xA7CE, 0xA7CF},    {0xA7D2, 0xA7D2, 0xA7D3},
     {0xA7D4, 0xA7D4, 0xA7D5}, {0xA7DA, 0xA7DA, 0xA7DB}, {0xA7DC, 0xA7DC, 0x019B}, {0x10D50, 0x10D65, 0x10D70}, {0x16EA0, 0x16EB8, 0x16EBB}};
 
+// Letters and numbers of Unicode 15.1 and 16, for a utf8proc that doesn't have them yet, and of later versions, for one that does. Some
+// ranges run across code points that are neither.
+inline constexpr Range kLettersAfterUnicode15[] = {
+    {0x1C89, 0x1C8A},   {0xA7CB, 0xA7CD},   {0xA7DA, 0xA7DC},   {0x105C0, 0x105F3}, {0x10D4A, 0x10D65}, {0x10D6F, 0x10D85},
+    {0x10EC2, 0x10EC4}, {0x11380, 0x11389}, {0x1138B, 0x1138B}, {0x1138E, 0x1138E}, {0x11390, 0x113B5}, {0x113B7, 0x113B7},
+    {0x113D1, 0x113D1}, {0x113D3, 0x113D3}, {0x11BC0, 0x11BE0}, {0x13460, 0x143FA}, {0x16100, 0x1611D}, {0x16D40, 0x16D6C},
+    {0x18CFF, 0x18CFF}, {0x1E5D0, 0x1E5ED}, {0x1E5F0, 0x1E5F0}, {0x2EBF0, 0x2EE5D}};
+inline constexpr Range kNumbersAfterUnicode15[] = {{0x10D40, 0x10D49}, {0x116D0, 0x116E3}, {0x11BF0, 0x11BF9}, {0x16130, 0x16139},
+                                                   {0x16D70, 0x16D79}, {0x1CCF0, 0x1CCF9}, {0x1E5F1, 0x1E5FA}};
+inline constexpr Range kLettersAndNumbersAfterUnicode16[] = {
+    {0x0558, 0x0558},   {0x058B, 0x058C},   {0x088F, 0x088F},   {0x0C5C, 0x0C5C},   {0x0CDC, 0x0CDC},   {0x208F, 0x208F},
+    {0x209D, 0x209F},   {0xA7CE, 0xA7CF},   {0xA7D2, 0xA7D2},   {0xA7D4, 0xA7D4},   {0xA7DD, 0xA7F1},   {0xAB6C, 0xAB6D},
+    {0x107BB, 0x107BF}, {0x10940, 0x10959}, {0x10EC5, 0x10EEE}, {0x11B0A, 0x11B0A}, {0x11DB0, 0x11DF1}, {0x1246F, 0x1247F},
+    {0x12550, 0x12686}, {0x16EA0, 0x16ED3}, {0x16FF2, 0x16FF6}, {0x187F8, 0x187FF}, {0x18CD6, 0x18CDA}, {0x18D09, 0x191D2},
+    {0x1B123, 0x1B128}, {0x1B168, 0x1B168}, {0x1D6A6, 0x1D6A6}, {0x1DF1F, 0x1DF24}, {0x1DF2B, 0x1DFFF}, {0x1E6C0, 0x1E6FF},
+    {0x2B73A, 0x2B73F}, {0x2B81E, 0x2B81E}, {0x2CEA2, 0x2CEAD}, {0x323B0, 0x3FC3F}};
+
 }  // namespace detail
 
 // The White_Space property.
@@ -98,6 +116,24 @@ inline bool is_nonspacing_mark(char32_t c) {
 inline bool is_chinese(char32_t c) {
   return (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x2A6DF) ||
          (c >= 0x2A700 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+// What regular expressions call \p{L}.
+inline bool is_letter(char32_t c) {
+  if (c < 0x80) return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+  if (detail::contains(detail::kLettersAfterUnicode15, c)) return true;
+  const utf8proc_category_t category = utf8proc_category(detail::to_utf8proc(c));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO &&
+         !detail::contains(detail::kLettersAndNumbersAfterUnicode16, c);
+}
+
+// What regular expressions call \p{N}.
+inline bool is_number(char32_t c) {
+  if (c < 0x80) return c >= '0' && c <= '9';
+  if (detail::contains(detail::kNumbersAfterUnicode15, c)) return true;
+  const utf8proc_category_t category = utf8proc_category(detail::to_utf8proc(c));
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO &&
+         !detail::contains(detail::kLettersAndNumbersAfterUnicode16, c);
 }
 
 // Letter, mark, digit, connector: what regular expressions call \w.

@@ -19,6 +19,7 @@ struct Example {
   std::vector<std::int32_t> types = {};  // token types, or empty: all 0
   std::int32_t label = 0;           // a class
   float target = 0;                 // instead of the label, for a model with a single output
+  std::vector<std::int32_t> token_labels = {};  // instead of the label, for a language model: see PackedBatch
 };
 
 class Dataset {
@@ -36,7 +37,9 @@ class Dataset {
       const Example& example = (*this)[i];
       batch.add(example.ids);
       std::copy(example.types.begin(), example.types.end(), batch.types.end() - static_cast<std::ptrdiff_t>(example.ids.size()));
-      if (regression_) {
+      if (!example.token_labels.empty()) {
+        batch.token_labels.insert(batch.token_labels.end(), example.token_labels.begin(), example.token_labels.end());
+      } else if (regression_) {
         batch.targets.push_back(example.target);
       } else {
         batch.labels.push_back(example.label);
@@ -45,7 +48,7 @@ class Dataset {
     return batch;
   }
 
-  // The most rows that a batch of `count` examples can have: what a trainer plans for.
+  // The most rows, and rows that predict a token, that a batch of `count` examples can have: what a trainer plans for.
   PackedBatch largest_batch(Index count) const {
     std::vector<Index> order(examples_.size());
     std::iota(order.begin(), order.end(), Index{0});
@@ -54,7 +57,9 @@ class Dataset {
       return length_a != length_b ? length_a > length_b : a < b;
     });
     order.resize(static_cast<std::size_t>(std::min(count, size())));
-    return batch(order);
+    PackedBatch largest = batch(order);
+    if (!largest.token_labels.empty()) largest.token_labels = largest.ids;
+    return largest;
   }
 
  private:

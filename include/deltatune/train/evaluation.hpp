@@ -1,4 +1,4 @@
-// A classifier's answers over a data set, and how good they are.
+// How good a model is over a data set: a classifier's answers, a language model's loss.
 #pragma once
 
 #include <algorithm>
@@ -24,10 +24,11 @@ std::vector<double> softmax(std::span<const T> logits) {
 
 struct Evaluation {
   Index examples = 0;
-  double accuracy = 0;  // for a model with a single output 0: nothing to be right about
-  double loss = 0;      // mean cross-entropy, or mean squared error
+  double accuracy = 0;  // 0 for a language model, or one with a single output: nothing to be right about
+  double loss = 0;      // mean cross-entropy of examples, of a language model of tokens; or mean squared error
   std::vector<std::int32_t> predictions;
 
+  double perplexity() const { return std::exp(loss); }
   // Whether this is the better result: more right answers, then the smaller loss.
   bool better_than(const Evaluation& other) const { return accuracy > other.accuracy || (accuracy == other.accuracy && loss < other.loss); }
 };
@@ -60,6 +61,31 @@ Evaluation evaluate(const Dataset& data, Index batch_size, Index classes, const 
   result.accuracy /= count;
   result.loss /= count;
   return result;
+}
+
+// A language model's loss a predicted token, without dropout.
+template <class Model>
+Evaluation evaluate_language_model(Trainer<Model>& trainer, const Dataset& data, Index batch_size) {
+  Evaluation result;
+  result.examples = data.size();
+  double predicted = 0;
+  std::vector<Index> members;
+  for (Index first = 0; first < data.size(); first += batch_size) {
+    members.resize(static_cast<std::size_t>(std::min(batch_size, data.size() - first)));
+    std::iota(members.begin(), members.end(), first);
+    const PackedBatch batch = data.batch(members);
+    result.loss += trainer.loss(batch);
+    predicted += label_weight(batch, {}, trainer.model().layout());
+  }
+  result.loss /= std::max(1.0, predicted);
+  return result;
+}
+
+// With the trainer's model, whichever it is.
+template <class Model>
+Evaluation evaluate(Trainer<Model>& trainer, const Dataset& data, Index batch_size) {
+  if (trainer.model().is_language_model()) return evaluate_language_model(trainer, data, batch_size);
+  return evaluate(data, batch_size, trainer.model().classes(), [&trainer](const PackedBatch& batch) { return trainer.logits(batch); });
 }
 
 }  // namespace deltatune

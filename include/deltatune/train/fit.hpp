@@ -49,7 +49,7 @@ Progress fit(Trainer<Model>& trainer, const Dataset& training, const Dataset* ev
     if (callbacks.after_step) callbacks.after_step(report);
     if (evaluation == nullptr || (progress.step % interval != 0 && progress.step != config.steps)) continue;
 
-    const Evaluation result = evaluate(*evaluation, config.batch_size, trainer.model().classes(), [&](const PackedBatch& batch) { return trainer.logits(batch); });
+    const Evaluation result = evaluate(trainer, *evaluation, config.batch_size);
     const bool is_best = progress.best_step == 0 || result.better_than({.accuracy = progress.best_accuracy, .loss = progress.best_loss, .predictions = {}});
     if (is_best) {
       progress.best_step = progress.step;

@@ -29,7 +29,7 @@ class TrainableParameters {
     allocate_gradients(model, ctx);
     std::vector<ops::ParameterChunk<T>> chunks;
     model.visit([&](Parameter<X>& p) {
-      if (!p.trains()) return;
+      if (!p.updated()) return;
       entries_.push_back({&p, size_});
       const bool decays = p.role() != Role::bias && p.role() != Role::norm_scale && p.role() != Role::norm_shift;
       const View<const T> mask = p.mask_values();

@@ -1,5 +1,5 @@
-// The training step of a sequence classifier: forward, loss, backward, clipping, update. Its stages are free functions too, so that a loop of
-// your own can be built from them.
+// The training step: loss, backward, clipping, update. Its stages are functions of the model and the ops, so that a loop of your own can be
+// built from them.
 #pragma once
 
 #include <algorithm>
@@ -14,10 +14,9 @@
 #include "deltatune/backend/context.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/half.hpp"
+#include "deltatune/nn/loss.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/clip.hpp"
-#include "deltatune/ops/cross_entropy.hpp"
-#include "deltatune/ops/reduce.hpp"
 #include "deltatune/param/visit.hpp"
 #include "deltatune/seam/pass.hpp"
 #include "deltatune/train/optimizer/adamw.hpp"
@@ -25,60 +24,6 @@
 #include "deltatune/train/trainable.hpp"
 
 namespace deltatune {
-
-// What is minimised: cross-entropy, or the squared error for a model with a single output.
-struct LossConfig {
-  double label_smoothing = 0;
-  std::vector<double> class_weights = {};  // one a class, or empty
-
-  void validate(Index classes) const {
-    if (!(label_smoothing >= 0 && label_smoothing < 1))
-      throw Error("label smoothing", "is not usable", {.expected = "0 <= value < 1", .got = std::to_string(label_smoothing)});
-    if (!class_weights.empty() && static_cast<Index>(class_weights.size()) != classes)
-      throw Error("class weights", "do not fit the classes", {.expected = std::to_string(classes), .got = std::to_string(class_weights.size())});
-    for (const double weight : class_weights)
-      if (!(weight >= 0 && std::isfinite(weight))) throw Error("class weights", "hold a value that is not usable", {.expected = "finite numbers >= 0"});
-  }
-};
-
-// Σ of the weights of a batch's labels: what the loss is divided by.
-inline double label_weight(const PackedBatch& batch, const LossConfig& loss) {
-  double total = 0;
-  for (const std::int32_t label : batch.labels)
-    if (label != ops::kIgnoredLabel) total += loss.class_weights.empty() ? 1.0 : loss.class_weights.at(static_cast<std::size_t>(label));
-  return batch.targets.empty() ? total : static_cast<double>(batch.targets.size());
-}
-
-// Throws Error unless the batch has a label for each sequence that the model knows.
-inline void check_labels(const PackedBatch& batch, Index classes) {
-  const std::size_t count = static_cast<std::size_t>(batch.count());
-  if (classes == 1) {
-    if (batch.targets.size() != count) throw Error("batch", "a model with one output learns from targets, one a sequence");
-    return;
-  }
-  if (batch.labels.size() != count)
-    throw Error("batch", "has not one label a sequence", {.expected = std::to_string(count), .got = std::to_string(batch.labels.size())});
-  for (const std::int32_t label : batch.labels)
-    if (label != ops::kIgnoredLabel && (label < 0 || label >= classes))
-      throw Error("batch", "label outside the classes", {.expected = "0 to " + std::to_string(classes - 1), .got = std::to_string(label)});
-}
-
-// loss_io (1) += the loss of logits (B, K) against the labels of `batch`; dlogits (B, K) overwritten. class_weights (K) or empty.
-template <class X>
-void classification_loss(Pass<X>& pass, const DeviceBatch<X>& batch, View<const scalar_of<X>> logits, const LossConfig& loss,
-                         View<const scalar_of<X>> class_weights, double total_weight, View<scalar_of<X>> dlogits, View<scalar_of<X>> loss_io) {
-  using B = backend_of<X>;
-  using T = scalar_of<X>;
-  const auto scope = pass.scope();
-  const View<T> losses = pass.take(1, logits.rows);
-  const double inverse = total_weight > 0 ? 1.0 / total_weight : 0.0;
-  if (logits.cols == 1) {
-    ops::squared_error<B, T>(pass.ctx, logits, batch.targets(), inverse, losses, dlogits);
-  } else {
-    ops::cross_entropy<B, T>(pass.ctx, logits, batch.labels(), class_weights, loss.label_smoothing, inverse, losses, dlogits);
-  }
-  ops::total<B, T>(pass.ctx, losses, loss_io);
-}
 
 struct TrainerConfig {
   AdamWConfig optimizer = {};
@@ -150,13 +95,18 @@ class Trainer {
 
   // Makes room for steps and evaluations of batches up to this one's size: from then on nothing is allocated. Runs nothing.
   void plan(const PackedBatch& largest) {
-    batch_.upload(largest, model_->embeddings_train());
+    batch_.upload(largest, model_->embeddings_train(), model_->layout());
     const DryRun dry(*ctx_);
     std::vector<T> unused;
-    forward_backward(largest, label_weight(largest, config_.loss), 0);
+    forward_backward(1.0, 0);
+    penalise(0);
     update(0);
     optimizer_.set_step_count(step_count() - 1);
-    evaluate_uploaded(unused);
+    if (model_->has_classifier()) {
+      evaluate_uploaded(unused);
+    } else {
+      loss_of_uploaded();
+    }
     saved_.reserve(saved_.peak());
     scratch_.reserve(scratch_.peak());
   }
@@ -168,17 +118,19 @@ class Trainer {
     StepReport report;
     double total_weight = 0;
     for (const PackedBatch& batch : batches) {
-      check_labels(batch, model_->classes());
-      total_weight += label_weight(batch, config_.loss);
+      model_->check_labels(batch);
+      total_weight += label_weight(batch, config_.loss, model_->layout());
       report.rows += batch.rows();
     }
     const double rate = config_.schedule.factor(step_count());
     for (std::size_t i = 0; i < batches.size(); ++i) {
-      batch_.upload(batches[i], model_->embeddings_train());
+      batch_.upload(batches[i], model_->embeddings_train(), model_->layout());
       run([&] {
         if (i == 0) zero();
-        forward_backward(batches[i], total_weight, i);
-        if (i + 1 == batches.size()) update(rate);
+        forward_backward(total_weight, i);
+        if (i + 1 < batches.size()) return;
+        penalise(i);
+        update(rate);
       });
     }
     std::vector<T> host(3);
@@ -194,6 +146,7 @@ class Trainer {
                    .remedy = "lower the learning rate or look for extreme values in weights and data"});
     }
     report.learning_rate = config_.optimizer.learning_rate * rate;
+    model_->derived().after_step(*ctx_, {.step = report.step, .total = config_.schedule.total, .gradient_scale = static_cast<double>(value_of(host[2]))});
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
   }
@@ -201,10 +154,17 @@ class Trainer {
 
   // Logits (B, K), row-major, without dropout.
   std::vector<T> logits(const PackedBatch& batch) {
-    batch_.upload(batch, false);
+    batch_.upload(batch, false, model_->layout());
     std::vector<T> host(static_cast<std::size_t>(batch.count() * model_->classes()));
     evaluate_uploaded(host);
     return host;
+  }
+
+  // The loss of a batch without dropout, times label_weight(): of several batches they add up.
+  double loss(const PackedBatch& batch) {
+    model_->check_labels(batch);
+    batch_.upload(batch, false, model_->layout());
+    return loss_of_uploaded();
   }
 
   MemoryReport memory() {
@@ -220,7 +180,7 @@ class Trainer {
   }
 
  private:
-  View<T> loss() { return numbers_.view().column_range(0, 1); }
+  View<T> loss_value() { return numbers_.view().column_range(0, 1); }
   View<T> norm() { return numbers_.view().column_range(1, 1); }
   View<T> factor() { return numbers_.view().column_range(2, 1); }
 
@@ -235,24 +195,29 @@ class Trainer {
 
   void zero() {
     ops::zero_gradients<B, T>(*ctx_, parameters_.chunks());
-    B::fill(*ctx_, loss(), T(0));
+    B::fill(*ctx_, loss_value(), T(0));
   }
 
-  void forward_backward(const PackedBatch& batch, double total_weight, std::uint64_t micro_step) {
+  Objective<X> objective(double total_weight) { return {config_.loss.label_smoothing, class_weights_.view(), total_weight}; }
+
+  void forward_backward(double total_weight, std::uint64_t micro_step) {
     Pass<X> pass{*ctx_, saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
     const WorkspaceScope<B> all(saved_);
-    const View<T> logits = pass.keep(batch.count(), model_->classes());
-    const View<T> dlogits = pass.keep(batch.count(), model_->classes());
-    model_->forward(pass, batch_, logits, activations_);
-    classification_loss<X>(pass, batch_, logits, config_.loss, class_weights_.view(), total_weight, dlogits, loss());
-    model_->backward(pass, batch_, activations_, dlogits);
+    model_->loss(pass, batch_, objective(total_weight), loss_value(), activations_);
+    model_->backward(pass, batch_, activations_);
+  }
+
+  // The terms that deltas add to the loss, once an update.
+  void penalise(std::uint64_t micro_step) {
+    Pass<X> pass{*ctx_, saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
+    model_->derived().penalty(pass, loss_value());
   }
 
   // Clipping and the optimiser's step; without effect on the parameters when the loss or the gradient is not finite.
   void update(double rate) {
     const WorkspaceScope<B> scope(scratch_);
     const View<T> partial = scratch_.template take<T>(1, parameters_.chunks().count);
-    ops::clip_gradients<B, T>(*ctx_, parameters_.chunks(), config_.max_gradient_norm, loss(), partial, norm(), factor());
+    ops::clip_gradients<B, T>(*ctx_, parameters_.chunks(), config_.max_gradient_norm, loss_value(), partial, norm(), factor());
     optimizer_.step(*ctx_, rate, factor());
   }
 
@@ -263,6 +228,17 @@ class Trainer {
     model_->forward(pass, batch_, logits, activations_);
     B::copy_out(*ctx_, logits.data, host.data(), logits.size() * static_cast<Index>(sizeof(T)));
     B::synchronize(*ctx_);
+  }
+
+  double loss_of_uploaded() {
+    Pass<X> pass{*ctx_, saved_, scratch_};
+    const WorkspaceScope<B> all(saved_);
+    B::fill(*ctx_, loss_value(), T(0));
+    model_->loss(pass, batch_, objective(1.0), loss_value(), activations_);
+    T host{};
+    B::copy_out(*ctx_, loss_value().data, &host, static_cast<Index>(sizeof(T)));
+    B::synchronize(*ctx_);
+    return static_cast<double>(value_of(host));
   }
 
   Context* ctx_;

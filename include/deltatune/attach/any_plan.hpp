@@ -1,0 +1,34 @@
+// A plan of any method.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "deltatune/attach/diff_pruning_plan.hpp"
+#include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/selection_plan.hpp"
+
+namespace deltatune {
+
+using AnyPlan = std::variant<LoraPlan, SelectionPlan, DiffPruningPlan>;
+
+inline const PlanBase& base_of(const AnyPlan& plan) {
+  return std::visit([](const PlanBase& base) -> const PlanBase& { return base; }, plan);
+}
+inline PlanBase& base_of(AnyPlan& plan) {
+  return std::visit([](PlanBase& base) -> PlanBase& { return base; }, plan);
+}
+
+// "lora", "bitfit", ...
+inline std::string method_of(const AnyPlan& plan) {
+  if (const SelectionPlan* const selection = std::get_if<SelectionPlan>(&plan)) return selection->selection.name;
+  return std::visit([]<class P>(const P&) -> std::string { return P::kMethod; }, plan);
+}
+
+template <class Model>
+Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, Model& model, const AnyPlan& plan, std::uint64_t seed = 0,
+                                                 const std::string& where = "plan") {
+  return std::visit([&](const auto& known) { return attach_beside(ctx, model, known, seed, where); }, plan);
+}
+
+}  // namespace deltatune

@@ -1,0 +1,74 @@
+// Diff pruning for a whole model: which of its parameters get a sparse difference.
+//
+//   adapter_config.json        {"peft_type": "DELTATUNE_DIFF_PRUNING", "parameters": ["**.layer.**"], "density": 0.005, ...}
+#pragma once
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deltatune/attach/plan.hpp"
+#include "deltatune/core/path.hpp"
+#include "deltatune/delta/diff_pruning.hpp"
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/tensor_file.hpp"
+
+namespace deltatune {
+
+struct DiffPruningPlan : PlanBase {
+  static constexpr const char* kMethod = "diff_pruning";
+  static constexpr const char* kPeftType = "DELTATUNE_DIFF_PRUNING";
+  static std::vector<std::string> site_tensors() { return {}; }
+
+  DiffPruningConfig diff = {};
+  std::vector<std::string> parameters = {};  // globs; empty: all of the Transformer blocks
+  bool pruned = false;                       // differences that are found already
+
+  static DiffPruningPlan read(const JsonConfig& json) {
+    DiffPruningPlan plan;
+    plan.diff.density = json.get<double>("density");
+    plan.diff.penalty = json.get<double>("penalty");
+    plan.diff.structured = json.get<bool>("structured");
+    plan.diff.prune_at = json.get<std::int64_t>("prune_at");
+    plan.parameters = json.get<std::vector<std::string>>("parameters");
+    plan.diff.validate(json.name());
+    return plan;
+  }
+  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/) const {
+    config_io.update({{"density", diff.density},
+                      {"penalty", diff.penalty},
+                      {"structured", diff.structured},
+                      {"prune_at", diff.prune_at},
+                      {"parameters", parameters}});
+  }
+  void fit(const TensorFile& file) {
+    pruned = std::none_of(file.tensors().begin(), file.tensors().end(), [](const auto& tensor) { return tensor.first.ends_with(".log_alpha"); });
+  }
+
+  // Throws Error for a glob that matches nothing, and for parameters that another delta computes.
+  template <class Model>
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
+    using X = typename Model::Tensor;
+    diff.validate(where);
+    const std::vector<std::string> globs = parameters.empty() ? std::vector<std::string>{"**.layer.**", "**.h.**"} : parameters;
+    std::vector<Parameter<X>*> chosen;
+    std::vector<bool> matched(globs.size(), false);
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.role() == Role::delta || saves(parameter.path())) return;
+      bool any = false;
+      for (std::size_t i = 0; i < globs.size(); ++i)
+        if (matches(globs[i], parameter.path())) matched[i] = any = true;
+      if (!any) return;
+      if (parameter.derived()) throw Error(where + ": " + parameter.path(), "is computed by another delta already");
+      chosen.push_back(&parameter);
+    });
+    for (std::size_t i = 0; i < globs.size(); ++i)
+      if (!matched[i] && !parameters.empty()) throw Error(where + ": parameters", "\"" + globs[i] + "\" matches nothing");
+    if (chosen.empty()) throw Error(where + ": parameters", "choose nothing of this model");
+    attachment.add(model.derived(), DiffPruning<X>(ctx, chosen, diff, pruned));
+  }
+};
+
+}  // namespace deltatune

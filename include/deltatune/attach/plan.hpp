@@ -1,0 +1,96 @@
+// A plan is one method with its settings for a whole model: which places get a delta, with what settings each, and what else trains beside them.
+// Every method has a plan type; attach() is the same for all.
+//
+//   struct MyPlan : PlanBase {
+//     ... settings ...
+//     // Throws Error for settings that make no sense, and for targets that match nothing. `where` stands for the plan in errors.
+//     template <class Model>
+//     void place(typename Model::Context&, Model&, Attachment<typename Model::Tensor>&, std::uint64_t seed, const std::string& where) const;
+//     template <class X> bool trains_too(const Parameter<X>&) const;  // optional: parameters of the model itself that train as well
+//   };
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "deltatune/attach/attachment.hpp"
+#include "deltatune/core/error.hpp"
+#include "deltatune/param/visit.hpp"
+
+namespace deltatune {
+
+enum class BiasTraining { none, all, targets };  // targets: those of the sites that have a delta
+
+// What trains beside the deltas.
+struct PlanBase {
+  std::string name = "default";                            // of the attachment
+  std::vector<std::string> modules_to_save = {"classifier", "score"};  // trained as a whole; matched as ends of module paths
+  BiasTraining bias = BiasTraining::none;
+
+  // Whether a parameter or site belongs to a module of modules_to_save.
+  bool saves(const std::string& path) const {
+    for (std::size_t end = path.find('.');; end = path.find('.', end + 1)) {
+      const std::string module = path.substr(0, end);
+      if (std::any_of(modules_to_save.begin(), modules_to_save.end(), [&](const std::string& name_end) { return module.ends_with(name_end); })) return true;
+      if (end == std::string::npos) return false;
+    }
+  }
+};
+
+// Whether a parameter of the model itself trains because of a plan whose deltas are at `paths`.
+template <class Plan, class X>
+bool trains_beside(const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
+  if constexpr (requires { plan.trains_too(parameter); }) {
+    if (plan.trains_too(parameter)) return true;
+  }
+  const std::string& path = parameter.path();
+  if (plan.saves(path)) return true;
+  if (parameter.role() != Role::bias && parameter.role() != Role::norm_shift) return false;
+  if (plan.bias == BiasTraining::targets)
+    return path.ends_with(".bias") && std::find(paths.begin(), paths.end(), path.substr(0, path.size() - 5)) != paths.end();
+  return plan.bias == BiasTraining::all;
+}
+
+// Freezes all of the model's own parameters; those of deltas stay as they are.
+template <class Model>
+void freeze_base(Model& model) {
+  using X = typename Model::Tensor;
+  model.visit([](Parameter<X>& parameter) {
+    if (parameter.role() != Role::delta && !parameter.derived()) parameter.set_mask(FreezeMask::frozen());
+  });
+}
+
+// Attaches a method beside what is there, and lets train what it trains; what else trains goes on training.
+// Throws Error when the plan does not fit the model.
+template <class Model, class Plan>
+Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
+                                                 const std::string& where = "plan") {
+  using X = typename Model::Tensor;
+  for (const std::string& module : plan.modules_to_save) {
+    PlanBase alone;
+    alone.modules_to_save = {module};
+    const bool is_usual = module == "classifier" || module == "score";  // PEFT lists both, whichever the model has
+    bool found = is_usual;
+    model.visit([&](Parameter<X>& parameter) { found = found || alone.saves(parameter.path()); });
+    if (!found) throw Error(where + ": modules_to_save", "\"" + module + "\" matches nothing");
+  }
+  Attachment<X> attachment(plan.name);
+  plan.place(ctx, model, attachment, seed, where);
+  model.visit_linears([&](Linear<X>& layer) { layer.arrange(ctx); });
+  model.visit([&](Parameter<X>& parameter) {
+    if (parameter.role() != Role::delta && trains_beside(plan, parameter, attachment.paths())) parameter.set_mask(FreezeMask::trainable());
+  });
+  return attachment;
+}
+
+// The same, with everything of the model itself frozen before.
+template <class Model, class Plan>
+Attachment<typename Model::Tensor> attach(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
+                                          const std::string& where = "plan") {
+  freeze_base(model);
+  return attach_beside(ctx, model, plan, seed, where);
+}
+
+}  // namespace deltatune

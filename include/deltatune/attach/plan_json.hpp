@@ -1,0 +1,83 @@
+// What the plans have in common in adapter_config.json: lists of modules, the task, numbers.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "deltatune/attach/plan.hpp"
+#include "deltatune/attach/targets.hpp"
+#include "deltatune/io/json_config.hpp"
+
+namespace deltatune::detail {
+
+// A list of strings, or one string, or null.
+inline NameRule read_rule(const JsonConfig& json, const char* key) {
+  NameRule rule;
+  if (!json.has(key)) return rule;
+  if (json.raw().at(key).is_string()) {
+    rule.pattern = json.get<std::string>(key);
+  } else {
+    rule.names = json.get<std::vector<std::string>>(key);
+  }
+  return rule;
+}
+
+template <class E>
+std::vector<E> one_or_many(const JsonConfig& json, const char* key) {
+  if (!json.has(key)) return {};
+  if (json.raw().at(key).is_array()) return json.get<std::vector<E>>(key);
+  return {json.get<E>(key)};
+}
+
+inline nlohmann::json rule_json(const NameRule& rule) {
+  if (!rule.pattern.empty()) return rule.pattern;
+  if (!rule.names.empty()) return rule.names;
+  return nullptr;
+}
+
+inline nlohmann::json list_or_null(const auto& list) { return list.empty() ? nlohmann::json(nullptr) : nlohmann::json(list); }
+
+// Whole numbers as integers, as PEFT's configurations have them.
+inline nlohmann::json whole_if_possible(double value) {
+  return value == std::floor(value) ? nlohmann::json(static_cast<std::int64_t>(value)) : nlohmann::json(value);
+}
+
+inline Targets read_targets(const JsonConfig& json) {
+  Targets targets;
+  targets.include = read_rule(json, "target_modules");
+  if (targets.include.pattern == "all-linear") {
+    targets.include = {};
+    targets.all_linear = true;
+  }
+  targets.exclude = read_rule(json, "exclude_modules");
+  targets.layers = one_or_many<std::int64_t>(json, "layers_to_transform");
+  targets.layers_patterns = one_or_many<std::string>(json, "layers_pattern");
+  return targets;
+}
+
+// paths: what "all-linear" came to.
+inline void write_targets(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
+  config_io["target_modules"] = targets.all_linear || !targets.paths.empty() ? nlohmann::json(paths) : rule_json(targets.include);
+  config_io["exclude_modules"] = rule_json(targets.exclude);
+  config_io["layers_to_transform"] = list_or_null(targets.layers);
+  config_io["layers_pattern"] = list_or_null(targets.layers_patterns);
+}
+
+// What every plan has.
+inline void read_base(const JsonConfig& json, PlanBase& plan_io) {
+  const std::string bias = json.get_or<std::string>("bias", "none");
+  if (bias != "none" && bias != "all" && bias != "lora_only" && bias != "vera_only")
+    throw Error(json.name() + ": bias", "unknown value", {.expected = "none, all or lora_only", .got = "\"" + bias + "\""});
+  plan_io.bias = bias == "all" ? BiasTraining::all : bias == "none" ? BiasTraining::none : BiasTraining::targets;
+  plan_io.modules_to_save = one_or_many<std::string>(json, "modules_to_save");
+  const std::string task = json.get_or<std::string>("task_type", "");
+  if (task == "SEQ_CLS" || task == "TOKEN_CLS")
+    for (const char* head : {"classifier", "score"})
+      if (std::find(plan_io.modules_to_save.begin(), plan_io.modules_to_save.end(), head) == plan_io.modules_to_save.end())
+        plan_io.modules_to_save.push_back(head);
+}
+
+}  // namespace deltatune::detail

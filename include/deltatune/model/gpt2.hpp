@@ -1,0 +1,418 @@
+// GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with the names, defaults and arithmetic of Hugging Face's
+// GPT2Model, GPT2LMHeadModel and GPT2ForSequenceClassification.
+//
+// The classifier reads the last row of each sequence. (Hugging Face looks for the last token that isn't the padding id; the same, unless a
+// sequence itself ends in it.)
+#pragma once
+
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deltatune/model/config_fields.hpp"
+#include "deltatune/model/frontier.hpp"
+#include "deltatune/model/head.hpp"
+#include "deltatune/model/hf_names/gpt2.hpp"
+#include "deltatune/model/load_parameters.hpp"
+#include "deltatune/model/load_report.hpp"
+#include "deltatune/nn/gpt2_embeddings.hpp"
+#include "deltatune/nn/loss.hpp"
+#include "deltatune/nn/pre_norm_block.hpp"
+#include "deltatune/seam/parameter.hpp"
+
+namespace deltatune {
+
+struct Gpt2Config {
+  Index vocab_size = 50257;
+  Index width = 768;         // C
+  Index layers = 12;         // L
+  Index heads = 12;          // H
+  Index inner_width = 3072;  // F
+  Index positions = 1024;
+  Index pad_id = -1;  // -1: none
+  Index eos_id = 50256;
+  ops::Activation activation = ops::Activation::gelu_new;
+  double epsilon = 1e-5;
+  double residual_dropout = 0.1;
+  double embedding_dropout = 0.1;
+  double attention_dropout = 0.1;
+  bool scales_attention = true;            // scores times 1/√D
+  bool scales_by_layer = false;            // and by 1/(number of the layer, counted from 1)
+  bool tied = true;                        // the table of word embeddings is the head of the language model
+  double initializer_range = 0.02;
+  std::vector<std::string> labels;  // names of the classes, by number
+
+  // From a config.json. Throws Error for another architecture, a missing size or a value that makes no sense.
+  static Gpt2Config from_json(const JsonConfig& json);
+};
+
+template <class X>
+class Gpt2 {
+ public:
+  using Tensor = X;
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+  using Context = context_of<X>;
+  using Config = Gpt2Config;
+
+  // What backward reads, apart from the saved arena. One object serves any number of steps.
+  struct Activations {
+    typename Gpt2Embeddings<X>::Saved embeddings;
+    std::vector<typename PreNormBlock<X>::Saved> blocks;
+    typename LayerNorm<X>::Saved norm;  // of the rows that the head reads
+    View<T> rows;                       // (B, C) what the classifier reads
+    typename Linear<X>::Saved score;
+    Index lowest = 0;  // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the last norm
+    View<T> dlogits;   // (B, K) of a classifier's loss()
+    View<T> d_rows;    // (M, C) of a language model's loss(): of the normalised rows that predict; empty where nobody wants it
+  };
+  // Keys and values of one sequence, layer by layer.
+  using Cache = std::vector<KvCache<X>>;
+
+  // A model of this shape with all values 0 and everything frozen; load() or initialise() fill it.
+  Gpt2(Context& ctx, Gpt2Config config, Head head);
+
+  // From a Hugging Face folder (config.json, model.safetensors or shards). Weights of the head that are missing are drawn with `seed` and
+  // reported; any other missing, unknown or misshapen tensor is an Error.
+  static Gpt2 load(Context& ctx, const std::filesystem::path& folder, Head head, std::uint64_t seed = 0);
+
+  const Gpt2Config& config() const { return config_; }
+  Gpt2Config& config() { return config_; }
+  const LoadReport& load_report() const { return report_; }
+  // As PEFT names them.
+  static constexpr const char* kFamily = "gpt2";
+  const char* task_type() const { return has_classifier() ? "SEQ_CLS" : is_language_model() ? "CAUSAL_LM" : "FEATURE_EXTRACTION"; }
+  bool has_classifier() const { return head_.classes > 0; }
+  bool is_language_model() const { return head_.next_token; }
+  Index classes() const { return head_.classes; }
+  Index layers() const { return static_cast<Index>(blocks_.size()); }
+  // Hugging Face's name for this model with this head.
+  std::string architecture() const { return has_classifier() ? "GPT2ForSequenceClassification" : is_language_model() ? "GPT2LMHeadModel" : "GPT2Model"; }
+  // Throws Error unless loss() can learn from the batch.
+  void check_labels(const PackedBatch& batch) const {
+    if (is_language_model()) return check_token_labels(batch, config_.vocab_size);
+    deltatune::check_labels(batch, classes());
+  }
+
+  template <class F>
+  void visit(const F& f) {
+    embeddings_.visit(f);
+    for (PreNormBlock<X>& block : blocks_) block.visit(f);
+    norm_.visit(f);
+    score_.visit(f);
+    if (untied_) f(untied_parameter_);
+    derived_.visit(f);
+  }
+  // f(Linear<X>&) for every linear layer.
+  template <class F>
+  void visit_linears(const F& f) {
+    for (PreNormBlock<X>& block : blocks_) block.visit_linears(f);
+    if (score_) f(score_);
+  }
+  // f(LinearSite<X>&) for every weight that a delta may be attached to.
+  template <class F>
+  void visit_sites(const F& f) {
+    visit_linears([&f](Linear<X>& layer) { layer.visit_sites(f); });
+  }
+  // f(LookupSite<X>&) for every table of embeddings.
+  template <class F>
+  void visit_lookups(const F& f) {
+    embeddings_.visit_lookups(f);
+  }
+  // f(SublayerSite<X>&), after attention and after the feed-forward part of each block.
+  template <class F>
+  void visit_sublayers(const F& f) {
+    for (PreNormBlock<X>& block : blocks_) block.visit_sublayers(f);
+  }
+  // f(KvSite<X>&) for every attention layer.
+  template <class F>
+  void visit_attentions(const F& f) {
+    for (PreNormBlock<X>& block : blocks_) f(block.attention().site());
+  }
+  InputSite<X>& input() { return embeddings_.input(); }
+  ParameterSlot<X>& derived() { return derived_; }
+  Parameter<X>& word_table() { return embeddings_.word_table(); }
+
+  // How batches have to be laid out for the deltas at the input: DeviceBatch::upload() takes it.
+  InputLayout layout() const {
+    InputLayout layout = embeddings_.input().deltas.layout();
+    layout.shift = derived_.position_shift();
+    return layout;
+  }
+  // And where they go on with sequences that a cache holds the beginning of.
+  InputLayout layout_behind() const { return {.counted = layout().counted, .shift = layout().shift}; }
+
+  // Holds the weights of linear layers in bfloat16 from now on, but for those that train: see Linear::round_base().
+  void round_base(Context& ctx)
+    requires Linear<X>::kRounds
+  {
+    visit_linears([&ctx](Linear<X>& layer) { layer.round_base(ctx); });
+  }
+  // Whether gradients of embedding tables will be wanted (DeviceBatch::upload groups rows for them).
+  bool embeddings_train() { return embeddings_.tables_train(); }
+
+  // Random values as Hugging Face initialises: normal weights, those at the ends of branches smaller by √(2L), zero biases, unit norms.
+  void initialise(Context& ctx, std::uint64_t seed);
+
+  // Hidden states of all rows: h (N, C).
+  void encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept);
+  // Classifier: scores of the sequences, logits (B, K). Language model: scores of all tokens after each row, logits (N, V).
+  void forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept);
+  // The objective over the labels of a batch: loss_io (1) += its value. A language model scores the rows that predict a token alone, a few at a
+  // time, and takes the gradient through its head at once.
+  void loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept);
+  // Gradients of everything that trains, added to what is there; once after each loss().
+  void backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept);
+  // The same from a classifier's scores: dlogits_io (B, K), used up.
+  void backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dlogits_io);
+  // The same from the hidden states: dh_io (N, C), used up.
+  void encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io);
+
+  // Room for one sequence of so many tokens, and what deltas put in front of them.
+  Cache make_cache(Context& ctx, Index tokens) const;
+  // Evaluation of the next rows of one sequence, laid out with layout(), or layout_behind() where the cache holds its beginning: the language
+  // model's scores after the last of them, logits (1, V).
+  void continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache);
+
+ private:
+  View<const T> head_table() const { return untied_ ? untied_.view() : View<const T>(embeddings_.word_table().value()); }
+  Parameter<X>& head_parameter() { return untied_ ? untied_parameter_ : embeddings_.word_table(); }
+  bool below_head(const Pass<X>& pass, const Activations& kept) { return pass.mode != Mode::evaluate && (kept.lowest < layers() || trains(norm_)); }
+
+  // Everything below the last norm: h (N, C).
+  void run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept, Cache* cache = nullptr);
+  void blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io);
+  // The last norm, in place.
+  void normalise(Pass<X>& pass, View<T> rows_io, Activations& kept);
+  // From some normalised rows of h, which rows `index` names, down: d_rows (M, C), used up.
+  void rows_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, const Index* index, View<T> d_rows);
+
+  Gpt2Config config_;
+  Head head_;
+  std::string prefix_;  // "transformer." or ""
+  Gpt2Embeddings<X> embeddings_;
+  std::vector<PreNormBlock<X>> blocks_;
+  LayerNorm<X> norm_;
+  Linear<X> score_;  // of a classifier
+  X untied_;         // (V, C) of a language model whose head has a table of its own
+  Parameter<X> untied_parameter_;
+  ParameterSlot<X> derived_;
+  LoadReport report_;
+};
+
+// ---- implementation ----
+
+inline Gpt2Config Gpt2Config::from_json(const JsonConfig& json) {
+  detail::check_model_type(json, "gpt2");
+  Gpt2Config config;
+  config.vocab_size = detail::config_size(json, "vocab_size");
+  config.width = detail::config_size(json, "n_embd");
+  config.layers = detail::config_size(json, "n_layer");
+  config.heads = detail::config_size(json, "n_head");
+  config.inner_width = json.has("n_inner") ? detail::config_size(json, "n_inner") : 4 * config.width;
+  config.positions = detail::config_size(json, "n_positions");
+  config.pad_id = json.get_or<std::int64_t>("pad_token_id", -1);
+  config.eos_id = json.get_or<std::int64_t>("eos_token_id", -1);
+  config.activation = detail::config_activation(json, "activation_function", "gelu_new");
+  config.epsilon = json.get_or<double>("layer_norm_epsilon", 1e-5);
+  config.residual_dropout = detail::config_dropout(json, "resid_pdrop", 0.1);
+  config.embedding_dropout = detail::config_dropout(json, "embd_pdrop", 0.1);
+  config.attention_dropout = detail::config_dropout(json, "attn_pdrop", 0.1);
+  config.scales_attention = json.get_or<bool>("scale_attn_weights", true);
+  config.scales_by_layer = json.get_or<bool>("scale_attn_by_inverse_layer_idx", false);
+  config.tied = json.get_or<bool>("tie_word_embeddings", true);
+  config.initializer_range = json.get_or<double>("initializer_range", 0.02);
+  config.labels = detail::config_labels(json);
+  detail::check_heads(json, "n_embd", config.width, "n_head", config.heads);
+  if (json.get_or<bool>("add_cross_attention", false))
+    throw Error(json.name() + ": add_cross_attention", "is not supported: there is no encoder to attend to", {.expected = "false", .got = "true"});
+  return config;
+}
+
+template <class X>
+Gpt2<X>::Gpt2(Context& ctx, Gpt2Config config, Head head)
+    : config_(std::move(config)), head_(head), prefix_(head.classes > 0 || head.next_token ? gpt2_names::kPrefix : "") {
+  const Gpt2Config& c = config_;
+  constexpr LinearOptions kConv1d{.transposed_in_file = true};
+  embeddings_ = Gpt2Embeddings<X>(prefix_ + "wte", Embedding<X>(ctx, prefix_ + "wte", c.vocab_size, c.width),
+                                  Embedding<X>(ctx, prefix_ + "wpe", c.positions, c.width), c.embedding_dropout);
+  for (Index l = 0; l < c.layers; ++l) {
+    const std::string layer = prefix_ + "h." + std::to_string(l) + ".";
+    const double scale = (c.scales_attention ? 1.0 / std::sqrt(static_cast<double>(c.width / c.heads)) : 1.0) / (c.scales_by_layer ? static_cast<double>(l + 1) : 1.0);
+    SelfAttention<X> attention(layer + "attn", Linear<X>(ctx, c.width, {{layer + "attn.c_attn", 3 * c.width}}, kConv1d),
+                               Linear<X>(ctx, c.width, {{layer + "attn.c_proj", c.width}}, kConv1d),
+                               {.heads = c.heads, .dropout = c.attention_dropout, .causal = true, .scale = scale});
+    FeedForward<X> feed_forward(Linear<X>(ctx, c.width, {{layer + "mlp.c_fc", c.inner_width}}, kConv1d),
+                                Linear<X>(ctx, c.inner_width, {{layer + "mlp.c_proj", c.width}}, kConv1d), c.activation);
+    blocks_.emplace_back(
+        PreNormSublayer<X, SelfAttention<X>>(LayerNorm<X>(ctx, layer + "ln_1", c.width, c.epsilon), std::move(attention),
+                                             {layer + "attn", l, Sublayer::attention, c.width, {}}, c.residual_dropout),
+        PreNormSublayer<X, FeedForward<X>>(LayerNorm<X>(ctx, layer + "ln_2", c.width, c.epsilon), std::move(feed_forward),
+                                           {layer + "mlp", l, Sublayer::feed_forward, c.width, {}}, c.residual_dropout));
+  }
+  norm_ = LayerNorm<X>(ctx, prefix_ + "ln_f", c.width, c.epsilon);
+  if (head_.classes > 0) score_ = Linear<X>(ctx, c.width, {{"score", head_.classes}}, {.bias = false});
+  if (head_.next_token && !c.tied) {
+    untied_ = X(ctx, {c.vocab_size, c.width});
+    untied_parameter_ = Parameter<X>("lm_head.weight", Role::weight, {c.vocab_size, c.width}, untied_.view());
+  }
+}
+
+template <class X>
+void Gpt2<X>::initialise(Context& ctx, std::uint64_t seed) {
+  std::uint64_t stream = 0;
+  visit([&](Parameter<X>& parameter) {
+    if (parameter.role() == Role::delta) return;
+    const bool ends_branch = parameter.path().ends_with("c_proj.weight");
+    const double spread = config_.initializer_range / (ends_branch ? std::sqrt(2.0 * static_cast<double>(config_.layers)) : 1.0);
+    detail::draw_parameter(ctx, parameter, spread, seed, stream++);
+  });
+}
+
+template <class X>
+Gpt2<X> Gpt2<X>::load(Context& ctx, const std::filesystem::path& folder, Head head, std::uint64_t seed) {
+  const HfCheckpoint checkpoint = HfCheckpoint::open(folder);
+  Gpt2 model(ctx, Gpt2Config::from_json(checkpoint.config()), head);
+  const detail::CheckpointNames names{"GPT-2", [&](const std::string& path) { return gpt2_names::candidates(path, model.prefix_); }, gpt2_names::is_head,
+                                      gpt2_names::belongs_to_another_head};
+  model.report_ = detail::load_parameters(ctx, checkpoint, model, names, model.config_.initializer_range, seed);
+  return model;
+}
+
+template <class X>
+void Gpt2<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept, Cache* cache) {
+  check_layout(batch, cache == nullptr || cache->front().empty() ? layout() : layout_behind(), config_.positions);
+  pass.sequences = &batch.sequences();
+  derived_.forward(pass);
+  kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
+  kept.blocks.resize(blocks_.size());
+  detail::run_keeping(pass, kept.lowest < 0, [&](Pass<X>& p) { embeddings_.forward(p, batch, h, kept.embeddings); });
+  for (std::size_t l = 0; l < blocks_.size(); ++l)
+    detail::run_keeping(pass, static_cast<Index>(l) >= kept.lowest, [&](Pass<X>& p) {
+      blocks_[l].forward(p, batch.sequences(), h, kept.blocks[l], cache == nullptr ? nullptr : &(*cache)[l]);
+    });
+}
+
+template <class X>
+void Gpt2<X>::blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io) {
+  for (Index l = layers() - 1; l >= 0 && l >= kept.lowest; --l) {
+    const std::size_t i = static_cast<std::size_t>(l);
+    blocks_[i].backward(pass, kept.blocks[i], dh_io, l > kept.lowest);
+  }
+  if (kept.lowest < 0) embeddings_.backward(pass, batch, kept.embeddings, dh_io);
+  derived_.backward(pass);
+}
+
+template <class X>
+void Gpt2<X>::normalise(Pass<X>& pass, View<T> rows_io, Activations& kept) {
+  detail::run_keeping(pass, below_head(pass, kept), [&](Pass<X>& p) { norm_.forward(p, rows_io, {}, {}, rows_io, kept.norm); });
+}
+
+template <class X>
+void Gpt2<X>::rows_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, const Index* index, View<T> d_rows) {
+  if (kept.lowest == layers()) {
+    norm_.parameter_backward(pass, kept.norm, d_rows);
+    return derived_.backward(pass);
+  }
+  norm_.backward(pass, kept.norm, d_rows, {});
+  const auto scope = pass.scope();
+  const View<T> dh = pass.take(batch.sequences().rows, config_.width);
+  ops::scatter_rows<B, T>(pass.ctx, d_rows, index, dh);
+  blocks_backward(pass, batch, kept, dh);
+}
+
+template <class X>
+void Gpt2<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept) {
+  run_blocks(pass, batch, h, kept);
+  normalise(pass, h, kept);
+}
+
+template <class X>
+void Gpt2<X>::encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io) {
+  if (kept.lowest == layers()) {
+    norm_.parameter_backward(pass, kept.norm, dh_io);
+    return derived_.backward(pass);
+  }
+  norm_.backward(pass, kept.norm, dh_io, {});
+  blocks_backward(pass, batch, kept, dh_io);
+}
+
+template <class X>
+void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept) {
+  if (!has_classifier() && !is_language_model()) throw Error("GPT-2", "has no head to compute scores with", {.remedy = "call encode()"});
+  const auto scope = pass.scope();
+  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  run_blocks(pass, batch, h, kept);
+  if (is_language_model()) {
+    normalise(pass, h, kept);
+    return B::gemm(pass.ctx, Gemm<T>{.a = h, .b = head_table(), .c = logits, .transpose_b = true});
+  }
+  kept.rows = pass.keep(batch.sequences().count, config_.width);
+  ops::gather_rows<B, T>(pass.ctx, h, batch.last_rows(), kept.rows);
+  normalise(pass, kept.rows, kept);
+  score_.forward(pass, kept.rows, logits, kept.score);
+}
+
+template <class X>
+void Gpt2<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dlogits_io) {
+  if (!has_classifier()) throw Error("GPT-2", "has no classifier", {.remedy = "a language model's gradients begin with loss()"});
+  const auto scope = pass.scope();
+  const bool below = below_head(pass, kept);
+  const View<T> d_rows = below ? pass.take(dlogits_io.rows, config_.width) : View<T>();
+  score_.backward(pass, kept.score, kept.rows, dlogits_io, below ? GradientSink<T>::fresh(d_rows) : GradientSink<T>::none());
+  if (!below) return derived_.backward(pass);
+  rows_backward(pass, batch, kept, batch.last_rows(), d_rows);
+}
+
+template <class X>
+void Gpt2<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept) {
+  if (!is_language_model()) {
+    const View<T> logits = pass.keep(batch.sequences().count, classes());
+    kept.dlogits = logits;
+    forward(pass, batch, logits, kept);
+    return classification_loss<X>(pass, batch, logits, objective, kept.dlogits, loss_io);
+  }
+  const Index count = batch.prediction_count();
+  const auto scope = pass.scope();
+  const View<T> rows = pass.take(count, config_.width);
+  {
+    const auto inner = pass.scope();
+    const View<T> h = pass.take(batch.sequences().rows, config_.width);
+    run_blocks(pass, batch, h, kept);
+    ops::gather_rows<B, T>(pass.ctx, h, batch.predicting_rows(), rows);
+  }
+  normalise(pass, rows, kept);
+  kept.d_rows = below_head(pass, kept) ? pass.keep(count, config_.width) : View<T>();
+  const bool table_trains = pass.mode != Mode::evaluate && head_parameter().trains();
+  language_model_loss<X>(pass, rows, head_table(), batch.predicted(), objective, kept.d_rows, table_trains ? head_parameter().gradient() : View<T>(), loss_io);
+}
+
+template <class X>
+void Gpt2<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept) {
+  if (!is_language_model()) return backward(pass, batch, kept, kept.dlogits);
+  if (!kept.d_rows) return derived_.backward(pass);
+  rows_backward(pass, batch, kept, batch.predicting_rows(), kept.d_rows);
+}
+
+template <class X>
+typename Gpt2<X>::Cache Gpt2<X>::make_cache(Context& ctx, Index tokens) const {
+  Cache cache;
+  for (const PreNormBlock<X>& block : blocks_)
+    cache.emplace_back(ctx, tokens + layout().rows() + block.attention().site().deltas.rows(), 2 * block.attention().site().width);
+  return cache;
+}
+
+template <class X>
+void Gpt2<X>::continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache) {
+  if (!is_language_model()) throw Error("GPT-2", "is no language model here", {.remedy = "load it with Head::language_model()"});
+  const auto scope = pass.scope();
+  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  run_blocks(pass, batch, h, kept, &cache);
+  const View<T> last = h.row_range(h.rows - 1, 1);
+  normalise(pass, last, kept);
+  B::gemm(pass.ctx, Gemm<T>{.a = last, .b = head_table(), .c = logits, .transpose_b = true});
+}
+
+}  // namespace deltatune

@@ -1,0 +1,159 @@
+// The input seam: rows of its own that a delta puts at the beginning of each sequence. A model has a slot for them.
+//
+//   struct MyDelta {
+//     struct Saved {...};                          // trivially copyable, at most kDeltaSavedBytes
+//     template <class F> void visit(const F& f);   // f(Parameter<X>&) for each of its parameters
+//     InputRows rows() const;                      // how many, and where they go
+//     void forward(Pass<X>&, View<T> rows, Saved&) const;         // rows (B·P, C): those of the first sequence, then of the second, ...
+//     void backward(Pass<X>&, const Saved&, View<const T> drows);
+//   };
+//
+// backward accumulates into the gradients of its own parameters.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "deltatune/seam/pass.hpp"
+#include "deltatune/seam/slot.hpp"
+
+namespace deltatune {
+
+struct InputRows {
+  Index count = 0;           // P
+  bool like_words = true;    // true: in place of word embeddings, with positions of their own (PEFT); false: in place of finished
+                             // embeddings, and the positions of the tokens stay as they are (AdapterHub)
+  bool after_first = false;  // behind the first token, so that a classifier's first row stays where it is; not with like_words
+};
+
+// Where the rows of deltas lie in each sequence: `front` before its first token, `after_first` behind it.
+struct InputLayout {
+  Index front = 0;
+  Index after_first = 0;
+  Index counted = 0;  // of all these, how many have positions, which the tokens' come after
+  Index shift = 0;    // the first position: with prefixes that count (PEFT's) not 0
+
+  Index rows() const { return front + after_first; }
+  bool operator==(const InputLayout&) const = default;
+};
+
+template <class D, class X>
+concept InputDelta = kIsDeltaSaved<typename D::Saved> &&
+                     requires(D delta, const D& constant, Pass<X>& pass, View<scalar_of<X>> rows, View<const scalar_of<X>> drows, typename D::Saved& saved) {
+                       delta.visit(detail::IgnoreParameter{});
+                       { constant.rows() } -> std::same_as<InputRows>;
+                       constant.forward(pass, rows, saved);
+                       delta.backward(pass, saved, drows);
+                     };
+
+namespace detail {
+
+template <class X>
+struct ErasedInputDelta {
+  using T = scalar_of<X>;
+
+  virtual ~ErasedInputDelta() = default;
+  virtual void visit(const ParameterVisitor<X>& f) = 0;
+  virtual InputRows rows() const = 0;
+  virtual void forward(Pass<X>& pass, View<T> rows, DeltaSaved& saved) const = 0;
+  virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> drows) = 0;
+};
+
+template <class X, InputDelta<X> D>
+struct InputDeltaHolder final : ErasedInputDelta<X> {
+  using T = scalar_of<X>;
+
+  explicit InputDeltaHolder(D d) : delta(std::move(d)) {}
+  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
+  InputRows rows() const override { return delta.rows(); }
+  void forward(Pass<X>& pass, View<T> rows, DeltaSaved& saved) const override { delta.forward(pass, rows, saved.emplace<typename D::Saved>()); }
+  void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> drows) override { delta.backward(pass, saved.get<typename D::Saved>(), drows); }
+
+  D delta;
+};
+
+}  // namespace detail
+
+// The deltas at a model's input.
+template <class X>
+class InputSlot : public Slot<X, detail::ErasedInputDelta<X>> {
+ public:
+  using T = scalar_of<X>;
+  using Saved = SlotSaved;
+
+  template <InputDelta<X> D>
+  D& add(std::string name, D delta) {
+    return this->template insert<detail::InputDeltaHolder<X, D>>(std::move(name), std::move(delta));
+  }
+
+  // How all rows of all deltas lie in a sequence.
+  InputLayout layout() const {
+    InputLayout layout;
+    visit_enabled([&](std::size_t, const auto& delta) {
+      const InputRows rows = delta.rows();
+      (rows.after_first ? layout.after_first : layout.front) += rows.count;
+      if (rows.like_words) layout.counted += rows.count;
+    });
+    return layout;
+  }
+  bool has_rows(bool like_words) const {
+    return this->any([&](const auto& delta) { return delta.rows().like_words == like_words; });
+  }
+
+  // place(count, first, rows): puts rows (B·count, C) into the rows from `first` on of each sequence; for the deltas of one kind. Returns whether
+  // there are any.
+  template <class Place>
+  bool forward(Pass<X>& pass, Index sequences, Index width, bool like_words, Saved& saved, const Place& place) const {
+    saved.resize(this->entries_.size());
+    bool any = false;
+    visit_placed(like_words, [&](std::size_t i, auto& delta, Index first) {
+      const auto scope = pass.scope();
+      const Index count = delta.rows().count;
+      const View<T> rows = pass.take(sequences * count, width);
+      delta.forward(pass, rows, saved[i]);
+      place(count, first, rows);
+      any = true;
+    });
+    return any;
+  }
+  // fetch(count, first, drows): the gradient of what place() put there.
+  template <class Fetch>
+  void backward(Pass<X>& pass, Index sequences, Index width, bool like_words, const Saved& saved, const Fetch& fetch) {
+    visit_placed(like_words, [&](std::size_t i, auto& delta, Index first) {
+      const auto scope = pass.scope();
+      const Index count = delta.rows().count;
+      const View<T> drows = pass.take(sequences * count, width);
+      fetch(count, first, drows);
+      delta.backward(pass, saved[i], drows);
+    });
+  }
+
+ private:
+  template <class F>
+  void visit_enabled(const F& f) const {
+    for (std::size_t i = 0; i < this->entries_.size(); ++i)
+      if (this->entries_[i].enabled) f(i, *this->entries_[i].delta);
+  }
+  // f(i, delta, first row in the sequence)
+  template <class F>
+  void visit_placed(bool like_words, const F& f) const {
+    // Those that have positions first.
+    Index words = 0, front = layout().counted, behind = layout().front + 1;
+    visit_enabled([&](std::size_t i, auto& delta) {
+      const InputRows rows = delta.rows();
+      Index& next = rows.after_first ? behind : rows.like_words ? words : front;
+      if (rows.like_words == like_words) f(i, delta, next);
+      next += rows.count;
+    });
+  }
+};
+
+// A model's input, as attach sees it.
+template <class X>
+struct InputSite {
+  std::string path;  // "bert.embeddings"
+  Index width = 0;   // C
+  InputSlot<X> deltas;
+};
+
+}  // namespace deltatune

@@ -1,0 +1,103 @@
+// The weight seam of an embedding table: deltas that change what is looked up.
+//
+//   struct MyDelta {
+//     struct Saved {...};                          // trivially copyable, at most kDeltaSavedBytes
+//     template <class F> void visit(const F& f);   // f(Parameter<X>&) for each of its parameters
+//     void forward(Pass<X>&, const std::int32_t* ids, View<T> y_io, Saved&) const;               // y_io (N, C) += its part; a negative id: nothing
+//     void backward(Pass<X>&, const Saved&, const ops::RowGroups& groups, View<const T> dy);     // groups: rows of dy by id
+//     void merge(Context&, View<T> table_io) const;                                              // optional; table (V, C)
+//   };
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "deltatune/ops/embedding.hpp"
+#include "deltatune/seam/pass.hpp"
+#include "deltatune/seam/slot.hpp"
+
+namespace deltatune {
+
+template <class D, class X>
+concept LookupDelta = kIsDeltaSaved<typename D::Saved> &&
+                      requires(D delta, const D& constant, Pass<X>& pass, const std::int32_t* ids, const ops::RowGroups& groups, View<scalar_of<X>> y,
+                               typename D::Saved& saved) {
+                        delta.visit(detail::IgnoreParameter{});
+                        constant.forward(pass, ids, y, saved);
+                        delta.backward(pass, saved, groups, y);
+                      };
+
+namespace detail {
+
+template <class X>
+struct ErasedLookupDelta {
+  using T = scalar_of<X>;
+
+  virtual ~ErasedLookupDelta() = default;
+  virtual void visit(const ParameterVisitor<X>& f) = 0;
+  virtual void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, DeltaSaved& saved) const = 0;
+  virtual void backward(Pass<X>& pass, const DeltaSaved& saved, const ops::RowGroups& groups, View<const T> dy) = 0;
+  virtual bool can_merge() const = 0;
+  virtual void merge(context_of<X>& ctx, View<T> table_io) const = 0;
+};
+
+template <class X, LookupDelta<X> D>
+struct LookupDeltaHolder final : ErasedLookupDelta<X> {
+  using T = scalar_of<X>;
+
+  explicit LookupDeltaHolder(D d) : delta(std::move(d)) {}
+  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
+  void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, DeltaSaved& saved) const override {
+    delta.forward(pass, ids, y_io, saved.emplace<typename D::Saved>());
+  }
+  void backward(Pass<X>& pass, const DeltaSaved& saved, const ops::RowGroups& groups, View<const T> dy) override {
+    delta.backward(pass, saved.get<typename D::Saved>(), groups, dy);
+  }
+  bool can_merge() const override {
+    return requires(const D& d, context_of<X>& ctx, View<T> table) { d.merge(ctx, table); };
+  }
+  void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> table_io) const override {
+    if constexpr (requires { delta.merge(ctx, table_io); }) delta.merge(ctx, table_io);
+  }
+
+  D delta;
+};
+
+}  // namespace detail
+
+// The deltas of one table.
+template <class X>
+class LookupSlot : public Slot<X, detail::ErasedLookupDelta<X>> {
+ public:
+  using T = scalar_of<X>;
+  using Saved = SlotSaved;
+
+  template <LookupDelta<X> D>
+  D& add(std::string name, D delta) {
+    return this->template insert<detail::LookupDeltaHolder<X, D>>(std::move(name), std::move(delta));
+  }
+
+  bool can_merge(const std::string& name) { return this->at(name).delta->can_merge(); }
+  void merge(const std::string& name, context_of<X>& ctx, View<T> table_io) { this->at(name).delta->merge(ctx, table_io); }
+
+  void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, Saved& saved) const {
+    saved.resize(this->entries_.size());
+    for (std::size_t i = 0; i < saved.size(); ++i)
+      if (this->entries_[i].enabled) this->entries_[i].delta->forward(pass, ids, y_io, saved[i]);
+  }
+  void backward(Pass<X>& pass, const Saved& saved, const ops::RowGroups& groups, View<const T> dy) {
+    for (std::size_t i = saved.size(); i-- > 0;)
+      if (this->entries_[i].enabled) this->entries_[i].delta->backward(pass, saved[i], groups, dy);
+  }
+};
+
+// One table of embeddings, as attach sees it.
+template <class X>
+struct LookupSite {
+  std::string path;  // "bert.embeddings.word_embeddings"
+  Parameter<X> table;  // (V, C)
+  LookupSlot<X> deltas;
+};
+
+}  // namespace deltatune

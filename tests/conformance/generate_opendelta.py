@@ -1,0 +1,224 @@
+"""Folders as OpenDelta 0.3.2 writes them. It does not run with today's transformers: its arithmetic is written anew here, after its source."""
+
+import hashlib
+import json
+
+import torch
+from torch import nn
+from transformers import BertForSequenceClassification, DynamicCache
+from transformers.activations import get_activation
+
+from generate_common import MODELS, generator, integer, is_gpt2, load_model, make_batch, normal, write_numbers
+
+CLASSIFIER = ["deltas", "classifier"]
+
+# name: (model, method, what config.json says besides the common keys)
+CASES = {
+    "opendelta_adapter": (
+        "bert_gelu", "houlsby",
+        dict(delta_type="adapter", bottleneck_dim=6, non_linearity="gelu_new", modified_modules=["attn@.proj@", "ff@.w2@"], common_structure=True)),
+    "opendelta_lora": (
+        "bert_gelu_new", "lora",
+        dict(delta_type="lora", lora_r=3, lora_alpha=16, lora_dropout=0.0, modified_modules=["self.query", "self.value", "intermediate.dense"])),
+    "opendelta_bitfit": (
+        "bert_gelu", "bitfit",
+        dict(delta_type="bitfit", modified_modules=["attn@", "ff@", "layer_norm@", "lm_head@.proj@"], common_structure=True)),
+    "opendelta_prefix": (
+        "bert_gelu", "prefix",
+        dict(delta_type="prefix", prefix_token_num=4, reparameterize=False, embed_dim=512, mid_dim=512, modified_modules=["attn@"],
+             common_structure=True)),
+    "opendelta_prefix_reparameterised": (
+        "bert_gelu_new", "prefix",
+        dict(delta_type="prefix", prefix_token_num=3, reparameterize=True, embed_dim=10, mid_dim=12, modified_modules=["attn@"],
+             common_structure=True)),
+    "opendelta_soft_prompt": (
+        "bert_gelu_new", "prompt",
+        dict(delta_type="soft_prompt", soft_token_num=4, init_range=0.5, token_init=True, other_expand_ids={"attention_mask": 1, "token_type_ids": 0},
+             modified_modules=["root"])),
+    "opendelta_gpt2_adapter": (
+        "gpt2_lm", "houlsby",
+        dict(delta_type="adapter", bottleneck_dim=5, non_linearity="relu", modified_modules=["attn.c_proj", "mlp.c_proj"])),
+}
+
+
+# ------------------------------------------------------------------------------------------------------- the arithmetic
+class Activation(nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.f = get_activation(name)
+
+    def forward(self, x):
+        return self.f(x)
+
+
+class Adapter(nn.Module):
+    """h + up(act(down(h))) of the output h of a module"""
+
+    def __init__(self, width, options):
+        super().__init__()
+        size = options["bottleneck_dim"]
+        self.modulelist = nn.Sequential()
+        self.modulelist.add_module("down_proj", nn.Linear(width, size))
+        self.modulelist.add_module("non_linear", Activation(options["non_linearity"]))
+        self.modulelist.add_module("up_proj", nn.Linear(size, width))
+
+
+class Lora(nn.Module):
+    def __init__(self, layer, options):
+        super().__init__()
+        self.scaling = options["lora_alpha"] / options["lora_r"]
+        self.lora_A = nn.Parameter(torch.zeros(options["lora_r"], layer.in_features))
+        self.lora_B = nn.Parameter(torch.zeros(layer.out_features, options["lora_r"]))
+
+
+class Prefix(nn.Module):
+    def __init__(self, tokens, width):
+        super().__init__()
+        self.past_key = nn.Parameter(torch.zeros(tokens, width))
+        self.past_value = nn.Parameter(torch.zeros(tokens, width))
+
+
+class Reparameterisation(nn.Module):
+    """One network for the keys and values of all layers, at the first of them."""
+
+    def __init__(self, width, layers, options):
+        super().__init__()
+        self.wte = nn.Embedding(options["prefix_token_num"], options["embed_dim"])
+        self.control_trans = nn.Sequential(
+            nn.Linear(options["embed_dim"], options["mid_dim"]), nn.Tanh(), nn.Linear(options["mid_dim"], layers * 2 * width))
+
+
+class WithPrefix(BertForSequenceClassification):
+    """Positions are those of the tokens alone: the prefix doesn't shift them."""
+
+    def forward(self, input_ids, attention_mask, labels=None):
+        rows, heads = len(input_ids), self.config.num_attention_heads
+        layers = self.bert.encoder.layer
+        first = layers[0].attention
+        if hasattr(first, "reparams"):
+            made = first.reparams.control_trans(first.reparams.wte.weight)
+            made = made.view(len(made), len(layers) * 2, -1).permute(1, 0, 2)
+            pairs = [(made[2 * i], made[2 * i + 1]) for i in range(len(layers))]
+        else:
+            pairs = [(layer.attention.prefix.past_key, layer.attention.prefix.past_value) for layer in layers]
+        in_heads = [[x.reshape(len(x), heads, -1).transpose(0, 1).expand(rows, -1, -1, -1) for x in pair] for pair in pairs]
+        tokens = pairs[0][0].shape[0]
+        hidden = self.bert(
+            input_ids, torch.cat([attention_mask.new_ones(rows, tokens), attention_mask], 1),
+            position_ids=torch.arange(input_ids.shape[1]).expand(rows, -1), past_key_values=DynamicCache.from_legacy_cache(in_heads))
+        return finish(self, hidden.pooler_output, labels)
+
+
+class WithSoftPrompt(BertForSequenceClassification):
+    """In front of the word embeddings, so that the tokens' positions move up and [CLS] is not first any more."""
+
+    def forward(self, input_ids, attention_mask, labels=None):
+        rows = len(input_ids)
+        soft = self.soft_prompt_layer.soft_embeds
+        embeddings = torch.cat([soft.expand(rows, -1, -1), self.bert.embeddings.word_embeddings(input_ids)], 1)
+        mask = torch.cat([attention_mask.new_ones(rows, len(soft)), attention_mask], 1)
+        return finish(self, self.bert(inputs_embeds=embeddings, attention_mask=mask).pooler_output, labels)
+
+
+def finish(model, pooled, labels):
+    logits = model.classifier(pooled)
+    loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+    return type("Output", (), dict(logits=logits, loss=loss))()
+
+
+def add_adapter(module, inputs, output):
+    return output + module.adapter.modulelist(output)
+
+
+def add_lora(module, inputs, output):
+    return output + inputs[0] @ module.lora.lora_A.T @ module.lora.lora_B.T * module.lora.scaling
+
+
+# ---------------------------------------------------------------------------------------------------------------- cases
+def attach(model, options):
+    """Puts the delta's modules where OpenDelta puts them, which gives the names in the file."""
+    kind, config = options["delta_type"], model.config
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if kind == "adapter":
+        ends = ("c_proj",) if config.model_type == "gpt2" else ("output.dense",)
+        for name, module in list(model.named_modules()):
+            if name.endswith(ends):
+                module.add_module("adapter", Adapter(config.hidden_size, options))
+                module.register_forward_hook(add_adapter)
+    elif kind == "lora":
+        for name, module in list(model.named_modules()):
+            if name.endswith(tuple(options["modified_modules"])):
+                module.add_module("lora", Lora(module, options))
+                module.register_forward_hook(add_lora)
+    elif kind == "bitfit":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(".encoder." in name and name.endswith(".bias"))
+    elif kind == "prefix":
+        model.__class__ = WithPrefix
+        layers = model.bert.encoder.layer
+        if options["reparameterize"]:
+            layers[0].attention.add_module("reparams", Reparameterisation(config.hidden_size, len(layers), options))
+        else:
+            for layer in layers:
+                layer.attention.add_module("prefix", Prefix(options["prefix_token_num"], config.hidden_size))
+    else:
+        model.__class__ = WithSoftPrompt
+        model.soft_prompt_layer = nn.Module()
+        model.soft_prompt_layer.soft_embeds = nn.Parameter(model.bert.embeddings.word_embeddings.weight[: options["soft_token_num"]].detach().clone())
+    if hasattr(model, "classifier"):
+        model.classifier.requires_grad_(True)
+    return model.eval()
+
+
+def move(model, stream):
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(normal(parameter.shape, 0.4 if "classifier" in name else 0.2, stream))
+
+
+def save(model, model_name, models, options, folder):
+    folder.mkdir()
+    state = model.state_dict()  # its metadata goes to the file, too
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for key in list(state):
+        if key not in trained:
+            state.pop(key)
+    torch.save(state, folder / "pytorch_model.bin")
+    config = dict(
+        options, unfrozen_modules=["deltas"] if is_gpt2(model_name) else CLASSIFIER, backbone_checkpoint_name=model_name,
+        backbone_class="GPT2LMHeadModel" if is_gpt2(model_name) else "BertForSequenceClassification",
+        backbone_hash=hashlib.md5((models / model_name / "model.safetensors").read_bytes()).hexdigest(),
+        opendelta_version="0.3.2", transformers_version="4.30.2")
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+RANGES = {
+    "bottleneck_dim": (1, 12), "lora_r": (1, 6), "lora_alpha": (1, 20), "prefix_token_num": (1, 7), "embed_dim": (4, 16), "mid_dim": (4, 16),
+    "soft_token_num": (1, 7),
+}
+
+
+def hold_out():
+    for name, (_, _, options) in CASES.items():
+        stream = generator("options " + name)
+        for key in sorted(options.keys() & RANGES.keys()):
+            options[key] = integer(*RANGES[key], stream)
+
+
+def write_case(name, models, folder):
+    model_name, method, options = CASES[name]
+    labels = MODELS[model_name][1]
+    stream = generator("case " + name)
+    model = attach(load_model(models / model_name, labels), options)
+    move(model, stream)
+    save(model, model_name, models, options, folder / "adapter")
+    read = torch.load(folder / "adapter" / "pytorch_model.bin", weights_only=True)
+    parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    assert read.keys() == parameters.keys()
+    case = {
+        "model": model_name, "adapter": "adapter", "library": "opendelta", "task": "seq_cls" if labels else "causal_lm", "method": method,
+        "options": options, "trainable": None, "head": "classifier" if labels else "lm", "num_labels": labels,
+    }
+    write_numbers(name, folder, case, model, parameters, make_batch(model.config, labels, stream))

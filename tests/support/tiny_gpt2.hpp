@@ -1,0 +1,28 @@
+// A random GPT-2 of two layers, for tests of what stands around the model.
+#pragma once
+
+#include "support/device.hpp"
+#include "support/instances.hpp"
+
+namespace deltatune::test {
+
+inline Gpt2Config tiny_gpt2_config() {
+  Gpt2Config config;
+  config.vocab_size = 30;
+  config.width = 12;
+  config.layers = 2;
+  config.heads = 3;
+  config.inner_width = 20;
+  config.positions = 16;
+  config.eos_id = 29;
+  config.initializer_range = 0.3;
+  return config;
+}
+
+inline Gpt2<DeviceTensor> tiny_gpt2(Device::Context& ctx, Head head = Head::language_model()) {
+  Gpt2<DeviceTensor> model(ctx, tiny_gpt2_config(), head);
+  model.initialise(ctx, 5);
+  return model;
+}
+
+}  // namespace deltatune::test

@@ -1,0 +1,50 @@
+#include "deltatune/text/tokenizer.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "support/temporary_folder.hpp"
+#include "text/tokenizer_files.hpp"
+
+using namespace deltatune;
+using Catch::Contains;
+namespace files = tokenizer_files;
+
+TEST_CASE("a folder's tokenizer is opened, whichever it is", "[text][tokenizer]") {
+  const test::TemporaryFolder folder;
+  SECTION("vocab.txt") {
+    const Tokenizer tokenizer = Tokenizer::open(files::data / "minilm");
+    CHECK(tokenizer.vocab_size() == 30522);
+    CHECK(tokenizer.encode("ok", 10) == WordPiece::load(files::data / "minilm").encode("ok", 10));
+    CHECK(tokenizer.encode_pair("ok", "ok", 10).token_types == std::vector<std::int32_t>{0, 0, 0, 1, 1});
+    CHECK_THROWS_WITH(tokenizer.decode(std::vector{101}),
+                      "tokenizer: BERT's tokens can't be turned back into a text (use the model folder of a GPT-2)");
+    CHECK(tokenizer.word_piece() != nullptr);
+    CHECK(tokenizer.byte_bpe() == nullptr);
+  }
+  SECTION("WordPiece in tokenizer.json") {
+    folder.file("tokenizer.json",
+                R"({"model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "ok": 1}}, "pre_tokenizer": {"type": "BertPreTokenizer"}})");
+    CHECK(Tokenizer::open(folder.path()).encode("ok", 10) == std::vector{1});
+  }
+  SECTION("neither in tokenizer.json") {
+    folder.file("tokenizer.json", R"({"model": {"type": "Unigram"}})");
+    CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("model: type: not supported") && Contains("byte-level BPE of GPT-2"));
+  }
+  SECTION("byte-level BPE") {
+    for (const char* name : {"vocab.json", "merges.txt"}) std::filesystem::copy(files::data / "gpt2_bpe" / name, folder / name);
+    for (const std::filesystem::path& path : {files::data / "gpt2_bpe", folder.path()}) {
+      const Tokenizer tokenizer = Tokenizer::open(path);
+      CHECK(tokenizer.vocab_size() == 1500);
+      CHECK(tokenizer.encode("this and that", 2).size() == 2);
+      CHECK(tokenizer.decode(tokenizer.encode("this and that", 100)) == "this and that");
+      CHECK_THROWS_WITH(tokenizer.encode_pair("a", "b", 10), "tokenizer: GPT-2 has no pairs of texts (join the two into one text)");
+      CHECK(tokenizer.byte_bpe()->eos_id() == 0);
+      CHECK(tokenizer.word_piece() == nullptr);
+    }
+  }
+  SECTION("nothing") {
+    CHECK_THROWS_WITH(Tokenizer::open(folder.path()),
+                      Contains("no tokenizer in this folder; expected tokenizer.json, or vocab.txt, or vocab.json"));
+    CHECK_THROWS_WITH(Tokenizer::open(folder / "none"), Contains("no such folder"));
+  }
+}
