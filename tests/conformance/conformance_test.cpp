@@ -218,7 +218,7 @@ void check_case(context_of<typename Model::Tensor>& ctx, const std::string& name
     for (const double g : doubles(tensor)) largest = std::max(largest, std::fabs(g));
   }
   c.model.visit([&](Parameter<X>& parameter) {
-    if (!parameter.trains()) return;
+    if (!parameter.updated()) return;
     const TensorInfo& tensor = expected.at("grad." + c.keys.at(parameter.path()));
     REQUIRE(tensor.shape == parameter.file_shape());
     const std::vector<double> gradient = doubles(tensor);

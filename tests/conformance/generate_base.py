@@ -11,7 +11,8 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from generate_common import LENGTHS, MODELS, SEED, error, generator, gradients, in_double, integer, load_model, make_batch, noise_only, normal, report, single
+from generate_common import LENGTHS, MODELS, SEED, error, generator, gradients, in_double, integer, load_model, make_batch, noise_only
+from generate_common import normal, report, single
 
 # ---------------------------------------------------------------------------------------------------------------- cases
 QV = ["query", "value"]

@@ -173,7 +173,8 @@ def hold_out(seed):
         defaults = BASE_GPT2 if is_gpt2(name) else BASE
         width = one_of((16, 24, 32, 48), stream)
         heads = one_of([h for h in (1, 2, 3, 4, 6, 8) if width % h == 0], stream)
-        changes |= dict(zip(names, (width, heads, (changes.get(names[2]) or defaults[names[2]]) + integer(0, 1, stream), integer(25, 60, stream))))
+        layers = changes.get(names[2], defaults[names[2]]) + integer(0, 1, stream)
+        changes |= dict(zip(names, (width, heads, layers, integer(25, 60, stream))))
         vocabulary = integer(150, 200, stream)  # more than any width: peft finds the word embeddings by it
         changes["vocab_size"] = vocabulary
         if not is_gpt2(name):

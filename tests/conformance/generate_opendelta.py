@@ -1,4 +1,7 @@
-"""Folders as OpenDelta 0.3.2 writes them. It does not run with today's transformers: its arithmetic is written anew here, after its source."""
+"""Folders as OpenDelta 0.3.2 writes them.
+
+It does not run with today's transformers: its arithmetic is written anew here, after its source.
+"""
 
 import hashlib
 import json
@@ -16,10 +19,12 @@ CLASSIFIER = ["deltas", "classifier"]
 CASES = {
     "opendelta_adapter": (
         "bert_gelu", "houlsby",
-        dict(delta_type="adapter", bottleneck_dim=6, non_linearity="gelu_new", modified_modules=["attn@.proj@", "ff@.w2@"], common_structure=True)),
+        dict(delta_type="adapter", bottleneck_dim=6, non_linearity="gelu_new", modified_modules=["attn@.proj@", "ff@.w2@"],
+             common_structure=True)),
     "opendelta_lora": (
         "bert_gelu_new", "lora",
-        dict(delta_type="lora", lora_r=3, lora_alpha=16, lora_dropout=0.0, modified_modules=["self.query", "self.value", "intermediate.dense"])),
+        dict(delta_type="lora", lora_r=3, lora_alpha=16, lora_dropout=0.0,
+             modified_modules=["self.query", "self.value", "intermediate.dense"])),
     "opendelta_bitfit": (
         "bert_gelu", "bitfit",
         dict(delta_type="bitfit", modified_modules=["attn@", "ff@", "layer_norm@", "lm_head@.proj@"], common_structure=True)),
@@ -33,8 +38,8 @@ CASES = {
              common_structure=True)),
     "opendelta_soft_prompt": (
         "bert_gelu_new", "prompt",
-        dict(delta_type="soft_prompt", soft_token_num=4, init_range=0.5, token_init=True, other_expand_ids={"attention_mask": 1, "token_type_ids": 0},
-             modified_modules=["root"])),
+        dict(delta_type="soft_prompt", soft_token_num=4, init_range=0.5, token_init=True,
+             other_expand_ids={"attention_mask": 1, "token_type_ids": 0}, modified_modules=["root"])),
     "opendelta_gpt2_adapter": (
         "gpt2_lm", "houlsby",
         dict(delta_type="adapter", bottleneck_dim=5, non_linearity="relu", modified_modules=["attn.c_proj", "mlp.c_proj"])),
@@ -165,7 +170,8 @@ def attach(model, options):
     else:
         model.__class__ = WithSoftPrompt
         model.soft_prompt_layer = nn.Module()
-        model.soft_prompt_layer.soft_embeds = nn.Parameter(model.bert.embeddings.word_embeddings.weight[: options["soft_token_num"]].detach().clone())
+        first_words = model.bert.embeddings.word_embeddings.weight[: options["soft_token_num"]]
+        model.soft_prompt_layer.soft_embeds = nn.Parameter(first_words.detach().clone())
     if hasattr(model, "classifier"):
         model.classifier.requires_grad_(True)
     return model.eval()
@@ -195,8 +201,8 @@ def save(model, model_name, models, options, folder):
 
 
 RANGES = {
-    "bottleneck_dim": (1, 12), "lora_r": (1, 6), "lora_alpha": (1, 20), "prefix_token_num": (1, 7), "embed_dim": (4, 16), "mid_dim": (4, 16),
-    "soft_token_num": (1, 7),
+    "bottleneck_dim": (1, 12), "lora_r": (1, 6), "lora_alpha": (1, 20), "prefix_token_num": (1, 7), "embed_dim": (4, 16),
+    "mid_dim": (4, 16), "soft_token_num": (1, 7),
 }
 
 

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 
 import torch
-from peft import AdaLoraConfig, IA3Config, LNTuningConfig, LoraConfig, PeftModel, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
-from peft import VeraConfig, get_peft_model
+from peft import AdaLoraConfig, IA3Config, LNTuningConfig, LoraConfig, PeftModel, PrefixTuningConfig, PromptEncoderConfig
+from peft import PromptTuningConfig, VeraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 
 from generate_common import EQUAL_LENGTHS, MODELS, generator, integer, is_gpt2, load_model, make_batch, normal, one_of, seed_torch
@@ -97,7 +97,8 @@ CASES = {
     "gpt2_lora_cls": ("gpt2_cls", "lora", lora(target_modules=["c_attn", "mlp.c_proj"]), {}),
     "gpt2_lora_cls_all_linear": ("gpt2_cls", "lora", lora(target_modules="all-linear"), {}),
     "gpt2_lora_pissa": ("gpt2_lm", "lora", lora(init_lora_weights="pissa"), {}),
-    "gpt2_lora_pissa_converted": ("gpt2_lm", "lora", lora(target_modules=["c_attn", "c_fc"], init_lora_weights="pissa"), dict(convert=True)),
+    "gpt2_lora_pissa_converted": (
+        "gpt2_lm", "lora", lora(target_modules=["c_attn", "c_fc"], init_lora_weights="pissa"), dict(convert=True)),
     "gpt2_dora": ("gpt2_lm", "dora", dora(), {}),
     "gpt2_dora_all_linear": ("gpt2_inner", "dora", dora(target_modules="all-linear", use_rslora=True), {}),
     "gpt2_dora_cls": ("gpt2_cls", "dora", dora(target_modules=["c_attn", "c_proj"]), {}),
@@ -111,7 +112,8 @@ CASES = {
     "gpt2_ia3": ("gpt2_lm", "ia3", {}, {}),
     "gpt2_ia3_cls": ("gpt2_cls", "ia3", {}, {}),
     "gpt2_ia3_feedforward": (
-        "gpt2_inner", "ia3", dict(target_modules=["c_attn", "attn.c_proj", "mlp.c_fc"], feedforward_modules=["mlp.c_fc", "attn.c_proj"]), {}),
+        "gpt2_inner", "ia3",
+        dict(target_modules=["c_attn", "attn.c_proj", "mlp.c_fc"], feedforward_modules=["mlp.c_fc", "attn.c_proj"]), {}),
     "gpt2_layer_norm": ("gpt2_lm", "layer_norm", {}, {}),
     "gpt2_layer_norm_cls": ("gpt2_cls", "layer_norm", dict(target_modules=["ln_1", "ln_f"]), {}),
     "gpt2_prefix_flat": ("gpt2_lm", "prefix", dict(num_virtual_tokens=5), {}),
@@ -256,8 +258,9 @@ def hold_out():
         if method == "p_tuning":
             options["encoder_num_layers"] = integer(1, 3, stream)
         # Not for ia3, where the end of a name decides what is feed-forward.
-        if method in ("lora", "dora", "adalora", "vera") and isinstance(options.get("target_modules"), list) and "init_lora_weights" not in options:
-            options["target_modules"] = sorted({*options["target_modules"], one_of(MORE_TARGETS[is_gpt2(model_name)], stream)})
+        targets = options.get("target_modules")
+        if method in ("lora", "dora", "adalora", "vera") and isinstance(targets, list) and "init_lora_weights" not in options:
+            options["target_modules"] = sorted({*targets, one_of(MORE_TARGETS[is_gpt2(model_name)], stream)})
 
 
 def write_case(name, models, folder):

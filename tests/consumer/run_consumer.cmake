@@ -1,5 +1,5 @@
-# Configures, builds and runs tests/consumer/project.
-#   cmake -DMODE=find_package|add_subdirectory|shared -DSOURCE= -DBUILD= -DWORK= -DGENERATOR= -DCOMPILER= -DLAUNCHER= -DONEDNN=
+# Configures, builds and runs tests/consumer/project, or examples/consumer_project (own_method).
+#   cmake -DMODE=own_method|find_package|add_subdirectory|shared -DSOURCE= -DBUILD= -DWORK= -DGENERATOR= -DCOMPILER= -DLAUNCHER= -DONEDNN=
 #         -P run_consumer.cmake
 cmake_minimum_required(VERSION 3.20)
 
@@ -12,7 +12,13 @@ function(run)
 endfunction()
 
 file(REMOVE_RECURSE ${WORK})
-if(MODE STREQUAL "find_package")
+set(project ${CMAKE_CURRENT_LIST_DIR}/project)
+set(program consumer)
+if(MODE STREQUAL "own_method")
+  set(project ${SOURCE}/examples/consumer_project)
+  set(program moslora)
+endif()
+if(MODE MATCHES "find_package|own_method")
   run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
   set(options -DCMAKE_PREFIX_PATH=${WORK}/prefix)
 else()
@@ -22,7 +28,7 @@ if(MODE STREQUAL "shared")
   list(APPEND options -DCONSUMER_SHARED=ON)
 endif()
 
-run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${CMAKE_CURRENT_LIST_DIR}/project -B ${WORK}/build
+run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${project} -B ${WORK}/build
     -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} -DCMAKE_BUILD_TYPE=Release ${options})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
-run(${WORK}/build/consumer)
+run(${WORK}/build/${program})

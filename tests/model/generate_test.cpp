@@ -1,10 +1,12 @@
 // Generation: the cache gives what a full pass gives, and tokens are chosen as the options say.
 #include "deltatune/model/generate.hpp"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <vector>
 
+#include "deltatune/ops/prefix.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_gpt2.hpp"
 
@@ -24,17 +26,55 @@ Tokens greedy_by_hand(test::DeviceContext& ctx, Gpt2<X>& model, Tokens tokens, I
   for (Index i = 0; i < count; ++i) {
     PackedBatch batch;
     batch.add(tokens);
-    device.upload(batch, false);
+    device.upload(batch, false, model.layout());
+    const Index rows = device.sequences().rows;
     Pass<X> pass{ctx, saved, scratch};
     const WorkspaceScope<test::Device> all(saved);
-    const View<float> logits = pass.keep(batch.rows(), model.config().vocab_size);
+    const View<float> logits = pass.keep(rows, model.config().vocab_size);
     model.forward(pass, device, logits, kept);
-    const std::vector<float> last = test::on_host<X>(ctx, logits.row_range(batch.rows() - 1, 1));
+    const std::vector<float> last = test::on_host<X>(ctx, logits.row_range(rows - 1, 1));
     found.push_back(static_cast<std::int32_t>(std::max_element(last.begin(), last.end()) - last.begin()));
     tokens.push_back(found.back());
   }
   return found;
 }
+
+// Rows of its own for every sequence: of keys and values, or at the input.
+class Rows {
+ public:
+  struct Saved {};
+
+  Rows(test::DeviceContext& ctx, Index count, Index width, InputRows kind, std::uint64_t seed) : rows_(ctx, {count, width}), kind_(kind) {
+    std::vector<float> host;
+    for (Index i = 0; i < count * width; ++i) host.push_back(static_cast<float>(normal(derive(seed), static_cast<std::uint64_t>(i))));
+    test::from_host<X>(ctx, host, rows_.view());
+    kind_.count = count;
+  }
+  template <class F>
+  void visit(const F&) {}
+  bool needs_input() const { return false; }
+  void backward(Pass<X>&, const Saved&, View<const float>) {}
+
+ protected:
+  X rows_;  // (P, C)
+  InputRows kind_;
+};
+struct Prompt : Rows {
+  using Rows::Rows;
+  InputRows rows() const { return kind_; }
+  void forward(Pass<X>& pass, View<float> rows, Saved&) const { ops::broadcast_rows<test::Device, float>(pass.ctx, rows_.view(), rows); }
+};
+struct Prefix : Rows {
+  using Rows::Rows;
+  Index rows() const { return kind_.count; }
+  void forward(Pass<X>& pass, View<const float>, View<float> kv, Saved&) const { ops::broadcast_rows<test::Device, float>(pass.ctx, rows_.view(), kv); }
+  void backward(Pass<X>&, const Saved&, View<const float>, View<const float>, GradientSink<float>&) {}
+};
+struct Shift {
+  template <class F>
+  void visit(const F&) {}
+  Index position_shift() const { return 2; }
+};
 
 std::vector<double> distribution(const std::vector<double>& probabilities, const GenerationConfig& config) {
   std::vector<double> logits;
@@ -59,6 +99,36 @@ TEST_CASE("greedy generation with the cache is the argmax of full passes", "[mod
     CHECK(tokens == greedy_by_hand(ctx, model, prompt, count));
     CHECK(seen == tokens);
     CHECK(static_cast<Index>(tokens.size()) == count);
+  }
+}
+
+TEST_CASE("the cache gives the same with deltas in front of the tokens", "[model][generate]") {
+  test::DeviceContext ctx(1);
+  const auto check = [&](const auto& attach) {
+    Gpt2<X> model = test::tiny_gpt2(ctx);
+    const Tokens before = generate(ctx, model, Tokens{1, 2, 3}, {.max_new_tokens = 8, .stops_at_end = false});
+    attach(model);
+    const Tokens tokens = generate(ctx, model, Tokens{1, 2, 3}, {.max_new_tokens = 8, .stops_at_end = false});
+    CHECK(tokens == greedy_by_hand(ctx, model, {1, 2, 3}, 8));
+    CHECK(tokens != before);
+  };
+  const auto add_prefix = [&](Gpt2<X>& model) {
+    std::uint64_t seed = 0;
+    model.visit_attentions([&](KvSite<X>& site) { site.deltas.add("prefix", Prefix(ctx, 3, 2 * site.width, {}, ++seed)); });
+  };
+  SECTION("prompt like words") {
+    check([&](Gpt2<X>& model) { model.input().deltas.add("prompt", Prompt(ctx, 4, 12, {.like_words = true}, 1)); });
+  }
+  SECTION("prompt of finished embeddings, behind the first token") {
+    check([&](Gpt2<X>& model) { model.input().deltas.add("prompt", Prompt(ctx, 4, 12, {.like_words = false, .after_first = true}, 1)); });
+  }
+  SECTION("prefix") { check(add_prefix); }
+  SECTION("prefix that counts as positions, and a prompt") {
+    check([&](Gpt2<X>& model) {
+      add_prefix(model);
+      model.derived().add("prefix", Shift{});
+      model.input().deltas.add("prompt", Prompt(ctx, 2, 12, {.like_words = true}, 1));
+    });
   }
 }
 

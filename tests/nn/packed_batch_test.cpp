@@ -43,7 +43,7 @@ TEST_CASE("device batch: maps of rows and sequences, and groups of equal ids", "
   CHECK(device.labels() == nullptr);
   CHECK(device.targets() == nullptr);
   std::map<std::int32_t, std::vector<Index>> groups;
-  const ops::RowGroups g = device.id_groups();
+  const RowGroups g = device.id_groups();
   for (Index i = 0; i < g.count; ++i) groups[g.ids[i]] = std::vector<Index>(g.order + g.starts[i], g.order + g.starts[i + 1]);
   CHECK(groups == std::map<std::int32_t, std::vector<Index>>{{2, {3}}, {5, {0, 2, 4}}, {9, {1}}});
   CHECK(device.position_groups().count == 3);

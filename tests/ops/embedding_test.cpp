@@ -31,7 +31,7 @@ auto embedding_body(const std::vector<std::int32_t>& ids, Index count, Index wid
       order.insert(order.end(), members.begin(), members.end());
       starts.push_back(static_cast<Index>(order.size()));
     }
-    const ops::RowGroups groups{trial.array(starts), trial.array(order), trial.array(group_ids), static_cast<Index>(group_ids.size())};
+    const RowGroups groups{trial.array(starts), trial.array(order), trial.array(group_ids), static_cast<Index>(group_ids.size())};
     ops::embedding_backward<B, T>(trial.ctx(), y.gradient, groups, -1, first.gradient);
     ops::embedding_backward<B, T>(trial.ctx(), y.gradient, groups, -1, second.gradient);
   };
@@ -53,7 +53,7 @@ TEST_CASE("embedding: the skipped id gets no gradient, the others do", "[ops][em
   const std::vector<std::int32_t> ids{0, 2};
   const std::vector<double> dy{1, 2, 4};
   std::vector<double> dtable{10, 20, 30};
-  const ops::RowGroups groups{starts.data(), order.data(), ids.data(), 2};
+  const RowGroups groups{starts.data(), order.data(), ids.data(), 2};
   SECTION("skipped") {
     ops::embedding_backward<Reference, double>(ctx, {dy.data(), 3, 1}, groups, 0, {dtable.data(), 3, 1});
     CHECK(dtable == std::vector<double>{10, 20, 32});

@@ -77,6 +77,11 @@ class Attachment {
     for (AnySlot<X>* const slot : slots_) slot->visit_delta(name_, [&f](Parameter<X>& parameter) { f(parameter); });
   }
 
+  // Brings what the deltas compute and save up to date with what it is computed from.
+  void evaluate(Context& ctx) {
+    if (parameter_slot_ != nullptr) parameter_slot_->evaluate(name_, ctx);
+  }
+
   void set_enabled(bool enabled) {
     for (AnySlot<X>* const slot : slots_) slot->set_enabled(name_, enabled);
   }

@@ -58,7 +58,11 @@ std::vector<std::string> peft_names(const Plan& plan, const Parameter<X>& parame
 template <class Plan, class Model, class X, class F>
 void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, const F& f) {
   attachment.visit([&](Parameter<X>& parameter) {
-    if (!parameter.derived()) f(parameter);
+    if constexpr (requires { plan.in_file(parameter); }) {
+      if (plan.in_file(parameter)) f(parameter);
+    } else {
+      if (!parameter.derived()) f(parameter);
+    }
   });
   model.visit([&](Parameter<X>& parameter) {
     if (parameter.role() != Role::delta && parameter.updated() && trains_beside(plan, parameter, attachment.paths())) f(parameter);
@@ -84,6 +88,9 @@ AnyPlan read_any_plan(const JsonConfig& json, const std::string& type) {
   } else {
     using Plan = std::variant_alternative_t<I, AnyPlan>;
     if (type == Plan::kPeftType) return read_plan<Plan>(json);
+    if constexpr (requires { Plan::kOwnType; }) {
+      if (type == Plan::kOwnType) return read_plan<Plan>(json);
+    }
     return read_any_plan<I + 1>(json, type);
   }
 }
@@ -97,16 +104,14 @@ inline std::filesystem::path tensors_file(const std::filesystem::path& folder) {
 // The sites that a file holds tensors for.
 template <class Plan>
 std::vector<std::string> sites_in(const TensorFile& file, const std::string& in_file) {
-  std::map<std::string, std::set<std::string>> found;
+  const std::string prefix = is_peft_type<Plan>() ? kPeftPrefix : "";
+  std::set<std::string> found;
   const std::vector<std::string> ends = Plan::site_tensors();
   for (const auto& [name, tensor] : file.tensors())
     for (const std::string& end : ends)
-      if (name.starts_with(kPeftPrefix) && name.ends_with(end))
-        found[name.substr(std::string_view(kPeftPrefix).size(), name.size() - std::string_view(kPeftPrefix).size() - end.size())].insert(end);
-  std::vector<std::string> sites;
-  for (const auto& [site, present] : found) sites.push_back(site);
-  if (sites.empty() && !ends.empty()) throw Error(in_file, "holds no tensors of this method", {.expected = "names that end in " + ends.front()});
-  return sites;
+      if (name.starts_with(prefix) && name.ends_with(end)) found.insert(name.substr(prefix.size(), name.size() - prefix.size() - end.size()));
+  if (found.empty() && !ends.empty()) throw Error(in_file, "holds no tensors of this method", {.expected = "names that end in " + ends.front()});
+  return {found.begin(), found.end()};
 }
 
 }  // namespace detail
@@ -116,6 +121,7 @@ template <class Model, class Plan>
 void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const Plan& plan,
                   Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
   using X = typename Model::Tensor;
+  attachment.evaluate(ctx);
   SafeTensorsWriter writer;
   detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
     write_parameter(ctx, detail::peft_names(plan, parameter, attachment.paths()).front(), parameter, writer);
@@ -130,7 +136,11 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
       {"modules_to_save", detail::list_or_null(plan.modules_to_save)},
       {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::targets ? "lora_only" : "none"},
   };
-  plan.write(config, attachment.paths());
+  if constexpr (requires { plan.write(config, attachment.paths(), model); }) {
+    plan.write(config, attachment.paths(), model);
+  } else {
+    plan.write(config, attachment.paths());
+  }
   write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2, ' ', true) + "\n");
 }
 template <class Model>

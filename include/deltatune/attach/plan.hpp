@@ -7,6 +7,11 @@
 //     template <class Model>
 //     void place(typename Model::Context&, Model&, Attachment<typename Model::Tensor>&, std::uint64_t seed, const std::string& where) const;
 //     template <class X> bool trains_too(const Parameter<X>&) const;  // optional: parameters of the model itself that train as well
+//     // For peft_format.hpp, besides kPeftType, site_tensors(), read() and write(), all optional:
+//     static constexpr const char* kOwnType;                          // peft_type of what PEFT's format cannot express, set by write()
+//     void fit(const TensorFile&);                                    // takes over what only the file of tensors says
+//     template <class X> bool in_file(const Parameter<X>&) const;     // which parameters of the deltas are saved; else those that aren't derived
+//     template <class X> std::vector<std::string> file_names(const Parameter<X>&) const;  // their names there, the one to write first
 //   };
 #pragma once
 

@@ -123,7 +123,7 @@ class Trial {
   }
 
   // Takes a layer or a model in. All of its parameters are drawn anew, about as large as they are in a trained model; those that train are
-  // variables.
+  // variables, but for derived ones, which the module computes from others.
   template <class Module>
   Module& own(Module given) {
     const auto owner = std::make_shared<Module>(std::move(given));
@@ -132,12 +132,12 @@ class Trial {
       const bool is_matrix = p.shape().size() == 2 && p.role() != Role::embedding;
       const double spread = is_matrix ? 1.0 / std::sqrt(static_cast<double>(p.shape()[1])) : 0.3;
       const std::uint64_t stream = next_stream();
-      const std::vector<double> direction = draw(p.value(), stream, is_scale ? 1.0 : 0.0, spread, p.trains());
-      if (!p.trains()) return;
+      const std::vector<double> direction = draw(p.value(), stream, is_scale ? 1.0 : 0.0, spread, p.updated());
+      if (plan_.backward) p.allocate_gradient(*ctx_);
+      if (!p.updated()) return;
       View<T> gradient;
       std::vector<double> start;
       if (plan_.backward) {
-        p.allocate_gradient(*ctx_);
         gradient = p.gradient();
         start = draw_start(gradient, stream);
       }

@@ -51,6 +51,12 @@ DELTATUNE_HD constexpr RandomKey derive(std::uint64_t seed, Streams... streams) 
   return {static_cast<std::uint32_t>(state >> 32), static_cast<std::uint32_t>(state)};
 }
 
+// And of a stream below another one.
+template <class... Streams>
+DELTATUNE_HD constexpr RandomKey derive(RandomKey parent, Streams... streams) {
+  return derive(std::uint64_t{parent.a} << 32 | parent.b, streams...);
+}
+
 // 32 random bits.
 DELTATUNE_INLINE constexpr std::uint32_t random_bits(RandomKey key, std::uint64_t index) {
   const std::uint32_t low = static_cast<std::uint32_t>(index);

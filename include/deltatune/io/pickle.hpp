@@ -268,7 +268,7 @@ class Pickle {
 namespace detail {
 
 // For messages: "a dict".
-inline std::string describe(const PickleValue& value) {
+inline std::string describe_pickled(const PickleValue& value) {
   switch (value.kind) {
     case PickleValue::Kind::kNothing:
       return "None";

@@ -128,7 +128,7 @@ class TorchFile : public TensorTable {
     };
     const Pickle version = next_pickle("version");
     if (version.root().kind != Kind::kInteger || version.root().integer != 1001)
-      throw Error(name_, "unknown version of the format", {.expected = "1001", .got = detail::describe(version.root())});
+      throw Error(name_, "unknown version of the format", {.expected = "1001", .got = detail::describe_pickled(version.root())});
     const Pickle system = next_pickle("system");
     for (std::size_t i = 0; system.root().kind == Kind::kDict && i < system.root().items.size(); i += 2) {
       if (system.root().items[i]->text == "little_endian" && system.root().items[i + 1]->integer == 0)
@@ -138,7 +138,7 @@ class TorchFile : public TensorTable {
     Storages storages = declared_storages(pickle);
     const Pickle keys = next_pickle("storage keys");
     if (keys.root().kind != Kind::kList)
-      throw Error(name_ + ": storage keys", "wrong type", {.expected = "a list", .got = detail::describe(keys.root())});
+      throw Error(name_ + ": storage keys", "wrong type", {.expected = "a list", .got = detail::describe_pickled(keys.root())});
     for (const PickleValue* const key : keys.root().items) {
       const auto storage = storages.find(key->text);
       if (storage == storages.end() || storage->second.bytes) cursor.fail("a storage belongs to no tensor, or occurs twice");
@@ -174,9 +174,9 @@ class TorchFile : public TensorTable {
     const bool fits = id.kind == Kind::kTuple && (parts.size() == 5 || (parts.size() == 6 && parts[5]->kind == Kind::kNothing)) &&
                       parts[0]->text == "storage" && parts[1]->kind == Kind::kGlobal && parts[2]->kind == Kind::kText &&
                       parts[2]->text.size() <= kMaxKeyLength && parts[4]->kind == Kind::kInteger && parts[4]->integer >= 0;
-    if (!fits) throw Error(name_, "describes a storage in an unknown way", {.got = detail::describe(id)});
+    if (!fits) throw Error(name_, "describes a storage in an unknown way", {.got = detail::describe_pickled(id)});
     const auto row = static_cast<std::size_t>(std::ranges::find(detail::kTorchGlobals, parts[1]->text) - detail::kTorchGlobals.begin());
-    if (row >= detail::kTorchStorages.size()) throw Error(name_, "is not a type of storage", {.got = detail::describe(*parts[1])});
+    if (row >= detail::kTorchStorages.size()) throw Error(name_, "is not a type of storage", {.got = detail::describe_pickled(*parts[1])});
     return {detail::kTorchStorages[row], parts[4]->integer, std::nullopt};
   }
 
@@ -185,13 +185,13 @@ class TorchFile : public TensorTable {
   void read_tensors(const PickleValue& root, const Storages& storages) {
     if (root.kind != Kind::kDict) {
       throw Error(name_, "does not hold a state dict",
-                  {.expected = "a dict of names and tensors", .got = detail::describe(root), .remedy = kRemedy});
+                  {.expected = "a dict of names and tensors", .got = detail::describe_pickled(root), .remedy = kRemedy});
     }
     for (std::size_t i = 0; i < root.items.size(); i += 2) {
       const PickleValue& key = *root.items[i];
       std::string name(key.text);
       if (key.kind != Kind::kText || replace_invalid_utf8(name) != 0) {
-        throw Error(name_, "a key of the state dict is not a name", {.expected = "text", .got = detail::describe(key), .remedy = kRemedy});
+        throw Error(name_, "a key of the state dict is not a name", {.expected = "text", .got = detail::describe_pickled(key), .remedy = kRemedy});
       }
       TensorInfo tensor = read_tensor(name, *root.items[i + 1], storages);
       if (!tensors_.emplace(std::move(name), std::move(tensor)).second)
@@ -207,7 +207,7 @@ class TorchFile : public TensorTable {
       call = arguments->front();
     const auto* arguments = arguments_of(*call, "torch._utils._rebuild_tensor_v2");
     if (arguments == nullptr)
-      throw Error(where, "is not a tensor", {.expected = "a tensor", .got = detail::describe(value), .remedy = kRemedy});
+      throw Error(where, "is not a tensor", {.expected = "a tensor", .got = detail::describe_pickled(value), .remedy = kRemedy});
     if (arguments->size() != 6 || arguments->front()->kind != Kind::kPersistentId) {
       throw Error(where, "is a tensor of an unknown kind",
                   {.expected = "storage, offset, shape, strides and two more arguments",
@@ -233,14 +233,14 @@ class TorchFile : public TensorTable {
 
   static Index size_from(const std::string& where, const PickleValue& value) {
     if (value.kind != Kind::kInteger || value.integer < 0)
-      throw Error(where, "wrong value", {.expected = "an integer from 0 to 2^63-1", .got = detail::describe(value)});
+      throw Error(where, "wrong value", {.expected = "an integer from 0 to 2^63-1", .got = detail::describe_pickled(value)});
     return value.integer;
   }
 
   static Shape sizes_from(const std::string& where, const PickleValue& value) {
     if (value.kind != Kind::kTuple || value.items.size() > kMaxRank) {
       throw Error(where, "wrong value",
-                  {.expected = "a tuple of at most " + std::to_string(kMaxRank) + " integers", .got = detail::describe(value)});
+                  {.expected = "a tuple of at most " + std::to_string(kMaxRank) + " integers", .got = detail::describe_pickled(value)});
     }
     Shape sizes;
     for (const PickleValue* const item : value.items) sizes.push_back(size_from(where, *item));

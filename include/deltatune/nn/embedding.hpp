@@ -46,7 +46,7 @@ class Embedding {
     ops::embedding_forward<B, T>(pass.ctx, table_.view(), ids, y, accumulate);
     if (!site_.deltas.empty()) site_.deltas.forward(pass, ids, y, saved);
   }
-  void backward(Pass<X>& pass, View<const T> dy, const ops::RowGroups& groups, const Saved& saved) {
+  void backward(Pass<X>& pass, View<const T> dy, const RowGroups& groups, const Saved& saved) {
     if (site_.table.trains()) ops::embedding_backward<B, T>(pass.ctx, dy, groups, skipped_id_, site_.table.gradient());
     if (!site_.deltas.empty()) site_.deltas.backward(pass, saved, groups, dy);
   }

@@ -165,9 +165,9 @@ class DeviceBatch {
   Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
   const Index* predicting_rows() const { return predicting_rows_.data(); }
   const std::int32_t* predicted() const { return predicted_.data(); }
-  ops::RowGroups id_groups() const { return id_groups_.groups(); }
-  ops::RowGroups position_groups() const { return position_groups_.groups(); }
-  ops::RowGroups type_groups() const { return type_groups_.groups(); }
+  RowGroups id_groups() const { return id_groups_.groups(); }
+  RowGroups position_groups() const { return position_groups_.groups(); }
+  RowGroups type_groups() const { return type_groups_.groups(); }
 
  private:
   // An array whose capacity only grows.
@@ -213,14 +213,14 @@ class DeviceBatch {
       device_ids_.assign(ctx, group_ids_);
       groups_ = {device_starts_.data(), device_order_.data(), device_ids_.data(), count};
     }
-    ops::RowGroups groups() const { return groups_; }
+    RowGroups groups() const { return groups_; }
 
    private:
     std::vector<Index> starts_, order_;
     std::vector<std::int32_t> group_ids_;
     Buffer<Index> device_starts_, device_order_;
     Buffer<std::int32_t> device_ids_;
-    ops::RowGroups groups_;
+    RowGroups groups_;
   };
 
   Context* ctx_;

@@ -4,7 +4,7 @@
 //     struct Saved {...};                          // trivially copyable, at most kDeltaSavedBytes
 //     template <class F> void visit(const F& f);   // f(Parameter<X>&) for each of its parameters
 //     void forward(Pass<X>&, const std::int32_t* ids, View<T> y_io, Saved&) const;               // y_io (N, C) += its part; a negative id: nothing
-//     void backward(Pass<X>&, const Saved&, const ops::RowGroups& groups, View<const T> dy);     // groups: rows of dy by id
+//     void backward(Pass<X>&, const Saved&, const RowGroups& groups, View<const T> dy);     // groups: rows of dy by id
 //     void merge(Context&, View<T> table_io) const;                                              // optional; table (V, C)
 //   };
 #pragma once
@@ -13,15 +13,15 @@
 #include <string>
 #include <utility>
 
-#include "deltatune/ops/embedding.hpp"
 #include "deltatune/seam/pass.hpp"
 #include "deltatune/seam/slot.hpp"
+#include "deltatune/tensor/row_groups.hpp"
 
 namespace deltatune {
 
 template <class D, class X>
 concept LookupDelta = kIsDeltaSaved<typename D::Saved> &&
-                      requires(D delta, const D& constant, Pass<X>& pass, const std::int32_t* ids, const ops::RowGroups& groups, View<scalar_of<X>> y,
+                      requires(D delta, const D& constant, Pass<X>& pass, const std::int32_t* ids, const RowGroups& groups, View<scalar_of<X>> y,
                                typename D::Saved& saved) {
                         delta.visit(detail::IgnoreParameter{});
                         constant.forward(pass, ids, y, saved);
@@ -37,7 +37,7 @@ struct ErasedLookupDelta {
   virtual ~ErasedLookupDelta() = default;
   virtual void visit(const ParameterVisitor<X>& f) = 0;
   virtual void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, DeltaSaved& saved) const = 0;
-  virtual void backward(Pass<X>& pass, const DeltaSaved& saved, const ops::RowGroups& groups, View<const T> dy) = 0;
+  virtual void backward(Pass<X>& pass, const DeltaSaved& saved, const RowGroups& groups, View<const T> dy) = 0;
   virtual bool can_merge() const = 0;
   virtual void merge(context_of<X>& ctx, View<T> table_io) const = 0;
 };
@@ -51,7 +51,7 @@ struct LookupDeltaHolder final : ErasedLookupDelta<X> {
   void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, DeltaSaved& saved) const override {
     delta.forward(pass, ids, y_io, saved.emplace<typename D::Saved>());
   }
-  void backward(Pass<X>& pass, const DeltaSaved& saved, const ops::RowGroups& groups, View<const T> dy) override {
+  void backward(Pass<X>& pass, const DeltaSaved& saved, const RowGroups& groups, View<const T> dy) override {
     delta.backward(pass, saved.get<typename D::Saved>(), groups, dy);
   }
   bool can_merge() const override {
@@ -86,7 +86,7 @@ class LookupSlot : public Slot<X, detail::ErasedLookupDelta<X>> {
     for (std::size_t i = 0; i < saved.size(); ++i)
       if (this->entries_[i].enabled) this->entries_[i].delta->forward(pass, ids, y_io, saved[i]);
   }
-  void backward(Pass<X>& pass, const Saved& saved, const ops::RowGroups& groups, View<const T> dy) {
+  void backward(Pass<X>& pass, const Saved& saved, const RowGroups& groups, View<const T> dy) {
     for (std::size_t i = saved.size(); i-- > 0;)
       if (this->entries_[i].enabled) this->entries_[i].delta->backward(pass, saved[i], groups, dy);
   }

@@ -12,6 +12,7 @@
 //     void penalty(Pass<X>&, View<T> loss_io);     // loss_io (1) += a term of the loss; its gradient to the parameters; once an update
 //     void after_step(Context&, const UpdateInfo&);  // after an update
 //     Index position_shift() const;                // positions of the tokens begin there (PEFT's prefixes)
+//     void evaluate(Context&);                     // brings derived parameters of its own that are saved up to date
 //     void rest();                                 // switched off or taken out: derived parameters of the model get back their own values
 //     void merge(Context&);                        // writes the values of evaluation; they stay until rest(), for good where the delta is taken out
 //   };
@@ -47,6 +48,7 @@ struct ErasedParameterDelta {
   virtual void penalty(Pass<X>& pass, View<T> loss_io) = 0;
   virtual void after_step(context_of<X>& ctx, const UpdateInfo& info) = 0;
   virtual Index position_shift() const = 0;
+  virtual void evaluate(context_of<X>& ctx) = 0;
   virtual void rest() = 0;
   virtual bool can_merge() const = 0;
   virtual void merge(context_of<X>& ctx) = 0;
@@ -73,6 +75,9 @@ struct ParameterDeltaHolder final : ErasedParameterDelta<X> {
   Index position_shift() const override {
     if constexpr (requires(const D& d) { d.position_shift(); }) return delta.position_shift();
     return 0;
+  }
+  void evaluate([[maybe_unused]] context_of<X>& ctx) override {
+    if constexpr (requires { delta.evaluate(ctx); }) delta.evaluate(ctx);
   }
   void rest() override {
     if constexpr (requires { delta.rest(); }) delta.rest();
@@ -117,6 +122,7 @@ class ParameterSlot : public Slot<X, detail::ErasedParameterDelta<X>> {
     entry.enabled = false;
   }
   void unmerge(const std::string& name) { this->at(name).delta->rest(); }
+  void evaluate(const std::string& name, context_of<X>& ctx) { this->at(name).delta->evaluate(ctx); }
 
   Index position_shift() const {
     Index shift = 0;

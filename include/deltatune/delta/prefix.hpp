@@ -1,0 +1,304 @@
+// Prefix tuning: keys and values that every query of a sequence sees before those of its tokens. Li and Liang 2021, arXiv 2101.00190; flat, in all
+// layers of an encoder: P-tuning v2, Liu et al. 2021, arXiv 2110.07602; gates: UniPELT, Mao et al. 2022, arXiv 2110.07577.
+//
+//   [K | V] of layer l, the same for all sequences:  E[:, l],   E (P, L·2C) the prompt embeddings
+//   flat: E is the parameter.  With an encoder (hidden > 0):  E = a(W·Wᵢₙᵀ + b₁)·Wₒᵤₜᵀ + b₂,   a: tanh
+//   gated, for sequence b with layer inputs x_t:  K·g_K, V·g_V,   (g_K, g_V) = mean over t of σ(x_t·W_gᵀ + b_g); shared: g_K = g_V
+//   backward:  dE[:, l] += the sum of d[K | V] over the sequences, then through the encoder;  dg: the sum of d[K | V]∘[K | V], which goes on to x
+//
+// Shapes      E (P, L·2C), row p: key and value of layer 0, of layer 1, ...; W (P, C), Wᵢₙ (hidden, C), Wₒᵤₜ (L·2C, hidden); W_g (1 or 2, C)
+// Start       flat: E normal. Encoder: W normal, W and b uniform in ±1/√columns. W_g normal · 0.02. The delta isn't 0 at the start.
+// Parameters  flat P·L·2C;  encoder P·C + hidden·(C + 1) + L·2C·(hidden + 1);  gates L·(1 or 2)·(C + 1)
+// Seam        kv: the rows of each layer, derived parameters; parameter: E, which they are slices of
+// Merge       none: it adds keys and values
+// Files       PEFT: prompt_embeddings (P, L·2C), computed where there is an encoder, which is not in the file; positions of tokens begin at P.
+//             AdapterHub: ....{wte.weight, control_trans.0.*, control_trans.2.*}, flat: ....control_trans (P·L·2C); positions begin at 0.
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deltatune/core/error.hpp"
+#include "deltatune/core/scalar.hpp"
+#include "deltatune/delta/own_parameter.hpp"
+#include "deltatune/ops/activation.hpp"
+#include "deltatune/ops/prefix.hpp"
+#include "deltatune/seam/kv.hpp"
+#include "deltatune/seam/parameter.hpp"
+
+namespace deltatune {
+
+struct PrefixConfig {
+  enum class Gates { none, shared, separate };  // separate: one for the keys, one for the values
+
+  Index rows = 20;   // P
+  Index hidden = 0;  // of the encoder; 0: none, flat
+  ops::Activation activation = ops::Activation::tanh;
+  bool shifts_positions = true;  // positions of the tokens begin at P (PEFT); false: at 0 (AdapterHub)
+  double dropout = 0;            // of keys and values, for each sequence
+  Gates gates = Gates::none;
+
+  Index gate_count() const { return gates == Gates::none ? 0 : gates == Gates::shared ? 1 : 2; }
+
+  // Throws Error; `where` names the place the numbers come from.
+  void validate(const std::string& where) const {
+    if (rows < 1) throw Error(where + ": num_virtual_tokens", "is no number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
+    if (hidden < 0)
+      throw Error(where + ": encoder_hidden_size", "is not a size", {.expected = "at least 1, or 0 for a flat prefix", .got = std::to_string(hidden)});
+    if (!(dropout >= 0.0 && dropout < 1.0))
+      throw Error(where + ": dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
+  }
+};
+
+namespace detail {
+
+// s_io (N, G): σ(s + bias).
+template <class T>
+struct GateRow {
+  const T* bias;
+  View<T> s_io;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index i) const {
+    team.each(s_io.cols, [b = bias, s = s_io.row(i)](Index k) {
+      using math::exp;
+      s[k] = T(1) / (T(1) + exp(-(s[k] + b[k])));
+    });
+  }
+};
+
+// Keys by the first gate of their sequence, values by the last.
+template <class T>
+struct ApplyGatesRow {
+  View<const T> gates;  // (B, G)
+  Index prefix;
+  View<T> kv_io;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index i) const {
+    const T* g = gates.row(i / prefix);
+    const T key = g[0], value = g[gates.cols - 1];
+    team.each(kv_io.cols, [=, width = kv_io.cols / 2, row = kv_io.row(i)](Index j) { row[j] = row[j] * (j < width ? key : value); });
+  }
+};
+
+// d_gates (B, G): of the gates of sequence b.
+template <class T>
+struct ApplyGatesBackwardRow {
+  View<const T> kv;
+  View<const T> d_kv;
+  Index prefix;
+  View<T> d_gates;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index b) const {
+    const Index width = kv.cols / d_gates.cols;
+    for (Index k = 0; k < d_gates.cols; ++k) {
+      const T sum = team.sum(prefix * width, [=, *this](Index e) {
+        const Index row = b * prefix + e / width, column = k * width + e % width;
+        return kv(row, column) * d_kv(row, column);
+      });
+      team.each(1, [=, to = d_gates.row(b)](Index) { to[k] = sum; });
+    }
+  }
+};
+
+// dz (N, G): of σ's argument, from the gradient of the mean over a sequence.
+template <class T>
+struct GateBackwardRow {
+  Sequences sequences;
+  View<const T> d_gates;  // (B, G)
+  View<const T> s;
+  View<T> dz;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index i) const {
+    const Index b = sequences.row_sequence[i];
+    const T share = T(1) / T(static_cast<double>(sequences.length(b)));
+    team.each(dz.cols, [=, from = s.row(i), d = d_gates.row(b), to = dz.row(i)](Index k) { to[k] = d[k] * share * from[k] * (T(1) - from[k]); });
+  }
+};
+
+}  // namespace detail
+
+// The rows of one attention layer. What they hold, Prefix below computes.
+template <class X>
+class PrefixRows {
+ public:
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+  using Context = context_of<X>;
+
+  struct Saved {
+    DropoutMask dropout;
+    View<const T> opened;  // (N, G) σ of each row
+    View<const T> gates;   // (B, G)
+  };
+
+  // site: path of a layer with inputs of input_width columns, and keys of `width`.
+  PrefixRows(Context& ctx, const std::string& site, Index input_width, Index width, PrefixConfig config, RandomKey key)
+      : config_(config), kv_(ctx, site + ".prefix", {config.rows, 2 * width}) {
+    kv_->set_derived(true);
+    if (const Index gates = config.gate_count(); gates > 0) {
+      gate_weight_ = {ctx, site + ".prefix_gate.weight", {gates, input_width}, detail::normal_start(derive(key, 0), 0.02)};
+      gate_bias_ = {ctx, site + ".prefix_gate.bias", {gates}, detail::uniform_start(derive(key, 1), 1.0 / std::sqrt(static_cast<double>(input_width)))};
+    }
+  }
+
+  Parameter<X>& kv() { return *kv_; }  // (P, 2C), derived
+
+  template <class F>
+  void visit(const F& f) {
+    f(*kv_);
+    if (!gate_weight_) return;
+    f(*gate_weight_);
+    f(*gate_bias_);
+  }
+
+  Index rows() const { return config_.rows; }
+  bool needs_input() const { return gate_weight_ && gate_weight_->trains(); }
+
+  void forward(Pass<X>& pass, View<const T> x, View<T> kv, Saved& saved) const {
+    saved = {pass.dropout(config_.dropout), {}, {}};
+    spread(pass, saved, kv);
+    if (!gate_weight_) return;
+    const View<T> opened = pass.keep(x.rows, config_.gate_count()), gates = pass.keep(pass.sequences->count, config_.gate_count());
+    B::gemm(pass.ctx, Gemm<T>{.a = x, .b = gate_weight_->value(), .c = opened, .transpose_b = true});
+    B::for_each_row(pass.ctx, opened.rows, opened.cols, detail::GateRow<T>{gate_bias_->value().data, opened});
+    ops::mean_rows<B, T>(pass.ctx, opened, pass.sequences->offsets, gates);
+    saved.opened = opened;
+    saved.gates = gates;
+    apply(pass, saved, kv);
+  }
+
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) {
+    const auto scope = pass.scope();
+    if (gate_weight_) gates_backward(pass, saved, x, dkv, dx);
+    if (!kv_->trains()) return;
+    if (!gate_weight_ && !saved.dropout.active()) return ops::broadcast_rows_backward<B, T>(pass.ctx, dkv, kv_->gradient());
+    const View<T> d = pass.take(dkv.rows, dkv.cols);
+    ops::copy<B, T>(pass.ctx, dkv, d);
+    if (gate_weight_) apply(pass, saved, d);
+    if (saved.dropout.active()) ops::dropout<B, T>(pass.ctx, saved.dropout, d, d);
+    ops::broadcast_rows_backward<B, T>(pass.ctx, d, kv_->gradient());
+  }
+
+ private:
+  // kv (B·P, 2C): the rows for each sequence, before gates.
+  void spread(Pass<X>& pass, const Saved& saved, View<T> kv) const {
+    ops::broadcast_rows<B, T>(pass.ctx, kv_->value(), kv);
+    if (saved.dropout.active()) ops::dropout<B, T>(pass.ctx, saved.dropout, kv, kv);
+  }
+  void apply(Pass<X>& pass, const Saved& saved, View<T> kv_io) const {
+    B::for_each_row(pass.ctx, kv_io.rows, kv_io.cols, detail::ApplyGatesRow<T>{saved.gates, config_.rows, kv_io});
+  }
+  void gates_backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) {
+    const View<T> d_weight = gate_weight_->gradient(), d_bias = gate_bias_->gradient();
+    if (!d_weight && !d_bias && !dx.wanted()) return;
+    const auto scope = pass.scope();
+    const View<T> kv = pass.take(dkv.rows, dkv.cols);
+    spread(pass, saved, kv);
+    const View<T> d_gates = pass.take(saved.gates.rows, saved.gates.cols), dz = pass.take(saved.opened.rows, saved.opened.cols);
+    B::for_each_row(pass.ctx, d_gates.rows, config_.rows * kv.cols, detail::ApplyGatesBackwardRow<T>{kv, dkv, config_.rows, d_gates});
+    B::for_each_row(pass.ctx, dz.rows, dz.cols, detail::GateBackwardRow<T>{*pass.sequences, d_gates, saved.opened, dz});
+    if (d_weight) B::gemm(pass.ctx, Gemm<T>{.a = dz, .b = x, .c = d_weight, .transpose_a = true, .beta = T(1)});
+    if (d_bias) ops::column_sum<B, T>(pass.ctx, dz, d_bias);
+    if (dx.wanted()) B::gemm(pass.ctx, Gemm<T>{.a = dz, .b = gate_weight_->value(), .c = dx.view(), .beta = dx.next_beta()});
+  }
+
+  PrefixConfig config_;
+  detail::OwnParameter<X> kv_;
+  detail::OwnParameter<X> gate_weight_, gate_bias_;  // or nothing
+};
+
+// The rows of all layers: one parameter, or what computes it.
+template <class X>
+class Prefix {
+ public:
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+  using Context = context_of<X>;
+
+  // layers: kv() of each layer's PrefixRows, which stay where they are. width: C, columns of the encoder's input.
+  Prefix(Context& ctx, std::vector<Parameter<X>*> layers, Index width, PrefixConfig config, RandomKey key)
+      : config_(config), layers_(std::move(layers)) {
+    const Index columns = static_cast<Index>(layers_.size()) * layers_.at(0)->shape().at(1);
+    const Shape shape{config.rows, columns};
+    if (config.hidden == 0) {
+      prompt_ = {ctx, "prompt_embeddings", shape, detail::normal_start(derive(key, 0), 1.0)};
+      return;
+    }
+    prompt_ = {ctx, "prompt_embeddings", shape};
+    prompt_->set_derived(true);
+    start_ = {ctx, "prompt_encoder.embedding.weight", {config.rows, width}, detail::normal_start(derive(key, 1), 1.0)};
+    in_ = {ctx, "prompt_encoder.transform.0", width, config.hidden, derive(key, 2), derive(key, 3)};
+    out_ = {ctx, "prompt_encoder.transform.2", config.hidden, columns, derive(key, 4), derive(key, 5)};
+  }
+
+  Parameter<X>& prompt_embeddings() { return *prompt_; }  // (P, L·2C)
+
+  template <class F>
+  void visit(const F& f) {
+    if (start_) {
+      f(*start_);
+      in_.visit(f);
+      out_.visit(f);
+    }
+    f(*prompt_);
+  }
+  Index position_shift() const { return config_.shifts_positions ? config_.rows : 0; }
+
+  void forward(Pass<X>& pass) {
+    encode(pass);
+    visit_slices(prompt_->value(), [&](Parameter<X>& layer, View<T> slice) { ops::copy<B, T>(pass.ctx, slice, layer.value()); });
+  }
+
+  void backward(Pass<X>& pass) {
+    visit_slices(prompt_->gradient(), [&](Parameter<X>& layer, View<T> slice) {
+      if (!layer.trains()) return;
+      if (slice) ops::axpy<B, T>(pass.ctx, T(1), layer.gradient(), slice);
+      B::fill(pass.ctx, layer.gradient(), T(0));
+    });
+    if (!start_ || !prompt_->trains()) return;
+    const auto scope = pass.scope();
+    const View<T> d_hidden = pass.take(config_.rows, config_.hidden);
+    out_.backward(pass.ctx, active_, prompt_->gradient(), GradientSink<T>::fresh(d_hidden));
+    ops::activation_backward<B, T>(pass.ctx, config_.activation, hidden_, d_hidden);
+    in_.backward(pass.ctx, start_->value(), d_hidden, GradientSink<T>::accumulating(start_->gradient()));
+    B::fill(pass.ctx, prompt_->gradient(), T(0));
+  }
+
+  // The prompt embeddings of the encoder as it is now.
+  void evaluate(Context& ctx) {
+    workspace_of<X> saved(ctx), scratch(ctx);
+    Pass<X> pass{ctx, saved, scratch};
+    encode(pass);
+  }
+
+ private:
+  void encode(Pass<X>& pass) {
+    if (!start_) return;
+    hidden_ = pass.keep(config_.rows, config_.hidden);
+    active_ = pass.keep(config_.rows, config_.hidden);
+    in_.forward(pass.ctx, start_->value(), hidden_);
+    ops::activation_forward<B, T>(pass.ctx, config_.activation, hidden_, active_);
+    out_.forward(pass.ctx, active_, prompt_->value());
+  }
+  // f(layer, its columns of `rows`)
+  template <class F>
+  void visit_slices(View<T> rows, const F& f) {
+    Index first = 0;
+    for (Parameter<X>* const layer : layers_) {
+      const Index columns = layer->shape().at(1);
+      f(*layer, rows ? rows.column_range(first, columns) : View<T>());
+      first += columns;
+    }
+  }
+
+  PrefixConfig config_;
+  std::vector<Parameter<X>*> layers_;
+  detail::OwnParameter<X> prompt_;  // (P, L·2C)
+  detail::OwnParameter<X> start_;   // (P, C), with an encoder
+  detail::OwnLinear<X> in_, out_;
+  View<T> hidden_, active_;  // (P, hidden) of the last pass
+};
+
+}  // namespace deltatune
