@@ -5,13 +5,14 @@
 #include <variant>
 
 #include "deltatune/attach/diff_pruning_plan.hpp"
+#include "deltatune/attach/ia3_plan.hpp"
 #include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/attach/prefix_plan.hpp"
 #include "deltatune/attach/selection_plan.hpp"
 
 namespace deltatune {
 
-using AnyPlan = std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan>;
+using AnyPlan = std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan, Ia3Plan>;
 
 inline const PlanBase& base_of(const AnyPlan& plan) {
   return std::visit([](const PlanBase& base) -> const PlanBase& { return base; }, plan);

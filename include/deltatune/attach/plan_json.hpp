@@ -1,6 +1,7 @@
 // What the plans have in common in adapter_config.json: lists of modules, the task, numbers.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -58,12 +59,25 @@ inline Targets read_targets(const JsonConfig& json) {
   return targets;
 }
 
-// paths: what "all-linear" came to.
-inline void write_targets(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
-  config_io["target_modules"] = targets.all_linear || !targets.paths.empty() ? nlohmann::json(paths) : rule_json(targets.include);
+// paths: what was chosen, written where the targets are no list or expression of their own.
+inline void write_modules(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
+  config_io["target_modules"] = targets.include.empty() ? nlohmann::json(paths) : rule_json(targets.include);
   config_io["exclude_modules"] = rule_json(targets.exclude);
+}
+inline void write_targets(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
+  write_modules(config_io, targets, paths);
   config_io["layers_to_transform"] = list_or_null(targets.layers);
   config_io["layers_pattern"] = list_or_null(targets.layers_patterns);
+}
+
+// PEFT's name for weights that checkpoints hold the other way round: whether one of the sites at `paths` has such a weight.
+template <class Model>
+bool fan_in_fan_out(Model& model, const std::vector<std::string>& paths) {
+  bool transposed = false;
+  model.visit_sites([&](auto& site) {
+    transposed = transposed || (site.weight.transposed_in_file() && std::find(paths.begin(), paths.end(), site.path) != paths.end());
+  });
+  return transposed;
 }
 
 // What every plan has.

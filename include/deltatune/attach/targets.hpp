@@ -69,6 +69,9 @@ struct Targets {
     return targets;
   }
 
+  // Nothing is chosen: a method's defaults count.
+  bool empty() const { return paths.empty() && include.empty() && !all_linear; }
+
   // The number of the layer a path lies in.
   std::optional<Index> layer_of(const std::string& path) const {
     const auto number_at = [&](std::size_t begin) -> std::optional<Index> {

@@ -143,6 +143,8 @@ class Bert {
   void encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept);
   // Classifier's scores: logits (B, K).
   void forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept);
+  // What the classifier's output layers read of each sequence: rows (B, C).
+  void features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept);
   // The objective over the labels of a batch: loss_io (1) += its value.
   void loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept);
   // Gradients of everything that trains, added to what is there; once after each loss().
@@ -264,10 +266,23 @@ void Bert<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Acti
 
 template <class X>
 void Bert<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept) {
+  if (batch.features()) {
+    kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
+    check_features(batch, config_.width, kept.lowest, layers());
+    return head_.forward(pass, batch.features(), logits, kept.head);
+  }
   const auto scope = pass.scope();
   const View<T> h = pass.take(batch.sequences().rows, config_.width);
   encode(pass, batch, h, kept);
   head_.forward(pass, batch.sequences(), h, logits, kept.head);
+}
+
+template <class X>
+void Bert<X>::features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept) {
+  const auto scope = pass.scope();
+  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  encode(pass, batch, h, kept);
+  ops::gather_rows<B, T>(pass.ctx, h, batch.sequences().offsets, rows);
 }
 
 template <class X>

@@ -160,6 +160,8 @@ class Gpt2 {
   void encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept);
   // Classifier: scores of the sequences, logits (B, K). Language model: scores of all tokens after each row, logits (N, V).
   void forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept);
+  // What the classifier's output layers read of each sequence: rows (B, C).
+  void features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept);
   // The objective over the labels of a batch: loss_io (1) += its value. A language model scores the rows that predict a token alone, a few at a
   // time, and takes the gradient through its head at once.
   void loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept);
@@ -342,17 +344,36 @@ void Gpt2<X>::encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const 
 template <class X>
 void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept) {
   if (!has_classifier() && !is_language_model()) throw Error("GPT-2", "has no head to compute scores with", {.remedy = "call encode()"});
+  if (has_classifier()) {
+    kept.rows = pass.keep(batch.sequences().count, config_.width);
+    if (batch.features()) {
+      kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
+      check_features(batch, config_.width, kept.lowest, layers());
+      ops::copy<B, T>(pass.ctx, batch.features(), kept.rows);
+    } else {
+      features(pass, batch, kept.rows, kept);
+    }
+    normalise(pass, kept.rows, kept);
+    return score_.forward(pass, kept.rows, logits, kept.score);
+  }
   const auto scope = pass.scope();
   const View<T> h = pass.take(batch.sequences().rows, config_.width);
   run_blocks(pass, batch, h, kept);
-  if (is_language_model()) {
-    normalise(pass, h, kept);
-    return B::gemm(pass.ctx, Gemm<T>{.a = h, .b = head_table(), .c = logits, .transpose_b = true});
+  View<T> rows = h;
+  if (batch.token_rows() != nullptr) {  // rows of a prompt have no logits
+    rows = pass.take(batch.token_count(), config_.width);
+    ops::gather_rows<B, T>(pass.ctx, h, batch.token_rows(), rows);
   }
-  kept.rows = pass.keep(batch.sequences().count, config_.width);
-  ops::gather_rows<B, T>(pass.ctx, h, batch.last_rows(), kept.rows);
-  normalise(pass, kept.rows, kept);
-  score_.forward(pass, kept.rows, logits, kept.score);
+  normalise(pass, rows, kept);
+  B::gemm(pass.ctx, Gemm<T>{.a = rows, .b = head_table(), .c = logits, .transpose_b = true});
+}
+
+template <class X>
+void Gpt2<X>::features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept) {
+  const auto scope = pass.scope();
+  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  run_blocks(pass, batch, h, kept);
+  ops::gather_rows<B, T>(pass.ctx, h, batch.last_rows(), rows);
 }
 
 template <class X>

@@ -20,7 +20,7 @@ class ClassificationHead {
   using B = backend_of<X>;
 
   struct Saved {
-    View<T> first_rows;  // (B, C)
+    View<const T> first_rows;  // (B, C)
     View<T> u;           // (B, C) before tanh
     View<T> pooled;      // (B, C) after dropout
     DropoutMask dropout;
@@ -47,10 +47,15 @@ class ClassificationHead {
 
   // h (N, C) -> logits (B, K).
   void forward(Pass<X>& pass, const Sequences& sequences, View<const T> h, View<T> logits, Saved& saved) const {
-    saved.first_rows = pass.keep(sequences.count, h.cols);
-    saved.u = pass.keep(sequences.count, h.cols);
-    saved.pooled = pass.keep(sequences.count, h.cols);
-    ops::gather_rows<B, T>(pass.ctx, h, sequences.offsets, saved.first_rows);
+    const View<T> first_rows = pass.keep(sequences.count, h.cols);
+    ops::gather_rows<B, T>(pass.ctx, h, sequences.offsets, first_rows);
+    forward(pass, first_rows, logits, saved);
+  }
+  // The same from the first rows (B, C) of the sequences, which stay there until backward.
+  void forward(Pass<X>& pass, View<const T> first_rows, View<T> logits, Saved& saved) const {
+    saved.first_rows = first_rows;
+    saved.u = pass.keep(first_rows.rows, first_rows.cols);
+    saved.pooled = pass.keep(first_rows.rows, first_rows.cols);
     pooler_.forward(pass, saved.first_rows, saved.u, saved.pooler);
     ops::activation_forward<B, T>(pass.ctx, ops::Activation::tanh, saved.u, saved.pooled);
     saved.dropout = pass.dropout(probability_);

@@ -29,6 +29,8 @@ struct PackedBatch {
   std::vector<float> targets;           // (B) or empty
   std::vector<std::int32_t> token_labels;  // (N) or empty: the token to predict in this place, or ops::kIgnoredLabel for none
 
+  std::vector<float> features = {};  // (B, C) or empty: what a classifier's output layer reads of each sequence, computed before (train/features.hpp)
+
   Index rows() const { return static_cast<Index>(ids.size()); }
   Index count() const { return static_cast<Index>(offsets.size()) - 1; }
 
@@ -125,6 +127,8 @@ class DeviceBatch {
       host_last_rows_.push_back(last - 1);
       std::fill(row_sequence.begin() + first, row_sequence.begin() + last, static_cast<std::int32_t>(b));
     }
+    host_features_.assign(tokens.features.begin(), tokens.features.end());
+    features_.assign(*ctx_, host_features_);
     ids_.assign(*ctx_, batch.ids);
     positions_.assign(*ctx_, batch.positions);
     types_.assign(*ctx_, batch.types);
@@ -151,6 +155,11 @@ class DeviceBatch {
 
   const Sequences& sequences() const { return sequences_; }
   const InputLayout& layout() const { return layout_; }
+  // (B, C), or empty: the tokens are read.
+  View<const scalar_of<X>> features() const {
+    const Index count = sequences_.count;
+    return {features_.data(), count, count > 0 ? static_cast<Index>(host_features_.size()) / count : 0};
+  }
   Index last_position() const { return last_position_; }
   // Rows that are tokens, and where they are; nullptr: all rows.
   Index token_count() const { return token_count_; }
@@ -225,6 +234,8 @@ class DeviceBatch {
 
   Context* ctx_;
   InputLayout layout_;
+  std::vector<scalar_of<X>> host_features_;
+  Buffer<scalar_of<X>> features_;
   Index last_position_ = 0;
   Index token_count_ = 0;
   std::vector<std::int32_t> host_row_sequence_;
@@ -236,6 +247,14 @@ class DeviceBatch {
   Groups id_groups_, position_groups_, type_groups_;
   Sequences sequences_;
 };
+
+// Throws Error unless a batch of features fits a model whose lowest part that trains is `lowest`, of `layers` blocks.
+template <class X>
+void check_features(const DeviceBatch<X>& batch, Index width, Index lowest, Index layers) {
+  if (batch.features().cols != width)
+    throw Error("batch: features", "wrong width", {.expected = std::to_string(width), .got = std::to_string(batch.features().cols)});
+  if (lowest < layers) throw Error("batch: features", "were computed before, but what computes them trains", {.remedy = "train the output layer alone, or give tokens"});
+}
 
 // Throws Error unless the batch was laid out for the deltas at a model's input and fits its positions.
 template <class X>

@@ -20,6 +20,7 @@ struct Example {
   std::int32_t label = 0;           // a class
   float target = 0;                 // instead of the label, for a model with a single output
   std::vector<std::int32_t> token_labels = {};  // instead of the label, for a language model: see PackedBatch
+  std::vector<float> features = {};  // (C) what the output layer reads of it, where that was computed before: see train/features.hpp
 };
 
 class Dataset {
@@ -29,6 +30,7 @@ class Dataset {
 
   void add(Example example) { examples_.push_back(std::move(example)); }
   Index size() const { return static_cast<Index>(examples_.size()); }
+  Example& operator[](Index i) { return examples_[static_cast<std::size_t>(i)]; }
   const Example& operator[](Index i) const { return examples_[static_cast<std::size_t>(i)]; }
 
   PackedBatch batch(std::span<const Index> members) const {
@@ -37,6 +39,7 @@ class Dataset {
       const Example& example = (*this)[i];
       batch.add(example.ids);
       std::copy(example.types.begin(), example.types.end(), batch.types.end() - static_cast<std::ptrdiff_t>(example.ids.size()));
+      batch.features.insert(batch.features.end(), example.features.begin(), example.features.end());
       if (!example.token_labels.empty()) {
         batch.token_labels.insert(batch.token_labels.end(), example.token_labels.begin(), example.token_labels.end());
       } else if (regression_) {

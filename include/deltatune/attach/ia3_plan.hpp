@@ -1,0 +1,57 @@
+// (IA)3 for a whole model: which sites are scaled, and which of them at their input. The settings of PEFT's IA3Config.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "deltatune/attach/default_targets.hpp"
+#include "deltatune/attach/plan.hpp"
+#include "deltatune/attach/plan_json.hpp"
+#include "deltatune/delta/ia3.hpp"
+
+namespace deltatune {
+
+struct Ia3Plan : PlanBase {
+  static constexpr const char* kMethod = "ia3";
+  static constexpr const char* kPeftType = "IA3";
+  static std::vector<std::string> site_tensors() { return {".ia3_l"}; }
+
+  Targets targets = {};                               // empty: the family's
+  std::optional<NameRule> feedforward = std::nullopt;  // those scaled at their input; names are ends of paths, dots or not; none: the family's
+
+  static Ia3Plan read(const JsonConfig& json) {
+    Ia3Plan plan;
+    plan.targets = detail::read_targets(json);
+    if (json.has("feedforward_modules")) plan.feedforward = detail::read_rule(json, "feedforward_modules");
+    return plan;
+  }
+  template <class Model>
+  void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
+    config_io.erase("bias");
+    detail::write_modules(config_io, targets, paths);
+    config_io["fan_in_fan_out"] = detail::fan_in_fan_out(model, paths);
+    config_io["init_ia3_weights"] = true;
+    config_io["feedforward_modules"] = nullptr;
+    if (feedforward) config_io["feedforward_modules"] = feedforward->empty() ? nlohmann::json::array() : detail::rule_json(*feedforward);
+  }
+
+  template <class Model>
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
+    using X = typename Model::Tensor;
+    const NameRule at_input = feedforward ? *feedforward : NameRule{default_targets(kPeftType, Model::kFamily, where).feed_forward, {}};
+    for_each_target(model, targets_or_default<Model>(targets, kPeftType, where), *this, where, [&](LinearSite<X>& site) {
+      const Shape& shape = site.weight.shape();  // (out, in)
+      attachment.add(site, Ia3<X>(ctx, site.path, shape[1], shape[0], is_at_input(at_input, site.path, where)));
+    });
+  }
+
+ private:
+  static bool is_at_input(const NameRule& rule, const std::string& path, const std::string& where) {
+    if (!rule.pattern.empty()) return rule.matches(path, where + ": feedforward_modules");
+    return std::any_of(rule.names.begin(), rule.names.end(), [&](const std::string& name) { return path.ends_with(name); });
+  }
+};
+
+}  // namespace deltatune
