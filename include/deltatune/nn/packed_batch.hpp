@@ -28,6 +28,7 @@ struct PackedBatch {
   std::vector<std::int32_t> labels;     // (B) or empty
   std::vector<float> targets;           // (B) or empty
   std::vector<std::int32_t> token_labels;  // (N) or empty: the token to predict in this place, or ops::kIgnoredLabel for none
+  std::vector<std::int32_t> prompts;       // (B) or empty: which of a delta's prompts; empty: the first
 
   std::vector<float> features = {};  // (B, C) or empty: what a classifier's output layer reads of each sequence, computed before (train/features.hpp)
 
@@ -51,6 +52,7 @@ inline PackedBatch arranged(const PackedBatch& batch, const InputLayout& layout)
   PackedBatch result;
   result.labels = batch.labels;
   result.targets = batch.targets;
+  result.prompts = batch.prompts;
   const bool has_token_labels = !batch.token_labels.empty();
   // What has positions is in front: prompts like words behind the first token are not there.
   const auto add_rows = [&](Index count, Index first_position) {
@@ -108,6 +110,7 @@ class DeviceBatch {
     const bool plain = layout == InputLayout{};
     const PackedBatch with_rows = plain ? PackedBatch() : detail::arranged(tokens, layout);
     const PackedBatch& batch = plain ? tokens : with_rows;
+    check_prompts(batch, layout);
     layout_ = layout;
     last_position_ = batch.positions.empty() ? 0 : *std::max_element(batch.positions.begin(), batch.positions.end());
     host_token_rows_.clear();
@@ -136,6 +139,7 @@ class DeviceBatch {
     row_sequence_.assign(*ctx_, row_sequence);
     labels_.assign(*ctx_, batch.labels);
     targets_.assign(*ctx_, batch.targets);
+    prompts_.assign(*ctx_, batch.prompts);
     last_rows_.assign(*ctx_, host_last_rows_);
     host_predicting_rows_.clear();
     host_predicted_.clear();
@@ -145,7 +149,7 @@ class DeviceBatch {
     });
     predicting_rows_.assign(*ctx_, host_predicting_rows_);
     predicted_.assign(*ctx_, host_predicted_);
-    sequences_ = {offsets_.data(), row_sequence_.data(), batch.count(), rows, longest};
+    sequences_ = {offsets_.data(), row_sequence_.data(), batch.count(), rows, longest, prompts_.data()};
     if (grouped) {
       id_groups_.assign(*ctx_, batch.ids);
       position_groups_.assign(*ctx_, batch.positions);
@@ -179,6 +183,15 @@ class DeviceBatch {
   RowGroups type_groups() const { return type_groups_.groups(); }
 
  private:
+  static void check_prompts(const PackedBatch& batch, const InputLayout& layout) {
+    if (!batch.prompts.empty() && static_cast<Index>(batch.prompts.size()) != batch.count())
+      throw Error("batch: prompts", "are not one a sequence", {.expected = std::to_string(batch.count()), .got = std::to_string(batch.prompts.size())});
+    for (const std::int32_t prompt : batch.prompts)
+      if (prompt < 0 || prompt >= layout.prompts)
+        throw Error("batch: prompts", "the model has no such prompt",
+                    {.expected = "0 to " + std::to_string(layout.prompts - 1), .got = std::to_string(prompt), .remedy = "prompts are counted from 0"});
+  }
+
   // An array whose capacity only grows.
   template <class E>
   class Buffer {
@@ -241,7 +254,7 @@ class DeviceBatch {
   std::vector<std::int32_t> host_row_sequence_;
   std::vector<Index> host_token_rows_, host_last_rows_, host_predicting_rows_;
   std::vector<std::int32_t> host_predicted_;
-  Buffer<std::int32_t> ids_, positions_, types_, row_sequence_, labels_, predicted_;
+  Buffer<std::int32_t> ids_, positions_, types_, row_sequence_, labels_, predicted_, prompts_;
   Buffer<Index> offsets_, token_rows_, last_rows_, predicting_rows_;
   Buffer<float> targets_;
   Groups id_groups_, position_groups_, type_groups_;

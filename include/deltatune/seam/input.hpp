@@ -11,6 +11,7 @@
 // backward accumulates into the gradients of its own parameters.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -24,6 +25,7 @@ struct InputRows {
   bool like_words = true;    // true: in place of word embeddings, with positions of their own (PEFT); false: in place of finished
                              // embeddings, and the positions of the tokens stay as they are (AdapterHub)
   bool after_first = false;  // behind the first token, so that a classifier's first row stays where it is; not with like_words
+  Index prompts = 1;         // of so many prompts one is chosen for each sequence: pass.sequences->prompts
 };
 
 // Where the rows of deltas lie in each sequence: `front` before its first token, `after_first` behind it.
@@ -32,6 +34,7 @@ struct InputLayout {
   Index after_first = 0;
   Index counted = 0;  // of all these, how many have positions, which the tokens' come after
   Index shift = 0;    // the first position: with prefixes that count (PEFT's) not 0
+  Index prompts = 1;  // that a sequence may choose from
 
   Index rows() const { return front + after_first; }
   bool operator==(const InputLayout&) const = default;
@@ -93,6 +96,7 @@ class InputSlot : public Slot<X, detail::ErasedInputDelta<X>> {
       const InputRows rows = delta.rows();
       (rows.after_first ? layout.after_first : layout.front) += rows.count;
       if (rows.like_words) layout.counted += rows.count;
+      if (rows.prompts > 1) layout.prompts = layout.prompts > 1 ? std::min(layout.prompts, rows.prompts) : rows.prompts;
     });
     return layout;
   }

@@ -15,6 +15,7 @@ struct Sequences {
   Index count = 0;                           // B
   Index rows = 0;                            // N
   Index max_length = 0;                      // longest sequence
+  const std::int32_t* prompts = nullptr;     // (B): which of several prompts stands in each; nullptr: the first
 
   DELTATUNE_HD Index first(Index b) const { return offsets[b]; }
   DELTATUNE_HD Index length(Index b) const { return offsets[b + 1] - offsets[b]; }
