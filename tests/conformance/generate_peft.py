@@ -100,7 +100,7 @@ CASES = {
     "gpt2_lora_pissa_converted": (
         "gpt2_lm", "lora", lora(target_modules=["c_attn", "c_fc"], init_lora_weights="pissa"), dict(convert=True)),
     "gpt2_dora": ("gpt2_lm", "dora", dora(), {}),
-    "gpt2_dora_all_linear": ("gpt2_inner", "dora", dora(target_modules="all-linear", use_rslora=True), {}),
+    "gpt2_dora_all_linear": ("gpt2_inner", "dora", dora(r=4, target_modules="all-linear", use_rslora=True), {}),
     "gpt2_dora_cls": ("gpt2_cls", "dora", dora(target_modules=["c_attn", "c_proj"]), {}),
     "gpt2_dora_wte": ("gpt2_lm", "dora", dora(target_modules=["wte", "c_attn"]), {}),
     "gpt2_adalora": ("gpt2_lm", "adalora", ADALORA, {}),

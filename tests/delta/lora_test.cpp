@@ -6,7 +6,7 @@
 
 #include "deltatune/nn/feed_forward.hpp"
 #include "deltatune/nn/linear.hpp"
-#include "support/gradient_checks.hpp"
+#include "support/weight_delta.hpp"
 
 using namespace deltatune;
 
@@ -20,6 +20,7 @@ struct Plan {
   bool base_trains = false;
   bool one_rests = false;  // one delta is attached and switched off
   bool below = true;       // something below wants dx
+  bool bias = false;       // the deltas have biases
 };
 
 // Query and value carry LoRA of different ranks, the value two of them; the key none.
@@ -34,7 +35,7 @@ auto linear_body(const Plan& plan, Index rows, Index in, Index out) {
     fresh.visit_sites([&](LinearSite<X>& site) {
       const Index width = site.width;
       const auto add = [&](const std::string& name, Index rank) {
-        site.deltas.add(name, Lora<X>(ctx, site.path + "." + name, in, width, {rank, 3.0, plan.dropout, false}, derive(1)));
+        site.deltas.add(name, Lora<X>(ctx, site.path + "." + name, in, width, {rank, 3.0, plan.dropout, false, plan.bias}, derive(1)));
       };
       if (site.path == "query") add("first", 2);
       if (site.path == "value") add("first", 3);
@@ -74,7 +75,7 @@ TEST_CASE("lora: gradients, on every path through the layer", "[delta][lora]") {
   const Plan plan = GENERATE(Plan{}, Plan{.wide = false}, Plan{.arranged = false}, Plan{.arranged = false, .wide = false}, Plan{.base_trains = true},
                              Plan{.wide = false, .base_trains = true}, Plan{.one_rests = true}, Plan{.wide = false, .one_rests = true},
                              Plan{.below = false}, Plan{.wide = false, .below = false}, Plan{.dropout = 0.3}, Plan{.dropout = 0.3, .wide = false},
-                             Plan{.dropout = 0.3, .below = false});
+                             Plan{.dropout = 0.3, .below = false}, Plan{.bias = true}, Plan{.arranged = false, .bias = true});
   test::check_adjoint(linear_body(plan, 4, 6, 5));
   test::check_device(linear_body(plan, 4, 6, 5));
   test::check_device(linear_body(plan, 67, 45, 33));
@@ -136,6 +137,17 @@ TEST_CASE("lora: shapes of the products, concatenated where there is no dropout"
   CHECK(products({.dropout = 0.3}).size() == 1 + 2 * 3 + 4 * 3 + 1);
 }
 
+TEST_CASE("lora: merged equals attached, with a bias too", "[delta][lora]") {
+  test::DeviceContext ctx(1);
+  const bool bias = GENERATE(false, true);
+  const auto prepare = [bias](auto& trial) {
+    return [&trial, bias]<class X>(LinearSite<X>& site) {
+      site.deltas.add("delta", Lora<X>(trial.ctx(), site.path, site.weight.shape()[1], site.width, {.rank = 2, .alpha = 3, .bias = bias}, derive(1)));
+    };
+  };
+  CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare, 9, 33, 17) < 1e-5);
+}
+
 TEST_CASE("lora: A keeps its values when the layer takes it in, and again when another comes", "[delta][lora]") {
   using X = test::DeviceTensor;
   test::DeviceContext ctx(1);
@@ -144,7 +156,7 @@ TEST_CASE("lora: A keeps its values when the layer takes it in, and again when a
   std::vector<std::vector<float>> before;
   const auto add = [&](const std::string& name) {
     layer.visit_sites([&](LinearSite<X>& site) {
-      deltas.push_back(&site.deltas.add(name, Lora<X>(ctx, site.path + "." + name, 6, site.width, {2, 4, 0, false}, derive(deltas.size() + 1))));
+      deltas.push_back(&site.deltas.add(name, Lora<X>(ctx, site.path + "." + name, 6, site.width, {.rank = 2, .alpha = 4}, derive(deltas.size() + 1))));
       before.push_back(test::on_host<X>(ctx, deltas.back()->a().value()));
     });
     layer.arrange(ctx);

@@ -39,10 +39,17 @@ TEST_CASE("activations: values of their formulas", "[ops][activation]") {
   CHECK(value_at(Activation::relu, -2.0) == 0.0);
   CHECK(value_at(Activation::relu, 2.0) == 2.0);
   CHECK(value_at(Activation::tanh, 0.5) == Approx(std::tanh(0.5)));
+  CHECK(value_at(Activation::sigmoid, 0.5) == Approx(0.6224593312018546));
+  CHECK(value_at(Activation::sigmoid, -1e4) == 0.0);
+  CHECK(value_at(Activation::silu, -1.0) == Approx(-0.2689414213699951));
+  CHECK(value_at(Activation::quick_gelu, 1.0) == Approx(0.8457957659328212));
+  CHECK(value_at(Activation::leaky_relu, -2.0) == Approx(-0.02));
+  CHECK(value_at(Activation::leaky_relu, 2.0) == 2.0);
 }
 
 TEST_CASE("activations: adjoint, and float on the CPU", "[ops][activation]") {
-  const auto activation = GENERATE(Activation::gelu, Activation::gelu_new, Activation::relu, Activation::tanh);
+  const auto activation = GENERATE(Activation::gelu, Activation::gelu_new, Activation::quick_gelu, Activation::silu, Activation::relu, Activation::leaky_relu,
+                                   Activation::tanh, Activation::sigmoid);
   INFO("activation " << static_cast<int>(activation));
   test::check_adjoint(activation_body(activation, 5, 7));
   test::check_device(activation_body(activation, 5, 7));

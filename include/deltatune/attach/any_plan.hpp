@@ -7,12 +7,14 @@
 #include "deltatune/attach/diff_pruning_plan.hpp"
 #include "deltatune/attach/ia3_plan.hpp"
 #include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/p_tuning_plan.hpp"
 #include "deltatune/attach/prefix_plan.hpp"
+#include "deltatune/attach/prompt_plan.hpp"
 #include "deltatune/attach/selection_plan.hpp"
 
 namespace deltatune {
 
-using AnyPlan = std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan, Ia3Plan>;
+using AnyPlan = std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan, PromptPlan, PTuningPlan, Ia3Plan>;
 
 inline const PlanBase& base_of(const AnyPlan& plan) {
   return std::visit([](const PlanBase& base) -> const PlanBase& { return base; }, plan);

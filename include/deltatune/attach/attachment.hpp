@@ -43,6 +43,7 @@ class Attachment {
   }
   template <class D>
   D& add(LookupSite<X>& site, D delta) {
+    if (site.tied) refuse_merge("changes embeddings, and the head of the language model reads the same table unchanged");
     D& placed = note(site.path, site.deltas, std::move(delta));
     merges_.push_back({&site.table, [&site](const std::string& name) { return site.deltas.can_merge(name); },
                        [&site](const std::string& name, Context& ctx) { site.deltas.merge(name, ctx, site.table.value()); }});

@@ -1,24 +1,39 @@
-// LoRA for a whole model: which sites, with what rank and alpha each. The settings of PEFT's LoraConfig.
+// LoRA and DoRA for a whole model: which sites, with what rank and alpha each, and how they start. The settings of PEFT's LoraConfig.
+//
+// PiSSA and OLoRA change the frozen weights; their folder holds the difference to the model as it was, a LoRA of twice the rank. A folder of PEFT
+// that was not converted so is read as PEFT does: the start is computed again from the base.
 #pragma once
 
+#include <cmath>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "deltatune/attach/default_targets.hpp"
+#include "deltatune/attach/file_tensor.hpp"
 #include "deltatune/attach/plan.hpp"
 #include "deltatune/attach/plan_json.hpp"
 #include "deltatune/attach/targets.hpp"
+#include "deltatune/delta/dora.hpp"
 #include "deltatune/delta/lora.hpp"
+#include "deltatune/delta/lora_embedding.hpp"
+#include "deltatune/delta/lora_start.hpp"
+#include "deltatune/io/parameter_io.hpp"
 
 namespace deltatune {
 
 struct LoraPlan : PlanBase {
   static constexpr const char* kMethod = "lora";
   static constexpr const char* kPeftType = "LORA";
-  static std::vector<std::string> site_tensors() { return {".lora_A.weight", ".lora_B.weight"}; }
+  static std::vector<std::string> site_tensors() {
+    return {".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B"};
+  }
 
   LoraConfig lora = {};
-  Targets targets = Targets::named({"query", "value"});
+  bool dora = false;
+  LoraStart start = LoraStart::zero;
+  Targets targets = {};  // tables of embeddings too; empty: the family's
   // Regular expressions for a path or its end, the first that matches counts: another rank or alpha for some sites.
   std::vector<std::pair<std::string, Index>> rank_pattern = {};
   std::vector<std::pair<std::string, double>> alpha_pattern = {};
@@ -41,38 +56,66 @@ struct LoraPlan : PlanBase {
 
   // The method's part of adapter_config.json. paths: the sites that have a delta.
   static LoraPlan read(const JsonConfig& json);
-  void write(nlohmann::json& config_io, const std::vector<std::string>& paths) const;
+  template <class Model>
+  void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const;
+  // What a file holds instead of the deltas' own tensors.
+  template <class X>
+  FileTensors convert(context_of<X>& ctx, Attachment<X>& attachment, nlohmann::json& config_io) const;
 
   template <class Model>
   void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
     using X = typename Model::Tensor;
     lora.validate(where);
+    if (dora && lora.bias) throw Error(where + ": lora_bias", "is not for DoRA", {.expected = "false"});
     std::uint64_t stream = 0;
-    for_each_target(model, targets, *this, where, [&](LinearSite<X>& site) {
+    LoraResidual<X> residual;
+    const auto on_site = [&](LinearSite<X>& site) {
       const Shape& shape = site.weight.shape();  // (out, in)
-      attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], at(site.path, where), derive(seed, stream++)));
-    });
+      const LoraConfig config = at(site.path, where);
+      const RandomKey key = derive(seed, stream++);
+      if (config.bias && !site.bias.value()) throw Error(where + ": lora_bias", site.path + " has no bias", {.expected = "false"});
+      Lora<X>& placed = dora ? attachment.add(site, Dora<X>(ctx, site.path, site.weight, config, key)).lora()
+                             : attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], config, key));
+      if (start != LoraStart::zero) residual.start(ctx, site.path, site.weight, placed, start, where + " (" + site.path + ")");
+    };
+    const auto on_table = [&](LookupSite<X>& site) {
+      if (start != LoraStart::zero) throw Error(where + ": init_lora_weights", site.path + " is a table of embeddings, which this start is not for");
+      const LoraConfig config = at(site.path, where);
+      const RandomKey key = derive(seed, stream++);
+      if (dora) {
+        attachment.add(site, DoraEmbedding<X>(ctx, site, config, key));
+      } else {
+        attachment.add(site, LoraEmbedding<X>(ctx, site, config, key));
+      }
+    };
+    for_each_target(model, targets_or_default<Model>(targets, kPeftType, where), *this, where, on_site, on_table);
+    if (!residual.empty()) attachment.add(model.derived(), std::move(residual));
   }
 };
 
 inline LoraPlan LoraPlan::read(const JsonConfig& json) {
-  for (const char* key : {"use_dora", "lora_bias", "use_qalora", "use_bdlora"})
+  for (const char* key : {"use_qalora", "use_bdlora"})
     if (json.get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false", .got = "true"});
   for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "kasa_config", "monteclora_config",
                           "velora_config", "arrow_config"})
     if (json.has(key) && !json.raw().at(key).empty()) throw Error(json.name() + ": " + key, "is not supported", {.expected = "null"});
-  // Other starts change the base weights as well, so that the adapter alone does not say what the model is.
+  LoraPlan plan;
+  // Starts that change the base weights, so that the adapter alone does not say what the model is.
   if (json.has("init_lora_weights") && json.raw().at("init_lora_weights").is_string()) {
     const std::string start = json.get<std::string>("init_lora_weights");
-    if (start != "gaussian" && start != "orthogonal" && start != "eva")
-      throw Error(json.name() + ": init_lora_weights", "\"" + start + "\" changes the base weights and is not supported",
+    if (start == "pissa" || start == "olora") {
+      plan.start = start == "pissa" ? LoraStart::pissa : LoraStart::olora;
+    } else if (start != "gaussian" && start != "orthogonal" && start != "eva") {
+      throw Error(json.name() + ": init_lora_weights", "\"" + start + "\" changes the base weights in a way that cannot be done again",
                   {.remedy = "save it in PEFT with path_initial_model_for_weight_conversion"});
+    }
   }
-  LoraPlan plan;
   plan.lora.rank = json.get_or<std::int64_t>("r", 8);
   plan.lora.alpha = json.get_or<double>("lora_alpha", 8);
   plan.lora.dropout = json.get_or<double>("lora_dropout", 0);
   plan.lora.rank_stabilized = json.get_or<bool>("use_rslora", false);
+  plan.lora.bias = json.get_or<bool>("lora_bias", false);
+  plan.dora = json.get_or<bool>("use_dora", false);
   plan.lora.validate(json.name());
   plan.targets = detail::read_targets(json);
   if (json.has("rank_pattern")) {
@@ -86,7 +129,8 @@ inline LoraPlan LoraPlan::read(const JsonConfig& json) {
   return plan;
 }
 
-inline void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& paths) const {
+template <class Model>
+void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
   detail::write_targets(config_io, targets, paths);
   nlohmann::json ranks = nlohmann::json::object(), alphas = nlohmann::json::object();
   for (const auto& [key, rank] : rank_pattern) ranks[key] = rank;
@@ -94,12 +138,48 @@ inline void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::st
   config_io.update({{"r", lora.rank},
                     {"lora_alpha", detail::whole_if_possible(lora.alpha)},
                     {"lora_dropout", lora.dropout},
+                    {"lora_bias", lora.bias},
                     {"use_rslora", lora.rank_stabilized},
-                    {"use_dora", false},
-                    {"fan_in_fan_out", false},
+                    {"use_dora", dora},
+                    {"fan_in_fan_out", detail::fan_in_fan_out(model, paths)},
                     {"init_lora_weights", true},
                     {"rank_pattern", ranks},
                     {"alpha_pattern", alphas}});
+}
+
+template <class X>
+FileTensors LoraPlan::convert(context_of<X>& ctx, Attachment<X>& attachment, nlohmann::json& config_io) const {
+  if (start == LoraStart::zero) return {};
+  const auto twice = [&](nlohmann::json& alpha) { alpha = detail::whole_if_possible(alpha.get<double>() * (lora.rank_stabilized ? std::sqrt(2.0) : 2.0)); };
+  config_io["r"] = 2 * lora.rank;
+  twice(config_io["lora_alpha"]);
+  for (auto& rank : config_io["rank_pattern"]) rank = 2 * rank.get<std::int64_t>();
+  for (auto& alpha : config_io["alpha_pattern"]) twice(alpha);
+
+  std::map<std::string, Parameter<X>*> all;
+  attachment.visit([&](Parameter<X>& parameter) { all[parameter.path()] = &parameter; });
+  FileTensors tensors;
+  for (const auto& [path, parameter] : all) {
+    const auto floats = [&](const std::string& of) { return download_floats<X>(ctx, all.at(of)->value()); };
+    const std::string first = ".lora_A.start", second = ".lora_B.start";
+    if (path.ends_with(first)) {
+      const std::string a = path.substr(0, path.size() - first.size()) + ".lora_A.weight";
+      std::vector<float> rows = floats(a), more = floats(path);
+      rows.insert(rows.end(), more.begin(), more.end());
+      tensors[a] = {{2 * parameter->shape()[0], parameter->shape()[1]}, std::move(rows)};
+    } else if (path.ends_with(second)) {
+      const std::string b = path.substr(0, path.size() - second.size()) + ".lora_B.weight";
+      const std::vector<float> left = floats(b), right = floats(path);
+      const std::size_t rank = static_cast<std::size_t>(parameter->shape()[1]);
+      std::vector<float> columns;
+      for (std::size_t i = 0; i < left.size(); i += rank) {
+        for (std::size_t r = 0; r < rank; ++r) columns.push_back(left[i + r]);
+        for (std::size_t r = 0; r < rank; ++r) columns.push_back(-right[i + r]);
+      }
+      tensors[b] = {{parameter->shape()[0], 2 * parameter->shape()[1]}, std::move(columns)};
+    }
+  }
+  return tensors;
 }
 
 }  // namespace deltatune

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "deltatune/attach/any_plan.hpp"
+#include "deltatune/attach/file_tensor.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
@@ -122,10 +123,6 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
                   Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
   using X = typename Model::Tensor;
   attachment.evaluate(ctx);
-  SafeTensorsWriter writer;
-  detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
-    write_parameter(ctx, detail::peft_names(plan, parameter, attachment.paths()).front(), parameter, writer);
-  });
   // With SEQ_CLS PEFT would look for an output layer in the file.
   const bool names_task = !model.has_classifier() || plan.saves("classifier") || plan.saves("score");
   nlohmann::json config = {
@@ -141,6 +138,15 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
   } else {
     plan.write(config, attachment.paths());
   }
+  FileTensors converted;
+  if constexpr (requires { plan.convert(ctx, attachment, config); }) converted = plan.convert(ctx, attachment, config);
+  SafeTensorsWriter writer;
+  detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
+    const std::string name = detail::peft_names(plan, parameter, attachment.paths()).front();
+    const auto other = converted.find(parameter.path());
+    if (other == converted.end()) return write_parameter(ctx, name, parameter, writer);
+    writer.add_copy(name, other->second.shape, other->second.values);
+  });
   write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2, ' ', true) + "\n");
 }
 template <class Model>

@@ -12,6 +12,7 @@
 //     void fit(const TensorFile&);                                    // takes over what only the file of tensors says
 //     template <class X> bool in_file(const Parameter<X>&) const;     // which parameters of the deltas are saved; else those that aren't derived
 //     template <class X> std::vector<std::string> file_names(const Parameter<X>&) const;  // their names there, the one to write first
+//     FileTensors convert(Context&, Attachment<X>&, nlohmann::json& config_io) const;  // tensors written in another form (file_tensor.hpp)
 //   };
 #pragma once
 

@@ -9,9 +9,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstddef>
 #include <optional>
 #include <regex>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -137,18 +139,30 @@ inline std::vector<std::string> choose_targets(const Targets& targets, const std
   return chosen;
 }
 
-// f(LinearSite<X>&) for the sites that the targets choose, in the model's order. plan: what it saves as a whole is never chosen.
-template <class Model, class Plan, class F>
-void for_each_target(Model& model, const Targets& targets, const Plan& plan, const std::string& where, const F& f) {
+// f(LinearSite<X>&), and on_table(LookupSite<X>&) where a method takes tables of embeddings too, for the sites that the targets choose, in the
+// model's order. plan: what it saves as a whole is never chosen.
+template <class Model, class Plan, class F, class OnTable = std::nullptr_t>
+void for_each_target(Model& model, const Targets& targets, const Plan& plan, const std::string& where, const F& f, const OnTable& on_table = nullptr) {
+  constexpr bool kTables = !std::is_same_v<OnTable, std::nullptr_t>;
   std::vector<std::string> paths, reserved;
+  if constexpr (kTables)
+    model.visit_lookups([&](auto& site) {
+      paths.push_back(site.path);
+      if (plan.saves(site.path) || targets.all_linear) reserved.push_back(site.path);
+    });
   model.visit_sites([&](auto& site) {
     paths.push_back(site.path);
     const bool is_output = site.path == "classifier" || site.path == "score";  // which "all-linear" leaves out, saved or not
     if (plan.saves(site.path) || (targets.all_linear && is_output)) reserved.push_back(site.path);
   });
   const std::vector<std::string> chosen = choose_targets(targets, paths, reserved, where);
+  const auto is_chosen = [&](const std::string& path) { return std::find(chosen.begin(), chosen.end(), path) != chosen.end(); };
+  if constexpr (kTables)
+    model.visit_lookups([&](auto& site) {
+      if (is_chosen(site.path)) on_table(site);
+    });
   model.visit_sites([&](auto& site) {
-    if (std::find(chosen.begin(), chosen.end(), site.path) != chosen.end()) f(site);
+    if (is_chosen(site.path)) f(site);
   });
 }
 

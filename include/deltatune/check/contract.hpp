@@ -31,7 +31,7 @@ struct ContractOptions {
   bool starts_as_identity = true;
   bool merges = false;            // exactly; else merge() has to refuse
   double tolerance = 1e-5;        // of the largest output
-  std::filesystem::path folder;   // for writing and reading; empty: not checked
+  std::filesystem::path folder = {};  // for writing and reading; empty: not checked
 };
 
 namespace detail {

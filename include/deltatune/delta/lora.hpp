@@ -1,15 +1,15 @@
 // LoRA: low-rank adaptation of a frozen weight. Hu et al. 2021, arXiv 2106.09685; rank-stabilised scaling: Kalajdzievski 2023, arXiv 2312.03732.
 //
-//   y = x·Wᵀ + s·(m∘x)·Aᵀ·Bᵀ,   s = α/R, or α/√R when rank-stabilised;   m: dropout on the delta's input only
+//   y = x·Wᵀ + s·((m∘x)·Aᵀ·Bᵀ + c),   s = α/R, or α/√R when rank-stabilised;   m: dropout on the delta's input only;   c: a bias, seldom wanted
 //   backward, with x' = m∘x, u = x'·Aᵀ, du = s·dy·B:
-//     dB += s·dyᵀ·u,   dA += duᵀ·x',   dx += m∘(du·A)
+//     dB += s·dyᵀ·u,   dc += s·Σ_rows dy,   dA += duᵀ·x',   dx += m∘(du·A)
 //
-// Shapes      A (R, in), B (out, R)
-// Start       A uniform in ±1/√in (Kaiming with a = √5), B = 0: the delta is 0
-// Parameters  R·(in + out) a site
+// Shapes      A (R, in), B (out, R), c (out)
+// Start       A uniform in ±1/√in (Kaiming with a = √5), B = 0, c = 0: the delta is 0. Others: delta/lora_start.hpp
+// Parameters  R·(in + out) a site, with c and out
 // Seam        weight; usually query and value
-// Merge       exact: W + s·B·A
-// Files       PEFT: <site>.lora_A.weight, <site>.lora_B.weight
+// Merge       exact: W + s·B·A, b + s·c
+// Files       PEFT: <site>.lora_A.weight, <site>.lora_B.weight, <site>.lora_B.bias
 #pragma once
 
 #include <cmath>
@@ -19,6 +19,7 @@
 #include "deltatune/backend/gemm.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/random.hpp"
+#include "deltatune/delta/own_parameter.hpp"
 #include "deltatune/ops/elementwise.hpp"
 #include "deltatune/param/parameter.hpp"
 #include "deltatune/seam/weight.hpp"
@@ -30,6 +31,7 @@ struct LoraConfig {
   double alpha = 8;
   double dropout = 0;
   bool rank_stabilized = false;
+  bool bias = false;  // c
 
   double scale() const {
     const double r = static_cast<double>(rank);
@@ -44,6 +46,15 @@ struct LoraConfig {
       throw Error(where + ": dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
   }
 };
+
+namespace detail {
+template <class T>
+struct ScaledElement {
+  View<const T> x;
+  T scale;
+  DELTATUNE_INLINE T operator()(Index i, Index j) const { return scale * x(i, j); }
+};
+}  // namespace detail
 
 template <class X>
 class Lora {
@@ -70,16 +81,20 @@ class Lora {
     B::copy_in(ctx, start.data(), a_value_.view().data, a_value_.bytes());
     a_.set_mask(FreezeMask::trainable());
     b_.set_mask(FreezeMask::trainable());
+    if (config_.bias) c_ = detail::OwnParameter<X>(ctx, site + ".lora_B.bias", {out});
   }
 
   const LoraConfig& config() const { return config_; }
   Parameter<X>& a() { return a_; }
   Parameter<X>& b() { return b_; }
+  const Parameter<X>& a() const { return a_; }
+  const Parameter<X>& b() const { return b_; }
 
   template <class F>
   void visit(const F& f) {
     f(a_);
     f(b_);
+    if (c_) f(*c_);
   }
 
   bool needs_input() const { return a_.trains(); }
@@ -126,9 +141,12 @@ class Lora {
     if (a_.trains()) a_backward(pass, du, x);
   }
 
-  // w_io (out, in) += s·B·A.
-  void merge(Context& ctx, View<T> w_io, View<T> /*b_io*/) const {
+  // w_io (out, in) += s·B·A, b_io (out) += s·c.
+  void merge(Context& ctx, View<T> w_io, View<T> b_io) const {
     B::gemm(ctx, Gemm<T>{.a = b_.value(), .b = a_.value(), .c = w_io, .alpha = scale(), .beta = T(1)});
+    if (!c_) return;
+    if (!b_io) throw Error(c_->path(), "cannot be merged: the layer has no bias");
+    ops::axpy<B, T>(ctx, scale(), c_->value(), b_io);
   }
 
  private:
@@ -136,8 +154,10 @@ class Lora {
 
   void add_up_projection(Pass<X>& pass, View<const T> u, View<T> y_io) const {
     B::gemm(pass.ctx, Gemm<T>{.a = u, .b = b_.value(), .c = y_io, .transpose_b = true, .alpha = scale(), .beta = T(1)});
+    if (c_) ops::axpy<B, T>(pass.ctx, scale(), View<const T>(c_->value().data, y_io.rows, y_io.cols, 0), y_io);  // the same row for all
   }
   void b_backward(Pass<X>& pass, const Saved& saved, View<const T> dy) {
+    if (c_ && c_->trains()) B::sum_rows(pass.ctx, dy.rows, dy.cols, detail::ScaledElement<T>{dy, scale()}, c_->gradient().data);
     if (b_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = saved.u, .c = b_.gradient(), .transpose_a = true, .alpha = scale(), .beta = T(1)});
   }
   void u_backward(Pass<X>& pass, View<const T> dy, View<T> du) const {
@@ -160,6 +180,7 @@ class Lora {
   X b_value_;  // (out, R)
   Parameter<X> a_;
   Parameter<X> b_;
+  detail::OwnParameter<X> c_;
 };
 
 }  // namespace deltatune

@@ -256,6 +256,7 @@ Gpt2<X>::Gpt2(Context& ctx, Gpt2Config config, Head head)
   }
   norm_ = LayerNorm<X>(ctx, prefix_ + "ln_f", c.width, c.epsilon);
   if (head_.classes > 0) score_ = Linear<X>(ctx, c.width, {{"score", head_.classes}}, {.bias = false});
+  embeddings_.word_site().tied = head_.next_token && c.tied;
   if (head_.next_token && !c.tied) {
     untied_ = X(ctx, {c.vocab_size, c.width});
     untied_parameter_ = Parameter<X>("lm_head.weight", Role::weight, {c.vocab_size, c.width}, untied_.view());

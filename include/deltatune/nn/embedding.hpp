@@ -26,8 +26,7 @@ class Embedding {
   // skipped_id: the padding id, whose row gets no gradient; -1 for none.
   Embedding(context_of<X>& ctx, const std::string& path, Index count, Index width, Index skipped_id = -1)
       : table_(ctx, {count, width}),
-        site_{path, Parameter<X>(path + ".weight", Role::embedding, {count, width}, table_.view()), {}},
-        skipped_id_(skipped_id) {}
+        site_{path, Parameter<X>(path + ".weight", Role::embedding, {count, width}, table_.view()), {}, skipped_id} {}
 
   template <class F>
   void visit(const F& f) {
@@ -47,14 +46,13 @@ class Embedding {
     if (!site_.deltas.empty()) site_.deltas.forward(pass, ids, y, saved);
   }
   void backward(Pass<X>& pass, View<const T> dy, const RowGroups& groups, const Saved& saved) {
-    if (site_.table.trains()) ops::embedding_backward<B, T>(pass.ctx, dy, groups, skipped_id_, site_.table.gradient());
+    if (site_.table.trains()) ops::embedding_backward<B, T>(pass.ctx, dy, groups, site_.skipped_id, site_.table.gradient());
     if (!site_.deltas.empty()) site_.deltas.backward(pass, saved, groups, dy);
   }
 
  private:
   X table_;  // (V, C)
   LookupSite<X> site_;
-  Index skipped_id_ = -1;
 };
 
 template <class X>

@@ -42,6 +42,7 @@ class Gpt2Embeddings {
   }
   InputSite<X>& input() { return input_; }
   const InputSite<X>& input() const { return input_; }
+  LookupSite<X>& word_site() { return word_.site(); }
   Parameter<X>& word_table() { return word_.table(); }
   const Parameter<X>& word_table() const { return word_.table(); }
   bool tables_train() { return trains(word_) || trains(position_); }

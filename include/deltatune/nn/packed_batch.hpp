@@ -130,7 +130,8 @@ class DeviceBatch {
       host_last_rows_.push_back(last - 1);
       std::fill(row_sequence.begin() + first, row_sequence.begin() + last, static_cast<std::int32_t>(b));
     }
-    host_features_.assign(tokens.features.begin(), tokens.features.end());
+    host_features_.clear();
+    for (const float x : tokens.features) host_features_.push_back(scalar_of<X>(x));
     features_.assign(*ctx_, host_features_);
     ids_.assign(*ctx_, batch.ids);
     positions_.assign(*ctx_, batch.positions);

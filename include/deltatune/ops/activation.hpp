@@ -2,8 +2,11 @@
 //
 //   gelu      u·Φ(u) = u/2 · (1 + erf(u/√2))                              Hendrycks and Gimpel 2016, arXiv 1606.08415
 //   gelu_new  u/2 · (1 + tanh(√(2/π) · (u + 0.044715 u³)))                the same paper's approximation; GPT-2
+//   quick_gelu  u·σ(1.702 u)                                              the same paper's other approximation
+//   silu      u·σ(u), also called swish                                   Elfwing, Uchibe and Doya 2017, arXiv 1702.03118
 //   relu      max(u, 0), with derivative 0 at 0 as in PyTorch
-//   tanh
+//   leaky_relu  max(u, 0) + min(u, 0)/100, with derivative 1/100 at 0 as in PyTorch
+//   tanh, sigmoid  (1 / (1 + e^−u))
 #pragma once
 
 #include "deltatune/core/scalar.hpp"
@@ -11,7 +14,7 @@
 
 namespace deltatune::ops {
 
-enum class Activation { gelu, gelu_new, relu, tanh };
+enum class Activation { gelu, gelu_new, quick_gelu, silu, relu, leaky_relu, tanh, sigmoid };
 
 namespace detail {
 
@@ -40,6 +43,53 @@ struct GeluNew {
   DELTATUNE_INLINE static T derivative(T u) {
     const T t = tanh(inner(u));
     return T(0.5) * (T(1) + t) + T(0.5) * u * (T(1) - t * t) * T(0.79788456080286535588) * (T(1) + T(3 * 0.044715) * u * u);
+  }
+};
+
+struct Sigmoid {
+  template <class T>
+  DELTATUNE_INLINE static T value(T u) {
+    return T(1) / (T(1) + exp(-u));
+  }
+  template <class T>
+  DELTATUNE_INLINE static T derivative(T u) {
+    const T s = value(u);
+    return s * (T(1) - s);
+  }
+};
+
+struct Silu {
+  template <class T>
+  DELTATUNE_INLINE static T value(T u) {
+    return u * Sigmoid::value(u);
+  }
+  template <class T>
+  DELTATUNE_INLINE static T derivative(T u) {
+    const T s = Sigmoid::value(u);
+    return s + u * s * (T(1) - s);
+  }
+};
+
+struct QuickGelu {
+  template <class T>
+  DELTATUNE_INLINE static T value(T u) {
+    return u * Sigmoid::value(T(1.702) * u);
+  }
+  template <class T>
+  DELTATUNE_INLINE static T derivative(T u) {
+    const T s = Sigmoid::value(T(1.702) * u);
+    return s + T(1.702) * u * s * (T(1) - s);
+  }
+};
+
+struct LeakyRelu {
+  template <class T>
+  DELTATUNE_INLINE static T value(T u) {
+    return T(0) < u ? u : T(0.01) * u;
+  }
+  template <class T>
+  DELTATUNE_INLINE static T derivative(T u) {
+    return T(0) < u ? T(1) : T(0.01);
   }
 };
 
@@ -96,8 +146,12 @@ void with_activation(Activation activation, const F& f) {
   switch (activation) {
     case Activation::gelu: return f(Gelu{});
     case Activation::gelu_new: return f(GeluNew{});
+    case Activation::quick_gelu: return f(QuickGelu{});
+    case Activation::silu: return f(Silu{});
     case Activation::relu: return f(Relu{});
+    case Activation::leaky_relu: return f(LeakyRelu{});
     case Activation::tanh: return f(Tanh{});
+    case Activation::sigmoid: return f(Sigmoid{});
   }
 }
 

@@ -56,6 +56,13 @@ class Parameter {
   bool derived() const { return derived_; }
   void set_derived(bool derived) { derived_ = derived; }
 
+  // What a method keeps and does not learn: the parameter stays frozen, whatever set_mask() is asked for.
+  bool constant() const { return constant_; }
+  void set_constant() {
+    set_mask(FreezeMask::frozen());
+    constant_ = true;
+  }
+
   bool trains() const { return mask_.trains(); }
   const FreezeMask& mask() const { return mask_; }
   // Values that updates change.
@@ -64,6 +71,7 @@ class Parameter {
 
   // Throws Error when an index of the mask lies outside the parameter, or when it shall train and is held rounded. Drops a gradient that is no longer wanted.
   void set_mask(FreezeMask mask) {
+    if (constant_) return;
     if (mask.trains()) static_cast<void>(value());
     const Index bound = mask.kind() == FreezeMask::Kind::rows ? shape_.at(0) : size();
     for (const Index index : mask.indices())
@@ -109,6 +117,7 @@ class Parameter {
   bool rounded_ = false;
   bool sparse_in_file_ = false;
   bool derived_ = false;
+  bool constant_ = false;
   FreezeMask mask_ = FreezeMask::frozen();
   X gradient_;
   X mask_values_;

@@ -16,7 +16,7 @@
 
 namespace deltatune {
 
-inline constexpr std::size_t kDeltaSavedBytes = 256;
+inline constexpr std::size_t kDeltaSavedBytes = 512;
 
 template <class X>
 using ParameterVisitor = std::function<void(Parameter<X>&)>;

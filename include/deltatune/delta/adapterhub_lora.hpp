@@ -1,0 +1,2 @@
+// Being written (see /tmp/w/adapterhub_claims.md).
+#pragma once

@@ -1,0 +1,89 @@
+// What every method promises (check/contract.hpp), method by method, on small models of both families: width 12, inner width 20, two layers,
+// three heads, a vocabulary of 30.
+#pragma once
+
+#include <catch2/catch.hpp>
+#include <string>
+
+#include "deltatune/attach/any_plan.hpp"
+#include "deltatune/attach/prompt_plan.hpp"
+#include "deltatune/check/contract.hpp"
+#include "deltatune/model/bert.hpp"
+#include "deltatune/model/gpt2.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace deltatune::test {
+
+template <class Model>
+Model small_model(typename Model::Context& ctx) {
+  typename Model::Config config;
+  config.vocab_size = 30;
+  config.width = 12;
+  config.layers = 2;
+  config.heads = 3;
+  config.inner_width = 20;
+  config.positions = 24;
+  config.initializer_range = 0.3;
+  constexpr bool is_decoder = std::string_view(Model::kFamily) == "gpt2";
+  Model model(ctx, config, is_decoder ? Head::language_model() : Head::classifier(3));
+  model.initialise(ctx, 5);
+  return model;
+}
+
+template <class Model>
+PackedBatch small_batch() {
+  PackedBatch batch;
+  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{3, 7, 5, 1}, {2, 9}, {4, 4, 8}}) batch.add(tokens);
+  if (std::string_view(Model::kFamily) == "gpt2") {
+    batch.token_labels = batch.ids;
+  } else {
+    batch.labels = {0, 2, 1};
+  }
+  return batch;
+}
+
+template <class Model, class Plan>
+void check_contract(const std::string& name, const Plan& plan, check::ContractOptions options) {
+  typename Model::Context ctx;
+  const TemporaryFolder folder;
+  options.folder = folder.path();
+  INFO(name << " on " << Model::kFamily);
+  for (const std::string& sentence : check::contract(ctx, small_model<Model>, small_batch<Model>(), plan, options)) FAIL_CHECK(sentence);
+}
+
+// Each method with the number of parameters that its header's formula gives.
+template <class Model>
+void check_all_contracts() {
+  const bool is_decoder = std::string_view(Model::kFamily) == "gpt2";
+  const Index layers = 2, width = 12, inner = 20;
+  const std::vector<std::string> names = is_decoder ? std::vector<std::string>{"c_attn"} : std::vector<std::string>{"query", "value"};
+  const Index outputs = is_decoder ? 3 * width : 2 * width;  // of the targets in a layer
+  const Index sites = is_decoder ? 1 : 2;
+
+  LoraPlan lora;
+  lora.targets = Targets::named(names);
+  lora.lora.rank = 3;
+  check_contract<Model>("LoRA", lora, {.parameters = layers * 3 * (sites * width + outputs), .merges = true});
+  lora.lora.rank_stabilized = true;
+  lora.lora.dropout = 0.2;
+  check_contract<Model>("rsLoRA with dropout", lora, {.parameters = layers * 3 * (sites * width + outputs), .merges = true});
+
+  Ia3Plan ia3;
+  const Index scaled = is_decoder ? 3 * width + inner : 2 * width + inner + width;  // BERT's output.dense is attention's, too
+  check_contract<Model>("(IA)3", ia3, {.parameters = layers * scaled, .merges = true});
+
+  PrefixPlan prefix;
+  prefix.prefix.rows = 3;
+  check_contract<Model>("prefix tuning", prefix, {.parameters = 3 * layers * 2 * width, .starts_as_identity = false});
+
+  PromptPlan prompt;
+  prompt.prompt.rows = 3;
+  check_contract<Model>("prompt tuning", prompt, {.parameters = 3 * width, .starts_as_identity = false});
+
+  DiffPruningPlan diff;
+  diff.diff.prune_at = 100;
+  const Index block = 4 * width * width + 2 * width * inner + 4 * width + inner + width + 4 * width;
+  check_contract<Model>("diff pruning", diff, {.parameters = 2 * layers * block, .merges = true});
+}
+
+}  // namespace deltatune::test
