@@ -15,15 +15,15 @@ using namespace deltatune;
 
 inline constexpr std::int32_t kStart = 1, kFirstWord = 2, kWanted = 7;
 
-inline BertConfig config() {
-  return {.vocab_size = 24, .width = 32, .layers = 2, .heads = 4, .inner_width = 64, .positions = 16, .hidden_dropout = 0, .attention_dropout = 0,
+inline BertConfig config(Index positions = 16) {
+  return {.vocab_size = 24, .width = 32, .layers = 2, .heads = 4, .inner_width = 64, .positions = positions, .hidden_dropout = 0, .attention_dropout = 0,
           .classifier_dropout = 0, .initializer_range = 0.2, .labels = {}};
 }
 
 // A random model with a classifier of two classes.
 template <class X>
-Bert<X> model(context_of<X>& ctx) {
-  Bert<X> model(ctx, config(), Head::classifier(2));
+Bert<X> model(context_of<X>& ctx, Index positions = 16) {
+  Bert<X> model(ctx, config(positions), Head::classifier(2));
   model.initialise(ctx, 1);
   return model;
 }

@@ -1,3 +1,4 @@
+// On the device of this program.
 #include "contract/methods.hpp"
 #include "support/device.hpp"
 #include "support/instances.hpp"

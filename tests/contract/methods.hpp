@@ -4,9 +4,10 @@
 
 #include <catch2/catch.hpp>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "deltatune/attach/any_plan.hpp"
-#include "deltatune/attach/prompt_plan.hpp"
 #include "deltatune/check/contract.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"
@@ -48,7 +49,7 @@ void check_contract(const std::string& name, const Plan& plan, check::ContractOp
   const TemporaryFolder folder;
   options.folder = folder.path();
   INFO(name << " on " << Model::kFamily);
-  for (const std::string& sentence : check::contract(ctx, small_model<Model>, small_batch<Model>(), plan, options)) FAIL_CHECK(sentence);
+  CHECK(check::contract(ctx, small_model<Model>, small_batch<Model>(), plan, options) == std::vector<std::string>{});
 }
 
 // Each method with the number of parameters that its header's formula gives.
@@ -63,22 +64,43 @@ void check_all_contracts() {
   LoraPlan lora;
   lora.targets = Targets::named(names);
   lora.lora.rank = 3;
-  check_contract<Model>("LoRA", lora, {.parameters = layers * 3 * (sites * width + outputs), .merges = true});
-  lora.lora.rank_stabilized = true;
-  lora.lora.dropout = 0.2;
-  check_contract<Model>("rsLoRA with dropout", lora, {.parameters = layers * 3 * (sites * width + outputs), .merges = true});
+  const Index lora_count = layers * 3 * (sites * width + outputs);
+  check_contract<Model>("LoRA", lora, {.parameters = lora_count, .merges = true});
+  LoraPlan variant = lora;
+  variant.lora.rank_stabilized = true;
+  variant.lora.dropout = 0.2;
+  check_contract<Model>("rsLoRA with dropout", variant, {.parameters = lora_count, .merges = true});
+  variant = lora;
+  variant.dora = true;
+  check_contract<Model>("DoRA", variant, {.parameters = lora_count + layers * outputs, .merges = true});
+  variant.lora.dropout = 0.2;
+  check_contract<Model>("DoRA with dropout", variant, {.parameters = lora_count + layers * outputs, .merges = true});
 
   Ia3Plan ia3;
   const Index scaled = is_decoder ? 3 * width + inner : 2 * width + inner + width;  // BERT's output.dense is attention's, too
   check_contract<Model>("(IA)3", ia3, {.parameters = layers * scaled, .merges = true});
 
+  const Index rows = 3;
   PrefixPlan prefix;
-  prefix.prefix.rows = 3;
-  check_contract<Model>("prefix tuning", prefix, {.parameters = 3 * layers * 2 * width, .starts_as_identity = false});
+  prefix.prefix.rows = rows;
+  const Index flat = rows * layers * 2 * width;
+  check_contract<Model>("prefix tuning", prefix, {.parameters = flat, .starts_as_identity = false});
+  prefix.prefix.hidden = 5;
+  check_contract<Model>("prefix tuning, reparametrised", prefix,
+                        {.parameters = rows * width + 5 * (width + 1) + layers * 2 * width * (5 + 1), .starts_as_identity = false});
 
   PromptPlan prompt;
-  prompt.prompt.rows = 3;
-  check_contract<Model>("prompt tuning", prompt, {.parameters = 3 * width, .starts_as_identity = false});
+  prompt.prompt.rows = rows;
+  check_contract<Model>("prompt tuning", prompt, {.parameters = rows * width, .starts_as_identity = false});
+
+  PTuningPlan p_tuning;
+  p_tuning.p_tuning.rows = rows;
+  p_tuning.p_tuning.hidden = 5;
+  check_contract<Model>("P-tuning, MLP", p_tuning,
+                        {.parameters = rows * width + 5 * (width + 1) + 5 * (5 + 1) + width * (5 + 1), .starts_as_identity = false});
+  p_tuning.p_tuning.encoder = PTuningConfig::Encoder::lstm;
+  check_contract<Model>("P-tuning, LSTM", p_tuning,
+                        {.parameters = rows * width + 8 * 5 * (width + 5 + 2) + 8 * 5 * (10 + 5 + 2) + 10 * (10 + 1) + width * (10 + 1), .starts_as_identity = false});
 
   DiffPruningPlan diff;
   diff.diff.prune_at = 100;

@@ -129,6 +129,24 @@ TEST_CASE("p-tuning: gradients through both encoders", "[delta][p_tuning]") {
   test::check_device(rows_body({.rows = 17, .encoder = Encoder::lstm, .hidden = 30}, 33));
 }
 
+TEST_CASE("p-tuning: both encoders give the numbers of PEFT's PromptEncoder", "[delta][p_tuning]") {
+  using X = Tensor<double, Reference>;
+  Reference::Context ctx;
+  const auto check = [&](const PTuningConfig& config, const std::vector<double>& expected) {
+    Rows<X> rows(ctx, 2, config);
+    Index number = 0;
+    rows.derived.visit([&](Parameter<X>& p) {  // cos(0), cos(0.7), ... in the order of its parameters
+      for (Index i = 0; i < p.size(); ++i) p.value().data[i] = std::cos(0.7 * static_cast<double>(number++));
+    });
+    rows.derived.evaluate("p", ctx);
+    const View<const double> values = rows.prompt->prompt_embeddings().value();
+    for (std::size_t i = 0; i < expected.size(); ++i) CHECK(values.data[i] == Approx(expected[i]).margin(1e-11));
+  };
+  check({.rows = 3, .hidden = 2}, {-0.952952916887, -0.924132800073, -0.767444191422, -1.057400615268, -0.952952916887, -0.924132800073});
+  check({.rows = 3, .encoder = Encoder::lstm, .hidden = 2},
+        {-0.004671669907, 0.547874439786, 0.031320908991, 0.485442535956, 0.034215434780, 0.480421757750});
+}
+
 TEST_CASE("p-tuning: what counts is what the header says; rows can be had without a pass", "[delta][p_tuning]") {
   using X = test::DeviceTensor;
   test::DeviceContext ctx(1);

@@ -1,16 +1,30 @@
-// An adapter folder of any kind: what it is for, and into the model with it.
+// An adapter folder of any kind: what it is for, into the model with it, and out again.
+//
+//   adapter_config.json with peft_type: PEFT's, and this library's own kinds;  with config and model_class: AdapterHub's
 #pragma once
 
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <variant>
 
+#include "deltatune/attach/adapterhub_format.hpp"
 #include "deltatune/attach/peft_format.hpp"
 
 namespace deltatune {
 
+namespace detail {
+
+inline bool is_adapterhub_folder(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "adapter_config.json") && is_adapterhub_config(JsonConfig::open(folder / "adapter_config.json"));
+}
+
+}  // namespace detail
+
 // Classes of the output layer that the folder carries; 0 when it carries none.
 inline Index adapter_classes(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder)) throw Error(folder.string(), "no such folder", {.expected = "an adapter folder with adapter_config.json"});
+  if (detail::is_adapterhub_folder(folder)) return adapterhub_classes(folder);
   const TensorFile file = TensorFile::open(detail::tensors_file(folder));
   for (const auto& [name, tensor] : file.tensors())
     if (name == "classifier.weight" || name == "score.weight" || name.ends_with(".classifier.weight") || name.ends_with(".score.weight"))
@@ -22,9 +36,10 @@ inline Index adapter_classes(const std::filesystem::path& folder) {
 template <class Model>
 Adapter<typename Model::Tensor> load_adapter_beside(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
                                                     const std::string& name = "default") {
-  const std::filesystem::path file = folder / "adapter_config.json";
-  if (!std::filesystem::exists(file)) throw Error(folder.string(), "has no adapter_config.json", {.expected = "an adapter folder"});
-  return load_peft(ctx, model, folder, name);
+  if (!std::filesystem::exists(folder / "adapter_config.json")) throw Error(folder.string(), "has no adapter_config.json", {.expected = "an adapter folder"});
+  if (!detail::is_adapterhub_folder(folder)) return load_peft(ctx, model, folder, name);
+  auto adapter = load_adapterhub(ctx, model, folder, name);
+  return {std::move(adapter.plan), std::move(adapter.attachment), std::move(adapter.keys), std::move(adapter.ignored)};
 }
 
 // The same, with everything of the model itself frozen before.
@@ -32,6 +47,13 @@ template <class Model>
 Adapter<typename Model::Tensor> load_adapter(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const std::string& name = "default") {
   freeze_base(model);
   return load_adapter_beside(ctx, model, folder, name);
+}
+
+// Writes an adapter in the format of the library that has its method. base_model: the name that the library will show.
+template <class Model>
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const AnyPlan& plan,
+                  Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
+  std::visit([&](const auto& known) { save_adapter(ctx, folder, model, known, attachment, base_model); }, plan);
 }
 
 }  // namespace deltatune

@@ -1,2 +1,270 @@
-// Being written (see /tmp/w/adapterhub_claims.md).
+// Adapter folders of AdapterHub's library `adapters`, read and written.
+//
+//   adapter_config.json   {"config": {...}, "name": NAME, "model_class": ..., "version": "adapters.1.3.0", ...}
+//   adapter.safetensors, or pytorch_adapter.bin (read only): tensors under the names that they have in the model, NAME among them
+//   head_config.json with model_head.safetensors, or pytorch_model_head.bin: the output layer, where it trained
 #pragma once
+
+#include <filesystem>
+#include <list>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "deltatune/attach/adapterhub_json.hpp"
+#include "deltatune/attach/adapterhub_plan.hpp"
+#include "deltatune/attach/peft_format.hpp"
+#include "deltatune/io/atomic_file.hpp"
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/parameter_io.hpp"
+#include "deltatune/io/tensor_file.hpp"
+
+namespace deltatune {
+
+// Whether a folder's adapter_config.json is of this library and not of PEFT.
+inline bool is_adapterhub_config(const JsonConfig& json) {
+  return !json.has("peft_type") && json.has("config") && (json.has("model_class") || json.has("model_type") || json.has("model_name"));
+}
+
+namespace detail {
+
+// The file of a folder with one of two names, where it is.
+inline std::optional<std::filesystem::path> either_file(const std::filesystem::path& folder, const char* first, const char* second) {
+  for (const char* name : {first, second})
+    if (std::filesystem::exists(folder / name)) return folder / name;
+  return std::nullopt;
+}
+inline std::filesystem::path adapterhub_tensors_file(const std::filesystem::path& folder) {
+  const auto file = either_file(folder, "adapter.safetensors", "pytorch_adapter.bin");
+  if (!file) throw Error(folder.string(), "holds no tensors", {.expected = "adapter.safetensors or pytorch_adapter.bin"});
+  return *file;
+}
+inline std::optional<std::filesystem::path> adapterhub_head_file(const std::filesystem::path& folder) {
+  return either_file(folder, "model_head.safetensors", "pytorch_model_head.bin");
+}
+
+// "bert." of a model whose paths begin so, else "".
+template <class Model>
+std::string base_prefix(Model& model) {
+  const std::string& path = model.input().path;
+  return path.substr(0, path.rfind('.') + 1);
+}
+inline std::string without_base_prefix(const std::string& name) {
+  for (const char* const prefix : {"bert.", "transformer."})
+    if (name.starts_with(prefix)) return name.substr(std::string_view(prefix).size());
+  return name;
+}
+
+// The name that the library has for a parameter, without the model's prefix.
+template <class X>
+std::string adapterhub_name(const Parameter<X>& parameter, const std::string& name) {
+  const std::string path = without_base_prefix(parameter.path());
+  if (parameter.role() != Role::delta) return path;
+  const auto spliced = [&](std::string_view part, const std::string& with) -> std::optional<std::string> {
+    const std::size_t at = path.find(part);
+    if (at == std::string::npos) return std::nullopt;
+    return path.substr(0, at) + with + path.substr(at + part.size());
+  };
+  const std::string lora = ".loras." + name + ".", prefix = "prefix_tuning.prefix_tunings." + name + ".self_prefix.";
+  if (path == "prompt_embeddings")  // in a flat prefix a list of numbers
+    return parameter.file_shape().size() == 1 ? prefix + "control_trans" : "prompt_tuning.prompt_tunings." + name + ".prompt_embedding.weight";
+  const std::pair<const char*, std::string> parts[] = {
+      {".adapters.", ".adapters." + name + "."},
+      {"shared_parameters.", "shared_parameters." + name + "."},
+      {".lora_A.weight", lora + "lora_A"},
+      {".lora_B.weight", lora + "lora_B"},
+      {".ia3_l", lora + "lora_B"},
+      {".lora_magnitude_vector", lora + "m.weight"},
+      {".lora_gate.", lora + "gate."},
+      {".prefix_gate.", ".prefix_tuning.prefix_gates." + name + "."},
+      {"prompt_encoder.embedding.weight", prefix + "wte.weight"},
+      {"prompt_encoder.transform.", prefix + "control_trans."},
+  };
+  for (const auto& [part, with] : parts)
+    if (const auto result = spliced(part, with)) return *result;
+  return path;
+}
+
+// Names of older versions as today's.
+inline std::string without_legacy(std::string name) {
+  for (const char* const old : {"attention_text_task_adapters", "attention_text_lang_adapters", "layer_text_task_adapters", "layer_text_lang_adapters"})
+    if (const std::size_t at = name.find(old); at != std::string::npos) name.replace(at, std::string_view(old).size(), "adapters");
+  return name;
+}
+
+// A head that the library added to the model itself has numbers for names; the heads that are like the model's own, under the names of its layers.
+inline std::map<std::string, std::string> adapterhub_head_names(const JsonConfig& json) {
+  if (!json.has("config")) return {};
+  const JsonConfig config = json.object("config");
+  const std::string type = config.get<std::string>("head_type"), heads = "heads." + json.get_or<std::string>("name", "");
+  const std::int64_t layers = config.get_or<std::int64_t>("layers", 2);
+  const bool pools = config.get_or<bool>("use_pooler", false);
+  const std::string activation = config.get_or<std::string>("activation_function", "tanh");
+  const bool plain = type == "classification" && config.get_or<bool>("bias", true);
+  if (plain && layers == 1 && pools) return {{heads + ".1.weight", "classifier.weight"}, {heads + ".1.bias", "classifier.bias"}};
+  if (plain && layers == 2 && !pools && activation == "tanh")
+    return {{heads + ".1.weight", "pooler.dense.weight"}, {heads + ".1.bias", "pooler.dense.bias"}, {heads + ".4.weight", "classifier.weight"}, {heads + ".4.bias", "classifier.bias"}};
+  throw Error(config.name(), "a head of this kind is not supported",
+              {.expected = "classification with 2 layers and tanh, or with 1 layer and the pooler",
+               .got = type + " with " + std::to_string(layers) + " layers" + (pools ? " and the pooler" : "")});
+}
+
+// The tensors of an adapter folder by the names of this library's parameters.
+class AdapterHubTensors {
+ public:
+  explicit AdapterHubTensors(const std::filesystem::path& folder) : path_(adapterhub_tensors_file(folder)) {
+    take(path_, {});
+    const auto head = adapterhub_head_file(folder);
+    if (!head) return;
+    std::map<std::string, std::string> names;
+    if (std::filesystem::exists(folder / "head_config.json")) names = adapterhub_head_names(JsonConfig::open(folder / "head_config.json"));
+    take(*head, names);
+  }
+
+  struct Entry {
+    std::string key;  // in the file
+    const TensorInfo* tensor;
+  };
+  const std::map<std::string, Entry>& entries() const { return entries_; }
+  bool has(const std::string& name) const { return entries_.contains(name); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void take(const std::filesystem::path& path, const std::map<std::string, std::string>& renamed) {
+    files_.push_back(TensorFile::open(path));
+    for (const auto& [key, tensor] : files_.back().tensors()) {
+      const auto other = renamed.find(key);
+      const std::string name = other != renamed.end() ? other->second : without_base_prefix(without_legacy(key));
+      if (!entries_.emplace(name, Entry{key, &tensor}).second) throw Error(path.string() + ": " + key, "is there twice, under two names");
+    }
+  }
+
+  std::filesystem::path path_;
+  std::list<TensorFile> files_;
+  std::map<std::string, Entry> entries_;
+};
+
+// What the library writes twice: a prefix for each layer that uses it, and a norm as the first module of a bottleneck.
+inline bool written_twice(const AdapterHubTensors& tensors, const std::string& name) {
+  if (name.find(".prefix_tuning.pool.") != std::string::npos) return true;
+  const std::size_t at = name.find(".adapter_down.0.");
+  return at != std::string::npos && tensors.has(name.substr(0, at) + ".adapter_norm_before." + name.substr(at + std::string_view(".adapter_down.0.").size()));
+}
+
+// The plan with leave_out as the attachment is now: see Attachment::drop_first_layers().
+template <class Model, class X>
+AdapterHubPlan as_attached(Model& model, const AdapterHubPlan& plan, const Attachment<X>& attachment) {
+  AdapterHubPlan now = plan;
+  for (AdapterHubMember& member : now.members) {
+    AdapterHubBottleneck* const method = std::get_if<AdapterHubBottleneck>(&member);
+    if (method == nullptr) continue;
+    model.visit_sublayers([&](SublayerSite<X>& site) {
+      const bool wanted = site.sublayer == Sublayer::attention ? method->after_attention : method->after_feed_forward;
+      if (wanted && !site.deltas.has(attachment.name()) && !holds(method->leave_out, site.layer)) method->leave_out.push_back(site.layer);
+    });
+  }
+  return now;
+}
+
+}  // namespace detail
+
+// Classes of the output layer in a folder; 0 when it has none.
+inline Index adapterhub_classes(const std::filesystem::path& folder) {
+  const auto file = detail::adapterhub_head_file(folder);
+  if (!file) return 0;
+  const detail::AdapterHubTensors tensors(folder);
+  for (const char* const name : {"classifier.weight", "score.weight"})
+    if (tensors.has(name)) return tensors.entries().at(name).tensor->shape.at(0);
+  return 0;
+}
+
+// Writes the folder of an adapter as the library's load_adapter(folder, use_safetensors=True) reads it. base_model: the name it will show.
+template <class Model>
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const AdapterHubPlan& plan,
+                  Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
+  using X = typename Model::Tensor;
+  SafeTensorsWriter adapter, head;
+  bool has_head = false;
+  const std::string prefix = detail::base_prefix(model);
+  detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
+    const std::string name = detail::adapterhub_name(parameter, plan.name_in_file);
+    const bool in_head = parameter.role() != Role::delta;
+    const bool outside = name.starts_with("classifier.") || name.starts_with("score.");
+    has_head = has_head || in_head;
+    write_parameter(ctx, outside ? name : prefix + name, parameter, in_head ? head : adapter);
+  });
+  const nlohmann::json common = {{"hidden_size", model.config().width},
+                                 {"model_class", model.architecture()},
+                                 {"model_name", base_model},
+                                 {"model_type", Model::kFamily},
+                                 {"version", detail::kAdapterHubVersion}};
+  nlohmann::json config = common;
+  config["config"] = adapterhub_config_json(detail::as_attached(model, plan, attachment));
+  config["name"] = plan.name_in_file;
+  make_directory(folder);
+  std::vector<AtomicFile> files;
+  const auto add = [&](const char* name) -> AtomicFile& { return files.emplace_back(folder / name); };
+  adapter.write_to(add("adapter.safetensors"));
+  if (has_head) {
+    nlohmann::json labels = nlohmann::json::object();
+    for (Index c = 0; c < model.classes(); ++c) labels["LABEL_" + std::to_string(c)] = c;
+    nlohmann::json head_config = common;
+    head_config.update({{"config", nullptr}, {"name", nullptr}, {"num_labels", model.classes()}, {"label2id", labels}});
+    head.write_to(add("model_head.safetensors"));
+    add("head_config.json").write(head_config.dump(2, ' ', true) + "\n");
+  }
+  add("adapter_config.json").write(config.dump(2, ' ', true) + "\n");
+  commit_all(files);
+}
+
+// Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training. The plan's
+// settings count, but for modules_to_save: the output layer trains where the folder holds one.
+template <class Model>
+Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                                                const AdapterHubPlan& plan) {
+  using X = typename Model::Tensor;
+  const detail::AdapterHubTensors tensors(folder);
+  AdapterHubPlan placed = plan;
+  placed.modules_to_save.clear();
+  if (model.has_classifier())
+    for (const char* const module : {"classifier", "score", "pooler"})
+      if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight"))) placed.modules_to_save.emplace_back(module);
+  Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, (folder / "adapter_config.json").string()), {}, {}};
+
+  std::map<std::string, detail::AdapterHubTensors::Entry> unused = tensors.entries();
+  detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
+    const std::string name = detail::adapterhub_name(parameter, placed.name_in_file);
+    const auto entry = unused.find(name);
+    if (entry == unused.end()) {
+      const bool shared = name.starts_with("shared_parameters.");
+      throw Error(tensors.path().string(), "has no tensor for " + parameter.path(),
+                  {.expected = detail::base_prefix(model) + name,
+                   .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head" : "is the file complete?"});
+    }
+    read_parameter(ctx, *entry->second.tensor, parameter);
+    adapter.keys[parameter.path()] = entry->second.key;
+    unused.erase(entry);
+  });
+  for (const auto& [name, entry] : unused) {
+    const bool of_head = name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
+    if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
+      throw Error(entry.tensor->file + ": " + entry.key, "is no tensor of this adapter and no parameter of the model");
+    adapter.ignored.push_back(entry.key);
+  }
+  return adapter;
+}
+
+// The same for a folder of any configuration.
+template <class Model>
+Adapter<typename Model::Tensor, AdapterHubPlan> load_adapterhub(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                                                const std::string& name = "default") {
+  AdapterHubPlan plan = read_adapterhub_plan(JsonConfig::open(folder / "adapter_config.json"));
+  plan.name = name;
+  return load_adapter_as(ctx, model, folder, plan);
+}
+
+}  // namespace deltatune

@@ -4,17 +4,22 @@
 #include <string>
 #include <variant>
 
+#include "deltatune/attach/adalora_plan.hpp"
+#include "deltatune/attach/adapterhub_plan.hpp"
 #include "deltatune/attach/diff_pruning_plan.hpp"
 #include "deltatune/attach/ia3_plan.hpp"
 #include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/norm_tuning_plan.hpp"
 #include "deltatune/attach/p_tuning_plan.hpp"
 #include "deltatune/attach/prefix_plan.hpp"
 #include "deltatune/attach/prompt_plan.hpp"
 #include "deltatune/attach/selection_plan.hpp"
+#include "deltatune/attach/vera_plan.hpp"
 
 namespace deltatune {
 
-using AnyPlan = std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan, PromptPlan, PTuningPlan, Ia3Plan>;
+using AnyPlan =
+    std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan, PromptPlan, PTuningPlan, Ia3Plan, VeraPlan, AdaLoraPlan, AdapterHubPlan, NormTuningPlan>;
 
 inline const PlanBase& base_of(const AnyPlan& plan) {
   return std::visit([](const PlanBase& base) -> const PlanBase& { return base; }, plan);
@@ -26,7 +31,13 @@ inline PlanBase& base_of(AnyPlan& plan) {
 // "lora", "bitfit", ...
 inline std::string method_of(const AnyPlan& plan) {
   if (const SelectionPlan* const selection = std::get_if<SelectionPlan>(&plan)) return selection->selection.name;
-  return std::visit([]<class P>(const P&) -> std::string { return P::kMethod; }, plan);
+  if (const AdapterHubPlan* const hub = std::get_if<AdapterHubPlan>(&plan)) return hub->method();
+  return std::visit(
+      []<class P>(const P&) -> std::string {
+        if constexpr (requires { P::kMethod; }) return P::kMethod;
+        return {};
+      },
+      plan);
 }
 
 template <class Model>

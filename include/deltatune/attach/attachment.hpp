@@ -52,6 +52,7 @@ class Attachment {
   template <class D>
   D& add(SublayerSite<X>& site, D delta) {
     refuse_merge("adds a layer of its own");
+    sublayers_.push_back({site.layer, &site.deltas, site.path});
     return note(site.path, site.deltas, std::move(delta));
   }
   template <class D>
@@ -71,6 +72,9 @@ class Attachment {
     parameter_slot_ = &slot;
     return placed;
   }
+
+  // For attach(): the method cannot be merged into the model's weights; why: goes on after "it".
+  void refuse_merge(const char* why) { no_merge_ = why; }
 
   // f(Parameter<X>&) for each parameter of the deltas.
   template <class F>
@@ -138,16 +142,33 @@ class Attachment {
     set_enabled(true);
   }
 
+  // Takes the deltas out that stand after the sublayers of the first `count` layers. AdapterDrop: Rücklé et al. 2021, arXiv 2010.11918.
+  void drop_first_layers(Index count) {
+    for (const Place& place : sublayers_) {
+      if (place.layer >= count) continue;
+      place.slot->remove(name_);
+      std::erase(slots_, place.slot);
+      std::erase(paths_, place.path);
+    }
+    std::erase_if(sublayers_, [&](const Place& place) { return place.layer < count; });
+  }
+
   // Takes the deltas out of the model. Weights stay as they are: merged ones stay merged.
   void detach() {
     for (AnySlot<X>* const slot : slots_) slot->remove(name_);
     slots_.clear();
+    sublayers_.clear();
     paths_.clear();
     merges_.clear();
     kept_.clear();
   }
 
  private:
+  struct Place {
+    Index layer;
+    AnySlot<X>* slot;
+    std::string path;
+  };
   struct MergeTarget {
     Parameter<X>* parameter;
     std::function<bool(const std::string&)> can_merge;  // empty: another entry speaks for it
@@ -161,7 +182,6 @@ class Attachment {
     if (!path.empty()) paths_.push_back(path);
     return placed;
   }
-  void refuse_merge(const char* why) { no_merge_ = why; }
 
   static bool finite(Context& ctx, View<const T> values) {
     using math::isfinite;
@@ -178,6 +198,7 @@ class Attachment {
   std::string name_;
   std::vector<std::string> paths_;
   std::vector<AnySlot<X>*> slots_;
+  std::vector<Place> sublayers_;
   std::vector<MergeTarget> merges_;
   std::vector<X> kept_;  // one an entry of merges_ while merged
   std::string no_merge_;

@@ -28,6 +28,7 @@ inline const std::vector<DefaultTargets>& default_targets_table() {
       {"VERA", "gpt2", {"c_attn"}},
       {"IA3", "bert", {"key", "value", "output.dense"}, {"output.dense"}},
       {"IA3", "gpt2", {"c_attn", "mlp.c_proj"}, {"mlp.c_proj"}},
+      {"LN_TUNING", "bert", {"LayerNorm"}},  // which PEFT wants to be told
       {"LN_TUNING", "gpt2", {"ln_1", "ln_2", "ln_f"}},
   };
   return table;

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -83,12 +84,17 @@ AnyPlan read_any_plan(const JsonConfig& json, const std::string& type) {
   if constexpr (I == std::variant_size_v<AnyPlan>) {
     std::string known;
     [&]<std::size_t... J>(std::index_sequence<J...>) {
-      ((known += (J == 0 ? "" : ", ") + std::string(std::variant_alternative_t<J, AnyPlan>::kPeftType)), ...);
+      const auto add = [&]<class P>(std::type_identity<P>) {
+        if constexpr (requires { P::kPeftType; }) known += (known.empty() ? "" : ", ") + std::string(P::kPeftType);
+      };
+      (add(std::type_identity<std::variant_alternative_t<J, AnyPlan>>{}), ...);
     }(std::make_index_sequence<std::variant_size_v<AnyPlan>>());
     throw Error(json.name() + ": peft_type", "is not supported", {.expected = "one of " + known, .got = "\"" + type + "\""});
   } else {
     using Plan = std::variant_alternative_t<I, AnyPlan>;
-    if (type == Plan::kPeftType) return read_plan<Plan>(json);
+    if constexpr (requires { Plan::kPeftType; }) {
+      if (type == Plan::kPeftType) return read_plan<Plan>(json);
+    }
     if constexpr (requires { Plan::kOwnType; }) {
       if (type == Plan::kOwnType) return read_plan<Plan>(json);
     }
@@ -148,11 +154,6 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
     writer.add_copy(name, other->second.shape, other->second.values);
   });
   write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2, ' ', true) + "\n");
-}
-template <class Model>
-void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const AnyPlan& plan,
-                  Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
-  std::visit([&](const auto& known) { save_adapter(ctx, folder, model, known, attachment, base_model); }, plan);
 }
 
 // Reads a folder that holds the plan's method and attaches it beside what the model has, under the plan's name: every tensor is used or the call
@@ -220,9 +221,13 @@ Adapter<typename Model::Tensor> load_peft(typename Model::Context& ctx, Model& m
   AnyPlan any = detail::read_any_plan(json, json.get<std::string>("peft_type"));
   base_of(any).name = name;
   return std::visit(
-      [&](const auto& plan) {
-        auto adapter = load_adapter_as(ctx, model, folder, plan);
-        return Adapter<typename Model::Tensor>{std::move(adapter.plan), std::move(adapter.attachment), std::move(adapter.keys), std::move(adapter.ignored)};
+      [&]<class P>(const P& plan) -> Adapter<typename Model::Tensor> {
+        if constexpr (requires { P::kPeftType; }) {
+          auto adapter = load_adapter_as(ctx, model, folder, plan);
+          return {std::move(adapter.plan), std::move(adapter.attachment), std::move(adapter.keys), std::move(adapter.ignored)};
+        } else {
+          throw Error(json.name(), "is no folder of PEFT's kind");
+        }
       },
       any);
 }

@@ -110,7 +110,7 @@ inline std::vector<std::string> choose_targets(const Targets& targets, const std
   std::string known;
   for (const std::string& path : paths)
     if (!targets.layer_of(path) || targets.layer_of(path) == Index{0}) known += (known.empty() ? "" : ", ") + path;
-  const ErrorDetail remedy{.expected = "the path of a linear layer or its end, such as: " + known};
+  const ErrorDetail remedy{.expected = "the path of a layer or its end, such as: " + known};
   const auto check_entries = [&](const NameRule& rule, const char* field) {
     for (const std::string& name : rule.names)
       if (std::none_of(paths.begin(), paths.end(), [&](const std::string& path) { return is_suffix_path(path, name); }))

@@ -44,7 +44,14 @@ class OwnParameter {
     backend_of<X>::copy_in(ctx, host.data(), storage_.view().data, storage_.bytes());
   }
 
-  explicit operator bool() const { return static_cast<bool>(storage_); }
+  // The values live there from now on: in storage of a layer, which outlives the delta.
+  void move(context_of<X>& ctx, View<T> to) {
+    ops::copy<backend_of<X>, T>(ctx, parameter_.value(), to);
+    parameter_.set_value(to);
+    storage_ = X();
+  }
+
+  explicit operator bool() const { return !parameter_.path().empty(); }
   Parameter<X>& operator*() { return parameter_; }
   const Parameter<X>& operator*() const { return parameter_; }
   Parameter<X>* operator->() { return &parameter_; }

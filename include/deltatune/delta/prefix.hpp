@@ -23,6 +23,7 @@
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/scalar.hpp"
 #include "deltatune/delta/own_parameter.hpp"
+#include "deltatune/delta/sequence_gate.hpp"
 #include "deltatune/ops/activation.hpp"
 #include "deltatune/ops/prefix.hpp"
 #include "deltatune/seam/kv.hpp"
@@ -53,20 +54,6 @@ struct PrefixConfig {
 };
 
 namespace detail {
-
-// s_io (N, G): σ(s + bias).
-template <class T>
-struct GateRow {
-  const T* bias;
-  View<T> s_io;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    team.each(s_io.cols, [b = bias, s = s_io.row(i)](Index k) {
-      using math::exp;
-      s[k] = T(1) / (T(1) + exp(-(s[k] + b[k])));
-    });
-  }
-};
 
 // Keys by the first gate of their sequence, values by the last.
 template <class T>
@@ -102,21 +89,6 @@ struct ApplyGatesBackwardRow {
   }
 };
 
-// dz (N, G): of σ's argument, from the gradient of the mean over a sequence.
-template <class T>
-struct GateBackwardRow {
-  Sequences sequences;
-  View<const T> d_gates;  // (B, G)
-  View<const T> s;
-  View<T> dz;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    const Index b = sequences.row_sequence[i];
-    const T share = T(1) / T(static_cast<double>(sequences.length(b)));
-    team.each(dz.cols, [=, from = s.row(i), d = d_gates.row(b), to = dz.row(i)](Index k) { to[k] = d[k] * share * from[k] * (T(1) - from[k]); });
-  }
-};
-
 }  // namespace detail
 
 // The rows of one attention layer. What they hold, Prefix below computes.
@@ -129,18 +101,16 @@ class PrefixRows {
 
   struct Saved {
     DropoutMask dropout;
-    View<const T> opened;  // (N, G) σ of each row
-    View<const T> gates;   // (B, G)
+    typename detail::SequenceGate<X>::Saved gate;
   };
 
   // site: path of a layer with inputs of input_width columns, and keys of `width`.
   PrefixRows(Context& ctx, const std::string& site, Index input_width, Index width, PrefixConfig config, RandomKey key)
       : config_(config), kv_(ctx, site + ".prefix", {config.rows, 2 * width}) {
     kv_->set_derived(true);
-    if (const Index gates = config.gate_count(); gates > 0) {
-      gate_weight_ = {ctx, site + ".prefix_gate.weight", {gates, input_width}, detail::normal_start(derive(key, 0), 0.02)};
-      gate_bias_ = {ctx, site + ".prefix_gate.bias", {gates}, detail::uniform_start(derive(key, 1), 1.0 / std::sqrt(static_cast<double>(input_width)))};
-    }
+    if (config.gate_count() > 0)
+      gate_ = {ctx, site + ".prefix_gate", input_width, config.gate_count(), detail::normal_start(derive(key, 0), 0.02),
+               detail::uniform_start(derive(key, 1), 1.0 / std::sqrt(static_cast<double>(input_width)))};
   }
 
   Parameter<X>& kv() { return *kv_; }  // (P, 2C), derived
@@ -148,35 +118,28 @@ class PrefixRows {
   template <class F>
   void visit(const F& f) {
     f(*kv_);
-    if (!gate_weight_) return;
-    f(*gate_weight_);
-    f(*gate_bias_);
+    gate_.visit(f);
   }
 
   Index rows() const { return config_.rows; }
-  bool needs_input() const { return gate_weight_ && gate_weight_->trains(); }
+  bool needs_input() const { return gate_.needs_input(); }
 
   void forward(Pass<X>& pass, View<const T> x, View<T> kv, Saved& saved) const {
-    saved = {pass.dropout(config_.dropout), {}, {}};
+    saved = {pass.dropout(config_.dropout), {}};
     spread(pass, saved, kv);
-    if (!gate_weight_) return;
-    const View<T> opened = pass.keep(x.rows, config_.gate_count()), gates = pass.keep(pass.sequences->count, config_.gate_count());
-    B::gemm(pass.ctx, Gemm<T>{.a = x, .b = gate_weight_->value(), .c = opened, .transpose_b = true});
-    B::for_each_row(pass.ctx, opened.rows, opened.cols, detail::GateRow<T>{gate_bias_->value().data, opened});
-    ops::mean_rows<B, T>(pass.ctx, opened, pass.sequences->offsets, gates);
-    saved.opened = opened;
-    saved.gates = gates;
+    if (!gate_) return;
+    saved.gate = gate_.forward(pass, x);
     apply(pass, saved, kv);
   }
 
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) {
     const auto scope = pass.scope();
-    if (gate_weight_) gates_backward(pass, saved, x, dkv, dx);
+    if (gate_) gates_backward(pass, saved, x, dkv, dx);
     if (!kv_->trains()) return;
-    if (!gate_weight_ && !saved.dropout.active()) return ops::broadcast_rows_backward<B, T>(pass.ctx, dkv, kv_->gradient());
+    if (!gate_ && !saved.dropout.active()) return ops::broadcast_rows_backward<B, T>(pass.ctx, dkv, kv_->gradient());
     const View<T> d = pass.take(dkv.rows, dkv.cols);
     ops::copy<B, T>(pass.ctx, dkv, d);
-    if (gate_weight_) apply(pass, saved, d);
+    if (gate_) apply(pass, saved, d);
     if (saved.dropout.active()) ops::dropout<B, T>(pass.ctx, saved.dropout, d, d);
     ops::broadcast_rows_backward<B, T>(pass.ctx, d, kv_->gradient());
   }
@@ -188,25 +151,20 @@ class PrefixRows {
     if (saved.dropout.active()) ops::dropout<B, T>(pass.ctx, saved.dropout, kv, kv);
   }
   void apply(Pass<X>& pass, const Saved& saved, View<T> kv_io) const {
-    B::for_each_row(pass.ctx, kv_io.rows, kv_io.cols, detail::ApplyGatesRow<T>{saved.gates, config_.rows, kv_io});
+    B::for_each_row(pass.ctx, kv_io.rows, kv_io.cols, detail::ApplyGatesRow<T>{saved.gate.gates, config_.rows, kv_io});
   }
   void gates_backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) {
-    const View<T> d_weight = gate_weight_->gradient(), d_bias = gate_bias_->gradient();
-    if (!d_weight && !d_bias && !dx.wanted()) return;
+    if (!gate_.wants_gradient(dx)) return;
     const auto scope = pass.scope();
-    const View<T> kv = pass.take(dkv.rows, dkv.cols);
+    const View<T> kv = pass.take(dkv.rows, dkv.cols), d_gates = pass.take(saved.gate.gates.rows, saved.gate.gates.cols);
     spread(pass, saved, kv);
-    const View<T> d_gates = pass.take(saved.gates.rows, saved.gates.cols), dz = pass.take(saved.opened.rows, saved.opened.cols);
     B::for_each_row(pass.ctx, d_gates.rows, config_.rows * kv.cols, detail::ApplyGatesBackwardRow<T>{kv, dkv, config_.rows, d_gates});
-    B::for_each_row(pass.ctx, dz.rows, dz.cols, detail::GateBackwardRow<T>{*pass.sequences, d_gates, saved.opened, dz});
-    if (d_weight) B::gemm(pass.ctx, Gemm<T>{.a = dz, .b = x, .c = d_weight, .transpose_a = true, .beta = T(1)});
-    if (d_bias) ops::column_sum<B, T>(pass.ctx, dz, d_bias);
-    if (dx.wanted()) B::gemm(pass.ctx, Gemm<T>{.a = dz, .b = gate_weight_->value(), .c = dx.view(), .beta = dx.next_beta()});
+    gate_.backward(pass, saved.gate, x, d_gates, dx);
   }
 
   PrefixConfig config_;
   detail::OwnParameter<X> kv_;
-  detail::OwnParameter<X> gate_weight_, gate_bias_;  // or nothing
+  detail::SequenceGate<X> gate_;  // or none
 };
 
 // The rows of all layers: one parameter, or what computes it.

@@ -35,7 +35,12 @@ class Parameter {
   // Checkpoints may hold a matrix the other way round: GPT-2's are (in, out). Files have it so; in memory it is (out, in) like all others.
   bool transposed_in_file() const { return transposed_in_file_; }
   void set_transposed_in_file() { transposed_in_file_ = true; }
-  Shape file_shape() const { return transposed_in_file_ ? Shape{shape_.at(1), shape_.at(0)} : shape_; }
+  Shape file_shape() const {
+    if (!file_shape_.empty()) return file_shape_;
+    return transposed_in_file_ ? Shape{shape_.at(1), shape_.at(0)} : shape_;
+  }
+  // Files have the same numbers in the same order under another shape.
+  void set_file_shape(Shape shape) { file_shape_ = std::move(shape); }
 
   // Throws Error when they are held rounded.
   View<Scalar> value() const {
@@ -113,6 +118,7 @@ class Parameter {
   Role role_ = Role::weight;
   Shape shape_;
   View<Scalar> value_;
+  Shape file_shape_;  // or empty
   bool transposed_in_file_ = false;
   bool rounded_ = false;
   bool sparse_in_file_ = false;
