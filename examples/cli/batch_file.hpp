@@ -1,6 +1,7 @@
 // A batch of the forward command: a safetensors file with padded int64 rows, and the packed batch that the model runs.
 //   input_ids (B, S)   attention_mask (B, S), 1 for real tokens; absent: all are   token_type_ids (B, S), absent: 0
-//   labels (B): classes (-100: a row without one), or numbers for a model with a single output
+//   labels (B): classes (-100: a row without one), or numbers for a model with a single output; (B, S) for a language model: the token itself
+//   where it is to be predicted, -100 where not
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 #include <vector>
 
 #include "deltatune/io/safetensors.hpp"
-#include "deltatune/model/bert.hpp"
+#include "device.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
 
@@ -38,10 +39,11 @@ class BatchFile {
   }
 
   // Without the padding. Positions are the numbers of the columns. Throws Error for whatever the model cannot take.
-  PackedBatch pack(const BertConfig& config) const {
+  PaddedBatch pack(const ModelInfo& config) const {
     const std::vector<std::int64_t> ids = *matrix("input_ids");
     const std::optional<std::vector<std::int64_t>> mask = matrix("attention_mask"), types = matrix("token_type_ids");
-    PackedBatch batch;
+    PaddedBatch padded{{}, rows_, columns_, {}};
+    PackedBatch& batch = padded.batch;
     for (Index row = 0; row < rows_; ++row) {
       for (Index column = 0; column < columns_; ++column) {
         const std::size_t i = static_cast<std::size_t>(row * columns_ + column);
@@ -49,16 +51,27 @@ class BatchFile {
           if (column == 0) fail_without_first(row);
           continue;
         }
-        if (column >= config.positions)
+        if (column >= config.positions - config.taken)
           throw Error(place("attention_mask"), "row " + std::to_string(row) + " is longer than the model's positions",
-                      {.expected = "real tokens in the first " + std::to_string(config.positions) + " columns", .got = "one in column " + std::to_string(column)});
+                      {.expected = "real tokens in the first " + std::to_string(config.positions - config.taken) + " columns", .got = "one in column " + std::to_string(column)});
         batch.ids.push_back(checked("input_ids", row, column, ids[i], config.vocab_size));
         batch.positions.push_back(static_cast<std::int32_t>(column));
+        padded.places.push_back(static_cast<Index>(i));
         batch.types.push_back(types ? checked("token_type_ids", row, column, (*types)[i], config.types) : 0);
       }
       batch.offsets.push_back(batch.rows());
     }
-    return batch;
+    return padded;
+  }
+
+  // Into the batch of a language model: a label a token.
+  void add_token_labels(Index vocab_size, PaddedBatch& padded_io) const {
+    const std::vector<std::int64_t> labels = *matrix("labels");
+    for (const Index place : padded_io.places) {
+      const std::int64_t label = labels[static_cast<std::size_t>(place)];
+      padded_io.batch.token_labels.push_back(
+          label == ops::kIgnoredLabel ? ops::kIgnoredLabel : checked("labels", place / columns_, place % columns_, label, vocab_size));
+    }
   }
 
   // Into the batch: labels below `classes`, or targets when there is a single output.
@@ -101,7 +114,7 @@ class BatchFile {
   }
 
   [[noreturn]] void fail_without_first(Index row) const {
-    throw Error(place("attention_mask"), "hides the first token of row " + std::to_string(row) + ", which BERT's output layer reads",
+    throw Error(place("attention_mask"), "hides the first token of row " + std::to_string(row) + ", which a model cannot do without",
                 {.expected = "1 in column 0", .got = "0", .remedy = "pad on the right"});
   }
 

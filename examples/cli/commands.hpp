@@ -11,6 +11,7 @@ void add_train(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_forward(CLI::App& app);
+void add_generate(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_inspect(CLI::App& app);
 

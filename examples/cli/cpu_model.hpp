@@ -1,17 +1,22 @@
-// The types of the commands that always run on the CPU.
+// The types of the commands that always run on the CPU, and where they are compiled: cpu_bert.cpp, cpu_gpt2.cpp.
 #pragma once
 
 #include "deltatune/backend/cpu.hpp"
 #include "deltatune/model/bert.hpp"
-#include "model_io.hpp"
+#include "deltatune/model/gpt2.hpp"
+#include "on_device.hpp"
 
 namespace deltatune::cli {
 
 using Context = DefaultCpu::Context;
 using X = Tensor<float, DefaultCpu>;
-using Model = Bert<X>;
+
+extern template std::unique_ptr<DeviceModel> load_on<Bert<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
+extern template std::unique_ptr<DeviceTraining> train_on<Bert<X>>(Context&, const Recipe&);
+extern template std::unique_ptr<DeviceModel> load_on<Gpt2<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
+extern template std::unique_ptr<DeviceTraining> train_on<Gpt2<X>>(Context&, const Recipe&);
 
 }  // namespace deltatune::cli
 
-// Compiled once, in cpu.cpp.
 extern template class deltatune::Bert<deltatune::cli::X>;
+extern template class deltatune::Gpt2<deltatune::cli::X>;

@@ -1,17 +1,22 @@
 // What the commands ask of a device. The CPU's answers are compiled in cpu.cpp, those of CUDA in cuda.cu; nothing here depends on either.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
-#include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/any_plan.hpp"
+#include "deltatune/delta/selections.hpp"
 #include "deltatune/io/safetensors.hpp"
-#include "deltatune/model/bert.hpp"
+#include "deltatune/model/generate.hpp"
+#include "deltatune/model/head.hpp"
+#include "deltatune/model/load_report.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/seam/selection.hpp"
 #include "deltatune/train/fit.hpp"
@@ -24,30 +29,52 @@ struct DeviceOptions {
   bool tf32 = false;           // of CUDA
 };
 
-// A model on a device, with its adapter: everything frozen, or the adapter's parameters train.
+// What the commands have to know of a model.
+struct ModelInfo {
+  ModelFamily family;
+  bool is_language_model = false;
+  Index classes = 0;  // of the output layer; 0: there is none
+  Index vocab_size = 0, positions = 0, types = 1, width = 0, layers = 0, heads = 0, inner_width = 0;
+  Index taken = 0;  // of the positions, by prefixes and prompts
+  std::vector<std::string> labels;  // one name a class
+};
+
+// A batch of a file, with the place of each packed row among the padded ones.
+struct PaddedBatch {
+  PackedBatch batch;
+  Index rows = 0, columns = 0;
+  std::vector<Index> places;  // row · columns + column
+};
+
+// A model on a device, with its adapters: everything frozen, or the adapters' parameters train.
 class DeviceModel {
  public:
   virtual ~DeviceModel() = default;
-  virtual const BertConfig& config() const = 0;
-  virtual Index classes() const = 0;                           // 0: an encoder alone
-  virtual const std::vector<std::string>& labels() const = 0;  // one name a class
+  virtual const ModelInfo& info() const = 0;
 
-  // (B, K), row-major, without dropout.
+  // Of a classifier: (B, K), row-major, without dropout.
   virtual std::vector<float> logits(const PackedBatch& batch) = 0;
+  // Of a language model: the sum over the predicted tokens, and how many they are.
+  virtual std::pair<double, double> loss(const PackedBatch& batch) = 0;
+  virtual std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, const GenerationConfig& config,
+                                             const std::function<void(std::int32_t)>& on_token) = 0;
 
-  // Instead of what the adapter trains.
+  // Instead of what the adapters train.
   virtual void select(const Selection& selection) = 0;
   // Writes all there is for the batch, without dropout: last_hidden_state and sentence_embedding of an encoder; else logits, the loss where
   // there are labels, and if wanted the gradient of everything that trains.
-  virtual void forward(const PackedBatch& batch, bool gradients, SafeTensorsWriter& writer) = 0;
+  virtual void forward(const PaddedBatch& batch, bool gradients, SafeTensorsWriter& writer) = 0;
 };
 
 // What is trained, and where the result goes.
 struct Recipe {
   std::filesystem::path model, out;
+  Head head;
   std::vector<std::string> labels;
-  std::variant<LoraPlan, Selection> method;
-  bool saves_model = false;  // a whole model and not an adapter
+  std::vector<AnyPlan> plans;
+  double lora_plus_ratio = 0;  // 0: LoRA+ is not asked for
+  bool saves_model = false;    // a whole model and not an adapter
+  Index feature_batch = 0;     // features are computed once, so many texts at a time; 0: they aren't
   TrainerConfig trainer;
 };
 
@@ -62,7 +89,7 @@ class DeviceTraining {
   virtual const LoadReport& load_report() const = 0;
   virtual Progress resume(const std::filesystem::path& folder, const nlohmann::json& settings) = 0;
   virtual void save_checkpoint(const std::filesystem::path& folder, const Progress& progress, const nlohmann::json& settings) = 0;
-  virtual Progress fit(const Dataset& training, const Dataset* evaluation, const FitConfig& config, const Progress& progress, const FitCallbacks& callbacks) = 0;
+  virtual Progress fit(Dataset& training, Dataset* evaluation, const FitConfig& config, const Progress& progress, const FitCallbacks& callbacks) = 0;
   virtual void save() = 0;
   virtual std::map<std::string, PartSize> parts() = 0;  // embeddings, encoder, deltas, pooler, classifier
   virtual MemoryReport memory() = 0;
@@ -73,7 +100,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual int threads() const = 0;  // of the CPU; 0 elsewhere
-  virtual std::unique_ptr<DeviceModel> load(const std::filesystem::path& model, const std::filesystem::path& adapter) = 0;
+  virtual std::unique_ptr<DeviceModel> load(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) = 0;
   virtual std::unique_ptr<DeviceTraining> train(const Recipe& recipe) = 0;
 };
 

@@ -1,11 +1,13 @@
 // deltatune evaluate: how often a model is right on labelled texts.
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "commands.hpp"
+#include "model_io.hpp"
 #include "deltatune/train/evaluation.hpp"
 #include "report.hpp"
 #include "text_options.hpp"
@@ -80,12 +82,37 @@ nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, con
           {"macro_f1", confusion.macro_f1()}, {"classes", classes},          {"confusion", confusion.counts()}};
 }
 
+// A language model: how well it foretells the tokens.
+void run_language_model(const EvaluateOptions& options) {
+  const std::unique_ptr<Device> device = open_device(options.text.device);
+  const std::unique_ptr<DeviceModel> model = device->load(options.text.model, options.text.adapters);
+  const ModelInfo& info = model->info();
+  const Index room = info.positions - info.taken;
+  const Dataset data = tokenize_for_language(options.text.data, Tokenizer::open(options.text.model),
+                                             options.text.max_length > 0 ? std::min(options.text.max_length, room) : std::min<Index>(128, room));
+  double loss = 0, tokens = 0;
+  std::vector<Index> members;
+  for (Index first = 0; first < data.size(); first += options.text.batch_size) {
+    members.resize(static_cast<std::size_t>(std::min(options.text.batch_size, data.size() - first)));
+    std::iota(members.begin(), members.end(), first);
+    const auto [batch_loss, batch_tokens] = model->loss(data.batch(members));
+    loss += batch_loss;
+    tokens += batch_tokens;
+  }
+  loss /= std::max(1.0, tokens);
+  std::cout << grouped(data.size()) << " texts, " << grouped(static_cast<Index>(tokens)) << " predicted tokens, mean loss " << formatted("%.4f", loss)
+            << ", perplexity " << formatted("%.2f", std::exp(loss)) << "\n";
+  if (options.json)
+    std::cout << nlohmann::json{{"examples", data.size()}, {"tokens", tokens}, {"eval_loss", loss}, {"perplexity", std::exp(loss)}}.dump() << "\n";
+}
+
 void run(const EvaluateOptions& options) {
+  if (head_of(options.text.model, options.text.adapters).next_token) return run_language_model(options);
   TextTask task(options.text, true);
   DeviceModel& model = *task.model;
-  const std::vector<std::string>& labels = model.labels();
+  const std::vector<std::string>& labels = model.info().labels;
   const Dataset data = tokenize(task.table, task.columns, task.tokenizer, task.max_length, labels);
-  const Evaluation result = evaluate(data, options.text.batch_size, model.classes(), [&](const PackedBatch& batch) { return model.logits(batch); });
+  const Evaluation result = evaluate(data, options.text.batch_size, model.info().classes, [&](const PackedBatch& batch) { return model.logits(batch); });
   const Confusion confusion(data, result.predictions, labels.size());
   std::cout << grouped(result.examples) << " examples, accuracy " << formatted("%.2f", 100.0 * result.accuracy) << " %, mean loss "
             << formatted("%.4f", result.loss) << "\n\n"
@@ -98,7 +125,7 @@ void run(const EvaluateOptions& options) {
 
 void add_evaluate(CLI::App& app) {
   const auto options = std::make_shared<EvaluateOptions>();
-  CLI::App* const command = app.add_subcommand("evaluate", "How often a model is right on labelled texts: accuracy, loss, mistakes by class");
+  CLI::App* const command = app.add_subcommand("evaluate", "How good a model is: on labelled texts accuracy, loss and mistakes by class; of a language model loss and perplexity");
   add_text_options(*command, options->text);
   command->add_option("--label-column", options->text.columns.label, "Column with the right labels [label or sentiment]")->type_name("NAME");
   command->add_flag("--json", options->json, "Print the numbers once more as one JSON object, on the last line");

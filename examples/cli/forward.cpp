@@ -13,28 +13,34 @@ namespace deltatune::cli {
 namespace {
 
 struct ForwardOptions {
-  std::string model, adapter, trainable, batch, out;
+  std::string model, trainable, batch, out;
+  std::vector<std::filesystem::path> adapters;
   bool gradients = false;
   DeviceOptions device;
 };
 
 void run(const ForwardOptions& options) {
-  if (options.gradients && options.adapter.empty() && options.trainable.empty())
-    throw Error("--gradients", "nothing trains", {.remedy = "say of what: --adapter DIR or --trainable full|bitfit|bitfit_query_ffn|head"});
+  if (options.gradients && options.adapters.empty() && options.trainable.empty())
+    throw Error("--gradients", "nothing trains", {.remedy = "say of what: --adapter DIR or --trainable full|bitfit|bitfit_query_ffn|layer_norm|head"});
   const std::unique_ptr<Device> device = open_device(options.device);
-  const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapter);
-  const bool has_classifier = model->classes() > 0;
+  const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
+  const ModelInfo& info = model->info();
+  const bool has_head = info.classes > 0 || info.is_language_model;
   const BatchFile file(options.batch);
-  PackedBatch batch = file.pack(model->config());
+  PaddedBatch batch = file.pack(info);
   for (const std::string& name : file.unused()) std::cerr << "note: " << options.batch << ": " << name << " is not used\n";
-  if (!has_classifier && (options.gradients || !options.trainable.empty()))
+  if (!has_head && (options.gradients || !options.trainable.empty()))
     throw Error(options.model, "has no classifier, so there is no loss and nothing to differentiate",
                 {.remedy = "leave out --gradients and --trainable, or give the adapter that brings a classifier"});
-  if (!has_classifier && file.has_labels())
+  if (!has_head && file.has_labels())
     throw Error(options.batch + ": labels", "the model has no classifier to use them", {.remedy = "give the adapter that brings one, or a batch without labels"});
   if (options.gradients && !file.has_labels()) throw Error(options.batch + ": labels", "is missing, and there are no gradients without a loss");
-  if (!options.trainable.empty()) model->select(selection_of(options.trainable));
-  if (file.has_labels()) file.add_labels(model->classes(), batch);
+  if (!options.trainable.empty()) model->select(selection_of(options.trainable, info.family));
+  if (file.has_labels() && info.is_language_model) {
+    file.add_token_labels(info.vocab_size, batch);
+  } else if (file.has_labels()) {
+    file.add_labels(info.classes, batch.batch);
+  }
 
   SafeTensorsWriter writer;
   model->forward(batch, options.gradients, writer);
@@ -47,15 +53,15 @@ void add_forward(CLI::App& app) {
   const auto options = std::make_shared<ForwardOptions>();
   CLI::App* const command = app.add_subcommand("forward", "Outputs, loss and gradients of a model for a batch of token ids, without dropout");
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
-  CLI::Option* const adapter = command->add_option("--adapter", options->adapter, "Folder of an adapter for it")->type_name("DIR");
-  command->add_option("--trainable", options->trainable, "Which of the model's own parameters get gradients: full, bitfit, bitfit_query_ffn or head")
-      ->check(CLI::IsMember({"full", "bitfit", "bitfit_query_ffn", "head"}))
+  CLI::Option* const adapter = command->add_option("--adapter", options->adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
+  command->add_option("--trainable", options->trainable, "Which of the model's own parameters get gradients: full, bitfit, bitfit_query_ffn, layer_norm or head")
+      ->check(CLI::IsMember({"full", "bitfit", "bitfit_query_ffn", "layer_norm", "head"}))
       ->excludes(adapter)
       ->type_name("WHAT");
-  command->add_option("--batch", options->batch, "Input: int64 input_ids (B,S); if wanted attention_mask (B,S), token_type_ids (B,S), labels (B)")
+  command->add_option("--batch", options->batch, "Input: int64 input_ids (B,S); if wanted attention_mask (B,S), token_type_ids (B,S), labels (B), or (B,S) for a language model")
       ->required()
       ->type_name("FILE.safetensors");
-  command->add_option("--out", options->out, "Output: float32 logits (B,K), loss (1), grad.<name>; without a classifier last_hidden_state, sentence_embedding")
+  command->add_option("--out", options->out, "Output: float32 logits (B,K) or (B,S,V), loss (1), grad.<name>; without a classifier last_hidden_state, sentence_embedding")
       ->required()
       ->type_name("FILE.safetensors");
   command->add_flag("--gradients", options->gradients, "Also write the gradient of everything that trains");

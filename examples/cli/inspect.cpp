@@ -1,5 +1,6 @@
 // deltatune inspect: what is in a model's folder, where a delta may go, what an adapter changes.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -19,7 +20,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct InspectOptions {
-  std::string model, adapter;
+  std::string model;
+  std::vector<std::filesystem::path> adapters;
   bool tensors = false, json = false;
 };
 
@@ -42,88 +44,99 @@ std::string listing(std::vector<std::string> header, const Json& object) {
   return table.text();
 }
 
-Json model_summary(LoadedModel<X>& loaded) {
-  const BertConfig& config = loaded.model.config();
-  Json summary{{"architecture", loaded.model.has_classifier() ? "BERT with a classifier" : "BERT encoder, no classifier"},
-               {"parameters", base_parameter_count(loaded.model)},
-               {"layers", config.layers},
-               {"width", config.width},
-               {"heads", config.heads},
-               {"feed_forward_width", config.inner_width},
-               {"vocabulary", config.vocab_size},
-               {"positions", config.positions},
-               {"token_types", config.types}};
-  if (loaded.model.has_classifier()) summary["labels"] = loaded.labels;
-  if (!loaded.model.load_report().left_out.empty()) summary["tensors_not_used"] = loaded.model.load_report().left_out;
+template <class Model>
+Json model_summary(LoadedModel<Model>& loaded) {
+  Model& model = *loaded.model;
+  const ModelInfo info = info_of(model, loaded.labels);
+  const std::string head = model.has_classifier() ? " with a classifier" : model.is_language_model() ? ", language model" : " encoder, no classifier";
+  Json summary{{"architecture", (info.family.name == "gpt2" ? "GPT-2" : "BERT") + head},
+               {"parameters", base_parameter_count(model)},
+               {"layers", info.layers},
+               {"width", info.width},
+               {"heads", info.heads},
+               {"feed_forward_width", info.inner_width},
+               {"vocabulary", info.vocab_size},
+               {"positions", info.positions},
+               {"token_types", info.types}};
+  if (model.has_classifier()) summary["labels"] = loaded.labels;
+  if (!model.load_report().left_out.empty()) summary["tensors_not_used"] = model.load_report().left_out;
   return summary;
 }
 
-Json adapter_summary(LoadedModel<X>& loaded) {
-  Json summary{{"method", loaded.adapter->method}};
-  if (loaded.adapter->peft) {
-    const LoraPlan& plan = loaded.adapter->peft->plan;
-    summary["rank"] = plan.lora.rank;
-    summary["alpha"] = plan.lora.alpha;
-    summary["dropout"] = plan.lora.dropout;
-    summary["rank_stabilized"] = plan.lora.rank_stabilized;
-    summary["sites"] = loaded.adapter->peft->attachment.entries().size();
-    if (!loaded.adapter->peft->ignored.empty()) summary["tensors_not_used"] = loaded.adapter->peft->ignored;
+template <class Model>
+Json adapter_summary(LoadedModel<Model>& loaded, Adapter<X>& adapter) {
+  Json summary{{"method", method_of(adapter.plan)}};
+  if (const LoraPlan* const plan = std::get_if<LoraPlan>(&adapter.plan)) {
+    summary["rank"] = plan->lora.rank;
+    summary["alpha"] = plan->lora.alpha;
+    summary["dropout"] = plan->lora.dropout;
+    summary["rank_stabilized"] = plan->lora.rank_stabilized;
   }
-  const Index trained = trainable_count(loaded.model), all = parameter_count(loaded.model);
+  summary["sites"] = adapter.attachment.paths().size();
+  if (!adapter.ignored.empty()) summary["tensors_not_used"] = adapter.ignored;
+  const Index trained = trainable_count(*loaded.model), all = parameter_count(*loaded.model);
   summary["trainable_parameters"] = trained;
   summary["total_parameters"] = all;
   summary["trainable_percent"] = std::round(1e4 * static_cast<double>(trained) / static_cast<double>(all)) / 100.0;
   return summary;
 }
 
-// Places for weight deltas, with the LoRA that sits there.
-Json sites(LoadedModel<X>& loaded) {
-  std::map<std::string, LoraConfig> attached;
-  if (loaded.adapter && loaded.adapter->peft)
-    for (const auto& entry : loaded.adapter->peft->attachment.entries()) attached.emplace(entry.site->path, entry.delta->config());
+// Places for deltas, seam by seam, with the methods that sit there.
+template <class Model>
+Json sites(LoadedModel<Model>& loaded) {
   Json list = Json::array();
-  loaded.model.visit_sites([&](LinearSite<X>& site) {
-    Json entry{{"path", site.path}, {"shape", site.weight.shape()}};
-    if (const auto lora = attached.find(site.path); lora != attached.end()) {
-      entry["rank"] = lora->second.rank;
-      entry["alpha"] = lora->second.alpha;
+  const auto add = [&](const std::string& path, const Shape& shape, const char* seam) {
+    Json entry{{"path", path}, {"shape", shape}, {"seam", seam}};
+    for (const auto& adapter : loaded.adapters) {
+      const std::vector<std::string>& paths = adapter.attachment.paths();
+      if (std::find(paths.begin(), paths.end(), path) == paths.end()) continue;
+      entry["method"] = method_of(adapter.plan);
+      if (const LoraPlan* const plan = std::get_if<LoraPlan>(&adapter.plan); plan != nullptr && std::string_view(seam) == "weight") {
+        const LoraConfig lora = plan->at(path, "adapter");
+        entry["rank"] = lora.rank;
+        entry["alpha"] = lora.alpha;
+      }
     }
     list.push_back(std::move(entry));
-  });
+  };
+  Model& model = *loaded.model;
+  model.visit_sites([&](LinearSite<X>& site) { add(site.path, site.weight.shape(), "weight"); });
+  model.visit_lookups([&](LookupSite<X>& site) { add(site.path, site.table.shape(), "weight of a table"); });
+  model.visit_sublayers([&](SublayerSite<X>& site) { add(site.path, {site.width}, "sublayer"); });
+  model.visit_attentions([&](KvSite<X>& site) { add(site.path, {site.width}, "kv"); });
+  add(model.input().path, {model.input().width}, "input");
   return list;
 }
 
 // Everything in memory, with the name and the type it has in its file.
-Json tensors(LoadedModel<X>& loaded, const InspectOptions& options) {
+template <class Model>
+Json tensors(LoadedModel<Model>& loaded, const InspectOptions& options) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(options.model);
-  std::optional<SafeTensors> adapter;
-  if (loaded.adapter) adapter = SafeTensors::open(std::filesystem::path(options.adapter) / "adapter_model.safetensors");
-  const auto& names = loaded.model.load_report().names;
+  const auto& names = loaded.model->load_report().names;
   Json list = Json::array();
-  loaded.model.visit([&](const Parameter<X>& parameter) {
+  loaded.model->visit([&](const Parameter<X>& parameter) {
+    if (parameter.derived() && parameter.role() == Role::delta) return;
     std::string name = parameter.path(), dtype = "not in a file";
     if (const auto found = names.find(parameter.path()); found != names.end()) {
       name = found->second;
       dtype = to_string(checkpoint.tensors().at(name).dtype);
     }
-    if (loaded.adapter && loaded.adapter->keys.contains(parameter.path())) {
-      const std::string& key = loaded.adapter->keys.at(parameter.path());
-      if (const TensorInfo* const tensor = adapter->find(key)) {
-        name = key;
-        dtype = to_string(tensor->dtype);
+    for (const auto& adapter : loaded.adapters)
+      if (const auto key = adapter.keys.find(parameter.path()); key != adapter.keys.end()) {
+        name = key->second;
+        dtype = "in the adapter";
       }
-    }
-    list.push_back({{"name", name}, {"shape", parameter.shape()}, {"dtype", dtype}, {"role", name_of(parameter.role())}, {"trainable", parameter.trains()}});
+    list.push_back({{"name", name}, {"shape", parameter.file_shape()}, {"dtype", dtype}, {"role", name_of(parameter.role())}, {"trainable", parameter.trains()}});
   });
   return list;
 }
 
 std::string site_table(const Json& list) {
-  TextTable table({"site that LoRA can target", "weight (out, in)", "LoRA"});
+  TextTable table({"place for a delta", "seam", "shape", "method"}, 2);
   for (const Json& site : list) {
-    const bool has_lora = site.contains("rank");
-    table.add({site["path"], to_string(site["shape"].get<Shape>()),
-               has_lora ? "rank " + site["rank"].dump() + ", alpha " + formatted("%g", site["alpha"].get<double>()) : ""});
+    std::string method = site.contains("method") ? site["method"].get<std::string>() : "";
+    if (site.contains("rank")) method += ", rank " + site["rank"].dump() + ", alpha " + formatted("%g", site["alpha"].get<double>());
+    table.add({site["path"], site["seam"], to_string(site["shape"].get<Shape>()), method});
   }
   return table.text();
 }
@@ -135,14 +148,17 @@ std::string tensor_table(const Json& list) {
   return table.text();
 }
 
-void run(const InspectOptions& options) {
+template <class Model>
+void inspect(const InspectOptions& options) {
   Context ctx;
-  LoadedModel<X> loaded = load_model<X>(ctx, options.model, options.adapter);
+  LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
   Json all{{"model", model_summary(loaded)}};
   std::cout << listing({"model", options.model}, all["model"]);
-  if (loaded.adapter) {
-    all["adapter"] = adapter_summary(loaded);
-    std::cout << "\n" << listing({"adapter", options.adapter}, all["adapter"]);
+  for (std::size_t i = 0; i < loaded.adapters.size(); ++i) {
+    const Json summary = adapter_summary(loaded, loaded.adapters[i]);
+    if (i == 0) all["adapter"] = summary;
+    all["adapters"].push_back(summary);
+    std::cout << "\n" << listing({"adapter", i < options.adapters.size() ? options.adapters[i].string() : loaded.adapters[i].attachment.name()}, summary);
   }
   all["sites"] = sites(loaded);
   std::cout << "\n" << site_table(all["sites"]);
@@ -153,13 +169,15 @@ void run(const InspectOptions& options) {
   if (options.json) std::cout << all.dump() << "\n";
 }
 
+void run(const InspectOptions& options) { family_in(options.model) == "gpt2" ? inspect<Gpt2<X>>(options) : inspect<Bert<X>>(options); }
+
 }  // namespace
 
 void add_inspect(CLI::App& app) {
   const auto options = std::make_shared<InspectOptions>();
-  CLI::App* const command = app.add_subcommand("inspect", "What a model and an adapter are: sizes, layers that LoRA can target, tensors");
+  CLI::App* const command = app.add_subcommand("inspect", "What a model and an adapter are: sizes, places that deltas can go to, tensors");
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
-  command->add_option("--adapter", options->adapter, "Folder of an adapter for it")->type_name("DIR");
+  command->add_option("--adapter", options->adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
   command->add_flag("--tensors", options->tensors, "List all tensors: name in the file, role, whether the adapter trains it, type, shape");
   command->add_flag("--json", options->json, "Print all of it once more as one JSON object, on the last line");
   command->footer("Example:\n  deltatune inspect --model minilm --adapter runs/tweets --tensors");

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   add_evaluate(app);
   add_predict(app);
   add_forward(app);
+  add_generate(app);
   add_merge(app);
   add_inspect(app);
   try {

@@ -13,26 +13,33 @@ namespace deltatune::cli {
 namespace {
 
 struct MergeOptions {
-  std::string model, adapter, out;
+  std::string model, out;
+  std::vector<std::filesystem::path> adapters;
 };
+
+template <class Model>
+void merge(const MergeOptions& options) {
+  Context ctx;
+  LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
+  for (auto& adapter : loaded.adapters)
+    if (adapter.attachment.has_deltas()) adapter.attachment.merge(ctx);
+  save_hf_checkpoint(ctx, options.out, *loaded.model, options.model, loaded.labels);
+  std::cout << "model of " << grouped(base_parameter_count(*loaded.model)) << " parameters written to " << options.out << "\n";
+}
 
 void run(const MergeOptions& options) {
   if (std::filesystem::exists(std::filesystem::path(options.out) / "adapter_config.json"))
     throw Error(options.out, "is the folder of an adapter", {.remedy = "write the merged model to another one"});
-  Context ctx;
-  LoadedModel<X> loaded = load_model<X>(ctx, options.model, options.adapter);
-  if (loaded.adapter->peft) loaded.adapter->peft->attachment.merge(ctx);
-  save_hf_checkpoint(ctx, options.out, loaded.model, options.model, loaded.labels);
-  std::cout << "model of " << grouped(base_parameter_count(loaded.model)) << " parameters written to " << options.out << "\n";
+  family_in(options.model) == "gpt2" ? merge<Gpt2<X>>(options) : merge<Bert<X>>(options);
 }
 
 }  // namespace
 
 void add_merge(CLI::App& app) {
   const auto options = std::make_shared<MergeOptions>();
-  CLI::App* const command = app.add_subcommand("merge", "Write model and adapter as one model folder, for Hugging Face Transformers or deltatune");
+  CLI::App* const command = app.add_subcommand("merge", "Write model and adapter as one model folder, for Hugging Face Transformers or deltatune, where the method can be merged exactly");
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
-  command->add_option("--adapter", options->adapter, "Folder of the adapter")->required()->type_name("DIR");
+  command->add_option("--adapter", options->adapters, "Folder of the adapter; several times for several")->required()->type_name("DIR");
   command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors in float32, the tokenizer's files")->required()->type_name("DIR");
   command->footer("Example:\n  deltatune merge --model minilm --adapter runs/tweets --out minilm-tweets");
   command->callback([options] { run(*options); });

@@ -1,18 +1,17 @@
 #include "model_io.hpp"
 
 #include <algorithm>
-#include <map>
 
-#include "deltatune/delta/selections.hpp"
+#include "deltatune/io/hf_checkpoint.hpp"
 
 namespace deltatune::cli {
 
 namespace {
 
 // Classes of the output layer that the model's own file holds; 0 when it holds none.
-Index checkpoint_classes(const std::filesystem::path& folder) {
+Index checkpoint_classes(const std::filesystem::path& folder, const std::string& family) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(folder);
-  const auto weight = checkpoint.tensors().find("classifier.weight");
+  const auto weight = checkpoint.tensors().find(family == "gpt2" ? "score.weight" : "classifier.weight");
   if (weight == checkpoint.tensors().end()) return 0;
   const TensorInfo& tensor = weight->second;
   if (tensor.shape.size() != 2)
@@ -20,41 +19,69 @@ Index checkpoint_classes(const std::filesystem::path& folder) {
   return tensor.shape[0];
 }
 
-// An adapter of an encoder without an output layer.
-bool is_for_encoder(const std::filesystem::path& adapter) {
+// The task that PEFT's configuration names; "" for none.
+std::string task_of(const std::filesystem::path& adapter) {
   const std::filesystem::path config = adapter / "adapter_config.json";
-  return std::filesystem::exists(config) && JsonConfig::open(config).get_or<std::string>("task_type", "") == "FEATURE_EXTRACTION";
+  return std::filesystem::exists(config) ? JsonConfig::open(config).get_or<std::string>("task_type", "") : "";
 }
 
 }  // namespace
 
-Index classes_of(const std::filesystem::path& folder, const std::filesystem::path& adapter) {
-  if (adapter.empty()) return checkpoint_classes(folder);
-  const Index classes = adapter_classes(adapter);
-  return classes > 0 || is_for_encoder(adapter) ? classes : checkpoint_classes(folder);
+std::string family_in(const std::filesystem::path& folder) {
+  const JsonConfig config = JsonConfig::open(folder / "config.json");
+  const std::string type = config.get<std::string>("model_type");
+  if (type != "bert" && type != "gpt2")
+    throw Error(config.name() + ": model_type", "unknown architecture", {.expected = "\"bert\" or \"gpt2\"", .got = "\"" + type + "\""});
+  return type;
 }
 
-std::vector<std::string> label_names(const BertConfig& config, Index class_count, const std::filesystem::path& adapter) {
+std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesystem::path>& given) {
+  std::vector<std::filesystem::path> folders;
+  for (const std::filesystem::path& folder : given) {
+    const std::filesystem::path list = folder / "adapters.json";
+    if (!std::filesystem::exists(list)) {
+      folders.push_back(folder);
+      continue;
+    }
+    for (const std::string& part : JsonConfig::open(list).get<std::vector<std::string>>("adapters")) folders.push_back(folder / part);
+  }
+  return folders;
+}
+
+Head head_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters) {
+  const std::string family = family_in(folder);
+  for (const std::filesystem::path& adapter : adapter_folders(adapters)) {
+    if (const Index classes = adapter_classes(adapter); classes > 0) return Head::classifier(classes);
+    if (task_of(adapter) == "FEATURE_EXTRACTION") return Head::none();
+    if (task_of(adapter) == "CAUSAL_LM" && family == "gpt2") return Head::language_model();
+  }
+  if (const Index classes = checkpoint_classes(folder, family); classes > 0) return Head::classifier(classes);
+  return family == "gpt2" ? Head::language_model() : Head::none();
+}
+
+std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index class_count, const std::vector<std::filesystem::path>& adapters) {
   const std::size_t classes = static_cast<std::size_t>(class_count);
-  const std::filesystem::path file = adapter / "labels.json";
-  if (!adapter.empty() && std::filesystem::exists(file)) {
+  for (const std::filesystem::path& adapter : adapters) {
+    const std::filesystem::path file = adapter / "labels.json";
+    if (classes == 0 || !std::filesystem::exists(file)) continue;
     const nlohmann::json names = parse_json(MappedFile(file).text(), file.string());
     if (!names.is_array() || names.size() != classes || !std::all_of(names.begin(), names.end(), [](const auto& name) { return name.is_string(); }))
       throw Error(file.string(), "does not name the classes", {.expected = "a list of " + std::to_string(classes) + " strings", .got = describe(names)});
     return names.get<std::vector<std::string>>();
   }
-  if (config.labels.size() == classes) return config.labels;
+  if (of_model.size() == classes) return of_model;
   std::vector<std::string> labels;
   for (std::size_t i = 0; i < classes; ++i) labels.push_back("LABEL_" + std::to_string(i));
   return labels;
 }
 
-Selection selection_of(const std::string& name) {
-  static const std::map<std::string, Selection> kSelections{
-      {"full", full_fine_tuning()}, {"head", head_only()}, {"bitfit", bitfit()}, {"bitfit_query_ffn", bitfit_query_ffn()}};
-  const auto found = kSelections.find(name);
-  if (found == kSelections.end()) throw Error("selection", "is not known", {.expected = "full, bitfit, bitfit_query_ffn or head", .got = "\"" + name + "\""});
-  return found->second;
+Selection selection_of(const std::string& name, const ModelFamily& family) {
+  if (name == "full") return full_fine_tuning();
+  if (name == "head") return head_only(family);
+  if (name == "bitfit") return bitfit(family);
+  if (name == "layer_norm") return layer_norm_tuning(family);
+  if (name == "bitfit_query_ffn" && family.name == "bert") return bitfit_query_ffn();
+  throw Error("selection", "is not known for this model", {.expected = "full, bitfit, head, layer_norm, or for BERT bitfit_query_ffn", .got = "\"" + name + "\""});
 }
 
 }  // namespace deltatune::cli

@@ -1,40 +1,69 @@
-// What the commands share: a model from its folder with the adapter attached.
+// What the commands share: a model from its folder with its adapters attached.
 #pragma once
 
 #include <filesystem>
-#include <optional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deltatune/attach/adapter_folder.hpp"
-#include "deltatune/model/bert.hpp"
-#include "deltatune/seam/selection.hpp"
+#include "device.hpp"
 
 namespace deltatune::cli {
 
-template <class X>
+// "bert" or "gpt2", from config.json. Throws Error for another one.
+std::string family_in(const std::filesystem::path& folder);
+
+// What stands on top of the model: what the adapters were trained for, else what the model's files say.
+Head head_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters);
+
+// A folder that `train` wrote for several methods lists those of its parts; any other is itself.
+std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesystem::path>& given);
+
+// Names of the classes: from an adapter's labels.json, else from the model's config, else numbered.
+std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index classes, const std::vector<std::filesystem::path>& adapters);
+
+template <class Model>
 struct LoadedModel {
-  Bert<X> model;
-  std::optional<LoadedAdapter<X>> adapter;
+  std::unique_ptr<Model> model;  // stays where it is: adapters point into it
+  std::vector<Adapter<typename Model::Tensor>> adapters;
   std::vector<std::string> labels;  // one name a class
 };
 
-// Classes of the output layer: those that the adapter (empty: none) carries, else those of the model's file; 0: there is none.
-Index classes_of(const std::filesystem::path& folder, const std::filesystem::path& adapter);
-
-// Names of the classes: from the adapter's labels.json, else from the model's config, else numbered.
-std::vector<std::string> label_names(const BertConfig& config, Index classes, const std::filesystem::path& adapter);
-
-// The model of a folder, everything frozen, or with the adapter of a second folder (empty: none), whose parameters then train.
-template <class X>
-LoadedModel<X> load_model(context_of<X>& ctx, const std::filesystem::path& folder, const std::filesystem::path& adapter) {
-  LoadedModel<X> loaded{Bert<X>::load(ctx, folder, Head{classes_of(folder, adapter)}), std::nullopt, {}};
-  if (!adapter.empty()) loaded.adapter = load_adapter(ctx, loaded.model, adapter);
-  loaded.labels = label_names(loaded.model.config(), loaded.model.classes(), adapter);
+// The model of a folder, everything frozen, or with adapters, whose parameters then train.
+template <class Model>
+LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesystem::path& folder, const std::vector<std::filesystem::path>& given) {
+  LoadedModel<Model> loaded{std::make_unique<Model>(Model::load(ctx, folder, head_of(folder, given))), {}, {}};
+  freeze_base(*loaded.model);
+  for (const std::filesystem::path& adapter : adapter_folders(given)) {
+    const std::string name = loaded.adapters.empty() ? "default" : "default" + std::to_string(loaded.adapters.size() + 1);
+    loaded.adapters.push_back(load_adapter_beside(ctx, *loaded.model, adapter, name));
+  }
+  loaded.labels = label_names(loaded.model->config().labels, loaded.model->classes(), given);
   return loaded;
 }
 
-// "full", "bitfit", "bitfit_query_ffn" or "head".
-Selection selection_of(const std::string& name);
+template <class Model>
+ModelInfo info_of(Model& model, std::vector<std::string> labels) {
+  const auto& config = model.config();
+  ModelInfo info;
+  info.family = family_of(model);
+  info.is_language_model = model.is_language_model();
+  info.classes = model.classes();
+  info.vocab_size = config.vocab_size;
+  info.positions = config.positions;
+  if constexpr (requires { config.types; }) info.types = config.types;
+  info.width = config.width;
+  info.layers = config.layers;
+  info.heads = config.heads;
+  info.inner_width = config.inner_width;
+  info.taken = model.layout().counted + model.layout().shift;
+  info.labels = std::move(labels);
+  return info;
+}
+
+// "full", "bitfit", "bitfit_query_ffn", "head" or "layer_norm".
+Selection selection_of(const std::string& name, const ModelFamily& family);
 
 }  // namespace deltatune::cli

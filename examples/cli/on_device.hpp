@@ -1,4 +1,4 @@
-// device.hpp for a tensor type: what cpu.cpp and cuda.cu compile, each for its own.
+// device.hpp for a model on a tensor type: what cpu_*.cpp and cuda.cu compile, each for its own.
 #pragma once
 
 #include <memory>
@@ -7,53 +7,72 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/attach/peft_format.hpp"
-#include "deltatune/attach/selection_format.hpp"
 #include "deltatune/io/hf_export.hpp"
+#include "deltatune/train/features.hpp"
+#include "deltatune/train/lora_plus.hpp"
 #include "device.hpp"
 #include "model_io.hpp"
 
 namespace deltatune::cli {
 
-template <class X>
+template <class Model>
 class OnDeviceModel : public DeviceModel {
  public:
-  OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::filesystem::path& adapter)
-      : ctx_(ctx), loaded_(load_model<X>(ctx, model, adapter)), saved_(ctx), scratch_(ctx), device_batch_(ctx) {}
+  using X = typename Model::Tensor;
+  using B = backend_of<X>;
 
-  const BertConfig& config() const override { return loaded_.model.config(); }
-  Index classes() const override { return loaded_.model.classes(); }
-  const std::vector<std::string>& labels() const override { return loaded_.labels; }
+  OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters)
+      : ctx_(ctx), loaded_(load_model<Model>(ctx, model, adapters)), model_(*loaded_.model), info_(info_of(model_, loaded_.labels)), saved_(ctx), scratch_(ctx), device_batch_(ctx) {}
+
+  const ModelInfo& info() const override { return info_; }
 
   std::vector<float> logits(const PackedBatch& batch) override {
-    device_batch_.upload(batch, false);
+    device_batch_.upload(batch, false, model_.layout());
     const WorkspaceScope<B> all(saved_);
     Pass<X> pass{ctx_, saved_, scratch_};
-    const View<float> logits = pass.keep(batch.count(), classes());
-    loaded_.model.forward(pass, device_batch_, logits, activations_);
+    const View<float> logits = pass.keep(batch.count(), model_.classes());
+    model_.forward(pass, device_batch_, logits, activations_);
     return download_floats<X>(ctx_, logits);
   }
-
-  void select(const Selection& selection) override { apply(loaded_.model, selection); }
-
-  void forward(const PackedBatch& batch, bool gradients, SafeTensorsWriter& writer) override {
-    device_batch_.upload(batch, loaded_.model.embeddings_train());
+  std::pair<double, double> loss(const PackedBatch& batch) override {
+    const double weight = label_weight(batch, {}, model_.layout());
+    device_batch_.upload(batch, false, model_.layout());
     const WorkspaceScope<B> all(saved_);
-    if (loaded_.model.has_classifier()) {
-      run_classifier(batch, gradients, writer);
+    Pass<X> pass{ctx_, saved_, scratch_};
+    const View<float> loss = pass.keep(1, 1);
+    B::fill(ctx_, loss, 0.0F);
+    model_.loss(pass, device_batch_, {0, {}, 1.0}, loss, activations_);
+    return {static_cast<double>(download_floats<X>(ctx_, loss)[0]), weight};
+  }
+  std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, const GenerationConfig& config,
+                                     const std::function<void(std::int32_t)>& on_token) override {
+    if constexpr (requires { typename Model::Cache; }) return deltatune::generate(ctx_, model_, prompt, config, on_token);
+    throw Error("generate", "BERT is no language model that goes on with a text", {.remedy = "use the folder of a GPT-2"});
+  }
+
+  void select(const Selection& selection) override { apply(model_, selection); }
+
+  void forward(const PaddedBatch& padded, bool gradients, SafeTensorsWriter& writer) override {
+    device_batch_.upload(padded.batch, model_.embeddings_train(), model_.layout());
+    const WorkspaceScope<B> all(saved_);
+    if (model_.has_classifier() || model_.is_language_model()) {
+      run_head(padded, gradients, writer);
     } else {
-      run_encoder(batch, writer);
+      run_encoder(padded.batch, writer);
     }
   }
 
  private:
-  using B = backend_of<X>;
-
   void run_encoder(const PackedBatch& batch, SafeTensorsWriter& writer) {
     Pass<X> pass{ctx_, saved_, scratch_};
-    const Index width = config().width;
-    const View<float> h = pass.keep(batch.rows(), width);
-    loaded_.model.encode(pass, device_batch_, h, activations_);
+    const Index width = info_.width;
+    const View<float> all = pass.keep(device_batch_.sequences().rows, width);
+    model_.encode(pass, device_batch_, all, activations_);
+    View<float> h = all;
+    if (device_batch_.token_rows() != nullptr) {  // without the rows of prompts
+      h = pass.keep(batch.rows(), width);
+      ops::gather_rows<B, float>(ctx_, all, device_batch_.token_rows(), h);
+    }
     const std::vector<float> rows = download_floats<X>(ctx_, h);
     std::vector<float> means;
     for (Index b = 0; b < batch.count(); ++b) {
@@ -68,93 +87,118 @@ class OnDeviceModel : public DeviceModel {
     writer.add_copy("sentence_embedding", {batch.count(), width}, means);
   }
 
-  void run_classifier(const PackedBatch& batch, bool gradients, SafeTensorsWriter& writer) {
-    Bert<X>& model = loaded_.model;
+  void run_head(const PaddedBatch& padded, bool gradients, SafeTensorsWriter& writer) {
+    const PackedBatch& batch = padded.batch;
+    {
+      const WorkspaceScope<B> scope(saved_);
+      Pass<X> pass{ctx_, saved_, scratch_};
+      const bool per_token = model_.is_language_model();
+      const Index columns = per_token ? info_.vocab_size : model_.classes();
+      const View<float> logits = pass.keep(per_token ? batch.rows() : batch.count(), columns);
+      model_.forward(pass, device_batch_, logits, activations_);
+      std::vector<float> host = download_floats<X>(ctx_, logits);
+      if (per_token) {
+        // In the file's rows and columns, 0 at the padding.
+        std::vector<float> all(static_cast<std::size_t>(padded.rows * padded.columns * columns), 0.0F);
+        for (std::size_t i = 0; i < padded.places.size(); ++i)
+          std::copy_n(host.begin() + static_cast<std::ptrdiff_t>(i) * columns, columns, all.begin() + static_cast<std::ptrdiff_t>(padded.places[i]) * columns);
+        writer.add_copy("logits", {padded.rows, padded.columns, columns}, all);
+      } else {
+        writer.add_copy("logits", {batch.count(), columns}, host);
+      }
+    }
+    if (batch.labels.empty() && batch.targets.empty() && batch.token_labels.empty()) return;
     Pass<X> pass{ctx_, saved_, scratch_, gradients ? Mode::differentiate : Mode::evaluate};
-    const View<float> logits = pass.keep(batch.count(), classes());
-    const View<float> dlogits = pass.keep(batch.count(), classes());
+    if (gradients) allocate_gradients(model_, ctx_);
     const View<float> loss = pass.keep(1, 1);
-    model.forward(pass, device_batch_, logits, activations_);
-    writer.add_copy("logits", {batch.count(), classes()}, download_floats<X>(ctx_, logits));
-    if (batch.labels.empty() && batch.targets.empty()) return;
     B::fill(ctx_, loss, 0.0F);
-    classification_loss<X>(pass, device_batch_, logits, {.total_weight = label_weight(batch, {})}, dlogits, loss);
+    model_.loss(pass, device_batch_, {0, {}, label_weight(batch, {}, model_.layout())}, loss, activations_);
+    if (gradients) model_.backward(pass, device_batch_, activations_);
+    if (gradients) model_.derived().penalty(pass, loss);
     writer.add_copy("loss", {1}, download_floats<X>(ctx_, loss));
     if (!gradients) return;
-    allocate_gradients(model, ctx_);
-    model.backward(pass, device_batch_, activations_, dlogits);
-    model.visit([&](Parameter<X>& parameter) {
-      if (parameter.trains())
-        writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), download_in_file_order(ctx_, parameter, parameter.gradient()));
+    model_.visit([&](Parameter<X>& parameter) {
+      if (parameter.updated())
+        writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), download_in_file_order<X>(ctx_, parameter, parameter.gradient()));
     });
   }
 
-  // The name of a trainable parameter in the adapter's file, else in the model's.
+  // The name of a trainable parameter in an adapter's file, else in the model's.
   std::string name_in_file(const std::string& path) const {
-    if (loaded_.adapter) return loaded_.adapter->keys.at(path);
-    const auto& names = loaded_.model.load_report().names;
+    for (const auto& adapter : loaded_.adapters)
+      if (const auto key = adapter.keys.find(path); key != adapter.keys.end()) return key->second;
+    const auto& names = model_.load_report().names;
     const auto name = names.find(path);
     return name == names.end() ? path : name->second;
   }
 
   context_of<X>& ctx_;
-  LoadedModel<X> loaded_;
+  LoadedModel<Model> loaded_;
+  Model& model_;
+  ModelInfo info_;
   Workspace<B> saved_, scratch_;
   DeviceBatch<X> device_batch_;
-  typename Bert<X>::Activations activations_;
+  typename Model::Activations activations_;
 };
 
-template <class X>
+template <class Model>
 class OnDeviceTraining : public DeviceTraining {
  public:
+  using X = typename Model::Tensor;
+
   OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe)
-      : ctx_(ctx),
-        recipe_(recipe),
-        model_(Bert<X>::load(ctx, recipe.model, Head::classifier(static_cast<Index>(recipe.labels.size())), recipe.trainer.seed)),
-        attachment_(attached()),
-        trainer_(ctx, model_, recipe.trainer) {}
+      : ctx_(ctx), recipe_(recipe), model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed)) {
+    freeze_base(model_);
+    for (std::size_t i = 0; i < recipe_.plans.size(); ++i)
+      attachments_.push_back(attach_beside(ctx, model_, recipe_.plans[i], recipe.trainer.seed + i, "--method " + method_of(recipe_.plans[i])));
+    if (recipe_.lora_plus_ratio > 0) lora_plus(model_, recipe.trainer.optimizer.learning_rate, {.ratio = recipe_.lora_plus_ratio});
+    trainer_.emplace(ctx, model_, recipe.trainer);
+  }
 
   const LoadReport& load_report() const override { return model_.load_report(); }
-  Progress resume(const std::filesystem::path& folder, const nlohmann::json& settings) override { return load_checkpoint(folder, trainer_, settings); }
+  Progress resume(const std::filesystem::path& folder, const nlohmann::json& settings) override { return load_checkpoint(folder, *trainer_, settings); }
   void save_checkpoint(const std::filesystem::path& folder, const Progress& progress, const nlohmann::json& settings) override {
-    deltatune::save_checkpoint(folder, trainer_, progress, settings);
+    deltatune::save_checkpoint(folder, *trainer_, progress, settings);
   }
-  Progress fit(const Dataset& training, const Dataset* evaluation, const FitConfig& config, const Progress& progress, const FitCallbacks& callbacks) override {
-    return deltatune::fit(trainer_, training, evaluation, config, progress, callbacks);
+  Progress fit(Dataset& training, Dataset* evaluation, const FitConfig& config, const Progress& progress, const FitCallbacks& callbacks) override {
+    if (recipe_.feature_batch > 0) {
+      compute_features(ctx_, model_, training, recipe_.feature_batch);
+      if (evaluation != nullptr) compute_features(ctx_, model_, *evaluation, recipe_.feature_batch);
+    }
+    return deltatune::fit(*trainer_, training, evaluation, config, progress, callbacks);
   }
 
   void save() override {
-    if (recipe_.saves_model) {
-      save_hf_checkpoint(ctx_, recipe_.out, model_, recipe_.model, recipe_.labels);
-    } else if (attachment_) {
-      save_peft<X>(ctx_, recipe_.out, model_, std::get<LoraPlan>(recipe_.method), *attachment_, recipe_.model.string());
-    } else {
-      save_selection(ctx_, recipe_.out, model_, std::get<Selection>(recipe_.method), recipe_.model.string());
+    if (recipe_.saves_model) return save_hf_checkpoint(ctx_, recipe_.out, model_, recipe_.model, recipe_.labels);
+    if (attachments_.size() == 1) return save_adapter(ctx_, recipe_.out, model_, recipe_.plans[0], attachments_[0], recipe_.model.string());
+    nlohmann::json parts = nlohmann::json::array();
+    for (std::size_t i = 0; i < attachments_.size(); ++i) {
+      const std::string part = std::to_string(i + 1) + "_" + method_of(recipe_.plans[i]);
+      save_adapter(ctx_, recipe_.out / part, model_, recipe_.plans[i], attachments_[i], recipe_.model.string());
+      parts.push_back(part);
     }
+    write_text_file(recipe_.out / "adapters.json", nlohmann::json{{"adapters", parts}}.dump(2) + "\n");
   }
 
   std::map<std::string, PartSize> parts() override {
     std::map<std::string, PartSize> parts;
     model_.visit([&](const Parameter<X>& parameter) {
+      if (parameter.derived() && parameter.role() == Role::delta) return;
       PartSize& part = parts[part_of(parameter)];
       part.all += parameter.size();
       part.trained += parameter.trainable_count();
     });
     return parts;
   }
-  MemoryReport memory() override { return trainer_.memory(); }
+  MemoryReport memory() override { return trainer_->memory(); }
 
  private:
-  std::optional<Attachment<X, Lora<X>>> attached() {
-    if (const LoraPlan* const plan = std::get_if<LoraPlan>(&recipe_.method)) return attach(ctx_, model_, *plan, recipe_.trainer.seed);
-    apply(model_, std::get<Selection>(recipe_.method));
-    return std::nullopt;
-  }
-
   // In a reader's words.
   static std::string part_of(const Parameter<X>& parameter) {
     const std::string& path = parameter.path();
     if (parameter.role() == Role::delta) return "deltas";
+    if (path.starts_with("score")) return "classifier";
+    if (parameter.role() == Role::embedding) return "embeddings";
     for (const char* part : {"embeddings", "pooler", "classifier"})
       if (path.starts_with(part) || path.starts_with(std::string("bert.") + part)) return part;
     return "encoder";
@@ -162,14 +206,27 @@ class OnDeviceTraining : public DeviceTraining {
 
   context_of<X>& ctx_;
   const Recipe recipe_;
-  Bert<X> model_;
-  std::optional<Attachment<X, Lora<X>>> attachment_;
-  Trainer<Bert<X>> trainer_;
+  Model model_;
+  std::vector<Attachment<X>> attachments_;
+  std::optional<Trainer<Model>> trainer_;
 };
 
-template <class X>
+// Both of a model; compiled once for each family.
+template <class Model>
+std::unique_ptr<DeviceModel> load_on(typename Model::Context& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) {
+  return std::make_unique<OnDeviceModel<Model>>(ctx, model, adapters);
+}
+template <class Model>
+std::unique_ptr<DeviceTraining> train_on(typename Model::Context& ctx, const Recipe& recipe) {
+  return std::make_unique<OnDeviceTraining<Model>>(ctx, recipe);
+}
+
+// bert, gpt2: the two models with this context.
+template <class BertModel, class Gpt2Model>
 class OnDevice : public Device {
  public:
+  using Context = typename BertModel::Context;
+
   template <class... Arguments>
   explicit OnDevice(Arguments&&... arguments) : ctx_(std::forward<Arguments>(arguments)...) {}
 
@@ -177,13 +234,15 @@ class OnDevice : public Device {
     if constexpr (requires { ctx_.threads(); }) return ctx_.threads();
     return 0;
   }
-  std::unique_ptr<DeviceModel> load(const std::filesystem::path& model, const std::filesystem::path& adapter) override {
-    return std::make_unique<OnDeviceModel<X>>(ctx_, model, adapter);
+  std::unique_ptr<DeviceModel> load(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) override {
+    return family_in(model) == "gpt2" ? load_on<Gpt2Model>(ctx_, model, adapters) : load_on<BertModel>(ctx_, model, adapters);
   }
-  std::unique_ptr<DeviceTraining> train(const Recipe& recipe) override { return std::make_unique<OnDeviceTraining<X>>(ctx_, recipe); }
+  std::unique_ptr<DeviceTraining> train(const Recipe& recipe) override {
+    return family_in(recipe.model) == "gpt2" ? train_on<Gpt2Model>(ctx_, recipe) : train_on<BertModel>(ctx_, recipe);
+  }
 
  private:
-  context_of<X> ctx_;
+  Context ctx_;
 };
 
 }  // namespace deltatune::cli

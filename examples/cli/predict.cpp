@@ -34,7 +34,7 @@ std::string csv_field(const std::string& text) {
 // The output: one row a text, with the text, its label, and the probability of each label.
 class PredictionWriter {
  public:
-  PredictionWriter(const TextTask& task, bool as_json) : table_(task.table), labels_(task.model->labels()), as_json_(as_json), text_(table_.column(task.columns.text)) {
+  PredictionWriter(const TextTask& task, bool as_json) : table_(task.table), labels_(task.model->info().labels), as_json_(as_json), text_(table_.column(task.columns.text)) {
     if (!task.columns.pair.empty()) pair_ = table_.column(task.columns.pair);
     if (as_json_) return;
     out_ = pair_ ? "text,text_pair,label" : "text,label";
@@ -81,7 +81,7 @@ void run(const PredictOptions& options) {
   TextTask task(options.text, false);
   const Dataset data = tokenize(task.table, task.columns, task.tokenizer, task.max_length, {});
   PredictionWriter writer(task, extension == ".jsonl");
-  const std::size_t classes = task.model->labels().size();
+  const std::size_t classes = task.model->info().labels.size();
   std::vector<Index> members;
   for (Index first = 0; first < data.size(); first += options.text.batch_size) {
     members.resize(static_cast<std::size_t>(std::min(options.text.batch_size, data.size() - first)));

@@ -2,6 +2,11 @@
 
 #include <algorithm>
 #include <set>
+#include <sstream>
+
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/mapped_file.hpp"
+#include "deltatune/ops/cross_entropy.hpp"
 
 namespace deltatune::cli {
 
@@ -38,7 +43,7 @@ std::vector<std::string> class_names(const Table& table, const std::string& labe
   return names;
 }
 
-Dataset tokenize(const Table& table, const TextColumns& columns, const WordPiece& tokenizer, Index max_length, const std::vector<std::string>& classes) {
+Dataset tokenize(const Table& table, const TextColumns& columns, const Tokenizer& tokenizer, Index max_length, const std::vector<std::string>& classes) {
   const std::size_t text = static_cast<std::size_t>(table.column(columns.text));
   const std::size_t pair = columns.pair.empty() ? 0 : static_cast<std::size_t>(table.column(columns.pair));
   const std::size_t label = classes.empty() ? 0 : static_cast<std::size_t>(table.column(columns.label));
@@ -67,6 +72,46 @@ Dataset tokenize(const Table& table, const TextColumns& columns, const WordPiece
     }
     data.add(std::move(example));
   }
+  return data;
+}
+
+Dataset tokenize_for_language(const std::filesystem::path& file, const Tokenizer& tokenizer, Index max_length) {
+  const ByteBpe* const bpe = tokenizer.byte_bpe();
+  if (bpe == nullptr) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
+  Dataset data;
+  const MappedFile mapped(file);
+  if (file.extension() != ".jsonl") {
+    const std::vector<std::int32_t> ids = tokenizer.encode(mapped.text(), 0);
+    for (std::size_t first = 0; first + 1 < ids.size(); first += static_cast<std::size_t>(max_length)) {
+      const std::size_t last = std::min(ids.size(), first + static_cast<std::size_t>(max_length));
+      if (last - first < 2) break;
+      Example example{.ids = {ids.begin() + static_cast<std::ptrdiff_t>(first), ids.begin() + static_cast<std::ptrdiff_t>(last)}};
+      example.token_labels = example.ids;
+      data.add(std::move(example));
+    }
+  } else {
+    std::istringstream lines{std::string(mapped.text())};
+    Index number = 0;
+    for (std::string line; std::getline(lines, line);) {
+      ++number;
+      if (line.find_first_not_of(" \r\t") == std::string::npos) continue;
+      const std::string place = file.string() + ": line " + std::to_string(number);
+      const JsonConfig row = JsonConfig::parse(line, place);
+      Example example;
+      if (row.has("prompt")) example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
+      example.token_labels.assign(example.ids.size(), ops::kIgnoredLabel);
+      std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(row.has("completion") ? "completion" : "text"), 0);
+      if (bpe->eos_id()) completion.push_back(*bpe->eos_id());
+      example.ids.insert(example.ids.end(), completion.begin(), completion.end());
+      example.token_labels.insert(example.token_labels.end(), completion.begin(), completion.end());
+      if (static_cast<Index>(example.ids.size()) > max_length) {
+        example.ids.resize(static_cast<std::size_t>(max_length));
+        example.token_labels.resize(static_cast<std::size_t>(max_length));
+      }
+      if (example.ids.size() > 1) data.add(std::move(example));
+    }
+  }
+  if (data.size() == 0) throw Error(file.string(), "holds no text to learn from", {.expected = "a plain text, or .jsonl with prompt and completion"});
   return data;
 }
 

@@ -13,7 +13,8 @@
 namespace deltatune::cli {
 
 struct TextOptions {
-  std::string model, adapter, data;
+  std::string model, data;
+  std::vector<std::filesystem::path> adapters;
   TextColumns columns;
   Index batch_size = 32;
   Index max_length = 0;  // 0: not given
@@ -22,7 +23,7 @@ struct TextOptions {
 
 inline void add_text_options(CLI::App& command, TextOptions& options) {
   command.add_option("--model", options.model, "Hugging Face folder of the model")->required()->type_name("DIR");
-  command.add_option("--adapter", options.adapter, "Folder of an adapter for it, as 'deltatune train' or PEFT wrote it")->type_name("DIR");
+  command.add_option("--adapter", options.adapters, "Folder of an adapter for it, as 'deltatune train', PEFT or AdapterHub wrote it; several times for several")->type_name("DIR");
   command.add_option("--data", options.data, "Texts: .csv, .tsv or .jsonl")->required()->type_name("FILE");
   command.add_option("--text-column", options.columns.text, "Column with the text [text, sentence or tweet]")->type_name("NAME");
   command.add_option("--text-pair-column", options.columns.pair, "Column with a second text, for models that compare two [none]")->type_name("NAME");
@@ -42,18 +43,18 @@ struct TextTask {
   std::unique_ptr<DeviceModel> model;
   Table table;
   TextColumns columns;
-  WordPiece tokenizer;
+  Tokenizer tokenizer;
   Index max_length;
 
   TextTask(const TextOptions& options, bool with_label)
       : device(open_device(options.device)),
-        model(device->load(options.model, options.adapter)),
+        model(device->load(options.model, options.adapters)),
         table(read_table(options.data)),
         columns(resolve_columns(table, options.columns, with_label)),
-        tokenizer(WordPiece::load(options.model)) {
-    const BertConfig& config = model->config();
-    if (model->classes() < 2)
-      throw Error(options.model, model->classes() == 1 ? "has a single output, a number" : "has no classifier",
+        tokenizer(Tokenizer::open(options.model)) {
+    const ModelInfo& config = model->info();
+    if (config.classes < 2)
+      throw Error(options.model, config.classes == 1 ? "has a single output, a number" : "has no classifier",
                   {.expected = "a model with two classes or more", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
     if (tokenizer.vocab_size() > config.vocab_size)
       throw Error(options.model, "the tokenizer has more tokens than the model",
@@ -61,7 +62,7 @@ struct TextTask {
     if (options.max_length > config.positions)
       throw Error("--max-length", "is more than the model's positions",
                   {.expected = "at most " + std::to_string(config.positions), .got = std::to_string(options.max_length)});
-    max_length = options.max_length > 0 ? options.max_length : std::min<Index>(128, config.positions);
+    max_length = options.max_length > 0 ? options.max_length : std::min<Index>(128, config.positions - config.taken);
     if (const std::string note = encoding_note(table); !note.empty()) std::cerr << "note: " << note << "\n";
   }
 };

@@ -15,7 +15,10 @@
 #include "deltatune/io/atomic_file.hpp"
 #include "device_options.hpp"
 #include "loss_plot.hpp"
+#include "deltatune/model/bert.hpp"
+#include "deltatune/model/gpt2.hpp"
 #include "model_io.hpp"
+#include "plans.hpp"
 #include "progress.hpp"
 #include "report.hpp"
 #include "text_data.hpp"
@@ -25,18 +28,10 @@ namespace deltatune::cli {
 namespace {
 
 struct TrainOptions {
-  std::string model, data, eval_data, out;
+  std::string model, data, eval_data, out, task;
   double eval_fraction = 0.1;
   TextColumns columns;
-  std::string method = "lora";
-  // LoRA
-  Index rank = 8;
-  double alpha = 16;
-  double dropout = 0;
-  bool rank_stabilized = false;
-  std::string targets = "query,value", exclude, bias = "none", modules_to_save = "classifier";
-  std::vector<Index> layers;
-  std::vector<std::string> rank_pattern, alpha_pattern;
+  MethodOptions method;
   // run
   double epochs = 1;
   Index steps = 0, batch_size = 32, accumulation = 1, max_length = 0;
@@ -46,54 +41,25 @@ struct TrainOptions {
   LossConfig loss;
   std::uint64_t seed = 0;
   Index evaluate_every = 0, patience = 0, save_every = 0;
-  bool resume = false, json = false;
+  bool cached_features = false, resume = false, json = false;
   DeviceOptions device;
 };
 
-std::vector<std::string> split(const std::string& list, char separator = ',') {
-  std::vector<std::string> parts;
-  std::istringstream stream(list);
-  for (std::string part; std::getline(stream, part, separator);)
-    if (!part.empty()) parts.push_back(part);
-  return parts;
-}
-
-// "PATTERN=VALUE"
-std::pair<std::string, double> pattern_setting(const std::string& text, const char* option) {
-  const std::size_t equals = text.rfind('=');
-  try {
-    std::size_t used = 0;
-    const std::string value = equals == std::string::npos ? "" : text.substr(equals + 1);
-    const double number = std::stod(value, &used);
-    if (used == value.size()) return {text.substr(0, equals), number};
-  } catch (const std::exception&) {
-  }
-  throw Error(option, "cannot be read", {.expected = "PATTERN=NUMBER", .got = "\"" + text + "\""});
-}
-
-LoraPlan lora_plan(const TrainOptions& options) {
-  LoraPlan plan;
-  plan.lora = {options.rank, options.alpha, options.dropout, options.rank_stabilized};
-  plan.targets = options.targets == "all-linear" ? Targets::every_linear() : Targets::named(split(options.targets));
-  plan.targets.exclude.names = split(options.exclude);
-  plan.targets.layers = options.layers;
-  for (const std::string& text : options.rank_pattern) {
-    const auto [pattern, value] = pattern_setting(text, "--rank-pattern");
-    plan.rank_pattern.emplace_back(pattern, static_cast<Index>(value));
-  }
-  for (const std::string& text : options.alpha_pattern) plan.alpha_pattern.push_back(pattern_setting(text, "--alpha-pattern"));
-  plan.bias = options.bias == "all" ? BiasTraining::all : options.bias == "lora_only" ? BiasTraining::lora_only : BiasTraining::none;
-  plan.modules_to_save = split(options.modules_to_save);
-  return plan;
-}
-
-Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& labels, Index steps) {
-  Recipe recipe{options.model, options.out, labels, LoraPlan{}, options.method == "full", {}};
-  if (options.method == "lora") {
-    recipe.method = lora_plan(options);
-  } else {
-    recipe.method = selection_of(options.method);
-  }
+Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& labels, const Tokenizer& tokenizer, const ModelFamily& family, Index steps) {
+  Recipe recipe;
+  recipe.model = options.model;
+  recipe.out = options.out;
+  recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size())) : Head::language_model();
+  recipe.labels = labels;
+  // Without the special tokens that BERT's tokenizer puts around a text.
+  recipe.plans = plans_of(options.method, family, labels, [&](const std::string& text) {
+    std::vector<std::int32_t> ids = tokenizer.encode(text, 0);
+    if (tokenizer.word_piece() != nullptr && ids.size() > 2) ids = {ids.begin() + 1, ids.end() - 1};
+    return ids;
+  });
+  recipe.lora_plus_ratio = options.method.lora_plus_ratio.value_or(0);
+  recipe.saves_model = options.method.method == "full";
+  if (options.cached_features) recipe.feature_batch = options.batch_size;
   recipe.trainer.optimizer = options.optimizer;
   recipe.trainer.loss = options.loss;
   recipe.trainer.max_gradient_norm = options.max_gradient_norm;
@@ -166,7 +132,8 @@ Table split_off(Table& table_io, double fraction, std::uint64_t seed) {
 }
 
 nlohmann::json run_settings(const TrainOptions& options, Index examples, Index steps) {
-  return {{"method", options.method},
+  return {{"method", options.method.method},
+          {"task", options.task},
           {"examples", examples},
           {"steps", steps},
           {"batch_size", options.batch_size},
@@ -179,7 +146,7 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"max_gradient_norm", options.max_gradient_norm},
           {"label_smoothing", options.loss.label_smoothing},
           {"class_weights", options.loss.class_weights},
-          {"dropout", options.dropout},
+          {"dropout", options.method.dropout.value_or(0)},
           {"seed", options.seed},
           {"device", options.device.device},
           {"tf32", options.device.tf32},
@@ -187,18 +154,48 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
 }
 
 // Class names: those of the model's own output layer when they are the ones in the data, else found in the data.
-std::vector<std::string> choose_labels(const BertConfig& config, std::vector<std::string> found) {
-  std::vector<std::string> a = config.labels, b = found;
+std::vector<std::string> choose_labels(const JsonConfig& config, std::vector<std::string> found) {
+  std::vector<std::string> own;
+  if (config.has("id2label")) {
+    const JsonConfig names = config.object("id2label");
+    for (Index id = 0; names.has(std::to_string(id)); ++id) own.push_back(names.get<std::string>(std::to_string(id)));
+  }
+  std::vector<std::string> a = own, b = found;
   std::sort(a.begin(), a.end());
   std::sort(b.begin(), b.end());
-  return a == b ? config.labels : found;
+  return a == b ? own : found;
 }
 
-void train(TrainOptions options) {
-  const std::filesystem::path out = options.out;
-  const std::unique_ptr<Device> device = open_device(options.device);
-  options.device.threads = device->threads();
+// What a run learns from.
+struct TrainingData {
+  Dataset training;
+  std::optional<Dataset> evaluation;
+  std::vector<std::string> labels;  // of a classifier
+};
 
+Dataset part_of(Dataset& data, const std::vector<Index>& order, Index first, Index last) {
+  Dataset part;
+  for (Index i = first; i < last; ++i) part.add(std::move(data[order[static_cast<std::size_t>(i)]]));
+  return part;
+}
+
+TrainingData language_data(const TrainOptions& options, const Tokenizer& tokenizer) {
+  Dataset all = tokenize_for_language(options.data, tokenizer, options.max_length);
+  TrainingData data;
+  if (!options.eval_data.empty()) {
+    data.training = std::move(all);
+    data.evaluation = tokenize_for_language(options.eval_data, tokenizer, options.max_length);
+    return data;
+  }
+  const std::vector<Index> order = shuffled_order(options.seed, 0, all.size());
+  const Index held_out = static_cast<Index>(std::floor(options.eval_fraction * static_cast<double>(all.size())));
+  if (held_out > 0) data.evaluation = part_of(all, order, 0, held_out);
+  data.training = part_of(all, order, held_out, all.size());
+  if (data.training.size() == 0) throw Error(options.data, "nothing is left to train on", {.remedy = "lower --eval-fraction"});
+  return data;
+}
+
+TrainingData labelled_data(TrainOptions& options, const JsonConfig& config, const Tokenizer& tokenizer) {
   Table table = read_table(options.data);
   options.columns = resolve_columns(table, options.columns, true);
   std::optional<Table> eval_table;
@@ -211,30 +208,52 @@ void train(TrainOptions options) {
   if (table.rows.empty()) throw Error(options.data, "no rows are left to train on", {.remedy = "lower --eval-fraction"});
   for (const Table* each : {&table, eval_table ? &*eval_table : nullptr})
     if (each != nullptr && !encoding_note(*each).empty()) std::cout << "note: " << encoding_note(*each) << "\n";
+  TrainingData data;
+  data.labels = choose_labels(config, class_names(table, options.columns.label));
+  if (data.labels.size() < 2)
+    throw Error(options.data + ": column " + options.columns.label, "holds a single label", {.expected = "two classes or more", .got = "\"" + data.labels.front() + "\""});
+  data.training = tokenize(table, options.columns, tokenizer, options.max_length, data.labels);
+  if (eval_table) data.evaluation = tokenize(*eval_table, options.columns, tokenizer, options.max_length, data.labels);
+  return data;
+}
 
-  const JsonConfig model_config = JsonConfig::open(std::filesystem::path(options.model) / "config.json");
-  const BertConfig config = BertConfig::from_json(model_config);
-  if (options.max_length == 0) options.max_length = std::min<Index>(128, config.positions);
-  if (options.max_length > config.positions)
-    throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(config.positions), .got = std::to_string(options.max_length)});
-  const std::vector<std::string> labels = choose_labels(config, class_names(table, options.columns.label));
-  if (labels.size() < 2)
-    throw Error(options.data + ": column " + options.columns.label, "holds a single label", {.expected = "two classes or more", .got = "\"" + labels.front() + "\""});
-  const WordPiece tokenizer = WordPiece::load(options.model);
-  if (tokenizer.vocab_size() > config.vocab_size)
-    throw Error(options.model, "the tokenizer has more tokens than the model", {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
-  const Dataset training = tokenize(table, options.columns, tokenizer, options.max_length, labels);
-  std::optional<Dataset> evaluation;
-  if (eval_table) evaluation = tokenize(*eval_table, options.columns, tokenizer, options.max_length, labels);
+void train(TrainOptions options) {
+  const std::filesystem::path out = options.out;
+  const std::unique_ptr<Device> device = open_device(options.device);
+  options.device.threads = device->threads();
+
+  const JsonConfig config = JsonConfig::open(std::filesystem::path(options.model) / "config.json");
+  const bool is_decoder = family_in(options.model) == "gpt2";
+  const Index positions = is_decoder ? Gpt2Config::from_json(config).positions : BertConfig::from_json(config).positions;
+  const Index layers = is_decoder ? Gpt2Config::from_json(config).layers : BertConfig::from_json(config).layers;
+  const Index vocabulary = is_decoder ? Gpt2Config::from_json(config).vocab_size : BertConfig::from_json(config).vocab_size;
+  if (options.task.empty()) options.task = is_decoder && std::filesystem::path(options.data).extension() == ".txt" ? "lm" : "classify";
+  const bool classifies = options.task == "classify";
+  if (!classifies && !is_decoder) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
+  // Prefixes and prompts take positions of the model.
+  const bool takes_positions = options.method.method.find("pr") != std::string::npos || options.method.method.find("p_tuning") != std::string::npos;
+  const Index room = positions - (takes_positions ? options.method.virtual_tokens.value_or(20) : 0);
+  if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
+  if (options.max_length > room)
+    throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
+  const Tokenizer tokenizer = Tokenizer::open(options.model);
+  if (tokenizer.vocab_size() > vocabulary)
+    throw Error(options.model, "the tokenizer has more tokens than the model", {.expected = "at most " + std::to_string(vocabulary), .got = std::to_string(tokenizer.vocab_size())});
+  TrainingData data = classifies ? labelled_data(options, config, tokenizer) : language_data(options, tokenizer);
+  Dataset& training = data.training;
+  std::optional<Dataset>& evaluation = data.evaluation;
+  const std::vector<std::string>& labels = data.labels;
+  const std::string& method = options.method.method;
 
   const Index per_epoch = steps_per_epoch(training.size(), options.batch_size, options.accumulation);
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
-  const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, steps));
+  const ModelFamily family{is_decoder ? "gpt2" : "bert", classifies, layers};
+  const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, tokenizer, family, steps));
   for (const std::string& path : run->load_report().initialised) std::cout << "note: " << path << " is not in the model's file: drawn at random\n";
   for (const std::string& name : run->load_report().left_out) std::cout << "note: " << name << " is not used\n";
   const auto save = [&] {
     run->save();
-    if (options.method != "full") write_text_file(out / "labels.json", nlohmann::json(labels).dump(2) + "\n");
+    if (method != "full" && classifies) write_text_file(out / "labels.json", nlohmann::json(labels).dump(2) + "\n");
   };
 
   make_directory(out);
@@ -243,8 +262,9 @@ void train(TrainOptions options) {
   if (options.resume) progress = run->resume(out / "checkpoint", settings);
   MetricsLog metrics(out / "metrics.jsonl", progress.step);
 
-  std::cout << "training " << options.method << " on " << training.size() << " texts, " << labels.size() << " classes, " << steps << " steps of "
-       << options.batch_size * options.accumulation << "\n";
+  std::cout << "training " << method << " on " << training.size() << " texts, ";
+  if (classifies) std::cout << labels.size() << " classes, ";
+  std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
   std::vector<double> seconds, tokens_per_second;
   std::optional<ProgressBar> bar(std::in_place, steps, false);
   FitCallbacks callbacks;
@@ -262,9 +282,14 @@ void train(TrainOptions options) {
   };
   callbacks.after_evaluation = [&](const Evaluation& result, const Progress& now, bool is_best) {
     progress = now;
-    metrics.add({{"step", now.step}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss}});
+    if (classifies) {
+      metrics.add({{"step", now.step}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss}});
+    } else {
+      metrics.add({{"step", now.step}, {"eval_perplexity", result.perplexity()}, {"eval_loss", result.loss}});
+    }
     std::ostringstream line;
-    line << "step " << now.step << ": accuracy " << result.accuracy << ", loss " << result.loss << " on " << result.examples << " held-out texts"
+    line << "step " << now.step << ": " << (classifies ? "accuracy " : "perplexity ") << (classifies ? result.accuracy : result.perplexity()) << ", loss "
+         << result.loss << " on " << result.examples << " held-out texts"
          << (is_best ? ", the best so far" : "");
     bar->note(line.str());
     if (is_best) save();
@@ -281,7 +306,7 @@ void train(TrainOptions options) {
   const std::size_t last = std::min<std::size_t>(20, losses.size());
   const std::map<std::string, PartSize> parts = run->parts();
   const nlohmann::json summary = {
-      {"method", options.method},
+      {"method", method},
       {"trainable_parameters", total(parts).trained},
       {"total_parameters", total(parts).all},
       {"steps", end.step},
@@ -304,10 +329,10 @@ void train(TrainOptions options) {
 
 void add_train(CLI::App& app) {
   const auto options = std::make_shared<TrainOptions>();
-  CLI::App* const command = app.add_subcommand("train", "Fine-tune a model on labelled text");
+  CLI::App* const command = app.add_subcommand("train", "Fine-tune a model on labelled text, or a language model on text");
   TrainOptions& o = *options;
   command->add_option("--model", o.model, "Hugging Face folder of the base model")->required();
-  command->add_option("--data", o.data, "Labelled texts: .csv, .tsv or .jsonl")->required();
+  command->add_option("--data", o.data, "Labelled texts: .csv, .tsv or .jsonl; for --task lm a plain text or .jsonl")->required();
   command->add_option("--out", o.out, "Folder for the result")->required();
   command->add_option("--text-column", o.columns.text, "Column with the text [text, sentence or tweet]");
   command->add_option("--text-pair-column", o.columns.pair, "Column with a second text");
@@ -315,21 +340,9 @@ void add_train(CLI::App& app) {
   command->add_option("--eval-data", o.eval_data, "Labelled texts to evaluate on");
   command->add_option("--eval-fraction", o.eval_fraction, "Share of --data to hold out when there is no --eval-data; 0: no evaluation")
       ->check(CLI::Range(0.0, 0.99))->capture_default_str();
-  command->add_option("--method", o.method, "What to train: lora, bitfit, bitfit_query_ffn, head (output layer only) or full (everything)")
-      ->check(CLI::IsMember({"lora", "bitfit", "bitfit_query_ffn", "head", "full"}))->capture_default_str();
-
-  command->add_option("--rank", o.rank, "LoRA: rank")->group("LoRA")->capture_default_str();
-  command->add_option("--alpha", o.alpha, "LoRA: scaling is alpha / rank")->group("LoRA")->capture_default_str();
-  command->add_option("--dropout", o.dropout, "LoRA: dropout on the adapter's input")->group("LoRA")->capture_default_str();
-  command->add_flag("--rslora", o.rank_stabilized, "LoRA: scaling is alpha / sqrt(rank)")->group("LoRA");
-  command->add_option("--targets", o.targets, "LoRA: layers by the ends of their names, or all-linear")->group("LoRA")->capture_default_str();
-  command->add_option("--exclude", o.exclude, "LoRA: layers to leave out")->group("LoRA");
-  command->add_option("--layers", o.layers, "LoRA: numbers of the layers to adapt [all]")->delimiter(',')->group("LoRA");
-  command->add_option("--rank-pattern", o.rank_pattern, "LoRA: another rank for some layers, PATTERN=RANK")->group("LoRA");
-  command->add_option("--alpha-pattern", o.alpha_pattern, "LoRA: another alpha for some layers, PATTERN=ALPHA")->group("LoRA");
-  command->add_option("--bias", o.bias, "LoRA: biases to train as well: none, all, lora_only")
-      ->check(CLI::IsMember({"none", "all", "lora_only"}))->group("LoRA")->capture_default_str();
-  command->add_option("--modules-to-save", o.modules_to_save, "LoRA: modules trained as a whole")->group("LoRA")->capture_default_str();
+  command->add_option("--task", o.task, "classify (texts with labels) or lm (a language model on plain text, or on .jsonl with prompt and completion) [lm for .txt]")
+      ->check(CLI::IsMember({"classify", "lm"}));
+  add_method_options(*command, o.method);
 
   command->add_option("--epochs", o.epochs, "Passes over the data")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
@@ -348,6 +361,7 @@ void add_train(CLI::App& app) {
   command->add_option("--eval-every", o.evaluate_every, "Steps between evaluations [each epoch]; the best result is the one that is kept")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--patience", o.patience, "Stop after so many evaluations without a better one [never]")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--save-every", o.save_every, "Steps between checkpoints in OUT/checkpoint [none]")->check(CLI::PositiveNumber)->group("Run");
+  command->add_flag("--cache-features", o.cached_features, "With --method head: what the output layer reads is computed once, without dropout")->group("Run");
   command->add_flag("--resume", o.resume, "Go on from OUT/checkpoint")->group("Run");
   add_device_options(*command, o.device);
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");

@@ -230,6 +230,29 @@ TEST_CASE("prompt learning: a run goes on from its checkpoint, which holds the e
   }
 }
 
+TEST_CASE("prompt learning: gradients of several batches add up to those of one", "[attach][prompt_learning]") {
+  test::DeviceContext ctx(1);
+  PackedBatch first, second;
+  first.add(Tokens{4, 8, 15, 16});
+  first.labels = {0};
+  second.add(Tokens{23});
+  second.add(Tokens{7, 9, 11});
+  second.labels = {2, 1};
+  for (const auto& [name, plan] : all_plans()) {
+    INFO(name);
+    const auto norms = [&](const std::vector<PackedBatch>& batches) {
+      Bert<X> model = test::tiny_bert(ctx);
+      attach(ctx, model, plan, 3);
+      Trainer<Bert<X>> trainer(ctx, model, {.optimizer = {.learning_rate = 0.01}, .dropout = false});
+      const double before = trainer.step(batches).gradient_norm;
+      return std::pair(before, trainer.step(batches).gradient_norm);
+    };
+    const auto one = norms({toy_batch()}), several = norms({first, second});
+    CHECK(several.first == Approx(one.first).epsilon(1e-4));
+    CHECK(several.second == Approx(one.second).epsilon(1e-3));
+  }
+}
+
 TEST_CASE("prompt learning: each of several prompts gives what it gives alone", "[attach][prompt_learning]") {
   test::DeviceContext ctx(1);
   Bert<X> model = test::tiny_bert(ctx);

@@ -9,6 +9,7 @@
 #include "deltatune/attach/adapter_folder.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/hf_export.hpp"
+#include "deltatune/train/lora_plus.hpp"
 #include "deltatune/train/trainer.hpp"
 #include "support/device.hpp"
 #include "support/instances.hpp"
@@ -75,6 +76,20 @@ std::vector<double> doubles(const TensorInfo& tensor) {
   std::vector<double> values(static_cast<std::size_t>(element_count(tensor.shape)));
   read_floats(tensor, std::span<double>(values));
   return values;
+}
+
+// Gradients of several tensors as those of the parameter whose columns they are.
+std::vector<double> side_by_side(const SafeTensors& file, const std::vector<std::string>& keys, const Shape& shape) {
+  std::vector<double> whole(static_cast<std::size_t>(element_count(shape)));
+  std::size_t column = 0;
+  const std::size_t columns = static_cast<std::size_t>(shape.at(1));
+  for (const std::string& key : keys) {
+    const std::vector<double> part = doubles(file.at("grad." + key));
+    const std::size_t width = part.size() / static_cast<std::size_t>(shape.at(0));
+    for (std::size_t i = 0; i < part.size(); ++i) whole.at(i / width * columns + column + i % width) = part[i];
+    column += width;
+  }
+  return whole;
 }
 
 template <class X>
@@ -209,9 +224,11 @@ void check_case(context_of<typename Model::Tensor>& ctx, const std::string& name
   }
   c.model.visit([&](Parameter<X>& parameter) {
     if (!parameter.updated()) return;
-    const TensorInfo& tensor = expected.at("grad." + c.keys.at(parameter.path()));
-    REQUIRE(tensor.shape == parameter.file_shape());
-    const std::vector<double> gradient = doubles(tensor);
+    const bool in_columns = c.adapter && c.adapter->columns.contains(parameter.path());
+    if (!in_columns) REQUIRE(expected.at("grad." + c.keys.at(parameter.path())).shape == parameter.file_shape());
+    const std::vector<double> gradient = in_columns ? side_by_side(expected, c.adapter->columns.at(parameter.path()), parameter.shape())
+                                                    : doubles(expected.at("grad." + c.keys.at(parameter.path())));
+    if (in_columns) compared += c.adapter->columns.at(parameter.path()).size() - 1;
     const std::vector<float> got = download_in_file_order(ctx, parameter, parameter.gradient());
     for (std::size_t i = 0; i < got.size(); ++i) {
       const double off = std::fabs(gradient[i] - static_cast<double>(got[i]));
@@ -243,7 +260,7 @@ TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT"
 TEMPLATE_TEST_CASE("ten AdamW steps follow PyTorch's", "[conformance]", DELTATUNE_FLOAT_TENSORS) {
   using X = TestType;
   context_of<X> ctx;
-  for (const std::string name : {"full", "lora_query_value", "bitfit"}) {
+  for (const std::string name : {"full", "lora_query_value", "bitfit", "lora_word_embeddings", "adalora_query_value"}) {
     INFO(name);
     Case<Bert<X>> c(ctx, name);
     const JsonConfig settings = c.config.object("adamw");
@@ -254,9 +271,13 @@ TEMPLATE_TEST_CASE("ten AdamW steps follow PyTorch's", "[conformance]", DELTATUN
     config.optimizer.weight_decay = settings.get<double>("weight_decay");
     config.schedule = {Schedule::Kind::linear, settings.get<std::int64_t>("warmup_steps"), settings.get<std::int64_t>("steps")};
     config.max_gradient_norm = settings.get<double>("clip_norm");
+    if (settings.has("lora_plus")) {
+      const JsonConfig rates = settings.object("lora_plus");
+      lora_plus(c.model, config.optimizer.learning_rate, {rates.get<double>("ratio"), rates.get<double>("embedding_rate")});
+    }
     std::map<std::string, std::vector<float>> start;
     c.model.visit([&](Parameter<X>& parameter) {
-      if (parameter.trains()) start[parameter.path()] = download_floats<X>(ctx, parameter.value());
+      if (parameter.trains()) start[parameter.path()] = download_in_file_order<X>(ctx, parameter, parameter.value());
     });
     Trainer<Bert<X>> trainer(ctx, c.model, config);
     const std::vector<double> losses = doubles(file.at("losses")), norms = doubles(file.at("gradient_norms")), rates = doubles(file.at("learning_rates"));
@@ -274,7 +295,7 @@ TEMPLATE_TEST_CASE("ten AdamW steps follow PyTorch's", "[conformance]", DELTATUN
       c.model.visit([&](Parameter<X>& parameter) {
         if (!parameter.trains() || std::find(noise.begin(), noise.end(), parameter.path()) != noise.end()) return;
         const std::vector<double> expected = doubles(file.at("step_" + std::to_string(step) + "." + c.keys.at(parameter.path())));
-        const std::vector<float> now = download_floats<X>(ctx, parameter.value());
+        const std::vector<float> now = download_in_file_order<X>(ctx, parameter, parameter.value());
         for (std::size_t e = 0; e < now.size(); ++e) {
           error += std::pow(static_cast<double>(now[e]) - expected[e], 2.0);
           change += std::pow(expected[e] - static_cast<double>(start.at(parameter.path())[e]), 2.0);
@@ -323,7 +344,8 @@ TEST_CASE("PEFT folders come back as they were", "[conformance]") {
   test::DeviceContext ctx;
   for (const std::string& name : case_names()) {
     const auto is_of = [&](const std::string& method) { return name.starts_with(method) || name.starts_with("gpt2_" + method); };
-    if (!is_of("lora") && !is_of("dora") && !is_of("ia3") && !is_of("vera") && !is_of("adalora")) continue;
+    const std::vector<std::string> methods{"lora", "dora", "ia3", "vera", "adalora", "layer_norm", "prefix", "prompt", "p_tuning"};
+    if (std::none_of(methods.begin(), methods.end(), is_of)) continue;
     INFO(name);
     if (name.starts_with("gpt2")) {
       check_comes_back<Gpt2<test::DeviceTensor>>(ctx, name);

@@ -102,12 +102,16 @@ def trainable_parameters(model, trainable):
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def adamw(model, parameters, batches, learning_rate):
-    """What transformers' Trainer does in a step, without dropout: backward, clip, AdamW, linear schedule."""
+def plain_adamw(model, parameters, **settings):
     decayed = [p for k, p in parameters.items() if not k.endswith("bias") and "LayerNorm" not in k]
     others = [p for k, p in parameters.items() if k.endswith("bias") or "LayerNorm" in k]
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW([g for g in groups if g["params"]], **settings)
+
+
+def adamw(model, parameters, batches, learning_rate, make_optimizer, after_step):
+    """What transformers' Trainer does in a step, without dropout: backward, clip, AdamW, linear schedule."""
+    optimizer = make_optimizer(model, parameters, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)
     record = {"losses": [], "gradient_norms": [], "learning_rates": []}
     kept = {}
@@ -121,6 +125,7 @@ def adamw(model, parameters, batches, learning_rate):
         record["learning_rates"].append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
+        after_step(model, step)
         if step in KEPT_STEPS:
             kept |= {f"step_{step}.{key}": p.detach().clone() for key, p in parameters.items()}
     record = {k: torch.tensor(v, dtype=torch.float64 if k == "learning_rates" else torch.float32) for k, v in record.items()}
@@ -131,21 +136,21 @@ def trained(model):
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def trajectory(name, folder, model, parameters, stream):
+def trajectory(folder, model, parameters, stream, learning_rate, make_optimizer=plain_adamw, after_step=lambda model, step: None):
     batches = [make_batch(model.config, 3, stream, lengths) for lengths in (LENGTHS, (7, 7, 4, 10), (3, 11, 8, 1), (6, 5, 13, 2, 4, 9))]
     initial = {key: p.detach().clone() for key, p in parameters.items()}
     exact_model, _ = in_double(model, {})
     exact_parameters = dict(zip(parameters, trained(exact_model)))
     skipped = noise_only(gradients(exact_model, exact_parameters, batches[0])[1])
-    record, kept = adamw(model, parameters, batches, TRAJECTORIES[name])
-    exact_record, exact = adamw(exact_model, exact_parameters, batches, TRAJECTORIES[name])
+    record, kept = adamw(model, parameters, batches, learning_rate, make_optimizer, after_step)
+    exact_record, exact = adamw(exact_model, exact_parameters, batches, learning_rate, make_optimizer, after_step)
     tensors = {f"batch_{i}.{k}": v for i, batch in enumerate(batches) for k, v in batch.items()}
     save_file(tensors | record | kept, folder / "adamw.safetensors")
     last = f"step_{STEPS}."
     moved = {k: kept[last + k].double() - initial[k].double() for k in initial if k not in skipped}
     exactly = {k: exact[last + k] - initial[k].double() for k in moved}
     return {
-        "optimizer": "AdamW", "learning_rate": TRAJECTORIES[name], "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": WEIGHT_DECAY,
+        "optimizer": "AdamW", "learning_rate": learning_rate, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": WEIGHT_DECAY,
         "not_decayed": "biases and LayerNorm weights", "schedule": "linear", "warmup_steps": WARMUP, "steps": STEPS, "clip_norm": CLIP,
         "batches": len(batches), "kept_steps": list(KEPT_STEPS), "noise_only": skipped,
         "float32_error": {
@@ -224,7 +229,7 @@ def write_case(name, models, folder):
             case["largest_gradient"] = single(float(largest))
         case["logits_range"] = [single(float(v)) for v in (output.logits.detach().min(), output.logits.detach().max())]
     if name in TRAJECTORIES and not SEED:
-        case["adamw"] = trajectory(name, folder, model, parameters, stream)
+        case["adamw"] = trajectory(folder, model, parameters, stream, TRAJECTORIES[name])
     save_file({k: v.detach().contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
     (folder / "case.json").write_text(json.dumps(case, indent=2) + "\n")
     report(name, expected, case)

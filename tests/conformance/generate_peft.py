@@ -1,5 +1,6 @@
 """The delta methods of peft on BERT and GPT-2."""
 
+import copy
 import json
 import re
 import shutil
@@ -10,10 +11,12 @@ from pathlib import Path
 import torch
 from peft import AdaLoraConfig, IA3Config, LNTuningConfig, LoraConfig, PeftModel, PrefixTuningConfig, PromptEncoderConfig
 from peft import PromptTuningConfig, VeraConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from peft.utils import get_peft_model_state_dict
 
+import generate_base
 from generate_common import EQUAL_LENGTHS, MODELS, generator, integer, is_gpt2, load_model, make_batch, normal, one_of, seed_torch
-from generate_common import write_numbers
+from generate_common import SEED, write_numbers
 
 CONFIGS = {
     "lora": LoraConfig, "dora": LoraConfig, "adalora": AdaLoraConfig, "vera": VeraConfig, "ia3": IA3Config, "layer_norm": LNTuningConfig,
@@ -244,6 +247,26 @@ MORE_TARGETS = {
 }
 
 
+def lora_plus(model, parameters, **settings):
+    return create_loraplus_optimizer(
+        model, torch.optim.AdamW, loraplus_lr_ratio=LORA_PLUS["ratio"], loraplus_lr_embedding=LORA_PLUS["embedding_rate"],
+        loraplus_weight_decay=generate_base.WEIGHT_DECAY, **settings)
+
+
+def allocate(model, step):
+    """AdaLoRA's budget, called as in peft's example: with the number of steps before this one. The gradients are still there."""
+    model.peft_config["default"].total_step = generate_base.STEPS
+    model.base_model.update_and_allocate(step - 1)
+
+
+# Ten steps of AdamW, as in generate_base.
+LORA_PLUS = {"ratio": 8.0, "embedding_rate": 3e-4}
+TRAJECTORIES = {
+    "lora_word_embeddings": (dict(learning_rate=1e-3, make_optimizer=lora_plus), {"lora_plus": LORA_PLUS}),
+    "adalora_query_value": (dict(learning_rate=5e-3, after_step=allocate), {}),
+}
+
+
 def hold_out():
     for name, (model_name, method, options, extras) in CASES.items():
         stream = generator("options " + name)
@@ -290,4 +313,8 @@ def write_case(name, models, folder):
         "trainable": None, "head": "classifier" if task == "seq_cls" else "lm", "num_labels": labels,
     }
     parameters = parameters_by_key(model)
+    if name in TRAJECTORIES and not SEED:
+        settings, said = TRAJECTORIES[name]
+        trained = copy.deepcopy(model)
+        case["adamw"] = said | generate_base.trajectory(folder, trained, dict(zip(parameters, generate_base.trained(trained))), stream, **settings)
     write_numbers(name, folder, case, model, parameters, batch, lambda m: orthogonal_free(m, batch) if method == "adalora" else {})

@@ -14,7 +14,7 @@ namespace {
 
 ops::AdamWStep numbers(int t) { return {1e-2, 0.9, 0.999, 1e-8, 0.1, 1 - std::pow(0.9, t), std::sqrt(1 - std::pow(0.999, t))}; }
 
-// Three updates of two parameters, of which the second is cut into two chunks, has a mask and does not decay.
+// Three updates of two parameters, of which the second is cut into two chunks, has a mask and a learning rate of its own and does not decay.
 auto adamw_body(Index rows, Index cols, bool masked) {
   return [=]<class X>(check::Trial<X>& trial) {
     using B = backend_of<X>;
@@ -37,7 +37,7 @@ auto adamw_body(Index rows, Index cols, bool masked) {
     const T* const mask_values = masked ? trial.array(mask) : nullptr;
     const auto chunk = [&](Index parameter, Index begin, Index count) {
       return ops::ParameterChunk<T>{value.value.row(parameter) + begin, gradients.row(parameter) + begin, parameter == 1 ? mask_values : nullptr,
-                                    masked ? cols : 1, begin, parameter * size + begin, count, parameter == 0};
+                                    masked ? cols : 1, begin, parameter * size + begin, count, parameter == 0, parameter == 0 ? 1.0 : 2.5};
     };
     const std::vector<ops::ParameterChunk<T>> list{chunk(0, 0, size), chunk(1, 0, first_part), chunk(1, first_part, size - first_part)};
     const ops::ParameterChunks<T> chunks{trial.array(list), 3};
@@ -57,13 +57,15 @@ template <class B, class T>
 struct Single {
   std::vector<T> value, gradient, first, second;
   T norm = T(-1), factor = T(-1);
+  bool decays = true;
+  double rate_factor = 1;
 
   // One update of one parameter.
   void step(typename B::Context& ctx, const ops::AdamWStep& numbers_of_step, double limit, T loss = T(0), const T* mask = nullptr) {
     first.resize(value.size());
     second.resize(value.size());
     T partial{};
-    const ops::ParameterChunk<T> chunk{value.data(), gradient.data(), mask, 1, 0, 0, static_cast<Index>(value.size()), true};
+    const ops::ParameterChunk<T> chunk{value.data(), gradient.data(), mask, 1, 0, 0, static_cast<Index>(value.size()), decays, rate_factor};
     const ops::ParameterChunks<T> chunks{&chunk, 1};
     ops::clip_gradients<B, T>(ctx, chunks, limit, {&loss, 1, 1}, {&partial, 1, 1}, {&norm, 1, 1}, {&factor, 1, 1});
     const Index count = chunk.count;
@@ -87,6 +89,26 @@ TEST_CASE("adamw: the first update is the learning rate in the gradient's direct
   p.step(ctx, {0.1, 0.9, 0.999, 1e-300, 0.5, 0.1, std::sqrt(0.001)}, 0);
   CHECK(p.value[0] == Approx(2 * 0.95 - 0.1));
   CHECK(p.value[1] == Approx(2 * 0.95 + 0.1));
+}
+
+TEST_CASE("adamw: a factor on the learning rate, of the decay too", "[ops][adamw]") {
+  Reference::Context ctx;
+  Single<Reference, double> p{{2, 2}, {3, -0.01}, {}, {}};
+  p.rate_factor = 0.25;
+  p.step(ctx, {0.4, 0.9, 0.999, 1e-300, 0.5, 0.1, std::sqrt(0.001)}, 0);
+  CHECK(p.value[0] == Approx(2 * 0.95 - 0.1));
+  CHECK(p.value[1] == Approx(2 * 0.95 + 0.1));
+}
+
+TEST_CASE("adamw: what does not decay keeps its bits without a gradient", "[ops][adamw]") {
+  Reference::Context ctx;
+  Single<Reference, double> p{{0.1, -3}, {0, 0}, {}, {}};
+  p.decays = false;
+  p.step(ctx, {0.1, 0.9, 0.999, 1e-8, 0.5, 0.1, std::sqrt(0.001)}, 0);
+  CHECK(p.value == std::vector<double>{0.1, -3});
+  p.decays = true;
+  p.step(ctx, {0.1, 0.9, 0.999, 1e-8, 0.5, 0.1, std::sqrt(0.001)}, 0);
+  CHECK(p.value == std::vector<double>{0.1 * 0.95, -3 * 0.95});
 }
 
 #ifndef DELTATUNE_TEST_CUDA  // host memory

@@ -75,9 +75,9 @@ struct AdaLoraPlan : PlanBase {
   }
   void fit(const TensorFile& file) {
     constexpr std::string_view kPrefix = "base_model.model.";
-    for (const auto& [name, tensor] : file.tensors())
-      if (name.starts_with(kPrefix) && name.ends_with(kEnd) && !tensor.shape.empty())
-        ranks[name.substr(kPrefix.size(), name.size() - kPrefix.size() - kEnd.size())] = tensor.shape[0];
+    for (const auto& [key, tensor] : file.tensors())
+      if (key.starts_with(kPrefix) && key.ends_with(kEnd) && !tensor.shape.empty())
+        ranks[key.substr(kPrefix.size(), key.size() - kPrefix.size() - kEnd.size())] = tensor.shape[0];
   }
   // Ranks whose singular value is 0 are left out, once there are others.
   template <class X>

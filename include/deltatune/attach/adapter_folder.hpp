@@ -1,6 +1,7 @@
 // An adapter folder of any kind: what it is for, into the model with it, and out again.
 //
 //   adapter_config.json with peft_type: PEFT's, and this library's own kinds;  with config and model_class: AdapterHub's
+//   config.json with delta_type: OpenDelta's
 #pragma once
 
 #include <filesystem>
@@ -9,6 +10,7 @@
 #include <variant>
 
 #include "deltatune/attach/adapterhub_format.hpp"
+#include "deltatune/attach/opendelta_format.hpp"
 #include "deltatune/attach/peft_format.hpp"
 
 namespace deltatune {
@@ -25,7 +27,7 @@ inline bool is_adapterhub_folder(const std::filesystem::path& folder) {
 inline Index adapter_classes(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder)) throw Error(folder.string(), "no such folder", {.expected = "an adapter folder with adapter_config.json"});
   if (detail::is_adapterhub_folder(folder)) return adapterhub_classes(folder);
-  const TensorFile file = TensorFile::open(detail::tensors_file(folder));
+  const TensorFile file = TensorFile::open(detail::is_opendelta_folder(folder) ? folder / "pytorch_model.bin" : detail::tensors_file(folder));
   for (const auto& [name, tensor] : file.tensors())
     if (name == "classifier.weight" || name == "score.weight" || name.ends_with(".classifier.weight") || name.ends_with(".score.weight"))
       return tensor.shape.at(0);
@@ -36,6 +38,7 @@ inline Index adapter_classes(const std::filesystem::path& folder) {
 template <class Model>
 Adapter<typename Model::Tensor> load_adapter_beside(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
                                                     const std::string& name = "default") {
+  if (detail::is_opendelta_folder(folder)) return load_opendelta(ctx, model, folder, name);
   if (!std::filesystem::exists(folder / "adapter_config.json")) throw Error(folder.string(), "has no adapter_config.json", {.expected = "an adapter folder"});
   if (!detail::is_adapterhub_folder(folder)) return load_peft(ctx, model, folder, name);
   auto adapter = load_adapterhub(ctx, model, folder, name);

@@ -262,7 +262,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
 template <class Model>
 Adapter<typename Model::Tensor, AdapterHubPlan> load_adapterhub(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
                                                                 const std::string& name = "default") {
-  AdapterHubPlan plan = read_adapterhub_plan(JsonConfig::open(folder / "adapter_config.json"));
+  AdapterHubPlan plan = AdapterHubPlan::read(JsonConfig::open(folder / "adapter_config.json"));
   plan.name = name;
   return load_adapter_as(ctx, model, folder, plan);
 }

@@ -263,7 +263,6 @@ inline nlohmann::json to_json(const AdapterHubPrompt& method) {
           {"prompt_length", method.prompt.rows},
           {"prompt_init", method.text.empty() ? "random_uniform" : "from_string"},
           {"prompt_init_text", method.text.empty() ? nlohmann::json(nullptr) : nlohmann::json(method.text)},
-          {"random_uniform_scale", 0.5},
           {"combine", method.prompt.after_first ? "prefix_after_bos" : "prefix"},
           {"init_weights_seed", nullptr}};
 }
@@ -293,8 +292,7 @@ inline AdapterHubMember read_adapterhub_member(const JsonConfig& json, const Ada
 
 }  // namespace detail
 
-// json: a folder's adapter_config.json.
-inline AdapterHubPlan read_adapterhub_plan(const JsonConfig& json) {
+inline AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
   AdapterHubPlan plan;
   plan.modules_to_save = {};
   plan.name_in_file = json.get<std::string>("name");

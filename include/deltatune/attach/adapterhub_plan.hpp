@@ -25,6 +25,7 @@
 #include "deltatune/delta/ia3.hpp"
 #include "deltatune/delta/prefix.hpp"
 #include "deltatune/delta/prompt.hpp"
+#include "deltatune/io/json_config.hpp"
 
 namespace deltatune {
 
@@ -167,6 +168,8 @@ struct AdapterHubPlan : PlanBase {
 
   // "houlsby", "unipelt", ...
   std::string method() const;
+  // From a folder's adapter_config.json: attach/adapterhub_json.hpp.
+  static AdapterHubPlan read(const JsonConfig& json);
 
   // Throws Error for settings that make no sense; `where` stands for the plan.
   template <class Model>

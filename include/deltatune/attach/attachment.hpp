@@ -31,6 +31,8 @@ class Attachment {
   // Paths of the places that have a delta, in the order of attachment.
   const std::vector<std::string>& paths() const { return paths_; }
   bool merged() const { return merged_; }
+  // Of a selection there are none.
+  bool has_deltas() const { return !slots_.empty(); }
 
   // For attach(): puts a delta into the slot of a site and takes note of it.
   template <class D>

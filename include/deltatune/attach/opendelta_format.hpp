@@ -1,2 +1,310 @@
-// Being written (see /tmp/w/adapterhub_claims.md).
+// Adapter folders of OpenDelta, read: config.json with delta_type, and pytorch_model.bin with what trained, under the names of its modules.
+//
+//   adapter      <module>.adapter.modulelist.{down_proj,up_proj}.{weight,bias}           as AdapterHub's Houlsby
+//   compacter    <module>.compactor.{down_sampler,up_sampler}.{W_left,W_right,phm_rule,b} as AdapterHub's Compacter with rules of its own
+//   lora         <module>.lora.{lora_A,lora_B}
+//   bitfit       the biases themselves
+//   prefix       <attention>.prefix.{past_key,past_value}; <first attention>.reparams.{wte,control_trans.0,control_trans.2}
+//   soft_prompt  soft_prompt_layer.soft_embeds
+//
+// What is read can be saved in PEFT's or AdapterHub's format. Adapters behind a dense layer come before its dropout in OpenDelta, and after it here:
+// a difference in training alone.
 #pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "deltatune/attach/adapterhub_format.hpp"
+#include "deltatune/attach/peft_format.hpp"
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/parameter_io.hpp"
+#include "deltatune/io/tensor_file.hpp"
+
+namespace deltatune {
+
+namespace detail {
+
+inline bool is_opendelta_folder(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "config.json") && JsonConfig::open(folder / "config.json").has("delta_type");
+}
+
+struct OpenDeltaTensor {
+  std::string key;  // in the file
+  const TensorInfo* tensor;
+};
+// By names without the model's prefix.
+using OpenDeltaTensors = std::map<std::string, OpenDeltaTensor>;
+
+// Where a bottleneck stands.
+struct OpenDeltaPlace {
+  Index layer;
+  Sublayer sublayer;
+  bool behind_norm;
+
+  static std::optional<OpenDeltaPlace> of(const std::string& module, bool gpt2) {
+    const std::string layers = gpt2 ? "h." : "encoder.layer.";
+    const std::optional<Index> layer = Targets{}.layer_of("." + module + ".");
+    if (!module.starts_with(layers) || !layer) return std::nullopt;
+    const std::size_t dot = module.find('.', layers.size());
+    const std::string rest = dot == std::string::npos ? "" : module.substr(dot + 1);
+    const auto is_one_of = [&](std::initializer_list<const char*> names) { return std::find(names.begin(), names.end(), rest) != names.end(); };
+    if (gpt2) {
+      if (is_one_of({"attn.c_proj", "attn"})) return OpenDeltaPlace{*layer, Sublayer::attention, false};
+      if (is_one_of({"mlp.c_proj", "mlp"})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, false};
+      return std::nullopt;
+    }
+    if (is_one_of({"attention.output.dense"})) return OpenDeltaPlace{*layer, Sublayer::attention, false};
+    if (is_one_of({"output.dense"})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, false};
+    if (is_one_of({"attention.output", "attention"})) return OpenDeltaPlace{*layer, Sublayer::attention, true};
+    if (is_one_of({"output", ""})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, true};
+    return std::nullopt;
+  }
+};
+
+// The modules that have a tensor with this end.
+inline std::vector<std::string> modules_with(const OpenDeltaTensors& tensors, std::string_view end) {
+  std::vector<std::string> modules;
+  for (const auto& [name, entry] : tensors)
+    if (name.ends_with(end)) modules.push_back(name.substr(0, name.size() - end.size()));
+  return modules;
+}
+
+// Bottlenecks behind `modules`, all of one size: those after attention and those after the feed-forward part, each in its layers.
+inline AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, bool gpt2, Index layers, Index width, Index bottleneck, BottleneckConfig config,
+                                            const std::string& where) {
+  std::map<Sublayer, std::vector<Index>> present;
+  std::optional<bool> behind_norm;
+  for (const std::string& module : modules) {
+    const auto place = OpenDeltaPlace::of(module, gpt2);
+    if (!place || (behind_norm && *behind_norm != place->behind_norm))
+      throw Error(where + ": modified_modules", "an adapter at " + module + " is not supported" + (place ? " together with those behind other modules" : ""),
+                  {.expected = "the output projections of attention and feed-forward part, in all of them before the norm or behind it"});
+    behind_norm = place->behind_norm;
+    present[place->sublayer].push_back(place->layer);
+  }
+  if (behind_norm.value_or(false)) {
+    config.original_ln_before = true;
+    config.original_ln_after = false;
+    config.residual = BottleneckConfig::Residual::after_ln;
+  }
+  AdapterHubPlan plan;
+  for (const auto& [sublayer, in_layers] : present) {
+    // Half a column more than the size, unless it divides the width: floor() of the quotient is the size either way.
+    const double size = static_cast<double>(bottleneck) + (width % bottleneck == 0 ? 0.0 : 0.5);
+    AdapterHubBottleneck method{.adapter = config,
+                                .reduction = {static_cast<double>(width) / size},
+                                .after_attention = sublayer == Sublayer::attention,
+                                .after_feed_forward = sublayer == Sublayer::feed_forward};
+    for (Index l = 0; l < layers; ++l)
+      if (!holds(in_layers, l)) method.leave_out.push_back(l);
+    if (!plan.members.empty() && std::get<AdapterHubBottleneck>(plan.members[0]).leave_out == method.leave_out) {
+      std::get<AdapterHubBottleneck>(plan.members[0]).after_attention = true;
+      std::get<AdapterHubBottleneck>(plan.members[0]).after_feed_forward = true;
+    } else {
+      plan.members.emplace_back(std::move(method));
+    }
+  }
+  return plan;
+}
+
+// A shape's extent, in a file that holds what it should.
+inline Index extent(const OpenDeltaTensors& tensors, const std::string& name, std::size_t axis, const std::string& where) {
+  const auto entry = tensors.find(name);
+  if (entry == tensors.end() || entry->second.tensor->shape.size() <= axis) throw Error(where, "has no tensor " + name, {.remedy = "is the file complete?"});
+  return entry->second.tensor->shape[axis];
+}
+
+// What a folder holds, as a plan. prefix: of the model's paths.
+inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, bool gpt2, Index layers, Index width, const std::string& prefix,
+                                   const std::string& in_file) {
+  const std::string type = json.get<std::string>("delta_type");
+  const auto require = [&](std::vector<std::string> modules) {
+    if (modules.empty()) throw Error(in_file, "holds no tensors of the delta_type \"" + type + "\"", {.remedy = "does it belong to this config.json?"});
+    return modules;
+  };
+  const auto activation = [&](const std::string& fallback) {
+    nlohmann::json with = json.raw();
+    if (!json.has("non_linearity")) with["non_linearity"] = fallback;
+    return adapterhub_activation(JsonConfig::parse(with.dump(), json.name()), false);
+  };
+  if (type == "adapter") {
+    const std::string down = ".adapter.modulelist.down_proj.weight";
+    const std::vector<std::string> modules = require(modules_with(tensors, down));
+    return opendelta_bottlenecks(modules, gpt2, layers, width, extent(tensors, modules[0] + down, 0, in_file), {.activation = activation("gelu_new")}, json.name());
+  }
+  if (type == "compacter") {
+    for (const char* const key : {"shared_phm_rule", "shared_W_phm"})
+      if (json.get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false"});
+    PhmConfig phm{.shared_rule = false};
+    phm.dim = json.get_or<std::int64_t>("hypercomplex_division", 4);
+    phm.rank = json.get_or<std::int64_t>("phm_rank", 1);
+    phm.factorised_weight = json.get_or<bool>("factorized_phm", true);
+    phm.factorised_rule = json.get_or<bool>("factorized_phm_rule", false);
+    phm.learn_rule = json.get_or<bool>("learn_phm", true);
+    phm.bias = json.get_or<bool>("use_bias_down_sampler", true);
+    if (phm.bias != json.get_or<bool>("use_bias_up_sampler", true)) throw Error(json.name() + ": use_bias_up_sampler", "must be as use_bias_down_sampler");
+    const std::vector<std::string> modules = require(modules_with(tensors, phm.factorised_weight ? ".compactor.down_sampler.W_right" : ".compactor.down_sampler.W"));
+    const Index bottleneck = std::max<Index>(1, width / json.get_or<std::int64_t>("reduction_factor", 16));
+    return opendelta_bottlenecks(modules, gpt2, layers, width, bottleneck, {.activation = activation("relu"), .phm = phm}, json.name());
+  }
+  if (type == "lora") {
+    LoraPlan plan;
+    std::vector<std::string> sites = require(modules_with(tensors, ".lora.lora_A"));
+    plan.lora.rank = json.get_or<std::int64_t>("lora_r", extent(tensors, sites[0] + ".lora.lora_A", 0, in_file));
+    plan.lora.alpha = json.get_or<double>("lora_alpha", 16);
+    plan.lora.dropout = json.get_or<double>("lora_dropout", 0);
+    for (std::string& site : sites) site = prefix + site;
+    plan.targets = Targets::at(std::move(sites));
+    return plan;
+  }
+  if (type == "bitfit") {
+    std::vector<std::string> biases;
+    for (const auto& [name, entry] : tensors) {
+      if (name.ends_with(".bitfit.bias")) throw Error(in_file + ": " + entry.key, "is a bias of a layer that has none", {.expected = "biases of the model"});
+      if (name.ends_with(".bias") && !name.starts_with("classifier.")) biases.push_back(prefix + name);
+    }
+    return SelectionPlan({"bitfit", require(std::move(biases))});
+  }
+  if (type == "prefix") {
+    PrefixPlan plan;
+    plan.prefix.shifts_positions = false;
+    const std::vector<std::string> encoders = modules_with(tensors, ".reparams.wte.weight");
+    const std::string first = encoders.empty() ? require(modules_with(tensors, ".prefix.past_key"))[0] + ".prefix.past_key" : encoders[0] + ".reparams.wte.weight";
+    plan.prefix.rows = extent(tensors, first, 0, in_file);
+    if (!encoders.empty()) {
+      plan.prefix.embedding = extent(tensors, first, 1, in_file);
+      plan.prefix.hidden = extent(tensors, encoders[0] + ".reparams.control_trans.0.weight", 0, in_file);
+    }
+    return plan;
+  }
+  if (type == "soft_prompt") {
+    PromptPlan plan;
+    plan.prompt.rows = extent(tensors, "soft_prompt_layer.soft_embeds", 0, in_file);
+    return plan;
+  }
+  throw Error(json.name() + ": delta_type", "is not supported", {.expected = "adapter, compacter, lora, bitfit, prefix or soft_prompt", .got = "\"" + type + "\""});
+}
+
+// OpenDelta's name for a parameter of a delta.
+inline std::string opendelta_name(const std::string& path, const OpenDeltaTensors& tensors) {
+  const std::string name = without_base_prefix(path);
+  const auto with = [](std::string text, std::string_view part, std::string_view other) {
+    const std::size_t at = text.find(part);
+    return at == std::string::npos ? text : text.replace(at, part.size(), other);
+  };
+  if (name == "prompt_embeddings") return "soft_prompt_layer.soft_embeds";
+  if (name.starts_with("prompt_encoder.")) {
+    const std::string inner = with(with(name, "prompt_encoder.embedding", "wte"), "prompt_encoder.transform", "control_trans");
+    return modules_with(tensors, ".reparams.wte.weight").at(0) + ".reparams." + inner;
+  }
+  const std::size_t adapters = name.find(".adapters.");
+  if (adapters == std::string::npos) return with(with(name, ".lora_A.weight", ".lora.lora_A"), ".lora_B.weight", ".lora.lora_B");
+  // The module that has this adapter: one of several names of one place.
+  const std::string place = name.substr(0, adapters);
+  const bool gpt2 = place.starts_with("h.");
+  const bool attention = gpt2 ? place.ends_with("attention_adapters") : place.ends_with("attention.output");
+  const Index layer = Targets{}.layer_of("." + place).value_or(0);
+  for (const char* const kind : {".adapter.", ".compactor."})
+    for (const auto& [other, entry] : tensors) {
+      const std::size_t at = other.find(kind);
+      if (at == std::string::npos) continue;
+      const auto found = OpenDeltaPlace::of(other.substr(0, at), gpt2);
+      if (!found || found->layer != layer || (found->sublayer == Sublayer::attention) != attention) continue;
+      const std::string module = other.substr(0, at) + kind, rest = name.substr(adapters + std::string_view(".adapters.").size());
+      if (kind[1] == 'a') return module + "modulelist." + with(with(rest, "adapter_down.0", "down_proj"), "adapter_up", "up_proj");
+      return module + with(with(rest, "adapter_down.0", "down_sampler"), "adapter_up", "up_sampler");
+    }
+  return name;
+}
+
+// Keys and values of a prefix, a tensor each for each layer, into one parameter. Returns their names.
+template <class Model, class X>
+std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model, const OpenDeltaTensors& tensors, Parameter<X>& rows, const std::string& in_file) {
+  const Index count = rows.shape().at(0), columns = rows.shape().at(1);
+  std::vector<float> all(static_cast<std::size_t>(rows.size()));
+  std::vector<std::string> names;
+  Index column = 0;
+  model.visit_attentions([&](KvSite<X>& site) {
+    std::string layer = without_base_prefix(site.path);
+    if (layer.ends_with(".self")) layer.resize(layer.size() - 5);
+    for (const char* const part : {".prefix.past_key", ".prefix.past_value"}) {
+      const std::string name = layer + part;
+      const auto entry = tensors.find(name);
+      if (entry == tensors.end()) throw Error(in_file, "has no tensor " + name, {.expected = "a prefix for each layer"});
+      const TensorInfo& tensor = *entry->second.tensor;
+      if (tensor.shape != Shape{count, site.width})
+        throw Error(in_file + ": " + entry->second.key, "does not fit the model", {.expected = "shape " + to_string(Shape{count, site.width}), .got = to_string(tensor.shape)});
+      std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
+      read_floats(tensor, std::span<float>(values));
+      for (Index p = 0; p < count; ++p)
+        std::copy_n(values.begin() + p * site.width, site.width, all.begin() + p * columns + column);
+      column += site.width;
+      names.push_back(name);
+    }
+  });
+  upload_values(ctx, std::span<const float>(all), rows);
+  return names;
+}
+
+}  // namespace detail
+
+// Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training.
+template <class Model>
+Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const std::string& name = "default") {
+  using X = typename Model::Tensor;
+  const JsonConfig json = JsonConfig::open(folder / "config.json");
+  const std::string in_file = (folder / "pytorch_model.bin").string();
+  const TensorFile file = TensorFile::open(in_file);
+  detail::OpenDeltaTensors tensors;
+  for (const auto& [key, tensor] : file.tensors()) tensors[detail::without_base_prefix(key)] = {key, &tensor};
+  AnyPlan plan = detail::read_opendelta_plan(json, tensors, std::string_view(Model::kFamily) == "gpt2", model.layers(), model.config().width, detail::base_prefix(model), in_file);
+  base_of(plan).name = name;
+  base_of(plan).modules_to_save.clear();
+  for (const char* const head : {"classifier", "score"})
+    if (model.has_classifier() && tensors.contains(std::string(head) + ".weight")) base_of(plan).modules_to_save.emplace_back(head);
+  Adapter<X> adapter{plan, attach_beside(ctx, model, plan, 0, json.name()), {}, {}};
+
+  detail::OpenDeltaTensors unused = tensors;
+  const auto read = [&](Parameter<X>& parameter) {
+    const std::string tensor_name = parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), tensors) : detail::without_base_prefix(parameter.path());
+    const auto entry = unused.find(tensor_name);
+    if (entry == unused.end() && parameter.path() == "prompt_embeddings") {
+      for (const std::string& used : detail::read_opendelta_prefix(ctx, model, tensors, parameter, in_file)) {
+        adapter.columns[parameter.path()].push_back(tensors.at(used).key);
+        unused.erase(used);
+      }
+      return;
+    }
+    if (entry == unused.end()) throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
+    read_parameter(ctx, *entry->second.tensor, parameter);
+    adapter.keys[parameter.path()] = entry->second.key;
+    unused.erase(entry);
+  };
+  adapter.attachment.visit([&](Parameter<X>& parameter) {
+    if (!parameter.derived()) read(parameter);
+  });
+  model.visit([&](Parameter<X>& parameter) {
+    const bool trains = std::visit([&](const auto& known) { return trains_beside(known, parameter, adapter.attachment.paths()); }, plan);
+    if (parameter.role() != Role::delta && parameter.updated() && trains) read(parameter);
+  });
+  for (const auto& [unknown, entry] : unused) {
+    const bool of_head = unknown.starts_with("classifier.") || unknown.starts_with("score.") || unknown.starts_with("lm_head.");
+    if (!of_head || model.has_classifier())
+      throw Error(in_file + ": " + entry.key, "is no tensor of this delta",
+                  {.remedy = "where the whole model was saved, save again after freeze_module(set_state_dict=True)"});
+    adapter.ignored.push_back(entry.key);
+  }
+  return adapter;
+}
+
+}  // namespace deltatune

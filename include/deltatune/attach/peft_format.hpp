@@ -30,7 +30,8 @@ struct Adapter {
   Plan plan;
   Attachment<X> attachment;
   std::map<std::string, std::string> keys;   // path of a parameter that is saved -> its name in the file
-  std::vector<std::string> ignored = {};     // tensors of the file that PEFT writes and does not read
+  std::vector<std::string> ignored = {};     // tensors of the file that the library writes and does not read
+  std::map<std::string, std::vector<std::string>> columns = {};  // in place of keys: names of several tensors that lie side by side in one parameter
 };
 
 namespace detail {

@@ -64,7 +64,7 @@ struct PrefixPlan : PromptLearningPlan {
       rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, config, derive(seed, 0, number))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves nothing of the model");
-    attachment.add(model.derived(), Prefix<X>(ctx, rows, model.config().width, config, derive(seed, 1)));
+    attachment.add(model.derived(), Prefix<X>(ctx, rows, config.embedding > 0 ? config.embedding : model.config().width, config, derive(seed, 1)));
   }
 };
 

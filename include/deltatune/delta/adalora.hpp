@@ -63,6 +63,7 @@ struct AdaLoraConfig {
     check(every >= 1, "deltaT", "at least 1");
     check(beta1 > 0 && beta1 < 1, "beta1", "between 0 and 1");
     check(beta2 > 0 && beta2 < 1, "beta2", "between 0 and 1");
+    check(total == 0 || first < total - last, "total_step", "more than tinit + tfinal");
   }
 
   // Ranks that may stay after update t of `steps`, out of `ranks` in `sites` sites.
@@ -272,13 +273,22 @@ class AdaLoraBudget {
       sites_.push_back({delta, ranks_, Averages(ctx, delta->a()), Averages(ctx, delta->e()), Averages(ctx, delta->b())});
       ranks_ += delta->rank();
     }
-    scores_ = X(ctx, {std::max<Index>(ranks_, 1)});
-    keep_ = X(ctx, {std::max<Index>(ranks_, 1)});
     count_ = static_cast<Index>(deltas.size());
+    scores_ = X(ctx, {ranks_});
+    keep_ = detail::OwnParameter<X>(ctx, deltas.front()->e().path() + ".kept", {ranks_}, [](Index) { return 1.0; });
+    make_state(*keep_);
   }
 
+  // What a run that was interrupted goes on with.
   template <class F>
-  void visit(const F&) {}
+  void visit(const F& f) {
+    for (Site& site : sites_)
+      for (Averages* const averages : {&site.a, &site.e, &site.b}) {
+        f(*averages->mean);
+        f(*averages->spread);
+      }
+    f(*keep_);
+  }
 
   void penalty(Pass<X>& pass, View<T> loss_io) {
     if (config_.penalty == 0) return;
@@ -289,12 +299,16 @@ class AdaLoraBudget {
       const Index r = site.delta->rank();
       const auto scope = pass.scope();
       const View<T> gram = pass.take(r, r);
-      B::gemm(pass.ctx, Gemm<T>{.a = a, .b = a, .c = gram, .transpose_b = true});
-      B::for_each_row(pass.ctx, 1, r * r, detail::OrthogonalTerm<T>{gram, weight, loss_io.data});
-      if (da) B::gemm(pass.ctx, Gemm<T>{.a = gram, .b = a, .c = da, .beta = T(1)});
-      B::gemm(pass.ctx, Gemm<T>{.a = b, .b = b, .c = gram, .transpose_a = true});
-      B::for_each_row(pass.ctx, 1, r * r, detail::OrthogonalTerm<T>{gram, weight, loss_io.data});
-      if (db) B::gemm(pass.ctx, Gemm<T>{.a = b, .b = gram, .c = db, .beta = T(1)});
+      if (da) {
+        B::gemm(pass.ctx, Gemm<T>{.a = a, .b = a, .c = gram, .transpose_b = true});
+        B::for_each_row(pass.ctx, 1, r * r, detail::OrthogonalTerm<T>{gram, weight, loss_io.data});
+        B::gemm(pass.ctx, Gemm<T>{.a = gram, .b = a, .c = da, .beta = T(1)});
+      }
+      if (db) {
+        B::gemm(pass.ctx, Gemm<T>{.a = b, .b = b, .c = gram, .transpose_a = true});
+        B::for_each_row(pass.ctx, 1, r * r, detail::OrthogonalTerm<T>{gram, weight, loss_io.data});
+        B::gemm(pass.ctx, Gemm<T>{.a = b, .b = gram, .c = db, .beta = T(1)});
+      }
     }
   }
 
@@ -314,9 +328,17 @@ class AdaLoraBudget {
 
  private:
   struct Averages {
-    X mean, spread;  // Ī and Ū
-    Averages(Context& ctx, const Parameter<X>& parameter) : mean(ctx, parameter.shape()), spread(ctx, parameter.shape()) {}
+    detail::OwnParameter<X> mean, spread;  // Ī and Ū
+    Averages(Context& ctx, const Parameter<X>& parameter)
+        : mean(ctx, parameter.path() + ".importance", parameter.shape()), spread(ctx, parameter.path() + ".uncertainty", parameter.shape()) {
+      make_state(*mean);
+      make_state(*spread);
+    }
   };
+  static void make_state(Parameter<X>& parameter) {
+    parameter.set_constant();
+    parameter.set_derived(true);
+  }
   struct Site {
     AdaLora<X>* delta;
     Index first;  // its first rank among all
@@ -327,8 +349,8 @@ class AdaLoraBudget {
     const auto update = [&](Parameter<X>& parameter, Averages& averages) {
       const View<T> value = parameter.value(), gradient = parameter.gradient();
       B::for_each_row(ctx, value.rows, value.cols,
-                      detail::ImportanceRow<T>{value, gradient, T(gradient_scale), T(config_.beta1), T(config_.beta2), averages.mean.view(),
-                                               averages.spread.view()});
+                      detail::ImportanceRow<T>{value, gradient, T(gradient_scale), T(config_.beta1), T(config_.beta2), averages.mean->value(),
+                                               averages.spread->value()});
     };
     for (Site& site : sites_) {
       update(site.delta->a(), site.a);
@@ -344,13 +366,13 @@ class AdaLoraBudget {
     for (const Site& site : sites_) {
       T* const scores = scores_.view().data + site.first;
       const auto rows = [&](const Averages& averages) {
-        const View<const T> mean = averages.mean.view();
-        B::for_each_row(ctx, mean.rows, mean.cols, detail::RowScore<T>{mean, averages.spread.view(), scores});
+        const View<const T> mean = averages.mean->value();
+        B::for_each_row(ctx, mean.rows, mean.cols, detail::RowScore<T>{mean, averages.spread->value(), scores});
       };
       rows(site.e);
       rows(site.a);
-      const View<const T> mean = site.b.mean.view();
-      B::sum_rows(ctx, mean.rows, mean.cols, detail::ColumnScore<T>{mean, site.b.spread.view()}, scores);
+      const View<const T> mean = site.b.mean->value();
+      B::sum_rows(ctx, mean.rows, mean.cols, detail::ColumnScore<T>{mean, site.b.spread->value()}, scores);
     }
     std::vector<T> scores(static_cast<std::size_t>(ranks_)), sorted;
     B::copy_out(ctx, scores_.view().data, scores.data(), scores_.bytes());
@@ -360,36 +382,21 @@ class AdaLoraBudget {
     const T threshold = sorted[static_cast<std::size_t>(out - 1)];
     std::vector<T> keep;
     for (const T& score : scores) keep.push_back(threshold < score ? T(1) : T(0));
-    remember(ctx, keep);
+    B::copy_in(ctx, keep.data(), keep_->value().data, static_cast<Index>(keep.size() * sizeof(T)));
     keep_ranks(ctx);
   }
   // Those that are out stay out: the optimiser's momentum moves what has no gradient.
   void keep_ranks(Context& ctx) {
-    if (!chosen_) {  // a run that goes on behind the end of its schedule
-      std::vector<T> keep;
-      for (const Site& site : sites_) {
-        std::vector<T> e(static_cast<std::size_t>(site.delta->rank()));
-        B::copy_out(ctx, site.delta->e().value().data, e.data(), static_cast<Index>(e.size() * sizeof(T)));
-        B::synchronize(ctx);
-        for (const T& x : e) keep.push_back(x == T(0) ? T(0) : T(1));
-      }
-      remember(ctx, keep);
-    }
     for (const Site& site : sites_)
-      B::for_each(ctx, site.delta->rank(), detail::KeepRank<T>{keep_.view().data + site.first, site.delta->e().value().data});
-  }
-  void remember(Context& ctx, const std::vector<T>& keep) {
-    B::copy_in(ctx, keep.data(), keep_.view().data, keep_.bytes());
-    chosen_ = true;
+      B::for_each(ctx, site.delta->rank(), detail::KeepRank<T>{keep_->value().data + site.first, site.delta->e().value().data});
   }
 
   AdaLoraConfig config_;
   std::vector<Site> sites_;  // those with ranks
   Index count_ = 0;          // all
   Index ranks_ = 0;
-  X scores_;  // of all ranks
-  X keep_;    // 1 or 0
-  bool chosen_ = false;
+  X scores_;                        // of all ranks
+  detail::OwnParameter<X> keep_;  // of all ranks: 1, or 0 for those that are out
 };
 
 }  // namespace deltatune

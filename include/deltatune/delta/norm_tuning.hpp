@@ -74,6 +74,7 @@ class NormTuning {
         : parameter(&of_norm), ctx(&context), base(context, of_norm.shape()), trained(context, path_for(of_norm.path()), of_norm.shape()) {
       ops::copy<B, T>(context, of_norm.value(), base.view());
       ops::copy<B, T>(context, of_norm.value(), trained->value());
+      trained->set_decays(false);
       of_norm.set_mask(FreezeMask::trainable());
       of_norm.set_derived(true);
     }

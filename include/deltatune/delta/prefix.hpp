@@ -36,6 +36,7 @@ struct PrefixConfig {
 
   Index rows = 20;   // P
   Index hidden = 0;  // of the encoder; 0: none, flat
+  Index embedding = 0;  // columns of W; 0: as many as the model's width
   ops::Activation activation = ops::Activation::tanh;
   bool shifts_positions = true;  // positions of the tokens begin at P (PEFT); false: at 0 (AdapterHub)
   double dropout = 0;            // of keys and values, for each sequence

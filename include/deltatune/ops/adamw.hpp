@@ -1,4 +1,5 @@
 // AdamW: Adam with weight decay taken off the parameter itself. Loshchilov and Hutter 2019, arXiv 1711.05101; PyTorch's order of operations.
+// η is the learning rate times the factor of the parameter.
 //
 //   p ← p (1 − η λ);   m ← β₁ m + (1 − β₁) g;   v ← β₂ v + (1 − β₂) g²
 //   p ← p − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
@@ -30,20 +31,22 @@ struct AdamWChunk {
   const T* gradient_scale;  // one value: clipping; NaN: no update
   T* first_io;
   T* second_io;
-  T beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, decay, rate, correction2_root;
+  double learning_rate, weight_decay, correction1;
+  T beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, correction2_root;
 
   AdamWChunk(const AdamWStep& step, const ParameterChunks<T>& all, const T* scale, T* first, T* second)
       : chunks(all),
         gradient_scale(scale),
         first_io(first),
         second_io(second),
+        learning_rate(step.learning_rate),
+        weight_decay(step.weight_decay),
+        correction1(step.correction1),
         beta1(T(step.beta1)),
         one_minus_beta1(T(1.0 - step.beta1)),
         beta2(T(step.beta2)),
         one_minus_beta2(T(1.0 - step.beta2)),
         epsilon(T(step.epsilon)),
-        decay(T(1.0 - step.learning_rate * step.weight_decay)),
-        rate(T(step.learning_rate / step.correction1)),
         correction2_root(T(step.correction2_root)) {}
 
   template <class Team>
@@ -51,7 +54,9 @@ struct AdamWChunk {
     const T scale = *gradient_scale;
     if (!isfinite(scale)) return;
     const ParameterChunk<T> chunk = chunks.data[c];
-    const T keep = chunk.decays ? decay : T(1);
+    const double eta = learning_rate * chunk.rate_factor;
+    const T keep = chunk.decays ? T(1.0 - eta * weight_decay) : T(1);
+    const T rate = T(eta / correction1);
     T* DELTATUNE_RESTRICT value = chunk.value;
     T* DELTATUNE_RESTRICT first = first_io + chunk.flat;
     T* DELTATUNE_RESTRICT second = second_io + chunk.flat;
@@ -63,7 +68,7 @@ struct AdamWChunk {
       const T v = a.beta2 * second[j] + a.one_minus_beta2 * g * g;
       first[j] = m;
       second[j] = v;
-      return value[j] * keep - a.rate * m / (sqrt(v) / a.correction2_root + a.epsilon);
+      return value[j] * keep - rate * m / (sqrt(v) / a.correction2_root + a.epsilon);
     };
     if (chunk.mask == nullptr) {
       team.each(chunk.count, [=](Index j) { value[j] = updated(j); });

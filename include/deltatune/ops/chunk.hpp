@@ -18,6 +18,7 @@ struct ParameterChunk {
   Index flat;       // and among the elements of all parameters that train
   Index count;
   bool decays;      // whether weight decay applies
+  double rate_factor = 1;  // on the learning rate
 
   DELTATUNE_HD bool trains(Index j) const { return mask == nullptr || mask[(first + j) / mask_span] != T(0); }
 };

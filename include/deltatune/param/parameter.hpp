@@ -25,7 +25,9 @@ class Parameter {
 
   Parameter() = default;
   Parameter(std::string path, Role role, Shape shape, View<Scalar> value)
-      : path_(std::move(path)), role_(role), shape_(std::move(shape)), value_(value) {}
+      : path_(std::move(path)), role_(role), shape_(std::move(shape)), value_(value) {
+    decays_ = role != Role::bias && role != Role::norm_scale && role != Role::norm_shift && !path_.ends_with(".bias");
+  }
 
   const std::string& path() const { return path_; }  // "bert.encoder.layer.0.attention.self.query.weight"
   Role role() const { return role_; }
@@ -67,6 +69,12 @@ class Parameter {
     set_mask(FreezeMask::frozen());
     constant_ = true;
   }
+
+  // For optimisers: a factor on the learning rate, and whether weight decay applies, which it does unless this is a bias or of a norm.
+  double rate_factor() const { return rate_factor_; }
+  void set_rate_factor(double factor) { rate_factor_ = factor; }
+  bool decays() const { return decays_; }
+  void set_decays(bool decays) { decays_ = decays; }
 
   bool trains() const { return mask_.trains(); }
   const FreezeMask& mask() const { return mask_; }
@@ -124,6 +132,8 @@ class Parameter {
   bool sparse_in_file_ = false;
   bool derived_ = false;
   bool constant_ = false;
+  bool decays_ = true;
+  double rate_factor_ = 1;
   FreezeMask mask_ = FreezeMask::frozen();
   X gradient_;
   X mask_values_;

@@ -1,6 +1,7 @@
-// The state of an unfinished training run, from which it goes on to the same bits: trainable values, AdamW's moments, and where it stood.
+// The state of an unfinished training run, from which it goes on to the same bits: trainable values, AdamW's moments, what methods keep
+// from one update to the next, and where it stood.
 //
-//   state.safetensors   value.<path>, first.<path>, second.<path> for each trainable parameter
+//   state.safetensors   value.<path>, first.<path>, second.<path> for each trainable parameter; value.<path> for what methods keep
 //   state.json          step, best evaluation, and the settings of the run, which must be the same when it goes on
 #pragma once
 
@@ -35,6 +36,9 @@ void visit_state(Trainer<Model>& trainer, const F& f) {
     f("value." + path, parameter.shape(), parameter.value());
     f("first." + path, parameter.shape(), first);
     f("second." + path, parameter.shape(), second);
+  });
+  trainer.model().visit([&](auto& parameter) {
+    if (parameter.constant() && parameter.derived()) f("value." + parameter.path(), parameter.shape(), parameter.value());
   });
 }
 

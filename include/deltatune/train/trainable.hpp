@@ -31,11 +31,10 @@ class TrainableParameters {
     model.visit([&](Parameter<X>& p) {
       if (!p.updated()) return;
       entries_.push_back({&p, size_});
-      const bool decays = p.role() != Role::bias && p.role() != Role::norm_scale && p.role() != Role::norm_shift;
       const View<const T> mask = p.mask_values();
       for (Index first = 0; first < p.size(); first += ops::ParameterChunk<T>::kElements) {
         const Index count = std::min(ops::ParameterChunk<T>::kElements, p.size() - first);
-        chunks.push_back({p.value().data + first, p.gradient().data + first, mask.data, p.mask_span(), first, size_ + first, count, decays});
+        chunks.push_back({p.value().data + first, p.gradient().data + first, mask.data, p.mask_span(), first, size_ + first, count, p.decays(), p.rate_factor()});
       }
       size_ += p.size();
     });

@@ -1,0 +1,10 @@
+#include "cpu_model.hpp"
+
+template class deltatune::Bert<deltatune::cli::X>;
+
+namespace deltatune::cli {
+
+template std::unique_ptr<DeviceModel> load_on<Bert<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
+template std::unique_ptr<DeviceTraining> train_on<Bert<X>>(Context&, const Recipe&);
+
+}  // namespace deltatune::cli

@@ -1,0 +1,336 @@
+#include "plans.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <sstream>
+#include <utility>
+
+
+namespace deltatune::cli {
+
+namespace {
+
+// "PATTERN=VALUE"
+std::pair<std::string, double> pattern_setting(const std::string& text, const char* option) {
+  const std::size_t equals = text.rfind('=');
+  try {
+    std::size_t used = 0;
+    const std::string value = equals == std::string::npos ? "" : text.substr(equals + 1);
+    const double number = std::stod(value, &used);
+    if (used == value.size()) return {text.substr(0, equals), number};
+  } catch (const std::exception&) {
+  }
+  throw Error(option, "cannot be read", {.expected = "PATTERN=NUMBER", .got = "\"" + text + "\""});
+}
+
+ops::Activation activation_named(const std::string& name) {
+  using ops::Activation;
+  static const std::map<std::string, Activation> kNames{{"relu", Activation::relu}, {"gelu", Activation::gelu}, {"gelu_new", Activation::gelu_new},
+                                                        {"swish", Activation::silu}, {"silu", Activation::silu}, {"tanh", Activation::tanh}};
+  const auto found = kNames.find(name);
+  if (found == kNames.end()) throw Error("--non-linearity", "is not known", {.expected = "relu, gelu, gelu_new, swish or tanh", .got = "\"" + name + "\""});
+  return found->second;
+}
+
+// Makes the plans and takes note of the options that they asked for.
+class Maker {
+ public:
+  Maker(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const Encode& encode)
+      : o_(options), family_(family), labels_(labels), encode_(encode) {}
+
+  AnyPlan make(const std::string& name) {
+    AnyPlan plan = of(name);
+    PlanBase& base = base_of(plan);
+    base.name = name;
+    if (asked("--modules-to-save", o_.modules_to_save)) base.modules_to_save = split(*o_.modules_to_save);
+    return plan;
+  }
+
+  // Throws Error for an option that was given and that nobody asked for.
+  void finish(const std::string& methods) const {
+    for (const auto& [option, given] : given_options())
+      if (given && !asked_.contains(option)) throw Error(option, "is not an option of --method " + methods, {.remedy = "leave it out, or choose another method"});
+  }
+
+ private:
+  template <class T>
+  bool asked(const char* option, const std::optional<T>& value) {
+    asked_.insert(option);
+    return value.has_value();
+  }
+  template <class T, class U>
+  void set(const char* option, const std::optional<T>& value, U& to) {
+    if (asked(option, value)) to = static_cast<U>(*value);
+  }
+
+  AnyPlan of(const std::string& name) {
+    if (name == "lora" || name == "dora") return lora(name == "dora");
+    if (name == "adalora") return adalora();
+    if (name == "vera") {
+      VeraPlan plan;
+      set("--rank", o_.rank, plan.vera.rank);
+      set("--dropout", o_.dropout, plan.vera.dropout);
+      set("--d-initial", o_.d_initial, plan.vera.d_initial);
+      targets(plan.targets);
+      return plan;
+    }
+    if (name == "ia3") {
+      Ia3Plan plan;
+      targets(plan.targets);
+      return plan;
+    }
+    if (name == "houlsby" || name == "pfeiffer" || name == "parallel" || name == "compacter" || name == "compacter++" || name == "adapter_plus") return bottleneck(name);
+    if (name == "mam" || name == "unipelt") return adapterhub_preset(name);
+    if (name == "prefix" || name == "prefix_mlp") {
+      PrefixPlan plan;
+      set("--virtual-tokens", o_.virtual_tokens, plan.prefix.rows);
+      set("--dropout", o_.dropout, plan.prefix.dropout);
+      if (name == "prefix_mlp") {
+        plan.prefix.hidden = 512;
+        set("--encoder-hidden", o_.encoder_hidden, plan.prefix.hidden);
+      }
+      return plan;
+    }
+    if (name == "prompt") return prompt();
+    if (name == "p_tuning") {
+      PTuningPlan plan;
+      set("--virtual-tokens", o_.virtual_tokens, plan.p_tuning.rows);
+      set("--encoder-hidden", o_.encoder_hidden, plan.p_tuning.hidden);
+      set("--dropout", o_.dropout, plan.p_tuning.dropout);
+      if (asked("--encoder", o_.encoder)) plan.p_tuning.encoder = *o_.encoder == "lstm" ? PTuningConfig::Encoder::lstm : PTuningConfig::Encoder::mlp;
+      return plan;
+    }
+    if (name == "diff_pruning") {
+      DiffPruningPlan plan;
+      set("--density", o_.density, plan.diff.density);
+      set("--penalty", o_.penalty, plan.diff.penalty);
+      set("--prune-at", o_.prune_at, plan.diff.prune_at);
+      asked_.insert("--structured");
+      plan.diff.structured = o_.structured;
+      return plan;
+    }
+    if (name == "full") return SelectionPlan(full_fine_tuning());
+    if (name == "head") return SelectionPlan(head_only(family_));
+    if (name == "bitfit") return SelectionPlan(bitfit(family_));
+    if (name == "bitfit_query_ffn" && family_.name == "bert") return SelectionPlan(bitfit_query_ffn());
+    if (name == "layer_norm") {
+      NormTuningPlan plan;
+      if (asked("--targets", o_.targets)) {
+        plan.targets = Targets::named(split(*o_.targets));
+      } else if (family_.name == "bert") {
+        plan.targets = Targets::named({"LayerNorm"});
+      }
+      return plan;
+    }
+    if (name == "last_layers") {
+      Index count = 1;
+      set("--last-layers", o_.last_layers, count);
+      return SelectionPlan(last_layers(count, family_));
+    }
+    throw Error("--method", "is not known for this model",
+                {.expected = "lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, p_tuning, "
+                             "diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn (BERT), layer_norm, last_layers, head or full, or several joined by +",
+                 .got = "\"" + name + "\""});
+  }
+
+  void targets(Targets& to) {
+    if (asked("--targets", o_.targets)) to = *o_.targets == "all-linear" ? Targets::every_linear() : Targets::named(split(*o_.targets));
+    if (asked("--exclude", o_.exclude)) to.exclude.names = split(*o_.exclude);
+    asked_.insert("--layers");
+    if (!o_.layers.empty()) to.layers = o_.layers;
+  }
+
+  AnyPlan lora(bool dora) {
+    LoraPlan plan;
+    plan.dora = dora;
+    plan.lora = {.rank = 8, .alpha = 16};
+    set("--rank", o_.rank, plan.lora.rank);
+    set("--alpha", o_.alpha, plan.lora.alpha);
+    set("--dropout", o_.dropout, plan.lora.dropout);
+    asked_.insert("--rslora");
+    plan.lora.rank_stabilized = o_.rank_stabilized;
+    targets(plan.targets);
+    asked_.insert("--rank-pattern");
+    for (const std::string& text : o_.rank_pattern) {
+      const auto [pattern, value] = pattern_setting(text, "--rank-pattern");
+      plan.rank_pattern.emplace_back(pattern, static_cast<Index>(value));
+    }
+    asked_.insert("--alpha-pattern");
+    for (const std::string& text : o_.alpha_pattern) plan.alpha_pattern.push_back(pattern_setting(text, "--alpha-pattern"));
+    if (asked("--bias", o_.bias)) plan.bias = *o_.bias == "all" ? BiasTraining::all : *o_.bias == "lora_only" ? BiasTraining::targets : BiasTraining::none;
+    if (asked("--init", o_.init)) plan.start = *o_.init == "pissa" ? LoraStart::pissa : *o_.init == "olora" ? LoraStart::olora : LoraStart::zero;
+    asked_.insert("--lora-plus-ratio");
+    return plan;
+  }
+
+  AnyPlan adalora() {
+    AdaLoraPlan plan;
+    plan.adalora.alpha = 16;
+    set("--rank", o_.rank, plan.adalora.rank);
+    set("--target-rank", o_.target_rank, plan.adalora.target);
+    plan.adalora.target = std::min(plan.adalora.target, plan.adalora.rank);
+    set("--alpha", o_.alpha, plan.adalora.alpha);
+    set("--dropout", o_.dropout, plan.adalora.dropout);
+    set("--tinit", o_.tinit, plan.adalora.first);
+    set("--tfinal", o_.tfinal, plan.adalora.last);
+    set("--delta-t", o_.delta_t, plan.adalora.every);
+    set("--orthogonal-penalty", o_.orthogonal_penalty, plan.adalora.penalty);
+    targets(plan.targets);
+    return plan;
+  }
+
+  AnyPlan bottleneck(const std::string& name) {
+    AdapterHubPlan plan = adapterhub_preset(name);
+    AdapterHubBottleneck& adapter = std::get<AdapterHubBottleneck>(plan.members.front());
+    set("--reduction-factor", o_.reduction_factor, adapter.reduction.factor);
+    set("--dropout", o_.dropout, adapter.adapter.dropout);
+    set("--scaling", o_.scaling, adapter.adapter.scale);
+    if (asked("--non-linearity", o_.non_linearity)) adapter.adapter.activation = activation_named(*o_.non_linearity);
+    asked_.insert("--leave-out");
+    adapter.leave_out = o_.leave_out;
+    return plan;
+  }
+
+  AnyPlan prompt() {
+    PromptPlan plan;
+    set("--virtual-tokens", o_.virtual_tokens, plan.prompt.rows);
+    const std::string init = asked("--prompt-init", o_.prompt_init) ? *o_.prompt_init : o_.prompt_text ? "text" : "vocabulary";
+    using Kind = PromptStart::Kind;
+    static const std::map<std::string, Kind> kKinds{{"random", Kind::normal}, {"scaled", Kind::vocabulary_scale}, {"vocabulary", Kind::vocabulary},
+                                                    {"text", Kind::text},     {"labels", Kind::labels}};
+    plan.start.kind = kKinds.at(init);
+    asked_.insert("--prompt-text");
+    if (init == "text") {
+      if (!o_.prompt_text) throw Error("--prompt-text", "is missing", {.remedy = "give the text that the prompt starts from"});
+      plan.text = *o_.prompt_text;
+      plan.start.tokens = {encode_(*o_.prompt_text)};
+    } else if (o_.prompt_text) {
+      throw Error("--prompt-text", "is for --prompt-init text");
+    }
+    if (init == "labels") {
+      if (labels_.empty()) throw Error("--prompt-init labels", "needs names of classes", {.remedy = "it is for classification"});
+      for (const std::string& label : labels_) plan.start.tokens.push_back(encode_(label));
+    }
+    return plan;
+  }
+
+  std::vector<std::pair<std::string, bool>> given_options() const {
+    return {{"--rank", o_.rank.has_value()},
+            {"--alpha", o_.alpha.has_value()},
+            {"--dropout", o_.dropout.has_value()},
+            {"--rslora", o_.rank_stabilized},
+            {"--targets", o_.targets.has_value()},
+            {"--exclude", o_.exclude.has_value()},
+            {"--layers", !o_.layers.empty()},
+            {"--rank-pattern", !o_.rank_pattern.empty()},
+            {"--alpha-pattern", !o_.alpha_pattern.empty()},
+            {"--bias", o_.bias.has_value()},
+            {"--init", o_.init.has_value()},
+            {"--lora-plus-ratio", o_.lora_plus_ratio.has_value()},
+            {"--target-rank", o_.target_rank.has_value()},
+            {"--tinit", o_.tinit.has_value()},
+            {"--tfinal", o_.tfinal.has_value()},
+            {"--delta-t", o_.delta_t.has_value()},
+            {"--orthogonal-penalty", o_.orthogonal_penalty.has_value()},
+            {"--d-initial", o_.d_initial.has_value()},
+            {"--reduction-factor", o_.reduction_factor.has_value()},
+            {"--non-linearity", o_.non_linearity.has_value()},
+            {"--scaling", o_.scaling.has_value()},
+            {"--leave-out", !o_.leave_out.empty()},
+            {"--virtual-tokens", o_.virtual_tokens.has_value()},
+            {"--encoder-hidden", o_.encoder_hidden.has_value()},
+            {"--encoder", o_.encoder.has_value()},
+            {"--prompt-init", o_.prompt_init.has_value()},
+            {"--prompt-text", o_.prompt_text.has_value()},
+            {"--density", o_.density.has_value()},
+            {"--penalty", o_.penalty.has_value()},
+            {"--prune-at", o_.prune_at.has_value()},
+            {"--structured", o_.structured},
+            {"--last-layers", o_.last_layers.has_value()}};
+  }
+
+  const MethodOptions& o_;
+  const ModelFamily& family_;
+  const std::vector<std::string>& labels_;
+  const Encode& encode_;
+  std::set<std::string> asked_;
+};
+
+}  // namespace
+
+std::vector<std::string> split(const std::string& list, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(list);
+  for (std::string part; std::getline(stream, part, separator);)
+    if (!part.empty()) parts.push_back(part);
+  return parts;
+}
+
+std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const Encode& encode) {
+  Maker maker(options, family, labels, encode);
+  std::vector<AnyPlan> plans;
+  // "compacter++" ends in what else joins.
+  std::string list = options.method;
+  const std::string plus = "compacter++", stand_in = "compacter_plus";
+  for (std::size_t at = list.find(plus); at != std::string::npos; at = list.find(plus)) list.replace(at, plus.size(), stand_in);
+  std::set<std::string> seen;
+  for (const std::string& name : split(list, '+')) {
+    const std::string method = name == stand_in ? plus : name;
+    if (!seen.insert(method).second) throw Error("--method", "names " + method + " twice");
+    plans.push_back(maker.make(method));
+  }
+  if (plans.empty()) throw Error("--method", "names no method");
+  if (plans.size() > 1 && seen.contains("full")) throw Error("--method", "full trains everything: nothing goes beside it");
+  maker.finish(options.method);
+  return plans;
+}
+
+void add_method_options(CLI::App& command, MethodOptions& o) {
+  command.add_option("--method", o.method,
+                     "What to train: lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, "
+                     "p_tuning, diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn, layer_norm, last_layers, head (output layer only), full (everything), or "
+                     "several joined by +")
+      ->capture_default_str();
+  const char* const weights = "Methods on weights";
+  command.add_option("--rank", o.rank, "lora, dora, adalora, vera: rank [8, 8, 12, 256]")->group(weights);
+  command.add_option("--alpha", o.alpha, "lora, dora, adalora: scaling is alpha / rank [16]")->group(weights);
+  command.add_option("--dropout", o.dropout, "dropout inside the method [0]")->group(weights);
+  command.add_flag("--rslora", o.rank_stabilized, "lora, dora: scaling is alpha / sqrt(rank)")->group(weights);
+  command.add_option("--init", o.init, "lora: start, default, pissa or olora")->check(CLI::IsMember({"default", "pissa", "olora"}))->group(weights);
+  command.add_option("--lora-plus-ratio", o.lora_plus_ratio, "lora, dora: learning rate of B over that of A (LoRA+)")->check(CLI::PositiveNumber)->group(weights);
+  command.add_option("--targets", o.targets, "layers by the ends of their names, or all-linear [the usual ones of the method]")->group(weights);
+  command.add_option("--exclude", o.exclude, "layers to leave out")->group(weights);
+  command.add_option("--layers", o.layers, "numbers of the layers to adapt [all]")->delimiter(',')->group(weights);
+  command.add_option("--rank-pattern", o.rank_pattern, "lora, dora: another rank for some layers, PATTERN=RANK")->group(weights);
+  command.add_option("--alpha-pattern", o.alpha_pattern, "lora, dora: another alpha for some layers, PATTERN=ALPHA")->group(weights);
+  command.add_option("--bias", o.bias, "lora, dora: biases to train as well: none, all, lora_only")->check(CLI::IsMember({"none", "all", "lora_only"}))->group(weights);
+  command.add_option("--modules-to-save", o.modules_to_save, "modules trained as a whole [the output layer]")->group(weights);
+  command.add_option("--target-rank", o.target_rank, "adalora: ranks a layer in the end, on average [8]")->group(weights);
+  command.add_option("--tinit", o.tinit, "adalora: updates before ranks are taken away [0]")->group(weights);
+  command.add_option("--tfinal", o.tfinal, "adalora: updates at the end without that [0]")->group(weights);
+  command.add_option("--delta-t", o.delta_t, "adalora: updates between [1]")->group(weights);
+  command.add_option("--orthogonal-penalty", o.orthogonal_penalty, "adalora: weight of the penalty [0.5]")->group(weights);
+  command.add_option("--d-initial", o.d_initial, "vera: start of d [0.1]")->group(weights);
+  const char* const adapters = "Adapters (houlsby, pfeiffer, parallel, compacter, adapter_plus)";
+  command.add_option("--reduction-factor", o.reduction_factor, "width of the model over that of the adapter [16, 16, 2, 32, 96]")->group(adapters);
+  command.add_option("--non-linearity", o.non_linearity, "relu, gelu, gelu_new, swish or tanh [the method's]")->group(adapters);
+  command.add_option("--scaling", o.scaling, "factor on the adapter's output [1, parallel 4]")->group(adapters);
+  command.add_option("--leave-out", o.leave_out, "numbers of layers without one (AdapterDrop)")->delimiter(',')->group(adapters);
+  const char* const prompts = "Prefixes and prompts";
+  command.add_option("--virtual-tokens", o.virtual_tokens, "prefix, prefix_mlp, prompt, p_tuning: rows [20]")->group(prompts);
+  command.add_option("--encoder-hidden", o.encoder_hidden, "prefix_mlp, p_tuning: width of the encoder [512, the model's]")->group(prompts);
+  command.add_option("--encoder", o.encoder, "p_tuning: mlp or lstm [mlp]")->check(CLI::IsMember({"mlp", "lstm"}))->group(prompts);
+  command.add_option("--prompt-init", o.prompt_init, "prompt: random, scaled (as wide as words), vocabulary (random words), text or labels [vocabulary]")
+      ->check(CLI::IsMember({"random", "scaled", "vocabulary", "text", "labels"}))
+      ->group(prompts);
+  command.add_option("--prompt-text", o.prompt_text, "prompt: the text it starts from")->group(prompts);
+  const char* const others = "Other methods";
+  command.add_option("--density", o.density, "diff_pruning: share of the weights that differ in the end [0.005]")->group(others);
+  command.add_option("--penalty", o.penalty, "diff_pruning: weight of the L0 penalty [1.25e-7]")->group(others);
+  command.add_option("--prune-at", o.prune_at, "diff_pruning: updates before the others are dropped [half of the run]")->group(others);
+  command.add_flag("--structured", o.structured, "diff_pruning: one more gate for each parameter")->group(others);
+  command.add_option("--last-layers", o.last_layers, "last_layers: how many [1]")->group(others);
+}
+
+}  // namespace deltatune::cli
