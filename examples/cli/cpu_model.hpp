@@ -16,6 +16,10 @@ extern template std::unique_ptr<DeviceTraining> train_on<Bert<X>>(Context&, cons
 extern template std::unique_ptr<DeviceModel> load_on<Gpt2<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
 extern template std::unique_ptr<DeviceTraining> train_on<Gpt2<X>>(Context&, const Recipe&);
 
+// What merge and inspect need of them.
+extern template LoadedModel<Bert<X>> load_model<Bert<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
+extern template LoadedModel<Gpt2<X>> load_model<Gpt2<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
+
 }  // namespace deltatune::cli
 
 extern template class deltatune::Bert<deltatune::cli::X>;

@@ -286,6 +286,13 @@ std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& f
   return plans;
 }
 
+Index positions_taken(const MethodOptions& options) {
+  Index taken = 0;
+  for (const std::string& method : split(options.method, '+'))
+    if (method == "prefix" || method == "prefix_mlp" || method == "prompt" || method == "p_tuning") taken += options.virtual_tokens.value_or(20);
+  return taken;
+}
+
 void add_method_options(CLI::App& command, MethodOptions& o) {
   command.add_option("--method", o.method,
                      "What to train: lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, "

@@ -32,6 +32,9 @@ void add_method_options(CLI::App& command, MethodOptions& options);
 // methods uses.
 std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const Encode& encode);
 
+// Positions of the model that prefixes and prompts take.
+Index positions_taken(const MethodOptions& options);
+
 std::vector<std::string> split(const std::string& list, char separator = ',');
 
 }  // namespace deltatune::cli

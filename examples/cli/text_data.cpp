@@ -108,7 +108,8 @@ Dataset tokenize_for_language(const std::filesystem::path& file, const Tokenizer
         example.ids.resize(static_cast<std::size_t>(max_length));
         example.token_labels.resize(static_cast<std::size_t>(max_length));
       }
-      if (example.ids.size() > 1) data.add(std::move(example));
+      const bool is_labelled = std::any_of(example.token_labels.begin(), example.token_labels.end(), [](std::int32_t label) { return label != ops::kIgnoredLabel; });
+      if (example.ids.size() > 1 && is_labelled) data.add(std::move(example));  // a prompt that leaves no room for its completion teaches nothing
     }
   }
   if (data.size() == 0) throw Error(file.string(), "holds no text to learn from", {.expected = "a plain text, or .jsonl with prompt and completion"});

@@ -230,9 +230,7 @@ void train(TrainOptions options) {
   if (options.task.empty()) options.task = is_decoder && std::filesystem::path(options.data).extension() == ".txt" ? "lm" : "classify";
   const bool classifies = options.task == "classify";
   if (!classifies && !is_decoder) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
-  // Prefixes and prompts take positions of the model.
-  const bool takes_positions = options.method.method.find("pr") != std::string::npos || options.method.method.find("p_tuning") != std::string::npos;
-  const Index room = positions - (takes_positions ? options.method.virtual_tokens.value_or(20) : 0);
+  const Index room = positions - positions_taken(options.method);
   if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
@@ -314,7 +312,8 @@ void train(TrainOptions options) {
       {"real_tokens_per_second", median(after_warm(tokens_per_second))},
       {"peak_rss_mb", peak_rss_mb()},
       {"final_train_loss", std::accumulate(losses.end() - static_cast<std::ptrdiff_t>(last), losses.end(), 0.0) / static_cast<double>(std::max<std::size_t>(1, last))},
-      {"eval_accuracy", evaluation ? nlohmann::json(end.best_accuracy) : nlohmann::json(nullptr)},
+      {"eval_accuracy", evaluation && classifies ? nlohmann::json(end.best_accuracy) : nlohmann::json(nullptr)},
+      {"eval_perplexity", evaluation && !classifies ? nlohmann::json(std::exp(end.best_loss)) : nlohmann::json(nullptr)},
       {"eval_loss", evaluation ? nlohmann::json(end.best_loss) : nlohmann::json(nullptr)},
       {"best_step", evaluation ? nlohmann::json(end.best_step) : nlohmann::json(nullptr)},
       {"device", options.device.device},

@@ -57,14 +57,18 @@ TEST_CASE("forward: every conformance case", "[cli][forward]") {
     const std::filesystem::path out = temporary / (name + ".safetensors");
     const Outcome outcome = run_program(arguments_of(entry.path(), JsonConfig::open(entry.path() / "case.json"), out));
     INFO(outcome.err);
-    REQUIRE(outcome.code == 0);
+    CHECK(outcome.code == 0);
+    if (outcome.code != 0) continue;
     CHECK(outcome.err.empty());
     const SafeTensors expected = SafeTensors::open(entry.path() / "expected.safetensors"), got = SafeTensors::open(out);
-    CHECK(got.tensors().size() == expected.tensors().size());
+    const bool has_task_loss = expected.find("task_loss") != nullptr;  // of AdaLoRA, without its penalty: not in forward's output
+    CHECK(got.tensors().size() + (has_task_loss ? 1 : 0) == expected.tensors().size());
     double scale = 0, worst = 0;
     for (const auto& [key, tensor] : expected.tensors()) {
+      if (key == "task_loss") continue;
       INFO(key);
-      REQUIRE(got.find(key) != nullptr);
+      CHECK(got.find(key) != nullptr);
+      if (got.find(key) == nullptr) continue;
       CHECK(got.at(key).dtype == DType::F32);
       if (key.starts_with("grad.")) {
         scale = std::max(scale, largest_entry(tensor));
@@ -76,7 +80,7 @@ TEST_CASE("forward: every conformance case", "[cli][forward]") {
     CHECK(worst <= 2e-4 * scale);
     ++cases;
   }
-  CHECK(cases >= 30);
+  CHECK(cases >= 150);
 }
 
 TEST_CASE("forward: padding anywhere behind the first token changes nothing but positions", "[cli][forward]") {

@@ -41,7 +41,7 @@ inline Outcome run_program(std::vector<std::string> arguments, const std::string
   std::string command = "export OMP_WAIT_POLICY=passive; " + before + " " + shell_quoted(environment("DELTATUNE_PROGRAM", DELTATUNE_PROGRAM));
   const std::string device = environment("DELTATUNE_DEVICE", "");
   const auto has = [&arguments](const char* word) { return std::find(arguments.begin(), arguments.end(), word) != arguments.end(); };
-  if (!device.empty() && !has("--device") && !arguments.empty() && (has("train") || has("evaluate") || has("predict") || has("forward")))
+  if (!device.empty() && !has("--device") && !arguments.empty() && (has("train") || has("evaluate") || has("predict") || has("forward") || has("generate")))
     arguments.insert(arguments.begin() + 1, {"--device", device});
   for (const std::string& argument : arguments) command += " " + shell_quoted(argument);
   command += " >" + shell_quoted((folder / "out").string()) + " 2>" + shell_quoted((folder / "err").string());

@@ -21,6 +21,10 @@ CASES = {
         "bert_gelu", "houlsby",
         dict(delta_type="adapter", bottleneck_dim=6, non_linearity="gelu_new", modified_modules=["attn@.proj@", "ff@.w2@"],
              common_structure=True)),
+    "opendelta_compacter": (
+        "bert_gelu", "compacter",
+        dict(delta_type="compacter", reduction_factor=4, non_linearity="gelu_new", hypercomplex_division=4, phm_rank=2,
+             modified_modules=["attn@.proj@", "ff@.w2@"], common_structure=True)),
     "opendelta_lora": (
         "bert_gelu_new", "lora",
         dict(delta_type="lora", lora_r=3, lora_alpha=16, lora_dropout=0.0,
@@ -66,6 +70,35 @@ class Adapter(nn.Module):
         self.modulelist.add_module("down_proj", nn.Linear(width, size))
         self.modulelist.add_module("non_linear", Activation(options["non_linearity"]))
         self.modulelist.add_module("up_proj", nn.Linear(size, width))
+
+
+class PhmLinear(nn.Module):
+    """x·H + b with H the sum of Kronecker products of a rule and weights of low rank"""
+
+    def __init__(self, size_in, size_out, options):
+        super().__init__()
+        n, rank = options["hypercomplex_division"], options["phm_rank"]
+        self.phm_rule = nn.Parameter(torch.full((n, n, n), 0.3))
+        self.W_left = nn.Parameter(torch.full((n, size_in // n, rank), 0.3))
+        self.W_right = nn.Parameter(torch.full((n, rank, size_out // n), 0.3))
+        self.b = nn.Parameter(torch.zeros(size_out))
+
+    def forward(self, x):
+        return x @ sum(torch.kron(rule, left @ right) for rule, left, right in zip(self.phm_rule, self.W_left, self.W_right)) + self.b
+
+
+class Compacter(nn.Module):
+    """h + up(act(down(h))) with layers of that kind"""
+
+    def __init__(self, width, options):
+        super().__init__()
+        size = width // options["reduction_factor"]
+        self.activation = Activation(options["non_linearity"])
+        self.down_sampler = PhmLinear(width, size, options)
+        self.up_sampler = PhmLinear(size, width, options)
+
+    def forward(self, x):
+        return self.up_sampler(self.activation(self.down_sampler(x)))
 
 
 class Lora(nn.Module):
@@ -135,6 +168,10 @@ def add_adapter(module, inputs, output):
     return output + module.adapter.modulelist(output)
 
 
+def add_compacter(module, inputs, output):
+    return output + module.compactor(output)
+
+
 def add_lora(module, inputs, output):
     return output + inputs[0] @ module.lora.lora_A.T @ module.lora.lora_B.T * module.lora.scaling
 
@@ -145,12 +182,16 @@ def attach(model, options):
     kind, config = options["delta_type"], model.config
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    if kind == "adapter":
+    if kind in ("adapter", "compacter"):
         ends = ("c_proj",) if config.model_type == "gpt2" else ("output.dense",)
         for name, module in list(model.named_modules()):
             if name.endswith(ends):
-                module.add_module("adapter", Adapter(config.hidden_size, options))
-                module.register_forward_hook(add_adapter)
+                if kind == "adapter":
+                    module.add_module("adapter", Adapter(config.hidden_size, options))
+                    module.register_forward_hook(add_adapter)
+                else:
+                    module.add_module("compactor", Compacter(config.hidden_size, options))
+                    module.register_forward_hook(add_compacter)
     elif kind == "lora":
         for name, module in list(model.named_modules()):
             if name.endswith(tuple(options["modified_modules"])):
@@ -202,7 +243,7 @@ def save(model, model_name, models, options, folder):
 
 RANGES = {
     "bottleneck_dim": (1, 12), "lora_r": (1, 6), "lora_alpha": (1, 20), "prefix_token_num": (1, 7), "embed_dim": (4, 16),
-    "mid_dim": (4, 16), "soft_token_num": (1, 7),
+    "mid_dim": (4, 16), "soft_token_num": (1, 7), "phm_rank": (1, 3),
 }
 
 

@@ -76,6 +76,35 @@ void check_all_contracts() {
   variant.lora.dropout = 0.2;
   check_contract<Model>("DoRA with dropout", variant, {.parameters = lora_count + layers * outputs, .merges = true});
 
+  variant = lora;
+  variant.lora.bias = true;
+  check_contract<Model>("LoRA with biases", variant, {.parameters = lora_count + layers * outputs, .merges = true});
+  for (const LoraStart start : {LoraStart::pissa, LoraStart::olora}) {
+    variant = lora;
+    variant.start = start;
+    check_contract<Model>(start == LoraStart::pissa ? "PiSSA" : "OLoRA", variant, {.parameters = lora_count, .merges = true});
+  }
+  variant = lora;
+  variant.targets = Targets::named({is_decoder ? "wte" : "word_embeddings"});
+  const Index table_count = 3 * (30 + width);
+  check_contract<Model>("LoRA on embeddings", variant, {.parameters = table_count, .merges = !is_decoder});  // GPT-2's head reads the table
+  variant.dora = true;
+  check_contract<Model>("DoRA on embeddings", variant, {.parameters = table_count + width, .merges = !is_decoder});
+
+  VeraPlan vera;
+  vera.vera.rank = 5;
+  check_contract<Model>("VeRA", vera, {.parameters = layers * (sites * 5 + outputs), .merges = true});
+
+  AdaLoraPlan adalora;
+  adalora.adalora.rank = 3;
+  adalora.adalora.target = 2;
+  adalora.adalora.first = 6;  // pruned ranks would not learn
+  check_contract<Model>("AdaLoRA", adalora, {.parameters = lora_count + layers * sites * 3, .merges = true});
+
+  NormTuningPlan norms;
+  if (!is_decoder) norms.targets = Targets::named({"LayerNorm"});
+  check_contract<Model>("LayerNorm tuning", norms, {.parameters = (2 * layers + 1) * 2 * width, .merges = true});
+
   Ia3Plan ia3;
   const Index scaled = is_decoder ? 3 * width + inner : 2 * width + inner + width;  // BERT's output.dense is attention's, too
   check_contract<Model>("(IA)3", ia3, {.parameters = layers * scaled, .merges = true});

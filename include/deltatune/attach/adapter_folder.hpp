@@ -25,21 +25,25 @@ inline bool is_adapterhub_folder(const std::filesystem::path& folder) {
 
 // Classes of the output layer that the folder carries; 0 when it carries none.
 inline Index adapter_classes(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) throw Error(folder.string(), "no such folder", {.expected = "an adapter folder with adapter_config.json"});
+  if (!std::filesystem::is_directory(folder))
+    throw Error(folder.string(), "no such folder", {.expected = "an adapter folder with adapter_config.json"});
   if (detail::is_adapterhub_folder(folder)) return adapterhub_classes(folder);
-  const TensorFile file = TensorFile::open(detail::is_opendelta_folder(folder) ? folder / "pytorch_model.bin" : detail::tensors_file(folder));
+  const TensorFile file =
+      TensorFile::open(detail::is_opendelta_folder(folder) ? folder / "pytorch_model.bin" : detail::tensors_file(folder));
   for (const auto& [name, tensor] : file.tensors())
     if (name == "classifier.weight" || name == "score.weight" || name.ends_with(".classifier.weight") || name.ends_with(".score.weight"))
       return tensor.shape.at(0);
   return 0;
 }
 
-// Attaches what the folder holds beside what is there, whichever of the known kinds it is; what trained goes on training. name: of the attachment.
+// Attaches what the folder holds beside what is there, whichever of the known kinds it is; what trained goes on training. name: of the
+// attachment.
 template <class Model>
 Adapter<typename Model::Tensor> load_adapter_beside(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
                                                     const std::string& name = "default") {
   if (detail::is_opendelta_folder(folder)) return load_opendelta(ctx, model, folder, name);
-  if (!std::filesystem::exists(folder / "adapter_config.json")) throw Error(folder.string(), "has no adapter_config.json", {.expected = "an adapter folder"});
+  if (!std::filesystem::exists(folder / "adapter_config.json"))
+    throw Error(folder.string(), "has no adapter_config.json", {.expected = "an adapter folder"});
   if (!detail::is_adapterhub_folder(folder)) return load_peft(ctx, model, folder, name);
   auto adapter = load_adapterhub(ctx, model, folder, name);
   return {std::move(adapter.plan), std::move(adapter.attachment), std::move(adapter.keys), std::move(adapter.ignored)};
@@ -47,7 +51,8 @@ Adapter<typename Model::Tensor> load_adapter_beside(typename Model::Context& ctx
 
 // The same, with everything of the model itself frozen before.
 template <class Model>
-Adapter<typename Model::Tensor> load_adapter(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const std::string& name = "default") {
+Adapter<typename Model::Tensor> load_adapter(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                             const std::string& name = "default") {
   freeze_base(model);
   return load_adapter_beside(ctx, model, folder, name);
 }

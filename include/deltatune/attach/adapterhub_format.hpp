@@ -71,7 +71,8 @@ std::string adapterhub_name(const Parameter<X>& parameter, const std::string& na
   };
   const std::string lora = ".loras." + name + ".", prefix = "prefix_tuning.prefix_tunings." + name + ".self_prefix.";
   if (path == "prompt_embeddings")  // in a flat prefix a list of numbers
-    return parameter.file_shape().size() == 1 ? prefix + "control_trans" : "prompt_tuning.prompt_tunings." + name + ".prompt_embedding.weight";
+    return parameter.file_shape().size() == 1 ? prefix + "control_trans"
+                                              : "prompt_tuning.prompt_tunings." + name + ".prompt_embedding.weight";
   const std::pair<const char*, std::string> parts[] = {
       {".adapters.", ".adapters." + name + "."},
       {"shared_parameters.", "shared_parameters." + name + "."},
@@ -91,12 +92,14 @@ std::string adapterhub_name(const Parameter<X>& parameter, const std::string& na
 
 // Names of older versions as today's.
 inline std::string without_legacy(std::string name) {
-  for (const char* const old : {"attention_text_task_adapters", "attention_text_lang_adapters", "layer_text_task_adapters", "layer_text_lang_adapters"})
+  for (const char* const old :
+       {"attention_text_task_adapters", "attention_text_lang_adapters", "layer_text_task_adapters", "layer_text_lang_adapters"})
     if (const std::size_t at = name.find(old); at != std::string::npos) name.replace(at, std::string_view(old).size(), "adapters");
   return name;
 }
 
-// A head that the library added to the model itself has numbers for names; the heads that are like the model's own, under the names of its layers.
+// A head that the library added to the model itself has numbers for names; the heads that are like the model's own, under the names of its
+// layers.
 inline std::map<std::string, std::string> adapterhub_head_names(const JsonConfig& json) {
   if (!json.has("config")) return {};
   const JsonConfig config = json.object("config");
@@ -107,7 +110,10 @@ inline std::map<std::string, std::string> adapterhub_head_names(const JsonConfig
   const bool plain = type == "classification" && config.get_or<bool>("bias", true);
   if (plain && layers == 1 && pools) return {{heads + ".1.weight", "classifier.weight"}, {heads + ".1.bias", "classifier.bias"}};
   if (plain && layers == 2 && !pools && activation == "tanh")
-    return {{heads + ".1.weight", "pooler.dense.weight"}, {heads + ".1.bias", "pooler.dense.bias"}, {heads + ".4.weight", "classifier.weight"}, {heads + ".4.bias", "classifier.bias"}};
+    return {{heads + ".1.weight", "pooler.dense.weight"},
+            {heads + ".1.bias", "pooler.dense.bias"},
+            {heads + ".4.weight", "classifier.weight"},
+            {heads + ".4.bias", "classifier.bias"}};
   throw Error(config.name(), "a head of this kind is not supported",
               {.expected = "classification with 2 layers and tanh, or with 1 layer and the pooler",
                .got = type + " with " + std::to_string(layers) + " layers" + (pools ? " and the pooler" : "")});
@@ -152,7 +158,8 @@ class AdapterHubTensors {
 inline bool written_twice(const AdapterHubTensors& tensors, const std::string& name) {
   if (name.find(".prefix_tuning.pool.") != std::string::npos) return true;
   const std::size_t at = name.find(".adapter_down.0.");
-  return at != std::string::npos && tensors.has(name.substr(0, at) + ".adapter_norm_before." + name.substr(at + std::string_view(".adapter_down.0.").size()));
+  return at != std::string::npos &&
+         tensors.has(name.substr(0, at) + ".adapter_norm_before." + name.substr(at + std::string_view(".adapter_down.0.").size()));
 }
 
 // The plan with leave_out as the attachment is now: see Attachment::drop_first_layers().
@@ -221,18 +228,19 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
   commit_all(files);
 }
 
-// Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training. The plan's
-// settings count, but for modules_to_save: the output layer trains where the folder holds one.
+// Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training. The
+// plan's settings count, but for modules_to_save: the output layer trains where the folder holds one.
 template <class Model>
-Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
-                                                                const AdapterHubPlan& plan) {
+Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::Context& ctx, Model& model,
+                                                                const std::filesystem::path& folder, const AdapterHubPlan& plan) {
   using X = typename Model::Tensor;
   const detail::AdapterHubTensors tensors(folder);
   AdapterHubPlan placed = plan;
   placed.modules_to_save.clear();
   if (model.has_classifier())
     for (const char* const module : {"classifier", "score", "pooler"})
-      if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight"))) placed.modules_to_save.emplace_back(module);
+      if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight")))
+        placed.modules_to_save.emplace_back(module);
   Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, (folder / "adapter_config.json").string()), {}, {}};
 
   std::map<std::string, detail::AdapterHubTensors::Entry> unused = tensors.entries();
@@ -243,14 +251,16 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
       const bool shared = name.starts_with("shared_parameters.");
       throw Error(tensors.path().string(), "has no tensor for " + parameter.path(),
                   {.expected = detail::base_prefix(model) + name,
-                   .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head" : "is the file complete?"});
+                   .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head"
+                                    : "is the file complete?"});
     }
     read_parameter(ctx, *entry->second.tensor, parameter);
     adapter.keys[parameter.path()] = entry->second.key;
     unused.erase(entry);
   });
   for (const auto& [name, entry] : unused) {
-    const bool of_head = name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
+    const bool of_head =
+        name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
     if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
       throw Error(entry.tensor->file + ": " + entry.key, "is no tensor of this adapter and no parameter of the model");
     adapter.ignored.push_back(entry.key);
@@ -260,8 +270,8 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
 
 // The same for a folder of any configuration.
 template <class Model>
-Adapter<typename Model::Tensor, AdapterHubPlan> load_adapterhub(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
-                                                                const std::string& name = "default") {
+Adapter<typename Model::Tensor, AdapterHubPlan> load_adapterhub(typename Model::Context& ctx, Model& model,
+                                                                const std::filesystem::path& folder, const std::string& name = "default") {
   AdapterHubPlan plan = AdapterHubPlan::read(JsonConfig::open(folder / "adapter_config.json"));
   plan.name = name;
   return load_adapter_as(ctx, model, folder, plan);

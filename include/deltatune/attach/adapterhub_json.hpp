@@ -23,12 +23,19 @@ using AdapterHubActivations = std::map<std::string, ops::Activation>;
 // The first of several names that the library has for one function is the one that is written.
 inline const std::vector<std::pair<std::string, ops::Activation>>& adapterhub_activations() {
   using ops::Activation;
-  static const std::vector<std::pair<std::string, Activation>> names{
-      {"relu", Activation::relu},         {"gelu", Activation::gelu},           {"gelu_python", Activation::gelu},
-      {"gelu_new", Activation::gelu_new}, {"gelu_fast", Activation::gelu_new},  {"gelu_pytorch_tanh", Activation::gelu_new},
-      {"quick_gelu", Activation::quick_gelu}, {"swish", Activation::silu},      {"silu", Activation::silu},
-      {"tanh", Activation::tanh},         {"leakyrelu", Activation::leaky_relu}, {"leaky_relu", Activation::leaky_relu},
-      {"sigmoid", Activation::sigmoid}};
+  static const std::vector<std::pair<std::string, Activation>> names{{"relu", Activation::relu},
+                                                                     {"gelu", Activation::gelu},
+                                                                     {"gelu_python", Activation::gelu},
+                                                                     {"gelu_new", Activation::gelu_new},
+                                                                     {"gelu_fast", Activation::gelu_new},
+                                                                     {"gelu_pytorch_tanh", Activation::gelu_new},
+                                                                     {"quick_gelu", Activation::quick_gelu},
+                                                                     {"swish", Activation::silu},
+                                                                     {"silu", Activation::silu},
+                                                                     {"tanh", Activation::tanh},
+                                                                     {"leakyrelu", Activation::leaky_relu},
+                                                                     {"leaky_relu", Activation::leaky_relu},
+                                                                     {"sigmoid", Activation::sigmoid}};
   return names;
 }
 
@@ -174,7 +181,8 @@ inline nlohmann::json to_json(const AdapterHubBottleneck& method) {
 inline AdapterHubLoraMember read_adapterhub_lora(const JsonConfig& json, bool ignores_alpha) {
   using Kind = AdapterHubLoraMember::Kind;
   for (const char* key : {"vera_d", "vera_b"})
-    if (json.has(key)) throw Error(json.name() + ": " + key, "AdapterHub's VeRA is not supported", {.expected = "null", .remedy = "use PEFT's VeRA"});
+    if (json.has(key))
+      throw Error(json.name() + ": " + key, "AdapterHub's VeRA is not supported", {.expected = "null", .remedy = "use PEFT's VeRA"});
   AdapterHubLoraMember method;
   method.lora.rank = json.get_or<std::int64_t>("r", 8);
   method.lora.alpha = json.get_or<double>("alpha", 8);
@@ -214,7 +222,9 @@ inline nlohmann::json to_json(const AdapterHubLoraMember& method) {
           {"dropout", method.lora.dropout},
           {"attn_matrices", matrices},
           {"composition_mode", method.kind == Kind::ia3 ? "scale" : "add"},
-          {"init_weights", method.kind == Kind::ia3 ? "ia3" : method.normal_start ? "bert" : "lora"},
+          {"init_weights", method.kind == Kind::ia3 ? "ia3"
+                           : method.normal_start    ? "bert"
+                                                    : "lora"},
           {"init_weights_seed", nullptr},
           {"use_gating", method.gated},
           {"use_dora", method.kind == Kind::dora},
@@ -309,15 +319,16 @@ inline AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
   const nlohmann::json& members = config.raw().contains("configs") ? config.raw().at("configs") : nlohmann::json();
   if (!members.is_array() || members.empty()) throw Error(config.name() + ": configs", "is no list of configurations");
   for (std::size_t i = 0; i < members.size(); ++i)
-    plan.members.push_back(
-        detail::read_adapterhub_member(JsonConfig::parse(members[i].dump(), config.name() + ": configs[" + std::to_string(i) + "]"), version));
+    plan.members.push_back(detail::read_adapterhub_member(
+        JsonConfig::parse(members[i].dump(), config.name() + ": configs[" + std::to_string(i) + "]"), version));
   return plan;
 }
 
 // Its "config".
 inline nlohmann::json adapterhub_config_json(const AdapterHubPlan& plan) {
   nlohmann::json all = nlohmann::json::array();
-  for (const AdapterHubMember& member : plan.members) all.push_back(std::visit([](const auto& method) { return detail::to_json(method); }, member));
+  for (const AdapterHubMember& member : plan.members)
+    all.push_back(std::visit([](const auto& method) { return detail::to_json(method); }, member));
   if (all.size() == 1) return all[0];
   return {{"architecture", "union"}, {"configs", all}};
 }

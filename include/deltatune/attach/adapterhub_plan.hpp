@@ -1,10 +1,10 @@
-// The methods of AdapterHub's library `adapters`, in its own forms, one or several of them as one adapter (a union): where in a model each goes,
-// with what settings. The presets are those of its configurations.
+// The methods of AdapterHub's library `adapters`, in its own forms, one or several of them as one adapter (a union): where in a model each
+// goes, with what settings. The presets are those of its configurations.
 //
-//   bottleneck      houlsby, pfeiffer, parallel, compacter, ...   delta/bottleneck.hpp
-//   lora            with its (IA)3, DoRA and gates                delta/adapterhub_lora.hpp, lora.hpp, ia3.hpp, adapterhub_ia3.hpp, adapterhub_dora.hpp
-//   prefix_tuning   positions of tokens stay                      delta/prefix.hpp
-//   prompt_tuning   among the finished embeddings                 delta/prompt.hpp
+//   bottleneck      houlsby, pfeiffer, parallel, compacter, ...: delta/bottleneck.hpp
+//   lora            plain, with gates, as (IA)3 and as DoRA: delta/lora.hpp, ia3.hpp, adapterhub_lora.hpp, adapterhub_ia3.hpp, adapterhub_dora.hpp
+//   prefix_tuning   positions of tokens stay: delta/prefix.hpp
+//   prompt_tuning   among the finished embeddings: delta/prompt.hpp
 #pragma once
 
 #include <algorithm>
@@ -43,7 +43,8 @@ struct ReductionFactor {
   }
   void validate(const std::string& where) const {
     const auto check = [&](double value) {
-      if (!(value > 0 && std::isfinite(value))) throw Error(where + ": reduction_factor", "is no factor", {.expected = "a positive number", .got = std::to_string(value)});
+      if (!(value > 0 && std::isfinite(value)))
+        throw Error(where + ": reduction_factor", "is no factor", {.expected = "a positive number", .got = std::to_string(value)});
     };
     check(factor);
     for (const auto& [layer, other] : by_layer) check(other);
@@ -53,7 +54,7 @@ struct ReductionFactor {
 struct AdapterHubBottleneck {
   BottleneckConfig adapter = {};  // its `bottleneck` comes from the reduction factor
   ReductionFactor reduction = {};
-  bool after_attention = false;   // mh_adapter
+  bool after_attention = false;    // mh_adapter
   bool after_feed_forward = true;  // output_adapter
   std::vector<Index> leave_out = {};
 };
@@ -98,7 +99,9 @@ class PhmOwner {
     const Index n = config.dim;
     if (config.shared_rule) {
       const auto start = [&](std::uint64_t stream) {
-        return [&config, k = derive(key, stream)](Index i) { return config.uniform_rule ? uniform_start(k, 1.0)(i) : normal_start(k, config.rule_deviation)(i); };
+        return [&config, k = derive(key, stream)](Index i) {
+          return config.uniform_rule ? uniform_start(k, 1.0)(i) : normal_start(k, config.rule_deviation)(i);
+        };
       };
       if (config.factorised_rule) {
         rule_left_ = {ctx, path + "phm_rule_left", {n, n, 1}, start(0)};
@@ -111,7 +114,9 @@ class PhmOwner {
     }
     if (!config.shared_weight) return;
     const auto factors = [&](const std::string& name, Index in, Index out, Weights& to, std::uint64_t stream) {
-      const auto xavier = [&](Index a, Index b, std::uint64_t s) { return normal_start(derive(key, stream, s), std::sqrt(2.0 / static_cast<double>(a + b))); };
+      const auto xavier = [&](Index a, Index b, std::uint64_t s) {
+        return normal_start(derive(key, stream, s), std::sqrt(2.0 / static_cast<double>(a + b)));
+      };
       if (config.factorised_weight) {
         to.left = {ctx, path + name + "_left", {n, in, config.rank}, xavier(in, config.rank, 0)};
         to.right = {ctx, path + name + "_right", {n, config.rank, out}, xavier(config.rank, out, 1)};
@@ -125,7 +130,8 @@ class PhmOwner {
 
   template <class F>
   void visit(const F& f) {
-    for (OwnParameter<X>* const each : {&rule_, &rule_left_, &rule_right_, &down_.left, &down_.right, &down_.whole, &up_.left, &up_.right, &up_.whole})
+    for (OwnParameter<X>* const each :
+         {&rule_, &rule_left_, &rule_right_, &down_.left, &down_.right, &down_.whole, &up_.left, &up_.right, &up_.whole})
       if (*each) f(**each);
   }
   // Valid while this stays where it is.
@@ -173,9 +179,12 @@ struct AdapterHubPlan : PlanBase {
 
   // Throws Error for settings that make no sense; `where` stands for the plan.
   template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed,
+             const std::string& where) const {
     if (members.empty()) throw Error(where, "holds no method");
-    if (needs_derived() > 1) throw Error(where, "cannot hold several prefixes, or prefixes and PHM layers that share parameters", {.remedy = "attach them as adapters of their own"});
+    if (needs_derived() > 1)
+      throw Error(where, "cannot hold several prefixes, or prefixes and PHM layers that share parameters",
+                  {.remedy = "attach them as adapters of their own"});
     for (std::size_t i = 0; i < members.size(); ++i) {
       const std::string member = members.size() == 1 ? where : where + ": member " + std::to_string(i);
       std::visit([&](const auto& method) { place(ctx, model, attachment, method, derive(seed, i), member); }, members[i]);
@@ -187,7 +196,8 @@ struct AdapterHubPlan : PlanBase {
     std::size_t count = 0;
     for (const AdapterHubMember& member : members) {
       const AdapterHubBottleneck* const bottleneck = std::get_if<AdapterHubBottleneck>(&member);
-      const bool shares = bottleneck != nullptr && bottleneck->adapter.phm && (bottleneck->adapter.phm->shared_rule || bottleneck->adapter.phm->shared_weight);
+      const bool shares = bottleneck != nullptr && bottleneck->adapter.phm &&
+                          (bottleneck->adapter.phm->shared_rule || bottleneck->adapter.phm->shared_weight);
       if (shares || std::holds_alternative<AdapterHubPrefix>(member)) ++count;
     }
     return count;
@@ -196,11 +206,13 @@ struct AdapterHubPlan : PlanBase {
   static void check_layers(const Model& model, const std::vector<Index>& layers, const std::string& where) {
     for (const Index layer : layers)
       if (layer < 0 || layer >= model.layers())
-        throw Error(where + ": leave_out", "the model has no such layer", {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
+        throw Error(where + ": leave_out", "the model has no such layer",
+                    {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubBottleneck& method, RandomKey key, const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubBottleneck& method, RandomKey key,
+                    const std::string& where) {
     check_layers(model, method.leave_out, where);
     method.reduction.validate(where);
     const Index width = model.config().width;
@@ -234,21 +246,26 @@ struct AdapterHubPlan : PlanBase {
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubLoraMember& method, RandomKey key, const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubLoraMember& method, RandomKey key,
+                    const std::string& where) {
     using Kind = AdapterHubLoraMember::Kind;
     check_layers(model, method.leave_out, where);
     method.lora.validate(where);
-    if (method.gated && method.kind != Kind::lora) throw Error(where + ": use_gating", "is for plain LoRA here", {.remedy = "leave out use_dora and the composition mode \"scale\""});
+    if (method.gated && method.kind != Kind::lora)
+      throw Error(where + ": use_gating", "is for plain LoRA here", {.remedy = "leave out use_dora and the composition mode \"scale\""});
     const std::string family = Model::kFamily;
     const detail::AdapterHubLinears names = detail::adapterhub_linears(family);
-    if (method.kind == Kind::dora && family == "gpt2") throw Error(where + ": use_dora", "does not exist for GPT-2 in AdapterHub", {.remedy = "use PEFT's DoRA"});
+    if (method.kind == Kind::dora && family == "gpt2")
+      throw Error(where + ": use_dora", "does not exist for GPT-2 in AdapterHub", {.remedy = "use PEFT's DoRA"});
     bool any = false;
     std::uint64_t stream = 0;
     model.visit_sites([&](LinearSite<X>& site) {
       const std::optional<Index> layer = Targets{}.layer_of(site.path);
       if (!layer || detail::holds(method.leave_out, *layer)) return;
       OutputParts parts{1, {}};
-      const auto attention = [&](char which, const std::string& name) { return is_suffix_path(site.path, name) && method.attention.find(which) != std::string::npos; };
+      const auto attention = [&](char which, const std::string& name) {
+        return is_suffix_path(site.path, name) && method.attention.find(which) != std::string::npos;
+      };
       if (names.query == names.value) {
         parts.count = 3;
         for (Index j = 0; j < 3; ++j)
@@ -262,10 +279,13 @@ struct AdapterHubPlan : PlanBase {
       any = true;
       add(ctx, attachment, site, method, parts, derive(key, stream++));
     });
-    if (!any) throw Error(where, "goes nowhere", {.expected = "attn_matrices, intermediate_lora or output_lora, and layers that leave_out does not hold"});
+    if (!any)
+      throw Error(where, "goes nowhere",
+                  {.expected = "attn_matrices, intermediate_lora or output_lora, and layers that leave_out does not hold"});
   }
   template <class X>
-  static void add(context_of<X>& ctx, Attachment<X>& attachment, LinearSite<X>& site, const AdapterHubLoraMember& method, const OutputParts& parts, RandomKey key) {
+  static void add(context_of<X>& ctx, Attachment<X>& attachment, LinearSite<X>& site, const AdapterHubLoraMember& method,
+                  const OutputParts& parts, RandomKey key) {
     using Kind = AdapterHubLoraMember::Kind;
     const Index in = site.weight.shape().at(1), out = site.weight.shape().at(0);
     if (method.kind == Kind::ia3) {
@@ -285,7 +305,8 @@ struct AdapterHubPlan : PlanBase {
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrefix& method, RandomKey key, const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrefix& method, RandomKey key,
+                    const std::string& where) {
     check_layers(model, method.leave_out, where);
     method.prefix.validate(where);
     std::vector<Parameter<X>*> rows;
@@ -293,7 +314,8 @@ struct AdapterHubPlan : PlanBase {
     model.visit_attentions([&](KvSite<X>& site) {
       const std::uint64_t stream = static_cast<std::uint64_t>(layer);
       if (detail::holds(method.leave_out, layer++)) return;
-      rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, method.prefix, derive(key, 0, stream))).kv());
+      rows.push_back(
+          &attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, method.prefix, derive(key, 0, stream))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves nothing of the model");
     Prefix<X>& prefix = attachment.add(model.derived(), Prefix<X>(ctx, rows, model.config().width, method.prefix, derive(key, 1)));
@@ -301,12 +323,15 @@ struct AdapterHubPlan : PlanBase {
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrompt& method, RandomKey key, const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrompt& method, RandomKey key,
+                    const std::string& where) {
     method.prompt.validate(where);
     method.start.validate(where, method.prompt);
-    if (std::string(Model::kFamily) == "gpt2") throw Error(where + ": prompt_tuning", "does not exist for GPT-2 in AdapterHub", {.remedy = "use PEFT's prompt tuning"});
+    if (std::string(Model::kFamily) == "gpt2")
+      throw Error(where + ": prompt_tuning", "does not exist for GPT-2 in AdapterHub", {.remedy = "use PEFT's prompt tuning"});
     InputSite<X>& site = model.input();
-    attachment.add(site, Prompt<X>(ctx, site.width, method.prompt, prompt_start<X>(ctx, method.start, method.prompt, model.word_table().value(), key)));
+    attachment.add(site, Prompt<X>(ctx, site.width, method.prompt,
+                                   prompt_start<X>(ctx, method.start, method.prompt, model.word_table().value(), key)));
   }
 };
 
@@ -316,7 +341,8 @@ inline std::string AdapterHubPlan::method() const {
       if (bottleneck->adapter.phm) return "compacter";
       if (bottleneck->adapter.parallel) return "parallel";
       if (bottleneck->after_attention && bottleneck->after_feed_forward && !bottleneck->adapter.original_ln_before) return "houlsby";
-      return !bottleneck->after_attention && bottleneck->adapter.original_ln_before && bottleneck->adapter.original_ln_after ? "pfeiffer" : "bottleneck";
+      return !bottleneck->after_attention && bottleneck->adapter.original_ln_before && bottleneck->adapter.original_ln_after ? "pfeiffer"
+                                                                                                                             : "bottleneck";
     }
     if (const auto* lora = std::get_if<AdapterHubLoraMember>(&member))
       return lora->kind == AdapterHubLoraMember::Kind::ia3 ? "ia3" : lora->kind == AdapterHubLoraMember::Kind::dora ? "dora" : "lora";
@@ -337,7 +363,8 @@ inline AdapterHubPlan adapterhub_preset(const std::string& name) {
   using ops::Activation;
   AdapterHubBottleneck houlsby{.adapter = {.activation = Activation::silu}, .after_attention = true};
   AdapterHubBottleneck pfeiffer{.adapter = {.activation = Activation::relu, .original_ln_before = true}};
-  AdapterHubBottleneck parallel{.adapter = {.activation = Activation::relu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter}, .reduction = {2}};
+  AdapterHubBottleneck parallel{.adapter = {.activation = Activation::relu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter},
+                                .reduction = {2}};
   const auto with_phm = [](AdapterHubBottleneck adapter) {
     adapter.adapter.activation = Activation::gelu;
     adapter.adapter.phm = PhmConfig{};
@@ -383,7 +410,8 @@ inline AdapterHubPlan adapterhub_preset(const std::string& name) {
     return AdapterHubPlan({prefix, pfeiffer, AdapterHubLoraMember{.lora = {.rank = 8, .alpha = 2}, .gated = true}});
   }
   throw Error(name, "is no configuration of AdapterHub that is known here",
-              {.expected = "houlsby, pfeiffer, parallel, scaled_parallel, compacter, compacter++, adapter_plus, lora, dora, ia3, prefix_tuning, prefix_tuning_flat, "
+              {.expected = "houlsby, pfeiffer, parallel, scaled_parallel, compacter, compacter++, adapter_plus, lora, dora, ia3, "
+                           "prefix_tuning, prefix_tuning_flat, "
                            "prompt_tuning, mam or unipelt"});
 }
 

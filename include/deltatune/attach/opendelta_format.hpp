@@ -7,8 +7,8 @@
 //   prefix       <attention>.prefix.{past_key,past_value}; <first attention>.reparams.{wte,control_trans.0,control_trans.2}
 //   soft_prompt  soft_prompt_layer.soft_embeds
 //
-// What is read can be saved in PEFT's or AdapterHub's format. Adapters behind a dense layer come before its dropout in OpenDelta, and after it here:
-// a difference in training alone.
+// What is read can be saved in PEFT's or AdapterHub's format. Adapters behind a dense layer come before its dropout in OpenDelta, and after
+// it here: a difference in training alone.
 #pragma once
 
 #include <algorithm>
@@ -57,7 +57,9 @@ struct OpenDeltaPlace {
     if (!module.starts_with(layers) || !layer) return std::nullopt;
     const std::size_t dot = module.find('.', layers.size());
     const std::string rest = dot == std::string::npos ? "" : module.substr(dot + 1);
-    const auto is_one_of = [&](std::initializer_list<const char*> names) { return std::find(names.begin(), names.end(), rest) != names.end(); };
+    const auto is_one_of = [&](std::initializer_list<const char*> names) {
+      return std::find(names.begin(), names.end(), rest) != names.end();
+    };
     if (gpt2) {
       if (is_one_of({"attn.c_proj", "attn"})) return OpenDeltaPlace{*layer, Sublayer::attention, false};
       if (is_one_of({"mlp.c_proj", "mlp"})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, false};
@@ -80,14 +82,15 @@ inline std::vector<std::string> modules_with(const OpenDeltaTensors& tensors, st
 }
 
 // Bottlenecks behind `modules`, all of one size: those after attention and those after the feed-forward part, each in its layers.
-inline AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, bool gpt2, Index layers, Index width, Index bottleneck, BottleneckConfig config,
-                                            const std::string& where) {
+inline AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, bool gpt2, Index layers, Index width, Index bottleneck,
+                                            BottleneckConfig config, const std::string& where) {
   std::map<Sublayer, std::vector<Index>> present;
   std::optional<bool> behind_norm;
   for (const std::string& module : modules) {
     const auto place = OpenDeltaPlace::of(module, gpt2);
     if (!place || (behind_norm && *behind_norm != place->behind_norm))
-      throw Error(where + ": modified_modules", "an adapter at " + module + " is not supported" + (place ? " together with those behind other modules" : ""),
+      throw Error(where + ": modified_modules",
+                  "an adapter at " + module + " is not supported" + (place ? " together with those behind other modules" : ""),
                   {.expected = "the output projections of attention and feed-forward part, in all of them before the norm or behind it"});
     behind_norm = place->behind_norm;
     present[place->sublayer].push_back(place->layer);
@@ -120,16 +123,18 @@ inline AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modu
 // A shape's extent, in a file that holds what it should.
 inline Index extent(const OpenDeltaTensors& tensors, const std::string& name, std::size_t axis, const std::string& where) {
   const auto entry = tensors.find(name);
-  if (entry == tensors.end() || entry->second.tensor->shape.size() <= axis) throw Error(where, "has no tensor " + name, {.remedy = "is the file complete?"});
+  if (entry == tensors.end() || entry->second.tensor->shape.size() <= axis)
+    throw Error(where, "has no tensor " + name, {.remedy = "is the file complete?"});
   return entry->second.tensor->shape[axis];
 }
 
 // What a folder holds, as a plan. prefix: of the model's paths.
-inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, bool gpt2, Index layers, Index width, const std::string& prefix,
-                                   const std::string& in_file) {
+inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, bool gpt2, Index layers, Index width,
+                                   const std::string& prefix, const std::string& in_file) {
   const std::string type = json.get<std::string>("delta_type");
   const auto require = [&](std::vector<std::string> modules) {
-    if (modules.empty()) throw Error(in_file, "holds no tensors of the delta_type \"" + type + "\"", {.remedy = "does it belong to this config.json?"});
+    if (modules.empty())
+      throw Error(in_file, "holds no tensors of the delta_type \"" + type + "\"", {.remedy = "does it belong to this config.json?"});
     return modules;
   };
   const auto activation = [&](const std::string& fallback) {
@@ -140,7 +145,8 @@ inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensor
   if (type == "adapter") {
     const std::string down = ".adapter.modulelist.down_proj.weight";
     const std::vector<std::string> modules = require(modules_with(tensors, down));
-    return opendelta_bottlenecks(modules, gpt2, layers, width, extent(tensors, modules[0] + down, 0, in_file), {.activation = activation("gelu_new")}, json.name());
+    return opendelta_bottlenecks(modules, gpt2, layers, width, extent(tensors, modules[0] + down, 0, in_file),
+                                 {.activation = activation("gelu_new")}, json.name());
   }
   if (type == "compacter") {
     for (const char* const key : {"shared_phm_rule", "shared_W_phm"})
@@ -152,8 +158,10 @@ inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensor
     phm.factorised_rule = json.get_or<bool>("factorized_phm_rule", false);
     phm.learn_rule = json.get_or<bool>("learn_phm", true);
     phm.bias = json.get_or<bool>("use_bias_down_sampler", true);
-    if (phm.bias != json.get_or<bool>("use_bias_up_sampler", true)) throw Error(json.name() + ": use_bias_up_sampler", "must be as use_bias_down_sampler");
-    const std::vector<std::string> modules = require(modules_with(tensors, phm.factorised_weight ? ".compactor.down_sampler.W_right" : ".compactor.down_sampler.W"));
+    if (phm.bias != json.get_or<bool>("use_bias_up_sampler", true))
+      throw Error(json.name() + ": use_bias_up_sampler", "must be as use_bias_down_sampler");
+    const std::vector<std::string> modules =
+        require(modules_with(tensors, phm.factorised_weight ? ".compactor.down_sampler.W_right" : ".compactor.down_sampler.W"));
     const Index bottleneck = std::max<Index>(1, width / json.get_or<std::int64_t>("reduction_factor", 16));
     return opendelta_bottlenecks(modules, gpt2, layers, width, bottleneck, {.activation = activation("relu"), .phm = phm}, json.name());
   }
@@ -170,7 +178,8 @@ inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensor
   if (type == "bitfit") {
     std::vector<std::string> biases;
     for (const auto& [name, entry] : tensors) {
-      if (name.ends_with(".bitfit.bias")) throw Error(in_file + ": " + entry.key, "is a bias of a layer that has none", {.expected = "biases of the model"});
+      if (name.ends_with(".bitfit.bias"))
+        throw Error(in_file + ": " + entry.key, "is a bias of a layer that has none", {.expected = "biases of the model"});
       if (name.ends_with(".bias") && !name.starts_with("classifier.")) biases.push_back(prefix + name);
     }
     return SelectionPlan({"bitfit", require(std::move(biases))});
@@ -179,7 +188,8 @@ inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensor
     PrefixPlan plan;
     plan.prefix.shifts_positions = false;
     const std::vector<std::string> encoders = modules_with(tensors, ".reparams.wte.weight");
-    const std::string first = encoders.empty() ? require(modules_with(tensors, ".prefix.past_key"))[0] + ".prefix.past_key" : encoders[0] + ".reparams.wte.weight";
+    const std::string first = encoders.empty() ? require(modules_with(tensors, ".prefix.past_key"))[0] + ".prefix.past_key"
+                                               : encoders[0] + ".reparams.wte.weight";
     plan.prefix.rows = extent(tensors, first, 0, in_file);
     if (!encoders.empty()) {
       plan.prefix.embedding = extent(tensors, first, 1, in_file);
@@ -192,7 +202,8 @@ inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensor
     plan.prompt.rows = extent(tensors, "soft_prompt_layer.soft_embeds", 0, in_file);
     return plan;
   }
-  throw Error(json.name() + ": delta_type", "is not supported", {.expected = "adapter, compacter, lora, bitfit, prefix or soft_prompt", .got = "\"" + type + "\""});
+  throw Error(json.name() + ": delta_type", "is not supported",
+              {.expected = "adapter, compacter, lora, bitfit, prefix or soft_prompt", .got = "\"" + type + "\""});
 }
 
 // OpenDelta's name for a parameter of a delta.
@@ -229,7 +240,8 @@ inline std::string opendelta_name(const std::string& path, const OpenDeltaTensor
 
 // Keys and values of a prefix, a tensor each for each layer, into one parameter. Returns their names.
 template <class Model, class X>
-std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model, const OpenDeltaTensors& tensors, Parameter<X>& rows, const std::string& in_file) {
+std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model, const OpenDeltaTensors& tensors, Parameter<X>& rows,
+                                               const std::string& in_file) {
   const Index count = rows.shape().at(0), columns = rows.shape().at(1);
   std::vector<float> all(static_cast<std::size_t>(rows.size()));
   std::vector<std::string> names;
@@ -243,11 +255,11 @@ std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model,
       if (entry == tensors.end()) throw Error(in_file, "has no tensor " + name, {.expected = "a prefix for each layer"});
       const TensorInfo& tensor = *entry->second.tensor;
       if (tensor.shape != Shape{count, site.width})
-        throw Error(in_file + ": " + entry->second.key, "does not fit the model", {.expected = "shape " + to_string(Shape{count, site.width}), .got = to_string(tensor.shape)});
+        throw Error(in_file + ": " + entry->second.key, "does not fit the model",
+                    {.expected = "shape " + to_string(Shape{count, site.width}), .got = to_string(tensor.shape)});
       std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
       read_floats(tensor, std::span<float>(values));
-      for (Index p = 0; p < count; ++p)
-        std::copy_n(values.begin() + p * site.width, site.width, all.begin() + p * columns + column);
+      for (Index p = 0; p < count; ++p) std::copy_n(values.begin() + p * site.width, site.width, all.begin() + p * columns + column);
       column += site.width;
       names.push_back(name);
     }
@@ -260,14 +272,16 @@ std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model,
 
 // Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training.
 template <class Model>
-Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const std::string& name = "default") {
+Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                               const std::string& name = "default") {
   using X = typename Model::Tensor;
   const JsonConfig json = JsonConfig::open(folder / "config.json");
   const std::string in_file = (folder / "pytorch_model.bin").string();
   const TensorFile file = TensorFile::open(in_file);
   detail::OpenDeltaTensors tensors;
   for (const auto& [key, tensor] : file.tensors()) tensors[detail::without_base_prefix(key)] = {key, &tensor};
-  AnyPlan plan = detail::read_opendelta_plan(json, tensors, std::string_view(Model::kFamily) == "gpt2", model.layers(), model.config().width, detail::base_prefix(model), in_file);
+  AnyPlan plan = detail::read_opendelta_plan(json, tensors, std::string_view(Model::kFamily) == "gpt2", model.layers(),
+                                             model.config().width, detail::base_prefix(model), in_file);
   base_of(plan).name = name;
   base_of(plan).modules_to_save.clear();
   for (const char* const head : {"classifier", "score"})
@@ -276,7 +290,8 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
 
   detail::OpenDeltaTensors unused = tensors;
   const auto read = [&](Parameter<X>& parameter) {
-    const std::string tensor_name = parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), tensors) : detail::without_base_prefix(parameter.path());
+    const std::string tensor_name =
+        parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), tensors) : detail::without_base_prefix(parameter.path());
     const auto entry = unused.find(tensor_name);
     if (entry == unused.end() && parameter.path() == "prompt_embeddings") {
       for (const std::string& used : detail::read_opendelta_prefix(ctx, model, tensors, parameter, in_file)) {
@@ -285,7 +300,8 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
       }
       return;
     }
-    if (entry == unused.end()) throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
+    if (entry == unused.end())
+      throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
     read_parameter(ctx, *entry->second.tensor, parameter);
     adapter.keys[parameter.path()] = entry->second.key;
     unused.erase(entry);

@@ -1,5 +1,5 @@
-// DoRA as AdapterHub has it. Liu et al. 2024, arXiv 2402.09353. It differs from the paper and from PEFT (delta/dora.hpp): the gradient goes through the
-// length of the rows, that length is taken without α/R, and the bias is scaled as well.
+// DoRA as AdapterHub has it. Liu et al. 2024, arXiv 2402.09353. It differs from the paper and from PEFT (delta/dora.hpp): the gradient goes
+// through the length of the rows, that length is taken without α/R, and the bias is scaled as well.
 //
 //   n_j = ‖(W + B·A)_j‖ (row j),   g = m/n,   z = x·Wᵀ + b + s·(d∘x)·Aᵀ·Bᵀ,   y = g∘z;   d: dropout, s = α/R
 //   backward  dg = Σ_rows dy∘z,   dz = g∘dy, which goes on as LoRA's dy,   dm += dg/n,   e = −dg·m/n³ (of n²/2):
@@ -97,7 +97,9 @@ class AdapterHubDora {
   bool needs_input() const { return lora_.needs_input(); }
 
   void forward(Pass<X>& pass, View<const T> x, View<T> y_io, Saved& saved) const { lora_.forward(pass, x, y_io, saved.lora); }
-  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) { lora_.backward(pass, saved.lora, x, dy_io, dx); }
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) {
+    lora_.backward(pass, saved.lora, x, dy_io, dx);
+  }
 
   // From z to y.
   void after(Pass<X>& pass, View<T> y_io, Saved& saved) const {

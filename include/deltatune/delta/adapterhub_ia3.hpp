@@ -1,4 +1,5 @@
-// (IA)3 on parts of a fused weight, as AdapterHub has it on GPT-2: factors for query, key or value alone. Liu et al. 2022, arXiv 2205.05638.
+// (IA)3 on parts of a fused weight, as AdapterHub has it on GPT-2: factors for query, key or value alone. Liu et al. 2022, arXiv
+// 2205.05638.
 //
 //   y_p = l_p ∘ (x·W_pᵀ + b_p) for the chosen parts p of the output;   dl_p += Σ_rows dy_p∘(x·W_pᵀ + b_p),   what is below gets dy_p∘l_p
 //

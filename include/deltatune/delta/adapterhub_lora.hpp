@@ -1,5 +1,5 @@
-// LoRA as AdapterHub has it where it differs from PEFT's: parts of a fused weight (GPT-2's query, key and value) with factors of their own, and
-// gates. Hu et al. 2021, arXiv 2106.09685; gates: UniPELT, Mao et al. 2022, arXiv 2110.07577.
+// LoRA as AdapterHub has it where it differs from PEFT's: parts of a fused weight (GPT-2's query, key and value) with factors of their own,
+// and gates. Hu et al. 2021, arXiv 2106.09685; gates: UniPELT, Mao et al. 2022, arXiv 2110.07577.
 //
 //   for the chosen parts p = 0 … n-1 of the output:  y_p += s·(m∘x)·A_pᵀ·B_pᵀ,   s = α/R
 //   gated, for sequence b:                           y_p += g_bp·(m∘x)·A_pᵀ·B_pᵀ,   g: delta/sequence_gate.hpp, of x; there is no s then
@@ -130,7 +130,10 @@ class AdapterHubLora {
     B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_->value(), .c = u, .transpose_b = true});
     const View<const T> gated_u = gated(pass, saved, u);
     config_.parts.visit_columns(y_io, [&](Index j, View<T> y) {
-      B::gemm(pass.ctx, Gemm<T>{.a = of_part(gated_u, j), .b = rows_of_part(b_->value(), j), .c = y, .transpose_b = true, .alpha = scale(), .beta = T(1)});
+      B::gemm(
+          pass.ctx,
+          Gemm<T>{
+              .a = of_part(gated_u, j), .b = rows_of_part(b_->value(), j), .c = y, .transpose_b = true, .alpha = scale(), .beta = T(1)});
     });
   }
 
@@ -140,7 +143,8 @@ class AdapterHubLora {
       const auto inner = pass.scope();
       const View<const T> gated_u = gated(pass, saved, saved.u);
       config_.parts.visit_columns(dy_io, [&](Index j, View<T> dy) {
-        B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = of_part(gated_u, j), .c = rows_of_part(db, j), .transpose_a = true, .alpha = scale(), .beta = T(1)});
+        B::gemm(pass.ctx,
+                Gemm<T>{.a = dy, .b = of_part(gated_u, j), .c = rows_of_part(db, j), .transpose_a = true, .alpha = scale(), .beta = T(1)});
       });
     }
     const bool into_gate = gate_ && gate_.wants_gradient(dx);
@@ -151,7 +155,8 @@ class AdapterHubLora {
     });
     if (into_gate) {
       const View<T> d_gates = pass.take(saved.gate.gates.rows, saved.gate.gates.cols);
-      B::for_each_row(pass.ctx, d_gates.rows, pass.sequences->max_length * du.cols, detail::GateColumnsBackwardRow<T>{*pass.sequences, saved.u, du, d_gates});
+      B::for_each_row(pass.ctx, d_gates.rows, pass.sequences->max_length * du.cols,
+                      detail::GateColumnsBackwardRow<T>{*pass.sequences, saved.u, du, d_gates});
       gate_.backward(pass, saved.gate, x, d_gates, dx);
     }
     if (gate_) scale_by_gates(pass, saved, du, du);

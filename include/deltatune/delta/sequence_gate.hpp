@@ -3,8 +3,8 @@
 //   g_b = mean over the rows x_t of sequence b of σ(x_t·Wᵀ + c)
 //   backward:  dz_t = dg_b / length · σ'(z_t),   dW += dzᵀ·x,   dc += Σ_rows dz,   dx += dz·W
 //
-// The mean is over the rows that are there: batches have no padding here. Libraries that pad take the mean over the padding, too, and agree with
-// this where the sequences of a batch have one length.
+// The mean is over the rows that are there: batches have no padding here. Libraries that pad take the mean over the padding, too, and agree
+// with this where the sequences of a batch have one length.
 //
 // Shapes      W (G, in), c (G), for G gates
 #pragma once
@@ -39,7 +39,8 @@ struct GateBackwardRow {
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
     const Index b = sequences.row_sequence[i];
     const T share = T(1) / T(static_cast<double>(sequences.length(b)));
-    team.each(dz.cols, [=, s = opened.row(i), d = d_gates.row(b), to = dz.row(i)](Index k) { to[k] = d[k] * share * s[k] * (T(1) - s[k]); });
+    team.each(dz.cols,
+              [=, s = opened.row(i), d = d_gates.row(b), to = dz.row(i)](Index k) { to[k] = d[k] * share * s[k] * (T(1) - s[k]); });
   }
 };
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -31,8 +32,11 @@ namespace detail {
 
 template <class Model, class F>
 void visit_state(Trainer<Model>& trainer, const F& f) {
+  // Deltas of several methods may have equal paths: the second one is <path>#2.
+  std::map<std::string, int> seen;
   trainer.optimizer().visit([&](auto& parameter, auto first, auto second) {
-    const std::string& path = parameter.path();
+    const int number = ++seen[parameter.path()];
+    const std::string path = number == 1 ? parameter.path() : parameter.path() + "#" + std::to_string(number);
     f("value." + path, parameter.shape(), parameter.value());
     f("first." + path, parameter.shape(), first);
     f("second." + path, parameter.shape(), second);

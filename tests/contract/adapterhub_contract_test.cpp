@@ -1,0 +1,9 @@
+// On the device of this program.
+#include "contract/adapterhub_methods.hpp"
+#include "support/device.hpp"
+#include "support/instances.hpp"
+
+using namespace deltatune;
+
+TEST_CASE("AdapterHub's methods keep their promises on BERT", "[contract]") { test::check_adapterhub_contracts<Bert<test::DeviceTensor>>(); }
+TEST_CASE("AdapterHub's methods keep their promises on GPT-2", "[contract]") { test::check_adapterhub_contracts<Gpt2<test::DeviceTensor>>(); }
