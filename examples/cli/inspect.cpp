@@ -113,6 +113,14 @@ template <class Model>
 Json tensors(LoadedModel<Model>& loaded, const InspectOptions& options) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(options.model);
   const auto& names = loaded.model->load_report().names;
+  // Types of the tensors in PEFT's and our own files.
+  std::map<std::string, std::string> types;
+  for (const std::filesystem::path& folder : adapter_folders(options.adapters)) {
+    const std::filesystem::path file = folder / "adapter_model.safetensors";
+    if (!std::filesystem::exists(file)) continue;
+    const SafeTensors held = SafeTensors::open(file);
+    for (const auto& [name, tensor] : held.tensors()) types[name] = to_string(tensor.dtype);
+  }
   Json list = Json::array();
   loaded.model->visit([&](const Parameter<X>& parameter) {
     if (parameter.derived() && parameter.role() == Role::delta) return;
@@ -124,7 +132,7 @@ Json tensors(LoadedModel<Model>& loaded, const InspectOptions& options) {
     for (const auto& adapter : loaded.adapters)
       if (const auto key = adapter.keys.find(parameter.path()); key != adapter.keys.end()) {
         name = key->second;
-        dtype = "in the adapter";
+        dtype = types.contains(name) ? types.at(name) : "in the adapter";
       }
     list.push_back({{"name", name}, {"shape", parameter.file_shape()}, {"dtype", dtype}, {"role", name_of(parameter.role())}, {"trainable", parameter.trains()}});
   });

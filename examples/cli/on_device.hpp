@@ -118,9 +118,30 @@ class OnDeviceModel : public DeviceModel {
     writer.add_copy("loss", {1}, download_floats<X>(ctx_, loss));
     if (!gradients) return;
     model_.visit([&](Parameter<X>& parameter) {
-      if (parameter.updated())
-        writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), download_in_file_order<X>(ctx_, parameter, parameter.gradient()));
+      const bool is_empty = parameter.role() == Role::delta && parameter.size() == 0;  // a site that has lost all its ranks
+      if (is_empty) return writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), std::vector<float>{});
+      if (parameter.updated()) write_gradient(parameter, writer);
     });
+  }
+
+  void write_gradient(Parameter<X>& parameter, SafeTensorsWriter& writer) const {
+    const std::vector<float> gradient = download_in_file_order<X>(ctx_, parameter, parameter.gradient());
+    for (const auto& adapter : loaded_.adapters) {
+      // Tensors of a file that lie side by side in the parameter.
+      const auto parts = adapter.columns.find(parameter.path());
+      if (parts == adapter.columns.end()) continue;
+      const Index rows = parameter.shape().at(0), columns = parameter.shape().at(1), width = columns / static_cast<Index>(parts->second.size());
+      for (std::size_t p = 0; p < parts->second.size(); ++p) {
+        std::vector<float> part;
+        for (Index i = 0; i < rows; ++i) {
+          const auto from = gradient.begin() + i * columns + static_cast<Index>(p) * width;
+          part.insert(part.end(), from, from + width);
+        }
+        writer.add_copy("grad." + parts->second[p], {rows, width}, part);
+      }
+      return;
+    }
+    writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), gradient);
   }
 
   // The name of a trainable parameter in an adapter's file, else in the model's.

@@ -108,7 +108,7 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   CHECK(about.at("adapter").at("method") == "lora");
   CHECK(about.at("adapter").at("trainable_parameters") == summary.at("trainable_parameters"));
   CHECK(about.at("adapter").at("total_parameters") == summary.at("total_parameters"));
-  CHECK(about.at("sites").size() == 3 * 6 + 2);
+  CHECK(about.at("sites").size() == 3 * 6 + 2 + 3 + 3 * 3 + 1);  // linear layers, tables, two sublayers and attention a block, the input
   CHECK(about.at("sites").at(0).at("path") == "bert.encoder.layer.0.attention.self.query");
   CHECK(about.at("sites").at(0).at("rank") == 8);
   CHECK_FALSE(about.at("sites").back().contains("rank"));  // the classifier is trained as a whole
