@@ -28,6 +28,9 @@ std::string task_of(const std::filesystem::path& adapter) {
 }  // namespace
 
 std::string family_in(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) throw Error(folder.string(), "no such folder", {.expected = "a Hugging Face model folder with config.json"});
+  if (!std::filesystem::exists(folder / "config.json"))
+    throw Error(folder.string(), "has no config.json", {.expected = "the folder of a base model", .remedy = "an adapter's folder goes to --adapter"});
   const JsonConfig config = JsonConfig::open(folder / "config.json");
   const std::string type = config.get<std::string>("model_type");
   if (type != "bert" && type != "gpt2")

@@ -1,6 +1,7 @@
 // device.hpp for a model on a tensor type: what cpu_*.cpp and cuda.cu compile, each for its own.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -117,14 +118,15 @@ class OnDeviceModel : public DeviceModel {
     if (gradients) model_.derived().penalty(pass, loss);
     writer.add_copy("loss", {1}, download_floats<X>(ctx_, loss));
     if (!gradients) return;
+    std::map<std::string, int> names;
     model_.visit([&](Parameter<X>& parameter) {
       const bool is_empty = parameter.role() == Role::delta && parameter.size() == 0;  // a site that has lost all its ranks
       if (is_empty) return writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), std::vector<float>{});
-      if (parameter.updated()) write_gradient(parameter, writer);
+      if (parameter.updated()) write_gradient(parameter, names, writer);
     });
   }
 
-  void write_gradient(Parameter<X>& parameter, SafeTensorsWriter& writer) const {
+  void write_gradient(Parameter<X>& parameter, std::map<std::string, int>& names_io, SafeTensorsWriter& writer) const {
     const std::vector<float> gradient = download_in_file_order<X>(ctx_, parameter, parameter.gradient());
     for (const auto& adapter : loaded_.adapters) {
       // Tensors of a file that lie side by side in the parameter.
@@ -141,7 +143,9 @@ class OnDeviceModel : public DeviceModel {
       }
       return;
     }
-    writer.add_copy("grad." + name_in_file(parameter.path()), parameter.file_shape(), gradient);
+    const std::string name = name_in_file(parameter.path());
+    const int number = ++names_io[name];  // adapters beside each other may have the same names: the second one is <name>#2
+    writer.add_copy("grad." + name + (number > 1 ? "#" + std::to_string(number) : ""), parameter.file_shape(), gradient);
   }
 
   // The name of a trainable parameter in an adapter's file, else in the model's.
@@ -196,6 +200,7 @@ class OnDeviceTraining : public DeviceTraining {
     for (std::size_t i = 0; i < attachments_.size(); ++i) {
       const std::string part = std::to_string(i + 1) + "_" + method_of(recipe_.plans[i]);
       save_adapter(ctx_, recipe_.out / part, model_, recipe_.plans[i], attachments_[i], recipe_.model.string());
+      if (!recipe_.labels.empty()) write_text_file(recipe_.out / part / "labels.json", nlohmann::json(recipe_.labels).dump(2) + "\n");
       parts.push_back(part);
     }
     write_text_file(recipe_.out / "adapters.json", nlohmann::json{{"adapters", parts}}.dump(2) + "\n");

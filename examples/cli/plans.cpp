@@ -169,7 +169,7 @@ class Maker {
     plan.adalora.alpha = 16;
     set("--rank", o_.rank, plan.adalora.rank);
     set("--target-rank", o_.target_rank, plan.adalora.target);
-    plan.adalora.target = std::min(plan.adalora.target, plan.adalora.rank);
+    if (!o_.target_rank) plan.adalora.target = std::min(plan.adalora.target, plan.adalora.rank);
     set("--alpha", o_.alpha, plan.adalora.alpha);
     set("--dropout", o_.dropout, plan.adalora.dropout);
     set("--tinit", o_.tinit, plan.adalora.first);

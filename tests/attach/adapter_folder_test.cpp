@@ -64,13 +64,13 @@ TEST_CASE("wrong adapter configurations", "[attach]") {
   CHECK_THAT(with("r", 0), Catch::Contains("adapter_config.json: rank") && Catch::Contains("at least 1"));
   CHECK_THAT(with("r", "four"), Catch::Contains("adapter_config.json: r:") && Catch::Contains("an integer"));
   CHECK_THAT(with("r", 5), Catch::Contains("lora_A.weight") && Catch::Contains("[5, 32]") && Catch::Contains("[4, 32]"));
-  CHECK_THAT(with("use_dora", true), Catch::Contains("use_dora"));
+  CHECK_THAT(with("use_dora", true), Catch::Contains("has no tensor for") && Catch::Contains("lora_magnitude_vector"));
   CHECK_THAT(with("bias", "some"), Catch::Contains("bias") && Catch::Contains("lora_only"));
   CHECK_THAT(with("lora_dropout", 1.5), Catch::Contains("dropout"));
   CHECK_THAT(with("target_parameters", {"x"}), Catch::Contains("target_parameters"));
   CHECK_THAT(with("rank_pattern", {{"(", 4}}), Catch::Contains("regular expression"));
   CHECK_THAT(with("modules_to_save", {"classifier", "pooler"}), Catch::Contains("has no tensor for bert.pooler.dense.weight"));
-  CHECK_THAT(with("init_lora_weights", "pissa"), Catch::Contains("init_lora_weights") && Catch::Contains("changes the base weights"));
+  CHECK_THAT(with("init_lora_weights", "corda"), Catch::Contains("init_lora_weights") && Catch::Contains("changes the base weights"));
   CHECK(with("init_lora_weights", "gaussian").empty());
   CHECK(with("init_lora_weights", false).empty());
   CHECK(with("some_future_key", 1).empty());
