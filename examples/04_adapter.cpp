@@ -9,7 +9,8 @@ int main() {
   DefaultCpu::Context ctx(1);
   Bert<X> model = toy::model<X>(ctx);
 
-  const AdapterHubPlan plan = adapterhub_preset("pfeiffer");
+  AdapterHubPlan plan = adapterhub_preset("pfeiffer");
+  std::get<AdapterHubBottleneck>(plan.members.front()).reduction.factor = 4;  // a bottleneck of 32 / 4
   auto adapters = attach(ctx, model, plan);
   std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));
 

@@ -53,7 +53,7 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   recipe.labels = labels;
   // Without the special tokens that BERT's tokenizer puts around a text.
   recipe.plans = plans_of(options.method, family, labels, [&](const std::string& text) {
-    std::vector<std::int32_t> ids = tokenizer.encode(text, 0);
+    std::vector<std::int32_t> ids = tokenizer.encode(text, 1 << 20);
     if (tokenizer.word_piece() != nullptr && ids.size() > 2) ids = {ids.begin() + 1, ids.end() - 1};
     return ids;
   });
