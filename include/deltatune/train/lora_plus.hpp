@@ -26,10 +26,10 @@ struct LoraPlus {
 
 // Sets the rate factors of all parameters of a model (or of an attachment, which leaves out what trains beside it) for an optimiser with this
 // learning rate. To be called before a Trainer is made.
-template <class Module>
-void lora_plus(Module& module, double learning_rate, const LoraPlus& settings = {}) {
+template <class Trained>
+void lora_plus(Trained& trained, double learning_rate, const LoraPlus& settings = {}) {
   settings.validate(learning_rate);
-  module.visit([&]<class X>(Parameter<X>& parameter) {
+  trained.visit([&]<class X>(Parameter<X>& parameter) {
     const std::string& path = parameter.path();
     const bool is_embedding = path.ends_with(".lora_embedding_A") || path.ends_with(".lora_embedding_B");
     const bool is_fast = path.find("lora_B") != std::string::npos || parameter.file_shape().size() == 1;
