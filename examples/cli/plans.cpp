@@ -79,8 +79,12 @@ class Maker {
       targets(plan.targets);
       return plan;
     }
-    if (name == "houlsby" || name == "pfeiffer" || name == "parallel" || name == "compacter" || name == "compacter++" || name == "adapter_plus") return bottleneck(name);
-    if (name == "mam" || name == "unipelt") return adapterhub_preset(name);
+    if (name == "houlsby" || name == "pfeiffer" || name == "parallel" || name == "compacter" || name == "compacter++" || name == "adapter_plus" || name == "mam" ||
+        name == "unipelt") {
+      AdapterHubPlan plan = adapterhub_preset(name);
+      for (AdapterHubMember& member : plan.members) std::visit([this](auto& each) { adjust(each); }, member);
+      return plan;
+    }
     if (name == "prefix" || name == "prefix_mlp") {
       PrefixPlan plan;
       set("--virtual-tokens", o_.virtual_tokens, plan.prefix.rows);
@@ -179,16 +183,28 @@ class Maker {
     return plan;
   }
 
-  AnyPlan bottleneck(const std::string& name) {
-    AdapterHubPlan plan = adapterhub_preset(name);
-    AdapterHubBottleneck& adapter = std::get<AdapterHubBottleneck>(plan.members.front());
-    set("--reduction-factor", o_.reduction_factor, adapter.reduction.factor);
-    set("--dropout", o_.dropout, adapter.adapter.dropout);
-    set("--scaling", o_.scaling, adapter.adapter.scale);
-    if (asked("--non-linearity", o_.non_linearity)) adapter.adapter.activation = activation_named(*o_.non_linearity);
+  void adjust(AdapterHubBottleneck& to) {
+    set("--reduction-factor", o_.reduction_factor, to.reduction.factor);
+    set("--dropout", o_.dropout, to.adapter.dropout);
+    set("--scaling", o_.scaling, to.adapter.scale);
+    if (asked("--non-linearity", o_.non_linearity)) to.adapter.activation = activation_named(*o_.non_linearity);
+    leave_out(to.leave_out);
+  }
+  void adjust(AdapterHubLoraMember& to) {
+    set("--rank", o_.rank, to.lora.rank);
+    set("--dropout", o_.dropout, to.lora.dropout);
+    leave_out(to.leave_out);
+  }
+  void adjust(AdapterHubPrefix& to) {
+    set("--virtual-tokens", o_.virtual_tokens, to.prefix.rows);
+    set("--encoder-hidden", o_.encoder_hidden, to.prefix.hidden);
+    set("--dropout", o_.dropout, to.prefix.dropout);
+    leave_out(to.leave_out);
+  }
+  void adjust(AdapterHubPrompt& to) { set("--virtual-tokens", o_.virtual_tokens, to.prompt.rows); }
+  void leave_out(std::vector<Index>& to) {
     asked_.insert("--leave-out");
-    adapter.leave_out = o_.leave_out;
-    return plan;
+    to = o_.leave_out;
   }
 
   AnyPlan prompt() {
@@ -266,7 +282,7 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
                      "several joined by +")
       ->capture_default_str();
   const char* const weights = "Methods on weights";
-  command.add_option("--rank", o.rank, "lora, dora, adalora, vera: rank [8, 8, 12, 256]")->group(weights);
+  command.add_option("--rank", o.rank, "lora, dora, adalora, vera, unipelt: rank [8, 8, 12, 256, 8]")->group(weights);
   command.add_option("--alpha", o.alpha, "lora, dora, adalora: scaling is alpha / rank [16]")->group(weights);
   command.add_option("--dropout", o.dropout, "dropout inside the method [0]")->group(weights);
   command.add_flag("--rslora", o.rank_stabilized, "lora, dora: scaling is alpha / sqrt(rank)")->group(weights);
@@ -285,14 +301,14 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
   command.add_option("--delta-t", o.delta_t, "adalora: updates between [1]")->group(weights);
   command.add_option("--orthogonal-penalty", o.orthogonal_penalty, "adalora: weight of the penalty [0.5]")->group(weights);
   command.add_option("--d-initial", o.d_initial, "vera: start of d [0.1]")->group(weights);
-  const char* const adapters = "Adapters (houlsby, pfeiffer, parallel, compacter, adapter_plus)";
-  command.add_option("--reduction-factor", o.reduction_factor, "width of the model over that of the adapter [16, 16, 2, 32, 96]")->group(adapters);
+  const char* const adapters = "Adapters (houlsby, pfeiffer, parallel, compacter, adapter_plus, mam, unipelt)";
+  command.add_option("--reduction-factor", o.reduction_factor, "width of the model over that of the adapter [16, 16, 2, 32, 96, 2, 16]")->group(adapters);
   command.add_option("--non-linearity", o.non_linearity, "relu, gelu, gelu_new, swish or tanh [the method's]")->group(adapters);
-  command.add_option("--scaling", o.scaling, "factor on the adapter's output [1, parallel 4]")->group(adapters);
+  command.add_option("--scaling", o.scaling, "factor on the adapter's output [1, parallel and mam 4]")->group(adapters);
   command.add_option("--leave-out", o.leave_out, "numbers of layers without one (AdapterDrop)")->delimiter(',')->group(adapters);
   const char* const prompts = "Prefixes and prompts";
-  command.add_option("--virtual-tokens", o.virtual_tokens, "prefix, prefix_mlp, prompt, p_tuning: rows [20]")->group(prompts);
-  command.add_option("--encoder-hidden", o.encoder_hidden, "prefix_mlp, p_tuning: width of the encoder [512, the model's]")->group(prompts);
+  command.add_option("--virtual-tokens", o.virtual_tokens, "prefix, prefix_mlp, prompt, p_tuning, mam, unipelt: rows [20, 20, 20, 20, 30, 10]")->group(prompts);
+  command.add_option("--encoder-hidden", o.encoder_hidden, "prefix_mlp, p_tuning, mam, unipelt: width of the encoder [512, the model's, 800, 512]")->group(prompts);
   command.add_option("--encoder", o.encoder, "p_tuning: mlp or lstm [mlp]")->check(CLI::IsMember({"mlp", "lstm"}))->group(prompts);
   command.add_option("--prompt-init", o.prompt_init, "prompt: random, scaled (as wide as words), vocabulary (random words), text or labels [vocabulary]")
       ->check(CLI::IsMember({"random", "scaled", "vocabulary", "text", "labels"}))

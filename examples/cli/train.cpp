@@ -272,14 +272,8 @@ void train(TrainOptions options) {
     tokens_per_second.push_back(speed);
     metrics.add({{"step", report.step}, {"loss", report.loss}, {"lr", report.learning_rate}, {"tokens_per_second", speed}, {"gradient_norm", report.gradient_norm}});
     bar->update(report.step, report.loss, report.learning_rate, speed);
-    if (options.save_every > 0 && report.step % options.save_every == 0) {
-      Progress now = progress;
-      now.step = report.step;
-      run->save_checkpoint(out / "checkpoint", now, settings);
-    }
   };
   callbacks.after_evaluation = [&](const Evaluation& result, const Progress& now, bool is_best) {
-    progress = now;
     if (classifies) {
       metrics.add({{"step", now.step}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss}});
     } else {
@@ -291,6 +285,9 @@ void train(TrainOptions options) {
          << (is_best ? ", the best so far" : "");
     bar->note(line.str());
     if (is_best) save();
+  };
+  callbacks.at_rest = [&](const Progress& now) {
+    if (options.save_every > 0 && now.step % options.save_every == 0) run->save_checkpoint(out / "checkpoint", now, settings);
   };
   const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience};
   const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, progress, callbacks);

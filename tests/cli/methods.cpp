@@ -54,8 +54,8 @@ const std::vector<Method>& methods() {
       {"layer_norm", {}, true},
       {"diff_pruning", {"--density", "0.01", "--prune-at", "2", "--structured"}, true},
       {"diff_pruning", {"--prune-at", "9"}, true},
-      {"mam", {}},
-      {"unipelt", {}},
+      {"mam", {"--virtual-tokens", "3", "--encoder-hidden", "8", "--reduction-factor", "4"}},
+      {"unipelt", {"--virtual-tokens", "3", "--encoder-hidden", "8", "--reduction-factor", "4", "--rank", "2"}},
       {"head", {}, true},
       {"last_layers", {"--last-layers", "1"}, true},
       {"full", {}, true},
@@ -174,8 +174,7 @@ TEST_CASE("several methods at once: a folder each, and the list of them", "[cli]
       const Json alone = place.evaluate("model", {method + "/" + first});
       CHECK(std::fabs(alone.at("eval_loss").get<double>() - result.at("eval_loss").get<double>()) > 1e-7);
 
-      // From the third step on to the same bits; not yet where LoRA stands beside UniPELT's own (README.md, limits).
-      if (method == "lora+unipelt") continue;
+      // From the third step on to the same bits.
       std::map<std::string, std::string> before;
       for (const auto& part : {first, second})
         for (const auto& entry : std::filesystem::directory_iterator(folder + "/" + part)) before[entry.path().string()] = content_of(entry.path());

@@ -190,24 +190,18 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
   std::vector<double> whole;
   std::vector<double> whole_evaluations;
   std::map<std::string, std::vector<float>> whole_end;
+  Progress whole_progress;
   {
     Model model = test::tiny_bert(ctx);
     attach(ctx, model, small_plan(), 7);
     Trainer<Model> trainer(ctx, model, config);
-    Progress now;
     FitCallbacks callbacks;
-    callbacks.after_step = [&](const StepReport& report) {
-      whole.push_back(report.loss);
-      if (report.step == 6) {
-        now.step = report.step;
-        save_checkpoint(folder.path(), trainer, now, settings);
-      }
+    callbacks.after_step = [&](const StepReport& report) { whole.push_back(report.loss); };
+    callbacks.after_evaluation = [&](const Evaluation& result, const Progress&, bool) { whole_evaluations.push_back(result.loss); };
+    callbacks.at_rest = [&](const Progress& now) {
+      if (now.step == 6 || now.step == 8) save_checkpoint(folder / std::to_string(now.step), trainer, now, settings);
     };
-    callbacks.after_evaluation = [&](const Evaluation& result, const Progress& progress, bool) {
-      now = progress;
-      whole_evaluations.push_back(result.loss);
-    };
-    fit(trainer, training, &evaluation, fit_config, {}, callbacks);
+    whole_progress = fit(trainer, training, &evaluation, fit_config, {}, callbacks);
     whole_end = values_of(ctx, model);
   }
   REQUIRE(whole.size() == 14);
@@ -216,23 +210,27 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
   Model model = test::tiny_bert(ctx);
   attach(ctx, model, small_plan(), 99);  // another start: the checkpoint replaces it
   Trainer<Model> trainer(ctx, model, config);
-  Progress progress = load_checkpoint(folder.path(), trainer, settings);
-  CHECK(progress.step == 6);
-  CHECK(progress.best_step == 4);
-  std::vector<double> rest, rest_evaluations;
-  FitCallbacks callbacks;
-  callbacks.after_step = [&](const StepReport& report) { rest.push_back(report.loss); };
-  callbacks.after_evaluation = [&](const Evaluation& result, const Progress&, bool) { rest_evaluations.push_back(result.loss); };
-  fit(trainer, training, &evaluation, fit_config, progress, callbacks);
-  CHECK(rest == std::vector<double>(whole.begin() + 6, whole.end()));
-  CHECK(rest_evaluations == std::vector<double>(whole_evaluations.begin() + 1, whole_evaluations.end()));
-  CHECK(values_of(ctx, model) == whole_end);
+  for (const Index at : {6, 8}) {  // between two evaluations, and at one
+    const Progress progress = load_checkpoint(folder / std::to_string(at), trainer, settings);
+    CHECK(progress.step == at);
+    std::vector<double> rest, rest_evaluations;
+    FitCallbacks callbacks;
+    callbacks.after_step = [&](const StepReport& report) { rest.push_back(report.loss); };
+    callbacks.after_evaluation = [&](const Evaluation& result, const Progress&, bool) { rest_evaluations.push_back(result.loss); };
+    const Progress end = fit(trainer, training, &evaluation, fit_config, progress, callbacks);
+    CHECK(rest == std::vector<double>(whole.begin() + at, whole.end()));
+    CHECK(rest_evaluations == std::vector<double>(whole_evaluations.begin() + at / 4, whole_evaluations.end()));
+    CHECK(values_of(ctx, model) == whole_end);
+    CHECK(end.best_step == whole_progress.best_step);
+    CHECK(end.best_loss == whole_progress.best_loss);
+    CHECK(end.evaluations_since_best == whole_progress.evaluations_since_best);
+  }
 
-  CHECK_THROWS_WITH(load_checkpoint(folder.path(), trainer, {{"seed", 4}}), Catch::Contains("seed") && Catch::Contains("expected 3, got 4"));
+  CHECK_THROWS_WITH(load_checkpoint(folder / "6", trainer, {{"seed", 4}}), Catch::Contains("seed") && Catch::Contains("expected 3, got 4"));
   Model other = test::tiny_bert(ctx);
   apply(other, head_only());
   Trainer<Model> other_trainer(ctx, other, config);
-  CHECK_THROWS_AS(load_checkpoint(folder.path(), other_trainer, settings), Error);
+  CHECK_THROWS_AS(load_checkpoint(folder / "6", other_trainer, settings), Error);
 }
 
 TEST_CASE("the same seed and threads give the same bits, another seed others", "[train]") {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <list>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -243,28 +244,33 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
         placed.modules_to_save.emplace_back(module);
   Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, (folder / "adapter_config.json").string()), {}, {}};
 
-  std::map<std::string, detail::AdapterHubTensors::Entry> unused = tensors.entries();
-  detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
-    const std::string name = detail::adapterhub_name(parameter, placed.name_in_file);
-    const auto entry = unused.find(name);
-    if (entry == unused.end()) {
-      const bool shared = name.starts_with("shared_parameters.");
-      throw Error(tensors.path().string(), "has no tensor for " + parameter.path(),
-                  {.expected = detail::base_prefix(model) + name,
-                   .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head"
-                                    : "is the file complete?"});
+  or_detach(adapter.attachment, [&] {
+    std::map<std::string, detail::AdapterHubTensors::Entry> unused = tensors.entries();
+    std::vector<std::function<void()>> reads;  // made when all is known to fit
+    detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
+      const std::string name = detail::adapterhub_name(parameter, placed.name_in_file);
+      const auto entry = unused.find(name);
+      if (entry == unused.end()) {
+        const bool shared = name.starts_with("shared_parameters.");
+        throw Error(tensors.path().string(), "has no tensor for " + parameter.path(),
+                    {.expected = detail::base_prefix(model) + name,
+                     .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head"
+                                      : "is the file complete?"});
+      }
+      check_fits(*entry->second.tensor, parameter);
+      reads.emplace_back([&ctx, &parameter, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, parameter); });
+      adapter.keys[parameter.path()] = entry->second.key;
+      unused.erase(entry);
+    });
+    for (const auto& [name, entry] : unused) {
+      const bool of_head =
+          name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
+      if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
+        throw Error(entry.tensor->file + ": " + entry.key, "is no tensor of this adapter and no parameter of the model");
+      adapter.ignored.push_back(entry.key);
     }
-    read_parameter(ctx, *entry->second.tensor, parameter);
-    adapter.keys[parameter.path()] = entry->second.key;
-    unused.erase(entry);
+    for (const auto& read_one : reads) read_one();
   });
-  for (const auto& [name, entry] : unused) {
-    const bool of_head =
-        name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
-    if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
-      throw Error(entry.tensor->file + ": " + entry.key, "is no tensor of this adapter and no parameter of the model");
-    adapter.ignored.push_back(entry.key);
-  }
   return adapter;
 }
 

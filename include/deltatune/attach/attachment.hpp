@@ -208,4 +208,15 @@ class Attachment {
   bool merged_ = false;
 };
 
+// f() works on what is attached; where it throws, that is taken out of the model again.
+template <class X, class F>
+void or_detach(Attachment<X>& attachment, const F& f) {
+  try {
+    f();
+  } catch (...) {
+    attachment.detach();
+    throw;
+  }
+}
+
 }  // namespace deltatune

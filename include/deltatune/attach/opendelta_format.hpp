@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <optional>
@@ -288,38 +289,43 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
     if (model.has_classifier() && tensors.contains(std::string(head) + ".weight")) base_of(plan).modules_to_save.emplace_back(head);
   Adapter<X> adapter{plan, attach_beside(ctx, model, plan, 0, json.name()), {}, {}};
 
-  detail::OpenDeltaTensors unused = tensors;
-  const auto read = [&](Parameter<X>& parameter) {
-    const std::string tensor_name =
-        parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), tensors) : detail::without_base_prefix(parameter.path());
-    const auto entry = unused.find(tensor_name);
-    if (entry == unused.end() && parameter.path() == "prompt_embeddings") {
-      for (const std::string& used : detail::read_opendelta_prefix(ctx, model, tensors, parameter, in_file)) {
-        adapter.columns[parameter.path()].push_back(tensors.at(used).key);
-        unused.erase(used);
+  or_detach(adapter.attachment, [&] {
+    detail::OpenDeltaTensors unused = tensors;
+    std::vector<std::function<void()>> reads;  // made when all is known to fit
+    const auto read = [&](Parameter<X>& parameter) {
+      const std::string tensor_name =
+          parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), tensors) : detail::without_base_prefix(parameter.path());
+      const auto entry = unused.find(tensor_name);
+      if (entry == unused.end() && parameter.path() == "prompt_embeddings") {
+        for (const std::string& used : detail::read_opendelta_prefix(ctx, model, tensors, parameter, in_file)) {
+          adapter.columns[parameter.path()].push_back(tensors.at(used).key);
+          unused.erase(used);
+        }
+        return;
       }
-      return;
+      if (entry == unused.end())
+        throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
+      check_fits(*entry->second.tensor, parameter);
+      reads.emplace_back([&ctx, &parameter, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, parameter); });
+      adapter.keys[parameter.path()] = entry->second.key;
+      unused.erase(entry);
+    };
+    adapter.attachment.visit([&](Parameter<X>& parameter) {
+      if (!parameter.derived()) read(parameter);
+    });
+    model.visit([&](Parameter<X>& parameter) {
+      const bool trains = std::visit([&](const auto& known) { return trains_beside(known, parameter, adapter.attachment.paths()); }, plan);
+      if (parameter.role() != Role::delta && parameter.updated() && trains) read(parameter);
+    });
+    for (const auto& [unknown, entry] : unused) {
+      const bool of_head = unknown.starts_with("classifier.") || unknown.starts_with("score.") || unknown.starts_with("lm_head.");
+      if (!of_head || model.has_classifier())
+        throw Error(in_file + ": " + entry.key, "is no tensor of this delta",
+                    {.remedy = "where the whole model was saved, save again after freeze_module(set_state_dict=True)"});
+      adapter.ignored.push_back(entry.key);
     }
-    if (entry == unused.end())
-      throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
-    read_parameter(ctx, *entry->second.tensor, parameter);
-    adapter.keys[parameter.path()] = entry->second.key;
-    unused.erase(entry);
-  };
-  adapter.attachment.visit([&](Parameter<X>& parameter) {
-    if (!parameter.derived()) read(parameter);
+    for (const auto& read_one : reads) read_one();
   });
-  model.visit([&](Parameter<X>& parameter) {
-    const bool trains = std::visit([&](const auto& known) { return trains_beside(known, parameter, adapter.attachment.paths()); }, plan);
-    if (parameter.role() != Role::delta && parameter.updated() && trains) read(parameter);
-  });
-  for (const auto& [unknown, entry] : unused) {
-    const bool of_head = unknown.starts_with("classifier.") || unknown.starts_with("score.") || unknown.starts_with("lm_head.");
-    if (!of_head || model.has_classifier())
-      throw Error(in_file + ": " + entry.key, "is no tensor of this delta",
-                  {.remedy = "where the whole model was saved, save again after freeze_module(set_state_dict=True)"});
-    adapter.ignored.push_back(entry.key);
-  }
   return adapter;
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -166,52 +167,61 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
   const TensorFile file = TensorFile::open(tensors_path);
   Plan placed = plan;
   if constexpr (requires { placed.targets; }) {
-    const std::vector<std::string> sites = detail::sites_in<Plan>(file, tensors_path.string());
-    if (!sites.empty()) placed.targets = Targets::at(sites);
+    placed.targets.paths = detail::sites_in<Plan>(file, tensors_path.string());
   }
   if constexpr (requires { placed.fit(file); }) placed.fit(file);
   Adapter<X, Plan> adapter{plan, attach_beside(ctx, model, placed, 0, (folder / "adapter_config.json").string()), {}, {}};
-  const std::vector<std::string>& paths = adapter.attachment.paths();
+  or_detach(adapter.attachment, [&] {
+    const std::vector<std::string>& paths = adapter.attachment.paths();
 
-  std::set<std::string> unused;
-  for (const auto& [key, tensor] : file.tensors()) unused.insert(key);
-  const auto read = [&](Parameter<X>& parameter, bool required) {
-    const std::vector<std::string> names = detail::peft_names(plan, parameter, paths);
-    for (const std::string& key : names) {
-      const TensorInfo* const tensor = file.find(key);
-      if (tensor == nullptr && parameter.sparse_in_file() && file.find(key + ".values") != nullptr) {
-        read_sparse_parameter(ctx, file.at(key + ".indices"), file.at(key + ".values"), parameter);
+    std::set<std::string> unused;
+    for (const auto& [key, tensor] : file.tensors()) unused.insert(key);
+    std::vector<std::function<void()>> reads;  // made when all is known to fit
+    const auto read = [&](Parameter<X>& parameter, bool required) {
+      const std::vector<std::string> names = detail::peft_names(plan, parameter, paths);
+      for (const std::string& key : names) {
+        const TensorInfo* const tensor = file.find(key);
+        if (tensor == nullptr && parameter.sparse_in_file() && file.find(key + ".values") != nullptr) {
+          reads.emplace_back([&ctx, &parameter, &indices = file.at(key + ".indices"), &values = file.at(key + ".values")] {
+            read_sparse_parameter(ctx, indices, values, parameter);
+          });
+          adapter.keys[parameter.path()] = key;
+          unused.erase(key + ".indices");
+          unused.erase(key + ".values");
+          return;
+        }
+        if (tensor == nullptr) continue;
+        check_fits(*tensor, parameter);
+        reads.emplace_back([&ctx, &parameter, tensor] { read_parameter(ctx, *tensor, parameter); });
         adapter.keys[parameter.path()] = key;
-        unused.erase(key + ".indices");
-        unused.erase(key + ".values");
+        unused.erase(key);
         return;
       }
-      if (tensor == nullptr) continue;
-      read_parameter(ctx, *tensor, parameter);
-      adapter.keys[parameter.path()] = key;
-      unused.erase(key);
-      return;
+      if (required) throw Error(tensors_path.string(), "has no tensor for " + parameter.path(), {.expected = names.front(), .remedy = "is the file complete?"});
+      adapter.keys[parameter.path()] = names.front();
+    };
+    detail::visit_saved(model, plan, adapter.attachment, [&](Parameter<X>& parameter) {
+      // Biases that a file of an old PEFT left out keep the base model's values.
+      read(parameter, parameter.role() == Role::delta || !detail::is_peft_type<Plan>() || plan.saves(parameter.path()));
+    });
+    // Biases that the file holds besides, whatever its configuration says.
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.role() != Role::bias || !detail::is_peft_type<Plan>()) return;
+      for (const std::string& key : detail::peft_names(plan, parameter, paths))
+        if (unused.erase(key) > 0) {
+          check_fits(file.at(key), parameter);
+          reads.emplace_back([&ctx, &parameter, &tensor = file.at(key)] { read_parameter(ctx, tensor, parameter); });
+        }
+    });
+    for (const std::string& key : unused) {
+      if (key.find(".modules_to_save.") != std::string::npos || key.find(".original_module.") != std::string::npos) {
+        adapter.ignored.push_back(key);  // copies that bias="all" makes PEFT write and that it does not read
+      } else {
+        throw Error(tensors_path.string() + ": " + key, "is no tensor of this adapter and no parameter of the model");
+      }
     }
-    if (required) throw Error(tensors_path.string(), "has no tensor for " + parameter.path(), {.expected = names.front(), .remedy = "is the file complete?"});
-    adapter.keys[parameter.path()] = names.front();
-  };
-  detail::visit_saved(model, plan, adapter.attachment, [&](Parameter<X>& parameter) {
-    // Biases that a file of an old PEFT left out keep the base model's values.
-    read(parameter, parameter.role() == Role::delta || !detail::is_peft_type<Plan>() || plan.saves(parameter.path()));
+    for (const auto& read_one : reads) read_one();
   });
-  // Biases that the file holds besides, whatever its configuration says.
-  model.visit([&](Parameter<X>& parameter) {
-    if (parameter.role() != Role::bias || !detail::is_peft_type<Plan>()) return;
-    for (const std::string& key : detail::peft_names(plan, parameter, paths))
-      if (unused.erase(key) > 0) read_parameter(ctx, file.at(key), parameter);
-  });
-  for (const std::string& key : unused) {
-    if (key.find(".modules_to_save.") != std::string::npos || key.find(".original_module.") != std::string::npos) {
-      adapter.ignored.push_back(key);  // copies that bias="all" makes PEFT write and that it does not read
-    } else {
-      throw Error(tensors_path.string() + ": " + key, "is no tensor of this adapter and no parameter of the model");
-    }
-  }
   return adapter;
 }
 

@@ -69,7 +69,7 @@ void freeze_base(Model& model) {
 }
 
 // Attaches a method beside what is there, and lets train what it trains; what else trains goes on training.
-// Throws Error when the plan does not fit the model.
+// Throws Error when the plan does not fit the model, in which nothing of it is left then.
 template <class Model, class Plan>
 Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
                                                  const std::string& where = "plan") {
@@ -83,7 +83,7 @@ Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, M
     if (!found) throw Error(where + ": modules_to_save", "\"" + module + "\" matches nothing");
   }
   Attachment<X> attachment(plan.name);
-  plan.place(ctx, model, attachment, seed, where);
+  or_detach(attachment, [&] { plan.place(ctx, model, attachment, seed, where); });
   model.visit_linears([&](Linear<X>& layer) { layer.arrange(ctx); });
   model.visit([&](Parameter<X>& parameter) {
     if (parameter.role() != Role::delta && trains_beside(plan, parameter, attachment.paths())) parameter.set_mask(FreezeMask::trainable());

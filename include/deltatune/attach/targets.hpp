@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstddef>
+#include <iterator>
 #include <optional>
 #include <regex>
 #include <string>
@@ -48,7 +49,7 @@ struct NameRule {
 };
 
 struct Targets {
-  std::vector<std::string> paths;  // exactly these, and nothing else counts: what an adapter file holds
+  std::vector<std::string> paths;  // exactly these: what an adapter file holds. What the rules below choose must be among them.
   NameRule include;
   bool all_linear = false;
   NameRule exclude;
@@ -99,12 +100,22 @@ struct Targets {
 // Throws Error when nothing is chosen or when an entry of a list matches no path at all; `where` names the place the rules come from.
 inline std::vector<std::string> choose_targets(const Targets& targets, const std::vector<std::string>& paths, const std::vector<std::string>& reserved,
                                                const std::string& where) {
+  const auto contains = [](const auto& list, const auto& item) { return std::find(list.begin(), list.end(), item) != list.end(); };
+  const auto is_chosen = [&](const std::string& path) {
+    if (contains(reserved, path) || (!targets.all_linear && !targets.include.matches(path, where + ": target_modules"))) return false;
+    if (targets.exclude.matches(path, where + ": exclude_modules")) return false;
+    const std::optional<Index> layer = targets.layer_of(path);
+    return targets.layers.empty() || (layer && contains(targets.layers, *layer));
+  };
   if (!targets.paths.empty()) {
     for (const std::string& path : targets.paths)
-      if (std::find(paths.begin(), paths.end(), path) == paths.end())
+      if (!contains(paths, path))
         throw Error(where + ": " + path, "the model has no such layer",
                     {.expected = paths.empty() ? "" : "a layer such as " + paths.front(),
                      .remedy = "was the adapter trained on this architecture, with a head of the same kind?"});
+    for (const std::string& path : paths)
+      if (is_chosen(path) && !contains(targets.paths, path))
+        throw Error(where + ": " + path, "is a target, but the file has no tensors for it", {.remedy = "is the file complete?"});
     return targets.paths;
   }
   std::string known;
@@ -122,16 +133,7 @@ inline std::vector<std::string> choose_targets(const Targets& targets, const std
     throw Error(where + ": layers_to_transform", "needs target_modules to be a list of names");
 
   std::vector<std::string> chosen;
-  for (const std::string& path : paths) {
-    if (std::find(reserved.begin(), reserved.end(), path) != reserved.end()) continue;
-    if (!targets.all_linear && !targets.include.matches(path, where + ": target_modules")) continue;
-    if (targets.exclude.matches(path, where + ": exclude_modules")) continue;
-    if (!targets.layers.empty()) {
-      const std::optional<Index> layer = targets.layer_of(path);
-      if (!layer || std::find(targets.layers.begin(), targets.layers.end(), *layer) == targets.layers.end()) continue;
-    }
-    chosen.push_back(path);
-  }
+  std::copy_if(paths.begin(), paths.end(), std::back_inserter(chosen), is_chosen);
   if (chosen.empty() && targets.layers.empty()) throw Error(where + ": target_modules", "choose no layer of this model", remedy);
   for (const Index layer : targets.layers)
     if (std::none_of(chosen.begin(), chosen.end(), [&](const std::string& path) { return targets.layer_of(path) == layer; }))

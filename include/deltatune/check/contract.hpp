@@ -7,7 +7,7 @@
 // - what is frozen owns no bytes; a step after the first allocates nothing
 // - training changes the deltas' parameters and no bit of the base; the same seed gives the same bits
 // - switched off, merged, unmerged, detached: outputs and base weights are what they should be; a merge that would not be finite is refused
-// - written and read back on a fresh base it gives the same outputs
+// - written and read back on a fresh base it gives the same outputs; with a tensor less, more or of another shape its file is refused
 // - it trains beside another method
 #pragma once
 
@@ -60,6 +60,20 @@ std::map<std::string, std::vector<float>> values(typename Model::Context& ctx, M
     if ((parameter.role() != Role::delta) == base && (base || !parameter.derived())) all[parameter.path()] = download_floats<X>(ctx, parameter.value());
   });
   return all;
+}
+
+// An adapter's folder once more, with other tensors.
+template <class Change>
+void copy_changed(const std::filesystem::path& from, const std::filesystem::path& to, const Change& change) {
+  const SafeTensors file = SafeTensors::open(from / "adapter_model.safetensors");
+  std::vector<TensorInfo> tensors;
+  for (const auto& [name, tensor] : file.tensors()) tensors.push_back(tensor);
+  change(tensors);
+  SafeTensorsWriter writer;
+  for (const TensorInfo& tensor : tensors) writer.add(tensor);
+  make_directory(to);
+  writer.write(to / "adapter_model.safetensors");
+  std::filesystem::copy_file(from / "adapter_config.json", to / "adapter_config.json", std::filesystem::copy_options::overwrite_existing);
 }
 
 inline double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
@@ -155,6 +169,25 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
     const JsonConfig json = JsonConfig::open(options.folder / "adapter_config.json");
     auto loaded = load_adapter_as(ctx, fresh, options.folder, deltatune::detail::read_plan<Plan>(json));
     expect(near(trained, detail::outputs(ctx, fresh, batch)), "read back from its folder it gives other outputs");
+
+    const auto refuses = [&](const std::string& mistake, const auto& change) {
+      const std::filesystem::path spoilt = options.folder / "spoilt";
+      detail::copy_changed(options.folder, spoilt, change);
+      Model untouched = make(ctx);
+      freeze_base(untouched);
+      try {
+        load_adapter_as(ctx, untouched, spoilt, deltatune::detail::read_plan<Plan>(json));
+        expect(false, "a file with " + mistake + " is read without a word");
+      } catch (const Error&) {
+        expect(near(plain, detail::outputs(ctx, untouched, batch)), "a file with " + mistake + " is refused and leaves something behind");
+      }
+    };
+    refuses("a tensor less", [](std::vector<TensorInfo>& tensors) { tensors.erase(tensors.begin()); });
+    refuses("a tensor more", [](std::vector<TensorInfo>& tensors) {
+      tensors.push_back(tensors.front());
+      tensors.back().name += "_more";
+    });
+    refuses("a tensor of another shape", [](std::vector<TensorInfo>& tensors) { tensors.back().shape.push_back(1); });
   }
 
   if (options.merges) {

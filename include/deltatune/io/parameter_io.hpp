@@ -41,13 +41,19 @@ std::vector<E> transposed(const std::vector<E>& matrix, const Shape& shape) {
 
 }  // namespace detail
 
+// Throws Error when a tensor has another shape than a file of the parameter's.
+template <class X>
+void check_fits(const TensorInfo& tensor, const Parameter<X>& parameter) {
+  if (tensor.shape != parameter.file_shape())
+    throw Error(tensor.file + ": " + tensor.name, "does not fit the model's " + parameter.path(),
+                {.expected = "shape " + to_string(parameter.file_shape()), .got = to_string(tensor.shape)});
+}
+
 // Reads a tensor into a parameter's values. Throws Error when shape or element type do not fit.
 template <class X>
 void read_parameter(context_of<X>& ctx, const TensorInfo& tensor, Parameter<X>& parameter) {
   using T = scalar_of<X>;
-  if (tensor.shape != parameter.file_shape())
-    throw Error(tensor.file + ": " + tensor.name, "does not fit the model's " + parameter.path(),
-                {.expected = "shape " + to_string(parameter.file_shape()), .got = to_string(tensor.shape)});
+  check_fits(tensor, parameter);
   using Host = std::conditional_t<std::is_same_v<T, float>, float, double>;
   std::vector<Host> host(static_cast<std::size_t>(parameter.size()));
   read_floats(tensor, std::span<Host>(host));

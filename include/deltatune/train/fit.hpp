@@ -27,6 +27,7 @@ inline Index steps_per_epoch(Index examples, Index batch_size, Index accumulatio
 struct FitCallbacks {
   std::function<void(const StepReport&)> after_step;
   std::function<void(const Evaluation&, const Progress&, bool is_best)> after_evaluation;  // is_best: the time to save the adapter
+  std::function<void(const Progress&)> at_rest;  // after each update and the evaluation that belongs to it: the time to save a checkpoint
 };
 
 // Trains from `progress` (of a new run, or of a checkpoint) to config.steps. evaluation: nullptr for none. Plans the trainer's memory first.
@@ -41,24 +42,25 @@ Progress fit(Trainer<Model>& trainer, const Dataset& training, const Dataset* ev
   if (evaluation != nullptr) trainer.plan(evaluation->largest_batch(config.batch_size));
 
   std::vector<PackedBatch> batches(static_cast<std::size_t>(config.accumulation));
-  while (progress.step < config.steps) {
+  const auto out_of_patience = [&] { return config.patience > 0 && progress.evaluations_since_best >= config.patience; };
+  while (progress.step < config.steps && !out_of_patience()) {
     for (Index i = 0; i < config.accumulation; ++i)
       batches[static_cast<std::size_t>(i)] = training.batch(order.members(progress.step * config.accumulation + i));
     const StepReport report = trainer.step(batches);
     progress.step = report.step;
     if (callbacks.after_step) callbacks.after_step(report);
-    if (evaluation == nullptr || (progress.step % interval != 0 && progress.step != config.steps)) continue;
-
-    const Evaluation result = evaluate(trainer, *evaluation, config.batch_size);
-    const bool is_best = progress.best_step == 0 || result.better_than({.accuracy = progress.best_accuracy, .loss = progress.best_loss, .predictions = {}});
-    if (is_best) {
-      progress.best_step = progress.step;
-      progress.best_accuracy = result.accuracy;
-      progress.best_loss = result.loss;
+    if (evaluation != nullptr && (progress.step % interval == 0 || progress.step == config.steps)) {
+      const Evaluation result = evaluate(trainer, *evaluation, config.batch_size);
+      const bool is_best = progress.best_step == 0 || result.better_than({.accuracy = progress.best_accuracy, .loss = progress.best_loss, .predictions = {}});
+      if (is_best) {
+        progress.best_step = progress.step;
+        progress.best_accuracy = result.accuracy;
+        progress.best_loss = result.loss;
+      }
+      progress.evaluations_since_best = is_best ? 0 : progress.evaluations_since_best + 1;
+      if (callbacks.after_evaluation) callbacks.after_evaluation(result, progress, is_best);
     }
-    progress.evaluations_since_best = is_best ? 0 : progress.evaluations_since_best + 1;
-    if (callbacks.after_evaluation) callbacks.after_evaluation(result, progress, is_best);
-    if (config.patience > 0 && progress.evaluations_since_best >= config.patience) break;
+    if (callbacks.at_rest) callbacks.at_rest(progress);
   }
   return progress;
 }
