@@ -11,7 +11,7 @@ from torch import nn
 from transformers import BertForSequenceClassification, DynamicCache
 from transformers.activations import get_activation
 
-from generate_common import MODELS, generator, integer, is_gpt2, load_model, make_batch, normal, write_numbers
+from generate_common import BASE, MODELS, generator, integer, is_gpt2, load_model, make_batch, normal, one_of, write_numbers
 
 CLASSIFIER = ["deltas", "classifier"]
 
@@ -248,10 +248,13 @@ RANGES = {
 
 
 def hold_out():
-    for name, (_, _, options) in CASES.items():
+    for name, (model_name, _, options) in CASES.items():
         stream = generator("options " + name)
         for key in sorted(options.keys() & RANGES.keys()):
             options[key] = integer(*RANGES[key], stream)
+        if "reduction_factor" in options:
+            width, n = (BASE | MODELS[model_name][0])["hidden_size"], options["hypercomplex_division"]
+            options["reduction_factor"] = one_of([f for f in (2, 3, 4, 6, 8) if width // f and width // f % n == 0], stream)
 
 
 def write_case(name, models, folder):

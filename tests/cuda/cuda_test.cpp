@@ -427,7 +427,7 @@ TEST_CASE("cuda: an adapter trained there is read elsewhere", "[cuda][files]") {
   auto lora = attach(ctx, model, plan);
   Trainer<Model> trainer(ctx, model, config_with(false, false));
   for (int i = 0; i < 3; ++i) trainer.step(batch);
-  save_peft<X>(ctx, folder.path(), model, plan, lora, "base");
+  save_adapter(ctx, folder.path(), model, plan, lora, "base");
   const std::vector<float> expected = trainer.logits(batch);
 
   using Y = Tensor<double, Reference>;
