@@ -107,6 +107,8 @@ def loaded(arguments, table):
     feature = settings.get("task_type") == "FEATURE_EXTRACTION"
     base = load_model(arguments.model, labels, feature)
     model = (read_by_peft if peft else read_by_adapters)(arguments, table, base, tensors)
+    if settings.get("peft_type") == "ADALORA":
+        model = model.get_base_model()  # peft's wrapper adds the penalty to the loss
     batch, got = load_file(arguments.batch), load_file(arguments.output)
     with torch.no_grad():
         output = model(**batch)

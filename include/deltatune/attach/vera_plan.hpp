@@ -41,6 +41,8 @@ struct VeraPlan : PlanBase {
   template <class Model>
   void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
     detail::write_targets(config_io, targets, paths);
+    config_io.erase("exclude_modules");  // which PEFT's VeRA has not
+    if (!targets.exclude.empty()) config_io.update({{"target_modules", paths}, {"layers_to_transform", nullptr}, {"layers_pattern", nullptr}});
     if (bias == BiasTraining::targets) config_io["bias"] = "vera_only";
     config_io.update({{"r", vera.rank},
                       {"vera_dropout", vera.dropout},
