@@ -284,9 +284,9 @@ struct AdapterHubVersion {
 
   static AdapterHubVersion of(const JsonConfig& json) {
     const std::string version = json.get_or<std::string>("version", "");
-    int major = 0, minor = 0;
-    const bool known = std::sscanf(version.c_str(), "adapters.%d.%d", &major, &minor) == 2;
-    return {version.empty(), known && (major < 1 || (major == 1 && minor < 1))};
+    int of_release = 0, within = 0;
+    const bool known = std::sscanf(version.c_str(), "adapters.%d.%d", &of_release, &within) == 2;
+    return {version.empty(), known && (of_release < 1 || (of_release == 1 && within < 1))};
   }
 };
 

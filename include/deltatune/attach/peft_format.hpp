@@ -81,9 +81,9 @@ Plan read_plan(const JsonConfig& json) {
 }
 
 // The plan whose kPeftType is `type`, out of the alternatives of AnyPlan.
-template <std::size_t I = 0>
+template <std::size_t At = 0>
 AnyPlan read_any_plan(const JsonConfig& json, const std::string& type) {
-  if constexpr (I == std::variant_size_v<AnyPlan>) {
+  if constexpr (At == std::variant_size_v<AnyPlan>) {
     std::string known;
     [&]<std::size_t... J>(std::index_sequence<J...>) {
       const auto add = [&]<class P>(std::type_identity<P>) {
@@ -93,14 +93,14 @@ AnyPlan read_any_plan(const JsonConfig& json, const std::string& type) {
     }(std::make_index_sequence<std::variant_size_v<AnyPlan>>());
     throw Error(json.name() + ": peft_type", "is not supported", {.expected = "one of " + known, .got = "\"" + type + "\""});
   } else {
-    using Plan = std::variant_alternative_t<I, AnyPlan>;
+    using Plan = std::variant_alternative_t<At, AnyPlan>;
     if constexpr (requires { Plan::kPeftType; }) {
       if (type == Plan::kPeftType) return read_plan<Plan>(json);
     }
     if constexpr (requires { Plan::kOwnType; }) {
       if (type == Plan::kOwnType) return read_plan<Plan>(json);
     }
-    return read_any_plan<I + 1>(json, type);
+    return read_any_plan<At + 1>(json, type);
   }
 }
 

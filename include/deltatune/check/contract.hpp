@@ -106,7 +106,7 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
   const auto expect = [&](bool kept, const std::string& sentence) {
     if (!kept) broken.push_back(sentence);
   };
-  const auto near = [&](const std::vector<double>& a, const std::vector<double>& b) { return detail::largest_difference(a, b) <= options.tolerance; };
+  const auto alike = [&](const std::vector<double>& a, const std::vector<double>& b) { return detail::largest_difference(a, b) <= options.tolerance; };
   plan.modules_to_save = {};
   plan.bias = BiasTraining::none;
   constexpr std::uint64_t kSeed = 5;
@@ -122,7 +122,7 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
   };
 
   auto attachment = attach(ctx, model, plan, kSeed);
-  if (options.starts_as_identity) expect(near(plain, detail::outputs(ctx, model, batch)), "the outputs change when it is attached");
+  if (options.starts_as_identity) expect(alike(plain, detail::outputs(ctx, model, batch)), "the outputs change when it is attached");
   Index own = 0;
   attachment.visit([&](Parameter<X>& parameter) { own += parameter.derived() ? 0 : parameter.trainable_count(); });
   if (options.parameters >= 0)
@@ -146,12 +146,12 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
     if (parameter.updated()) expect(before.at(parameter.path()) != after.at(parameter.path()), parameter.path() + " does not learn");
   });
   const std::vector<double> trained = detail::outputs(ctx, model, batch);
-  expect(!near(plain, trained), "the outputs stay the same whatever it learns");
+  expect(!alike(plain, trained), "the outputs stay the same whatever it learns");
   attachment.set_enabled(false);
-  expect(near(plain, detail::outputs(ctx, model, batch)), "switched off it still changes the outputs");
+  expect(alike(plain, detail::outputs(ctx, model, batch)), "switched off it still changes the outputs");
   base_kept("by training");
   attachment.set_enabled(true);
-  expect(near(trained, detail::outputs(ctx, model, batch)), "switched on again it gives other outputs");
+  expect(alike(trained, detail::outputs(ctx, model, batch)), "switched on again it gives other outputs");
 
   {
     Model again = make(ctx);
@@ -168,7 +168,7 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
     freeze_base(fresh);
     const JsonConfig json = JsonConfig::open(options.folder / "adapter_config.json");
     auto loaded = load_adapter_as(ctx, fresh, options.folder, deltatune::detail::read_plan<Plan>(json));
-    expect(near(trained, detail::outputs(ctx, fresh, batch)), "read back from its folder it gives other outputs");
+    expect(alike(trained, detail::outputs(ctx, fresh, batch)), "read back from its folder it gives other outputs");
 
     const auto refuses = [&](const std::string& mistake, const auto& change) {
       const std::filesystem::path spoilt = options.folder / "spoilt";
@@ -179,7 +179,7 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
         load_adapter_as(ctx, untouched, spoilt, deltatune::detail::read_plan<Plan>(json));
         expect(false, "a file with " + mistake + " is read without a word");
       } catch (const Error&) {
-        expect(near(plain, detail::outputs(ctx, untouched, batch)), "a file with " + mistake + " is refused and leaves something behind");
+        expect(alike(plain, detail::outputs(ctx, untouched, batch)), "a file with " + mistake + " is refused and leaves something behind");
       }
     };
     refuses("a tensor less", [](std::vector<TensorInfo>& tensors) { tensors.erase(tensors.begin()); });
@@ -192,12 +192,12 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
 
   if (options.merges) {
     attachment.merge(ctx);
-    expect(near(trained, detail::outputs(ctx, model, batch)), "merged it gives other outputs");
+    expect(alike(trained, detail::outputs(ctx, model, batch)), "merged it gives other outputs");
     attachment.unmerge(ctx);
     attachment.set_enabled(false);
     base_kept("by merge and unmerge");
     attachment.set_enabled(true);
-    expect(near(trained, detail::outputs(ctx, model, batch)), "unmerged it gives other outputs");
+    expect(alike(trained, detail::outputs(ctx, model, batch)), "unmerged it gives other outputs");
     std::vector<float> kept;
     Parameter<X>* spoilt = nullptr;
     attachment.visit([&](Parameter<X>& parameter) {
@@ -230,7 +230,7 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
   other.modules_to_save = {};
   other.lora.rank = 2;
   auto beside = attach_beside(ctx, model, other, kSeed + 1);
-  expect(near(trained, detail::outputs(ctx, model, batch)), "another method attached beside it changes its outputs");
+  expect(alike(trained, detail::outputs(ctx, model, batch)), "another method attached beside it changes its outputs");
   const auto both = detail::values(ctx, model, false);
   {
     Trainer<Model> trainer(ctx, model, detail::contract_training<Model>());
@@ -243,7 +243,7 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
   attachment.detach();
   beside.detach();
   base_kept("by both methods");
-  expect(near(plain, detail::outputs(ctx, model, batch)), "taken out it still changes the outputs");
+  expect(alike(plain, detail::outputs(ctx, model, batch)), "taken out it still changes the outputs");
   return broken;
 }
 
