@@ -65,14 +65,15 @@ std::map<std::string, std::vector<float>> values(typename Model::Context& ctx, M
 // An adapter's folder once more, with other tensors.
 template <class Change>
 void copy_changed(const std::filesystem::path& from, const std::filesystem::path& to, const Change& change) {
-  const SafeTensors file = SafeTensors::open(from / "adapter_model.safetensors");
+  const char* const name = std::filesystem::exists(from / "adapter.safetensors") ? "adapter.safetensors" : "adapter_model.safetensors";
+  const SafeTensors file = SafeTensors::open(from / name);
   std::vector<TensorInfo> tensors;
-  for (const auto& [name, tensor] : file.tensors()) tensors.push_back(tensor);
+  for (const auto& [key, tensor] : file.tensors()) tensors.push_back(tensor);
   change(tensors);
   SafeTensorsWriter writer;
   for (const TensorInfo& tensor : tensors) writer.add(tensor);
   make_directory(to);
-  writer.write(to / "adapter_model.safetensors");
+  writer.write(to / name);
   std::filesystem::copy_file(from / "adapter_config.json", to / "adapter_config.json", std::filesystem::copy_options::overwrite_existing);
 }
 
