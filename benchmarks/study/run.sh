@@ -19,11 +19,13 @@ cmake -S . -B build/benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_B
 cmake --build build/benchmarks --target deltatune_program deltatune_study -- -j "$(nproc)" | tail -n 1
 program=build/benchmarks/deltatune study=build/benchmarks/benchmarks/deltatune_study
 
-# Peak learning rate of a method; of a pair the first one's.
+# Peak learning rate of a method; of a pair the lower one.
 rate() {
-  case ${1%%+*} in
-    full) echo 5e-5 ;; head | prompt) echo 5e-3 ;; bitfit | prefix) echo 2e-3 ;; ia3) echo 1e-2 ;; *) echo 1e-3 ;;
-  esac
+  for method in ${1//+/ }; do
+    case $method in
+      full) echo 5e-5 ;; parallel) echo 2e-4 ;; bitfit) echo 2e-3 ;; head | prompt) echo 5e-3 ;; ia3 | prefix) echo 1e-2 ;; *) echo 1e-3 ;;
+    esac
+  done | sort -g | head -n 1
 }
 
 # train TASK METHOD ARGUMENTS...: one process; the last line of what it says is the result.
