@@ -202,10 +202,12 @@ TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]"
   };
   const Products head_inputs{{3, 12, 3}, {3, 12, 12}};                                          // through classifier and pooler
   const Products layer_inputs{{11, 20, 12}, {11, 12, 20}, {11, 12, 12}, {11, 12, 36}};  // down, up, attention's output, query-key-value
+  const Products last_inputs{{3, 20, 12}, {3, 12, 20}, {3, 12, 12}, {11, 12, 36}};      // the head reads three rows
 
   SECTION("biases: every product goes through a frozen weight, none into it") {
     Products expected = head_inputs;
-    for (int layer = 0; layer < kLayers; ++layer) expected.insert(expected.end(), layer_inputs.begin(), layer_inputs.end());
+    expected.insert(expected.end(), last_inputs.begin(), last_inputs.end());
+    for (int layer = 1; layer < kLayers; ++layer) expected.insert(expected.end(), layer_inputs.begin(), layer_inputs.end());
     CHECK(products(records({"**.bias"})) == expected);
     CHECK(products(records({"**.bias", "classifier.weight"})).size() == expected.size() + 1);
   }
@@ -214,7 +216,7 @@ TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]"
   SECTION("last layer: nothing below it") {
     const auto all = records({"bert.encoder.layer.2.**"});
     CHECK(weight_gradients(all) == 1 + 4 + 2);  // through the classifier (3 classes, k 3), down, up, output, query, key, value
-    CHECK(products(all) == Products{{3, 12, 3}, {3, 12, 12}, {12, 20, 11}, {11, 20, 12}, {20, 12, 11}, {11, 12, 20}, {12, 12, 11}, {11, 12, 12},
+    CHECK(products(all) == Products{{3, 12, 3}, {3, 12, 12}, {12, 20, 3}, {3, 20, 12}, {20, 12, 3}, {3, 12, 20}, {12, 12, 3}, {3, 12, 12},
                                     {12, 12, 11}, {12, 12, 11}, {12, 12, 11}});
   }
   SECTION("last LayerNorm: no product of the layer at all") {
@@ -222,7 +224,7 @@ TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]"
   }
   SECTION("a bias in the middle: as deep as that and no deeper") {
     Products expected = head_inputs;
-    expected.insert(expected.end(), layer_inputs.begin(), layer_inputs.end());
+    expected.insert(expected.end(), last_inputs.begin(), last_inputs.end());
     CHECK(products(records({"bert.encoder.layer.1.output.dense.bias"})) == expected);
     expected.push_back({11, 20, 12});
     CHECK(products(records({"bert.encoder.layer.1.intermediate.dense.bias"})) == expected);
@@ -253,12 +255,14 @@ TEST_CASE("bert: frozen means free, in bytes", "[model][bert][frozen]") {
   const Index head = 3 * arena_bytes(3, 12);
   const Index norm = arena_bytes(11, 12) + arena_bytes(11, 1);
   const Index layer = arena_bytes(11, 36) + arena_bytes(11, 3) + arena_bytes(11, 20) + 2 * norm;  // qkv, lse, u, norms
+  const Index last = arena_bytes(11, 36) + arena_bytes(3, 12) + arena_bytes(3, 3) + arena_bytes(3, 20) +
+                     2 * (arena_bytes(3, 12) + arena_bytes(3, 1));  // qkv, and q, lse, u and norms of the rows that are read
   CHECK(saved_by({"classifier.**"}) == head);
-  CHECK(saved_by({"bert.encoder.layer.2.output.dense.bias"}) == head + layer);
-  CHECK(saved_by({"bert.encoder.layer.1.attention.self.query.bias"}) == head + 2 * layer);
-  CHECK(saved_by({"bert.encoder.layer.2.attention.self.query.weight"}) == head + layer + arena_bytes(11, 12));           // and its input
-  CHECK(saved_by({"bert.encoder.layer.2.attention.output.dense.weight"}) == head + layer + arena_bytes(11, 12));  // and its input
-  CHECK(saved_by({"bert.embeddings.LayerNorm.bias"}) == head + 3 * layer + norm);
+  CHECK(saved_by({"bert.encoder.layer.2.output.dense.bias"}) == head + last);
+  CHECK(saved_by({"bert.encoder.layer.1.attention.self.query.bias"}) == head + layer + last);
+  CHECK(saved_by({"bert.encoder.layer.2.attention.self.query.weight"}) == head + last + arena_bytes(11, 12));      // and its input
+  CHECK(saved_by({"bert.encoder.layer.2.attention.output.dense.weight"}) == head + last + arena_bytes(3, 12));  // and its input
+  CHECK(saved_by({"bert.embeddings.LayerNorm.bias"}) == head + 2 * layer + last + norm);
 
   DeviceRunner runner(ctx, {"**.bias"});
   Index gradient_bytes = 0;

@@ -102,9 +102,43 @@ auto attention_body(const Pattern& pattern, const std::vector<Index>& lengths, I
   };
 }
 
-auto block_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout) {
+// The last `read` rows of each sequence are demanded; empty: all rows are.
+template <class X>
+Demand demand_of(check::Trial<X>& trial, const std::vector<Index>& lengths, const std::vector<Index>& read) {
+  if (read.empty()) return {};
+  std::vector<Index> rows;
+  Index end = 0;
+  for (std::size_t b = 0; b < lengths.size(); ++b) {
+    end += lengths[b];
+    for (Index i = end - read[b]; i < end; ++i) rows.push_back(i);
+  }
+  return {trial.array(rows), trial.sequences(read)};
+}
+
+// Runs a block on x, all of its rows or those demanded, and takes the gradient back.
+template <class X, class Block, class Backward>
+void run_block(check::Trial<X>& trial, const Block& layer, const Pattern& pattern, const std::vector<Index>& lengths, const std::vector<Index>& read, Index width,
+               const Backward& backward) {
+  using B = backend_of<X>;
+  using T = scalar_of<X>;
+  const Sequences sequences = trial.sequences(lengths);
+  const Demand demand = demand_of(trial, lengths, read);
+  const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
+  const auto y = trial.output("y", demand ? demand.sequences.rows : sequences.rows, width);
+  typename Block::Saved saved;
+  if (demand) {
+    layer.forward(trial.pass(), sequences, demand, x.value, y.value, saved);
+  } else {
+    ops::copy<B, T>(trial.ctx(), x.value, y.value);
+    layer.forward(trial.pass(), sequences, y.value, saved);
+  }
+  if (!trial.backward_wanted()) return;
+  backward(saved, x.value, y.value, y.gradient, demand ? x.gradient : y.gradient);
+  if (x.gradient && !demand) ops::copy<B, T>(trial.ctx(), y.gradient, x.gradient);
+}
+
+auto block_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout, const std::vector<Index>& read = {}) {
   return [=]<class X>(check::Trial<X>& trial) {
-    using B = backend_of<X>;
     using T = scalar_of<X>;
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
@@ -115,24 +149,17 @@ auto block_body(const Pattern& pattern, const std::vector<Index>& lengths, Index
                                                       ops::Activation::gelu_new),
                                        PostNormResidual<X>({}, LayerNorm<X>(ctx, "output_norm", width, 1e-6), dropout)),
                       pattern);
-    const Sequences sequences = trial.sequences(lengths);
-    const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
-    const auto y = trial.output("y", sequences.rows, width);
-    typename PostNormBlock<X>::Saved saved;
-    ops::copy<B, T>(ctx, x.value, y.value);
-    layer.forward(trial.pass(), sequences, y.value, saved);
-    if (!trial.backward_wanted()) return;
-    const View<T> rebuilt = trial.pass().take(sequences.rows, width);
-    layer.rebuild_output(trial.pass(), saved, rebuilt);
-    CHECK(largest_difference(test::on_host<X>(ctx, rebuilt), test::on_host<X>(ctx, y.value)) <= 1e-5);
-    layer.backward(trial.pass(), saved, layer.needs_input() ? x.value : View<const T>(), y.gradient, pattern.below);
-    if (x.gradient) ops::copy<B, T>(ctx, y.gradient, x.gradient);
+    run_block(trial, layer, pattern, lengths, read, width, [&](const auto& saved, View<const T> x, View<T> y, View<T> dy, View<T> dx) {
+      const View<T> rebuilt = trial.pass().take(y.rows, width);
+      layer.rebuild_output(trial.pass(), saved, rebuilt);
+      CHECK(largest_difference(test::on_host<X>(ctx, rebuilt), test::on_host<X>(ctx, y)) <= 1e-5);
+      layer.backward(trial.pass(), saved, layer.needs_input() ? x : View<const T>(), dy, dx, pattern.below);
+    });
   };
 }
 
-auto pre_norm_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout) {
+auto pre_norm_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout, const std::vector<Index>& read = {}) {
   return [=]<class X>(check::Trial<X>& trial) {
-    using B = backend_of<X>;
     using T = scalar_of<X>;
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
@@ -143,15 +170,9 @@ auto pre_norm_body(const Pattern& pattern, const std::vector<Index>& lengths, In
                       PreNormBlock<X>({LayerNorm<X>(ctx, "ln_1", width, 1e-6), std::move(attention), {}, dropout},
                                       {LayerNorm<X>(ctx, "ln_2", width, 1e-6), std::move(feed_forward), {}, dropout}),
                       pattern);
-    const Sequences sequences = trial.sequences(lengths);
-    const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
-    const auto y = trial.output("y", sequences.rows, width);
-    typename PreNormBlock<X>::Saved saved;
-    ops::copy<B, T>(ctx, x.value, y.value);
-    layer.forward(trial.pass(), sequences, y.value, saved);
-    if (!trial.backward_wanted()) return;
-    layer.backward(trial.pass(), saved, y.gradient, pattern.below);
-    if (x.gradient) ops::copy<B, T>(ctx, y.gradient, x.gradient);
+    run_block(trial, layer, pattern, lengths, read, width, [&](const auto& saved, View<const T>, View<T>, View<T> dy, View<T> dx) {
+      layer.backward(trial.pass(), saved, dy, dx, pattern.below);
+    });
   };
 }
 
@@ -184,17 +205,16 @@ auto embeddings_body(const Pattern& pattern, Index width, double dropout) {
   };
 }
 
-auto head_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, double dropout) {
+auto head_body(const Pattern& pattern, Index rows, Index width, double dropout) {
   return [=]<class X>(check::Trial<X>& trial) {
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
     auto& layer = own(trial, ClassificationHead<X>(Linear<X>(ctx, width, {{"pooler", width}}), Linear<X>(ctx, width, {{"classifier", 3}}), dropout), pattern);
-    const Sequences sequences = trial.sequences(lengths);
-    const Input<X> h = layer_input(trial, pattern.below, sequences.rows, width);
-    const auto logits = trial.output("logits", sequences.count, 3);
+    const Input<X> h = layer_input(trial, pattern.below, rows, width);
+    const auto logits = trial.output("logits", rows, 3);
     typename ClassificationHead<X>::Saved saved;
-    layer.forward(trial.pass(), sequences, h.value, logits.value, saved);
-    if (trial.backward_wanted()) layer.backward(trial.pass(), sequences, saved, logits.gradient, h.gradient);
+    layer.forward(trial.pass(), h.value, logits.value, saved);
+    if (trial.backward_wanted()) layer.backward(trial.pass(), saved, logits.gradient, h.gradient);
   };
 }
 
@@ -266,6 +286,7 @@ TEST_CASE("post-norm block", "[nn]") {
                                    Pattern{{"output.bias"}, false}, Pattern{{"*_norm.weight"}}, Pattern{{"key.weight"}, false}, Pattern{});
   const double dropout = GENERATE(0.0, 0.3);
   check_layer(block_body(pattern, {3, 1, 4}, 6, 2, dropout), block_body(pattern, {70, 9, 33}, 24, 3, dropout));
+  check_layer(block_body(pattern, {3, 1, 4}, 6, 2, dropout, {1, 1, 2}), block_body(pattern, {70, 9, 33}, 24, 3, dropout, {1, 1, 1}));
 }
 
 TEST_CASE("pre-norm block", "[nn]") {
@@ -274,6 +295,7 @@ TEST_CASE("pre-norm block", "[nn]") {
                                    Pattern{{"ln_1.weight"}, false}, Pattern{});
   const double dropout = GENERATE(0.0, 0.3);
   check_layer(pre_norm_body(pattern, {3, 1, 4}, 6, 2, dropout), pre_norm_body(pattern, {70, 9, 33}, 24, 3, dropout));
+  check_layer(pre_norm_body(pattern, {3, 1, 4}, 6, 2, dropout, {1, 1, 2}), pre_norm_body(pattern, {70, 9, 33}, 24, 3, dropout, {1, 1, 1}));
 }
 
 TEST_CASE("linear: without a bias, and the other way round in files", "[nn][linear]") {
@@ -319,5 +341,5 @@ TEST_CASE("classification head", "[nn]") {
   const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"classifier.**"}, false}, Pattern{{"pooler.bias"}, false},
                                    Pattern{{"classifier.bias"}}, Pattern{});
   const double dropout = GENERATE(0.0, 0.3);
-  check_layer(head_body(pattern, {3, 1, 4}, 6, dropout), head_body(pattern, std::vector<Index>(67, 2), 131, dropout));
+  check_layer(head_body(pattern, 3, 6, dropout), head_body(pattern, 67, 131, dropout));
 }

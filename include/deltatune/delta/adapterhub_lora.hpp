@@ -121,6 +121,7 @@ class AdapterHubLora {
   }
 
   bool needs_input() const { return a_->trains() || gate_.needs_input(); }
+  bool mixes_rows() const { return config_.gated; }
 
   void forward(Pass<X>& pass, View<const T> x, View<T> y_io, Saved& saved) const {
     const View<T> u = pass.keep(x.rows, a_->shape().at(0));

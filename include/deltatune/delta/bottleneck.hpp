@@ -175,6 +175,7 @@ class Bottleneck {
   }
 
   bool needs_residual() const { return config_.parallel; }
+  bool mixes_rows() const { return config_.gated; }
   bool completes() const { return !config_.original_ln_after; }
 
   void forward(Pass<X>& pass, const ResidualNorm<X>& norm, View<const T> residual, View<T> h_io, Saved& saved) const {

@@ -57,6 +57,7 @@ class Bert {
     std::vector<typename PostNormBlock<X>::Saved> blocks;
     typename ClassificationHead<X>::Saved head;
     Index lowest = 0;  // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the head
+    bool demanded = false;  // the last block gave only what the classifier reads (nn/demand.hpp)
     View<T> input;     // (N, C) input of that block, where it is read again and no norm below was kept
     View<T> dlogits;   // (B, K) of loss()
   };
@@ -155,6 +156,11 @@ class Bert {
   void encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io);
 
  private:
+  // Embeddings and blocks: h (N, C) used up -> out (M, C), the demanded rows, or h itself.
+  void run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept);
+  // d_out_io (M, C): used up. dh (N, C): scratch for what lies below, d_out_io itself where all rows were demanded.
+  void blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> d_out_io, View<T> dh);
+
   BertConfig config_;
   Index classes_ = 0;
   std::string prefix_;  // "bert." or ""
@@ -247,10 +253,16 @@ Bert<X> Bert<X>::load(Context& ctx, const std::filesystem::path& folder, Head he
 
 template <class X>
 void Bert<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept) {
+  run_blocks(pass, batch, {}, h, h, kept);
+}
+
+template <class X>
+void Bert<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept) {
   check_layout(batch, layout(), config_.positions);
   pass.sequences = &batch.sequences();
   derived_.forward(pass);
   kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
+  kept.demanded = demand && !blocks_.back().mixes_rows();
   kept.blocks.resize(blocks_.size());
   kept.input = {};
   detail::run_keeping(pass, kept.lowest < 0, [&](Pass<X>& p) { embeddings_.forward(p, batch, h, kept.embeddings); });
@@ -260,8 +272,12 @@ void Bert<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Acti
       kept.input = pass.keep(h.rows, h.cols);
       ops::copy<B, T>(pass.ctx, h, kept.input);
     }
-    detail::run_keeping(pass, l >= kept.lowest, [&](Pass<X>& p) { block.forward(p, batch.sequences(), h, kept.blocks[static_cast<std::size_t>(l)]); });
+    const bool demanded = kept.demanded && l == layers() - 1;
+    detail::run_keeping(pass, l >= kept.lowest, [&](Pass<X>& p) {
+      block.forward(p, batch.sequences(), demanded ? demand : Demand(), h, demanded ? out : h, kept.blocks[static_cast<std::size_t>(l)]);
+    });
   }
+  if (demand && !kept.demanded) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, out);
 }
 
 template <class X>
@@ -271,18 +287,16 @@ void Bert<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
     check_features(batch, config_.width, kept.lowest, layers());
     return head_.forward(pass, batch.features(), logits, kept.head);
   }
-  const auto scope = pass.scope();
-  const View<T> h = pass.take(batch.sequences().rows, config_.width);
-  encode(pass, batch, h, kept);
-  head_.forward(pass, batch.sequences(), h, logits, kept.head);
+  const View<T> first_rows = pass.keep(batch.sequences().count, config_.width);
+  features(pass, batch, first_rows, kept);
+  head_.forward(pass, first_rows, logits, kept.head);
 }
 
 template <class X>
 void Bert<X>::features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept) {
   const auto scope = pass.scope();
   const View<T> h = pass.take(batch.sequences().rows, config_.width);
-  encode(pass, batch, h, kept);
-  ops::gather_rows<B, T>(pass.ctx, h, batch.sequences().offsets, rows);
+  run_blocks(pass, batch, batch.first_rows(), h, rows, kept);
 }
 
 template <class X>
@@ -296,29 +310,37 @@ void Bert<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X
 template <class X>
 void Bert<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dlogits_io) {
   const auto scope = pass.scope();
-  const View<T> dh = kept.lowest < layers() ? pass.take(batch.sequences().rows, config_.width) : View<T>();
-  head_.backward(pass, batch.sequences(), kept.head, dlogits_io, dh);
-  if (dh) encode_backward(pass, batch, kept, dh);
-  if (!dh) derived_.backward(pass);
+  const View<T> d_first = kept.lowest < layers() ? pass.take(batch.sequences().count, config_.width) : View<T>();
+  head_.backward(pass, kept.head, dlogits_io, d_first);
+  if (!d_first) return derived_.backward(pass);
+  const View<T> dh = pass.take(batch.sequences().rows, config_.width);
+  if (kept.demanded) return blocks_backward(pass, batch, kept, d_first, dh);
+  ops::scatter_rows<B, T>(pass.ctx, d_first, batch.first_rows().rows, dh);
+  blocks_backward(pass, batch, kept, dh, dh);
 }
 
 template <class X>
 void Bert<X>::encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io) {
+  blocks_backward(pass, batch, kept, dh_io, dh_io);
+}
+
+template <class X>
+void Bert<X>::blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> d_out_io, View<T> dh) {
   for (Index l = layers() - 1; l >= 0 && l >= kept.lowest; --l) {
     const auto scope = pass.scope();
     PostNormBlock<X>& block = blocks_[static_cast<std::size_t>(l)];
     View<T> input = l == kept.lowest ? kept.input : View<T>();
     if (block.needs_input() && !input) {
-      input = pass.take(dh_io.rows, dh_io.cols);
+      input = pass.take(dh.rows, dh.cols);
       if (l > 0) {
         blocks_[static_cast<std::size_t>(l) - 1].rebuild_output(pass, kept.blocks[static_cast<std::size_t>(l) - 1], input);
       } else {
         embeddings_.rebuild_output(pass, kept.embeddings, input);
       }
     }
-    block.backward(pass, kept.blocks[static_cast<std::size_t>(l)], input, dh_io, l > kept.lowest);
+    block.backward(pass, kept.blocks[static_cast<std::size_t>(l)], input, l == layers() - 1 ? d_out_io : dh, dh, l > kept.lowest);
   }
-  if (kept.lowest < 0) embeddings_.backward(pass, batch, kept.embeddings, dh_io);
+  if (kept.lowest < 0) embeddings_.backward(pass, batch, kept.embeddings, dh);
   derived_.backward(pass);
 }
 

@@ -65,6 +65,7 @@ class Gpt2 {
     View<T> rows;                       // (B, C) what the classifier reads
     typename Linear<X>::Saved score;
     Index lowest = 0;  // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the last norm
+    bool demanded = false;  // the last block gave only what the classifier reads (nn/demand.hpp)
     View<T> dlogits;   // (B, K) of a classifier's loss()
     View<T> d_rows;    // (M, C) of a language model's loss(): of the normalised rows that predict; empty where nobody wants it
   };
@@ -183,9 +184,10 @@ class Gpt2 {
   Parameter<X>& head_parameter() { return untied_ ? untied_parameter_ : embeddings_.word_table(); }
   bool below_head(const Pass<X>& pass, const Activations& kept) { return pass.mode != Mode::evaluate && (kept.lowest < layers() || trains(norm_)); }
 
-  // Everything below the last norm: h (N, C).
-  void run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept, Cache* cache = nullptr);
-  void blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io);
+  // Everything below the last norm: h (N, C) used up -> out (M, C), the demanded rows, or h itself.
+  void run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache = nullptr);
+  // d_out_io (M, C): used up. dh (N, C): scratch for what lies below, d_out_io itself where all rows were demanded.
+  void blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> d_out_io, View<T> dh);
   // The last norm, in place.
   void normalise(Pass<X>& pass, View<T> rows_io, Activations& kept);
   // From some normalised rows of h, which rows `index` names, down: d_rows (M, C), used up.
@@ -285,26 +287,30 @@ Gpt2<X> Gpt2<X>::load(Context& ctx, const std::filesystem::path& folder, Head he
 }
 
 template <class X>
-void Gpt2<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept, Cache* cache) {
+void Gpt2<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
   check_layout(batch, cache == nullptr || cache->front().empty() ? layout() : layout_behind(), config_.positions);
   pass.sequences = &batch.sequences();
   derived_.forward(pass);
   kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
+  kept.demanded = demand && !blocks_.back().mixes_rows();
   kept.blocks.resize(blocks_.size());
   detail::run_keeping(pass, kept.lowest < 0, [&](Pass<X>& p) { embeddings_.forward(p, batch, h, kept.embeddings); });
-  for (std::size_t l = 0; l < blocks_.size(); ++l)
+  for (std::size_t l = 0; l < blocks_.size(); ++l) {
+    const bool demanded = kept.demanded && l + 1 == blocks_.size();
     detail::run_keeping(pass, static_cast<Index>(l) >= kept.lowest, [&](Pass<X>& p) {
-      blocks_[l].forward(p, batch.sequences(), h, kept.blocks[l], cache == nullptr ? nullptr : &(*cache)[l]);
+      blocks_[l].forward(p, batch.sequences(), demanded ? demand : Demand(), h, demanded ? out : h, kept.blocks[l], cache == nullptr ? nullptr : &(*cache)[l]);
     });
+  }
+  if (demand && !kept.demanded) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, out);
 }
 
 template <class X>
-void Gpt2<X>::blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io) {
+void Gpt2<X>::blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> d_out_io, View<T> dh) {
   for (Index l = layers() - 1; l >= 0 && l >= kept.lowest; --l) {
     const std::size_t i = static_cast<std::size_t>(l);
-    blocks_[i].backward(pass, kept.blocks[i], dh_io, l > kept.lowest);
+    blocks_[i].backward(pass, kept.blocks[i], l == layers() - 1 ? d_out_io : dh, dh, l > kept.lowest);
   }
-  if (kept.lowest < 0) embeddings_.backward(pass, batch, kept.embeddings, dh_io);
+  if (kept.lowest < 0) embeddings_.backward(pass, batch, kept.embeddings, dh);
   derived_.backward(pass);
 }
 
@@ -322,13 +328,14 @@ void Gpt2<X>::rows_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Ac
   norm_.backward(pass, kept.norm, d_rows, {});
   const auto scope = pass.scope();
   const View<T> dh = pass.take(batch.sequences().rows, config_.width);
+  if (kept.demanded) return blocks_backward(pass, batch, kept, d_rows, dh);
   ops::scatter_rows<B, T>(pass.ctx, d_rows, index, dh);
-  blocks_backward(pass, batch, kept, dh);
+  blocks_backward(pass, batch, kept, dh, dh);
 }
 
 template <class X>
 void Gpt2<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Activations& kept) {
-  run_blocks(pass, batch, h, kept);
+  run_blocks(pass, batch, {}, h, h, kept);
   normalise(pass, h, kept);
 }
 
@@ -339,7 +346,7 @@ void Gpt2<X>::encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const 
     return derived_.backward(pass);
   }
   norm_.backward(pass, kept.norm, dh_io, {});
-  blocks_backward(pass, batch, kept, dh_io);
+  blocks_backward(pass, batch, kept, dh_io, dh_io);
 }
 
 template <class X>
@@ -359,7 +366,7 @@ void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
   }
   const auto scope = pass.scope();
   const View<T> h = pass.take(batch.sequences().rows, config_.width);
-  run_blocks(pass, batch, h, kept);
+  run_blocks(pass, batch, {}, h, h, kept);
   View<T> rows = h;
   if (batch.token_rows() != nullptr) {  // rows of a prompt have no logits
     rows = pass.take(batch.token_count(), config_.width);
@@ -373,8 +380,7 @@ template <class X>
 void Gpt2<X>::features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept) {
   const auto scope = pass.scope();
   const View<T> h = pass.take(batch.sequences().rows, config_.width);
-  run_blocks(pass, batch, h, kept);
-  ops::gather_rows<B, T>(pass.ctx, h, batch.last_rows(), rows);
+  run_blocks(pass, batch, batch.last_rows(), h, rows, kept);
 }
 
 template <class X>
@@ -385,7 +391,7 @@ void Gpt2<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activat
   const View<T> d_rows = below ? pass.take(dlogits_io.rows, config_.width) : View<T>();
   score_.backward(pass, kept.score, kept.rows, dlogits_io, below ? GradientSink<T>::fresh(d_rows) : GradientSink<T>::none());
   if (!below) return derived_.backward(pass);
-  rows_backward(pass, batch, kept, batch.last_rows(), d_rows);
+  rows_backward(pass, batch, kept, batch.last_rows().rows, d_rows);
 }
 
 template <class X>
@@ -402,7 +408,7 @@ void Gpt2<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X
   {
     const auto inner = pass.scope();
     const View<T> h = pass.take(batch.sequences().rows, config_.width);
-    run_blocks(pass, batch, h, kept);
+    run_blocks(pass, batch, {}, h, h, kept);
     ops::gather_rows<B, T>(pass.ctx, h, batch.predicting_rows(), rows);
   }
   normalise(pass, rows, kept);
@@ -431,7 +437,7 @@ void Gpt2<X>::continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View
   if (!is_language_model()) throw Error("GPT-2", "is no language model here", {.remedy = "load it with Head::language_model()"});
   const auto scope = pass.scope();
   const View<T> h = pass.take(batch.sequences().rows, config_.width);
-  run_blocks(pass, batch, h, kept, &cache);
+  run_blocks(pass, batch, {}, h, h, kept, &cache);
   const View<T> last = h.row_range(h.rows - 1, 1);
   normalise(pass, last, kept);
   B::gemm(pass.ctx, Gemm<T>{.a = last, .b = head_table(), .c = logits, .transpose_b = true});

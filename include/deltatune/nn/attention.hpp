@@ -1,7 +1,7 @@
 // Multi-head self-attention with its projections: qkv = x·[Wq;Wk;Wv]ᵀ + b in one product, attention, output projection.
 //
-// Kept for backward: qkv (N, 3C) and lse (N, H); the attention's output (N, C) only when the output projection reads its input; with kv deltas also
-// the keys and values of all rows (N + B·P, 2C).
+// Kept for backward: qkv (N, 3C) and lse (M, H); the attention's output (M, C) only when the output projection reads its input; with kv deltas also
+// the keys and values of all rows (N + B·P, 2C). M = N, or the rows that are read (nn/demand.hpp); then also their queries (M, C).
 #pragma once
 
 #include <cmath>
@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/nn/demand.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/ops/attention.hpp"
 #include "deltatune/ops/prefix.hpp"
@@ -65,10 +66,13 @@ class SelfAttention {
 
   struct Saved {
     AttentionPlan plan;
+    Sequences tokens;  // the N rows
+    Demand demand;
+    View<T> q;        // (M, C)
     View<T> qkv;      // (N, 3C), and the columns of low-rank deltas
     View<T> kv;       // (Nk, 2C): what queries see, where that is more than their own tokens; else empty
-    View<T> lse;      // (N, H)
-    View<T> context;  // (N, C), or empty
+    View<T> lse;      // (M, H)
+    View<T> context;  // (M, C), or empty
     typename Linear<X>::Saved projection;
     typename Linear<X>::Saved output;
     typename KvSlot<X>::Saved deltas;
@@ -98,11 +102,15 @@ class SelfAttention {
   const KvSite<X>& site() const { return site_; }
 
   bool needs_input() const { return projection_.needs_input() || site_.deltas.needs_input(); }
+  // Whether something behind the queries reads other rows of its sequence.
+  bool mixes_rows() const { return output_.mixes_rows(); }
 
-  // x (N, C) -> y (N, C). cache: of one sequence, whose next rows x holds; only in evaluation.
-  void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr) const {
+  // x (N, C) -> y (N, C), or (M, C) with a demand. cache: of one sequence, whose next rows x holds; only in evaluation.
+  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr) const {
     const Index width = output_.in();
-    saved.plan = AttentionPlan{.queries = sequences,
+    saved.tokens = sequences;
+    saved.demand = demand;
+    saved.plan = AttentionPlan{.queries = demand ? demand.sequences : sequences,
                                .keys = sequences,
                                .heads = config_.heads,
                                .kv_heads = config_.heads,
@@ -111,8 +119,13 @@ class SelfAttention {
                                .causal = config_.causal,
                                .dropout = pass.dropout(config_.dropout)};
     saved.qkv = projection_.keep_output(pass, x.rows);
-    saved.lse = pass.keep(x.rows, config_.heads);
+    saved.lse = pass.keep(y.rows, config_.heads);
     projection_.forward(pass, x, saved.qkv, saved.projection);
+    saved.q = saved.qkv.column_range(0, width);
+    if (demand) {
+      saved.q = pass.keep(y.rows, width);
+      ops::gather_rows<B, T>(pass.ctx, saved.qkv.column_range(0, width), demand.rows, saved.q);
+    }
     saved.kv = {};
     const Index prefix = site_.deltas.rows();
     View<const T> kv = saved.qkv.column_range(width, 2 * width);
@@ -122,11 +135,12 @@ class SelfAttention {
       kv = saved.kv = prefixed(pass, x, prefix, saved);
     }
     const auto scope = pass.scope();
-    saved.context = output_.needs_input() ? pass.keep(x.rows, width) : View<T>();
-    const View<T> context = saved.context ? saved.context : pass.take(x.rows, width);
+    const DemandScope<X> rows(pass, demand);
+    saved.context = output_.needs_input() ? pass.keep(y.rows, width) : View<T>();
+    const View<T> context = saved.context ? saved.context : pass.take(y.rows, width);
     ops::attention_forward<B, T>(pass.ctx,
                                  {.plan = saved.plan,
-                                  .q = saved.qkv.column_range(0, width),
+                                  .q = saved.q,
                                   .k = kv.column_range(0, width),
                                   .v = kv.column_range(width, width),
                                   .o = context,
@@ -134,37 +148,43 @@ class SelfAttention {
                                  pass.scratch);
     output_.forward(pass, context, y, saved.output);
   }
+  void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved) const { forward(pass, sequences, {}, x, y, saved); }
 
-  // dy_io (N, C): used up. x (N, C): the input again, empty unless needs_input(). dx through the sink.
+  // dy_io (M, C): used up. x (N, C): the input again, empty unless needs_input(). dx (N, C) through the sink.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
     const Index width = output_.in();
     const auto scope = pass.scope();
     const bool below = dx.wanted() || trains(projection_) || trains(site_.deltas);
     const View<T> d_context = below ? pass.take(dy_io.rows, width) : View<T>();
-    output_.backward(pass, saved.output, saved.context, dy_io, below ? GradientSink<T>::fresh(d_context) : GradientSink<T>::none());
+    {
+      const DemandScope<X> rows(pass, saved.demand);
+      output_.backward(pass, saved.output, saved.context, dy_io, below ? GradientSink<T>::fresh(d_context) : GradientSink<T>::none());
+    }
     if (!below) return;
-    const View<T> d_qkv = projection_.take_output(pass, dy_io.rows);
+    const View<T> d_qkv = projection_.take_output(pass, saved.qkv.rows);
+    const View<T> dq = saved.demand ? pass.take(dy_io.rows, width) : d_qkv.column_range(0, width);
     const View<T> own = d_qkv.column_range(width, 2 * width);  // of the tokens' keys and values
     const View<T> d_kv = saved.kv ? pass.take(saved.kv.rows, 2 * width) : own;
     const View<const T> kv = saved.kv ? saved.kv : saved.qkv.column_range(width, 2 * width);
     ops::attention_backward<B, T>(pass.ctx,
                                   {.plan = saved.plan,
-                                   .q = saved.qkv.column_range(0, width),
+                                   .q = saved.q,
                                    .k = kv.column_range(0, width),
                                    .v = kv.column_range(width, width),
                                    .lse = saved.lse,
                                    .d_o = d_context,
-                                   .dq = d_qkv.column_range(0, width),
+                                   .dq = dq,
                                    .dk = d_kv.column_range(0, width),
                                    .dv = d_kv.column_range(width, width)},
                                   pass.scratch);
+    if (saved.demand) ops::scatter_rows<B, T>(pass.ctx, dq, saved.demand.rows, d_qkv.column_range(0, width));
     if (saved.kv) {
-      const Sequences& queries = saved.plan.queries;
-      ops::fetch_behind_prefix<B, T>(pass.ctx, queries, site_.deltas.rows(), d_kv, own);
+      const Sequences& tokens = saved.tokens;
+      ops::fetch_behind_prefix<B, T>(pass.ctx, tokens, site_.deltas.rows(), d_kv, own);
       site_.deltas.backward(
-          pass, queries.count, 2 * width, saved.deltas, x,
+          pass, tokens.count, 2 * width, saved.deltas, x,
           [&](Index first, View<T> rows) {
-            ops::fetch_sequence_rows<B, T>(pass.ctx, saved.plan.keys.offsets, rows.rows / queries.count, first, d_kv, rows);
+            ops::fetch_sequence_rows<B, T>(pass.ctx, saved.plan.keys.offsets, rows.rows / tokens.count, first, d_kv, rows);
           },
           dx);
     }
@@ -175,14 +195,14 @@ class SelfAttention {
   // The keys and values of deltas and tokens, and the map of their rows.
   View<T> prefixed(Pass<X>& pass, View<const T> x, Index prefix, Saved& saved) const {
     const Index width = output_.in();
-    const Sequences queries = saved.plan.queries;
-    const View<T> kv = pass.keep(queries.rows + queries.count * prefix, 2 * width);
-    const View<Index> offsets = pass.saved.template take<Index>(1, queries.count + 1);
+    const Sequences& tokens = saved.tokens;
+    const View<T> kv = pass.keep(tokens.rows + tokens.count * prefix, 2 * width);
+    const View<Index> offsets = pass.saved.template take<Index>(1, tokens.count + 1);
     const View<std::int32_t> row_sequence = pass.saved.template take<std::int32_t>(1, kv.rows);
-    saved.plan.keys = ops::prefixed<B>(pass.ctx, queries, prefix, offsets.data, row_sequence.data);
-    ops::insert_behind_prefix<B, T>(pass.ctx, queries, prefix, saved.qkv.column_range(width, 2 * width), kv);
-    site_.deltas.forward(pass, queries.count, 2 * width, x, saved.deltas, [&](Index first, View<T> rows) {
-      ops::insert_sequence_rows<B, T>(pass.ctx, offsets.data, rows.rows / queries.count, first, rows, kv);
+    saved.plan.keys = ops::prefixed<B>(pass.ctx, tokens, prefix, offsets.data, row_sequence.data);
+    ops::insert_behind_prefix<B, T>(pass.ctx, tokens, prefix, saved.qkv.column_range(width, 2 * width), kv);
+    site_.deltas.forward(pass, tokens.count, 2 * width, x, saved.deltas, [&](Index first, View<T> rows) {
+      ops::insert_sequence_rows<B, T>(pass.ctx, offsets.data, rows.rows / tokens.count, first, rows, kv);
     });
     return kv;
   }

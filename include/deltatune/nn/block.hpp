@@ -40,6 +40,7 @@ class PostNormResidual {
   }
   SublayerSite<X>& site() { return site_; }
   bool needs_residual() const { return site_.deltas.needs_residual(); }
+  bool mixes_rows() const { return site_.deltas.mixes_rows(); }
 
   // h_io (N, C): the residual, becomes the output. branch_io (N, C): used up.
   void forward(Pass<X>& pass, View<T> branch_io, View<T> h_io, Saved& saved) const {
@@ -130,15 +131,21 @@ class PostNormBlock {
 
   // Whether backward reads h.
   bool needs_input() const { return attention_.needs_input() || attention_end_.needs_residual(); }
+  // Whether something behind the queries reads other rows of its sequence: forward then takes no demand.
+  bool mixes_rows() const { return attention_.mixes_rows() || attention_end_.mixes_rows() || feed_forward_.mixes_rows() || feed_forward_end_.mixes_rows(); }
 
   // h_io (N, C): the block's input, becomes its output.
-  void forward(Pass<X>& pass, const Sequences& sequences, View<T> h_io, Saved& saved) const {
+  void forward(Pass<X>& pass, const Sequences& sequences, View<T> h_io, Saved& saved) const { forward(pass, sequences, {}, h_io, h_io, saved); }
+  // h (N, C) -> out (M, C): what is demanded of it; h itself where that is all.
+  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> h, View<T> out, Saved& saved) const {
     const auto scope = pass.scope();
-    const View<T> branch = pass.take(h_io.rows, h_io.cols);
-    attention_.forward(pass, sequences, h_io, branch, saved.attention);
-    attention_end_.forward(pass, branch, h_io, saved.attention_end);
-    feed_forward_.forward(pass, h_io, branch, saved.feed_forward);
-    feed_forward_end_.forward(pass, branch, h_io, saved.feed_forward_end);
+    const View<T> branch = pass.take(out.rows, out.cols);
+    attention_.forward(pass, sequences, demand, h, branch, saved.attention);
+    if (demand) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, out);
+    const DemandScope<X> rows(pass, demand);
+    attention_end_.forward(pass, branch, out, saved.attention_end);
+    feed_forward_.forward(pass, out, branch, saved.feed_forward);
+    feed_forward_end_.forward(pass, branch, out, saved.feed_forward_end);
   }
 
   // The block's output again, from what its last norm kept.
@@ -146,29 +153,46 @@ class PostNormBlock {
 
   // dh_io (N, C): gradient of the output, becomes that of the input where input_wanted. h (N, C): the input again, empty unless needs_input().
   void backward(Pass<X>& pass, const Saved& saved, View<const T> h, View<T> dh_io, bool input_wanted) {
+    backward(pass, saved, h, dh_io, dh_io, input_wanted);
+  }
+  // d_out_io (M, C): gradient of what was demanded, used up. dh (N, C): gradient of the input, where input_wanted.
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> h, View<T> d_out_io, View<T> dh, bool input_wanted) {
+    const Demand& demand = saved.attention.demand;
     const auto scope = pass.scope();
-    const View<T> d_branch = pass.take(dh_io.rows, dh_io.cols);
+    const View<T> d_branch = pass.take(d_out_io.rows, d_out_io.cols);
     const bool through_attention = input_wanted || trains(attention_) || attention_end_.delta_trains();
     const bool through_middle = through_attention || trains(attention_end_);
     if (!through_middle && !trains(feed_forward_) && !feed_forward_end_.delta_trains())
-      return feed_forward_end_.parameter_backward(pass, saved.feed_forward_end, dh_io);
+      return feed_forward_end_.parameter_backward(pass, saved.feed_forward_end, d_out_io);
     {
       const auto inner = pass.scope();
+      const DemandScope<X> rows(pass, demand);
       View<T> middle;  // h₁
       if (feed_forward_.needs_input() || feed_forward_end_.needs_residual()) {
-        middle = pass.take(dh_io.rows, dh_io.cols);
+        middle = pass.take(d_out_io.rows, d_out_io.cols);
         attention_end_.rebuild(pass, saved.attention_end, middle);
       }
-      feed_forward_end_.backward(pass, saved.feed_forward_end, middle, dh_io, d_branch);
+      feed_forward_end_.backward(pass, saved.feed_forward_end, middle, d_out_io, d_branch);
       if (!through_middle && !trains(feed_forward_)) return;
       feed_forward_.backward(pass, saved.feed_forward, middle, d_branch,
-                             through_middle ? GradientSink<T>::accumulating(dh_io) : GradientSink<T>::none());
+                             through_middle ? GradientSink<T>::accumulating(d_out_io) : GradientSink<T>::none());
     }
     if (!through_middle) return;
-    if (!through_attention) return attention_end_.parameter_backward(pass, saved.attention_end, dh_io);
-    attention_end_.backward(pass, saved.attention_end, h, dh_io, d_branch);
+    if (!through_attention) return attention_end_.parameter_backward(pass, saved.attention_end, d_out_io);
+    {
+      const auto inner = pass.scope();
+      const DemandScope<X> rows(pass, demand);
+      View<const T> residual = h;
+      if (demand && attention_end_.needs_residual()) {
+        const View<T> read = pass.take(d_out_io.rows, d_out_io.cols);
+        ops::gather_rows<B, T>(pass.ctx, h, demand.rows, read);
+        residual = read;
+      }
+      attention_end_.backward(pass, saved.attention_end, residual, d_out_io, d_branch);
+    }
     if (!input_wanted && !trains(attention_)) return;
-    attention_.backward(pass, saved.attention, h, d_branch, input_wanted ? GradientSink<T>::accumulating(dh_io) : GradientSink<T>::none());
+    if (input_wanted && demand) ops::scatter_rows<B, T>(pass.ctx, d_out_io, demand.rows, dh);
+    attention_.backward(pass, saved.attention, h, d_branch, input_wanted ? GradientSink<T>::accumulating(dh) : GradientSink<T>::none());
   }
 
  private:

@@ -38,6 +38,7 @@ class FeedForward {
   }
 
   bool needs_input() const { return up_.needs_input(); }
+  bool mixes_rows() const { return up_.mixes_rows() || down_.mixes_rows(); }
 
   // x (N, C) -> y (N, C).
   void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {

@@ -1,5 +1,5 @@
-// BERT's classification head: one row a sequence, pooler, dropout, linear classifier.
-//   pooled = tanh(W_p·h[first row] + b_p),   logits = W_c·dropout(pooled) + b_c
+// BERT's classification head over the first row of each sequence: pooler, dropout, linear classifier.
+//   pooled = tanh(W_p·h + b_p),   logits = W_c·dropout(pooled) + b_c
 // All of it has B rows, so everything backward reads is simply kept.
 #pragma once
 
@@ -9,7 +9,6 @@
 #include "deltatune/ops/activation.hpp"
 #include "deltatune/ops/elementwise.hpp"
 #include "deltatune/param/visit.hpp"
-#include "deltatune/tensor/sequence.hpp"
 
 namespace deltatune {
 
@@ -45,13 +44,7 @@ class ClassificationHead {
 
   Index classes() const { return classifier_.out(); }
 
-  // h (N, C) -> logits (B, K).
-  void forward(Pass<X>& pass, const Sequences& sequences, View<const T> h, View<T> logits, Saved& saved) const {
-    const View<T> first_rows = pass.keep(sequences.count, h.cols);
-    ops::gather_rows<B, T>(pass.ctx, h, sequences.offsets, first_rows);
-    forward(pass, first_rows, logits, saved);
-  }
-  // The same from the first rows (B, C) of the sequences, which stay there until backward.
+  // first_rows (B, C), which stay there until backward -> logits (B, K).
   void forward(Pass<X>& pass, View<const T> first_rows, View<T> logits, Saved& saved) const {
     saved.first_rows = first_rows;
     saved.u = pass.keep(first_rows.rows, first_rows.cols);
@@ -63,18 +56,16 @@ class ClassificationHead {
     classifier_.forward(pass, saved.pooled, logits, saved.classifier);
   }
 
-  // dlogits_io (B, K): used up. dh (N, C): overwritten; empty when nothing below trains.
-  void backward(Pass<X>& pass, const Sequences& sequences, const Saved& saved, View<T> dlogits_io, View<T> dh) {
+  // dlogits_io (B, K): used up. d_first (B, C): overwritten; empty when nothing below trains.
+  void backward(Pass<X>& pass, const Saved& saved, View<T> dlogits_io, View<T> d_first) {
     const auto scope = pass.scope();
-    const bool below = dh || trains(pooler_);
+    const bool below = d_first || trains(pooler_);
     const View<T> d_pooled = below ? pass.take(saved.u.rows, saved.u.cols) : View<T>();
     classifier_.backward(pass, saved.classifier, saved.pooled, dlogits_io, below ? GradientSink<T>::fresh(d_pooled) : GradientSink<T>::none());
     if (!below) return;
     if (saved.dropout.active()) ops::dropout<B, T>(pass.ctx, saved.dropout, d_pooled, d_pooled);
     ops::activation_backward<B, T>(pass.ctx, ops::Activation::tanh, saved.u, d_pooled);
-    const View<T> d_first = dh ? pass.take(saved.u.rows, saved.u.cols) : View<T>();
-    pooler_.backward(pass, saved.pooler, saved.first_rows, d_pooled, dh ? GradientSink<T>::fresh(d_first) : GradientSink<T>::none());
-    if (dh) ops::scatter_rows<B, T>(pass.ctx, d_first, sequences.offsets, dh);
+    pooler_.backward(pass, saved.pooler, saved.first_rows, d_pooled, d_first ? GradientSink<T>::fresh(d_first) : GradientSink<T>::none());
   }
 
  private:

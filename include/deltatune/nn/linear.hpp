@@ -94,6 +94,11 @@ class Linear {
     return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains() || site.deltas.needs_input(); });
   }
 
+  // Whether a delta reads other rows of its row's sequence.
+  bool mixes_rows() const {
+    return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.deltas.mixes_rows(); });
+  }
+
   // Lays the weights out anew: W, under it what low-rank deltas give. attach() calls it; without it every delta runs products of its own.
   void arrange(context_of<X>& ctx) {
     Index rank = 0;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/nn/demand.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
 #include "deltatune/ops/embedding.hpp"
 #include "deltatune/seam/input.hpp"
@@ -151,6 +152,7 @@ class DeviceBatch {
     predicting_rows_.assign(*ctx_, host_predicting_rows_);
     predicted_.assign(*ctx_, host_predicted_);
     sequences_ = {offsets_.data(), row_sequence_.data(), batch.count(), rows, longest, prompts_.data()};
+    one_each_.assign(*ctx_, batch.count(), prompts_.data());
     if (grouped) {
       id_groups_.assign(*ctx_, batch.ids);
       position_groups_.assign(*ctx_, batch.positions);
@@ -174,7 +176,9 @@ class DeviceBatch {
   const std::int32_t* types() const { return types_.data(); }
   const std::int32_t* labels() const { return labels_.data(); }  // nullptr when there are none
   const float* targets() const { return targets_.data(); }       // nullptr when there are none
-  const Index* last_rows() const { return last_rows_.data(); }   // (B): of each sequence
+  // What a classifier reads: one row of each sequence.
+  Demand first_rows() const { return {offsets_.data(), one_each_.sequences()}; }
+  Demand last_rows() const { return {last_rows_.data(), one_each_.sequences()}; }
   // What a language model learns: the rows that predict a token, and those tokens.
   Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
   const Index* predicting_rows() const { return predicting_rows_.data(); }
@@ -207,6 +211,24 @@ class DeviceBatch {
    private:
     Tensor<E, B> storage_;
     Index size_ = 0;
+  };
+
+  // B sequences of one row each.
+  class OneEach {
+   public:
+    void assign(Context& ctx, Index count, const std::int32_t* prompts) {
+      std::vector<Index> offsets(static_cast<std::size_t>(count) + 1);
+      std::iota(offsets.begin(), offsets.end(), Index{0});
+      offsets_.assign(ctx, offsets);
+      row_sequence_.assign(ctx, std::vector<std::int32_t>(offsets.begin(), offsets.end() - 1));
+      sequences_ = {offsets_.data(), row_sequence_.data(), count, count, 1, prompts};
+    }
+    const Sequences& sequences() const { return sequences_; }
+
+   private:
+    Buffer<Index> offsets_;
+    Buffer<std::int32_t> row_sequence_;
+    Sequences sequences_;
   };
 
   class Groups {
@@ -258,6 +280,7 @@ class DeviceBatch {
   Buffer<std::int32_t> ids_, positions_, types_, row_sequence_, labels_, predicted_, prompts_;
   Buffer<Index> offsets_, token_rows_, last_rows_, predicting_rows_;
   Buffer<float> targets_;
+  OneEach one_each_;
   Groups id_groups_, position_groups_, type_groups_;
   Sequences sequences_;
 };

@@ -28,7 +28,8 @@ class PreNormSublayer {
     typename Branch::Saved branch;
     typename SublayerSlot<X>::Saved deltas;
     DropoutMask dropout;
-    View<T> residual;  // (N, C): h where a delta reads it again
+    Demand demand;
+    View<T> residual;  // (M, C): h where a delta reads it again
   };
 
   PreNormSublayer() = default;
@@ -45,14 +46,21 @@ class PreNormSublayer {
   Branch& branch() { return branch_; }
   const Branch& branch() const { return branch_; }
 
-  // h_io (N, C): the input, becomes the output. run(branch, x, y, saved): the branch, from x (N, C) to y (N, C).
+  // Whether something behind the branch's first rows reads other rows of its sequence.
+  bool mixes_rows() const { return branch_.mixes_rows() || site_.deltas.mixes_rows(); }
+
+  // h (N, C) -> h_io (M, C), what is demanded of the output: h itself where that is all.
+  // run(branch, x, y, saved): the branch, from x (N, C) to y (M, C).
   template <class Run>
-  void forward(Pass<X>& pass, View<T> h_io, Saved& saved, const Run& run) const {
+  void forward(Pass<X>& pass, const Demand& demand, View<const T> h, View<T> h_io, Saved& saved, const Run& run) const {
     const auto scope = pass.scope();
-    const View<T> x = pass.take(h_io.rows, h_io.cols);
+    const View<T> x = pass.take(h.rows, h.cols);
     const View<T> y = pass.take(h_io.rows, h_io.cols);
-    norm_.forward(pass, h_io, {}, {}, x, saved.norm);
+    norm_.forward(pass, h, {}, {}, x, saved.norm);
     run(branch_, x, y, saved.branch);
+    if (demand) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, h_io);
+    const DemandScope<X> rows(pass, demand);
+    saved.demand = demand;
     saved.dropout = pass.dropout(probability_);
     saved.residual = {};
     if (!site_.deltas.active()) return add(pass, saved.dropout, y, h_io);
@@ -66,26 +74,27 @@ class PreNormSublayer {
     add(pass, {}, y, h_io);
   }
 
-  // dh_io (N, C): gradient of the output, becomes that of the input where input_wanted.
-  void backward(Pass<X>& pass, const Saved& saved, View<T> dh_io, bool input_wanted) {
+  // d_out_io (M, C): gradient of the output, used up. dh (N, C): gradient of the input where input_wanted; d_out_io itself without a demand.
+  void backward(Pass<X>& pass, const Saved& saved, View<T> d_out_io, View<T> dh, bool input_wanted) {
     const bool into_norm = input_wanted || trains(norm_);
     const bool into_branch = into_norm || trains(branch_);
     if (!into_branch && !trains(site_.deltas)) return;
     const auto scope = pass.scope();
-    const View<T> dy = pass.take(dh_io.rows, dh_io.cols);
-    end_backward(pass, saved, dh_io, dy);
+    const View<T> dy = pass.take(d_out_io.rows, d_out_io.cols);
+    end_backward(pass, saved, d_out_io, dy);
     if (!into_branch) return;
     View<T> x;
     if (branch_.needs_input()) {
-      x = pass.take(dh_io.rows, dh_io.cols);
+      x = pass.take(saved.norm.normalized.rows, d_out_io.cols);
       norm_.rebuild(pass, saved.norm, {}, x);
     }
-    const View<T> dx = into_norm ? pass.take(dh_io.rows, dh_io.cols) : View<T>();
+    const View<T> dx = into_norm ? pass.take(saved.norm.normalized.rows, d_out_io.cols) : View<T>();
     branch_.backward(pass, saved.branch, x, dy, into_norm ? GradientSink<T>::fresh(dx) : GradientSink<T>::none());
     if (!into_norm) return;
     if (!input_wanted) return norm_.parameter_backward(pass, saved.norm, dx);
     norm_.backward(pass, saved.norm, dx, {});
-    ops::axpy<B, T>(pass.ctx, T(1), dx, dh_io);
+    if (saved.demand) ops::scatter_rows<B, T>(pass.ctx, d_out_io, saved.demand.rows, dh);
+    ops::axpy<B, T>(pass.ctx, T(1), dx, dh);
   }
 
  private:
@@ -96,6 +105,7 @@ class PreNormSublayer {
 
   // From the sum to the branch's output: dy (N, C), overwritten; dh_io becomes the gradient of the residual.
   void end_backward(Pass<X>& pass, const Saved& saved, View<T> dh_io, View<T> dy) {
+    const DemandScope<X> rows(pass, saved.demand);
     if (!site_.deltas.active() && saved.dropout.active()) return ops::dropout<B, T>(pass.ctx, saved.dropout, dh_io, dy);
     ops::copy<B, T>(pass.ctx, dh_io, dy);
     if (!site_.deltas.active()) return;
@@ -145,20 +155,34 @@ class PreNormBlock {
   SelfAttention<X>& attention() { return attention_.branch(); }
   const SelfAttention<X>& attention() const { return attention_.branch(); }
 
+  // Whether something behind the queries reads other rows of its sequence: forward then takes no demand.
+  bool mixes_rows() const { return attention_.mixes_rows() || feed_forward_.mixes_rows(); }
+
   // h_io (N, C): the block's input, becomes its output. cache: of one sequence, whose next rows h_io holds; only in evaluation.
   void forward(Pass<X>& pass, const Sequences& sequences, View<T> h_io, Saved& saved, KvCache<X>* cache = nullptr) const {
-    attention_.forward(pass, h_io, saved.attention, [&](const SelfAttention<X>& attention, View<const T> x, View<T> y, auto& kept) {
-      attention.forward(pass, sequences, x, y, kept, cache);
+    forward(pass, sequences, {}, h_io, h_io, saved, cache);
+  }
+  // h (N, C) -> out (M, C): what is demanded of it; h itself where that is all.
+  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> h, View<T> out, Saved& saved,
+               KvCache<X>* cache = nullptr) const {
+    attention_.forward(pass, demand, h, out, saved.attention, [&](const SelfAttention<X>& attention, View<const T> x, View<T> y, auto& kept) {
+      attention.forward(pass, sequences, demand, x, y, kept, cache);
     });
-    feed_forward_.forward(pass, h_io, saved.feed_forward,
+    const DemandScope<X> rows(pass, demand);
+    feed_forward_.forward(pass, {}, out, out, saved.feed_forward,
                           [&](const FeedForward<X>& feed_forward, View<const T> x, View<T> y, auto& kept) { feed_forward.forward(pass, x, y, kept); });
   }
 
   // dh_io (N, C): gradient of the output, becomes that of the input where input_wanted.
-  void backward(Pass<X>& pass, const Saved& saved, View<T> dh_io, bool input_wanted) {
+  void backward(Pass<X>& pass, const Saved& saved, View<T> dh_io, bool input_wanted) { backward(pass, saved, dh_io, dh_io, input_wanted); }
+  // d_out_io (M, C): gradient of what was demanded, used up. dh (N, C): gradient of the input, where input_wanted.
+  void backward(Pass<X>& pass, const Saved& saved, View<T> d_out_io, View<T> dh, bool input_wanted) {
     const bool through_middle = input_wanted || trains(attention_);
-    feed_forward_.backward(pass, saved.feed_forward, dh_io, through_middle);
-    if (through_middle) attention_.backward(pass, saved.attention, dh_io, input_wanted);
+    {
+      const DemandScope<X> rows(pass, saved.attention.demand);
+      feed_forward_.backward(pass, saved.feed_forward, d_out_io, d_out_io, through_middle);
+    }
+    if (through_middle) attention_.backward(pass, saved.attention, d_out_io, dh, input_wanted);
   }
 
  private:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -46,6 +47,12 @@ using SlotSaved = std::vector<DeltaSaved>;
 
 template <class S>
 inline constexpr bool kIsDeltaSaved = std::is_trivially_copyable_v<S> && sizeof(S) <= kDeltaSavedBytes;
+
+// Of weight and sublayer deltas: its output in a row may depend on other rows of the same sequence.
+template <class D>
+concept RowMixingDelta = requires(const D& constant) {
+  { constant.mixes_rows() } -> std::same_as<bool>;
+};
 
 namespace detail {
 struct IgnoreParameter {

@@ -11,6 +11,9 @@
 //     void backward(Pass<X>&, const ResidualNorm<X>&, const Saved&, View<const T> residual, View<T> dh_io, GradientSink<T>& d_residual);
 //   };
 //
+// Optional, of a delta whose row of h depends on other rows of its sequence (pass.sequences says which): else a layer may run on some rows only.
+//     bool mixes_rows() const;
+//
 // backward accumulates into the gradients of its own parameters, contributes to d_residual where it is wanted, and leaves in dh_io the gradient of
 // the h_io that it received.
 #pragma once
@@ -57,6 +60,7 @@ struct ErasedSublayerDelta {
   virtual void visit(const ParameterVisitor<X>& f) = 0;
   virtual bool needs_residual() const = 0;
   virtual bool completes() const = 0;
+  virtual bool mixes_rows() const = 0;
   virtual void forward(Pass<X>& pass, const ResidualNorm<X>& norm, View<const T> residual, View<T> h_io, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const ResidualNorm<X>& norm, const DeltaSaved& saved, View<const T> residual, View<T> dh_io,
                         GradientSink<T>& d_residual) = 0;
@@ -70,6 +74,10 @@ struct SublayerDeltaHolder final : ErasedSublayerDelta<X> {
   void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
   bool needs_residual() const override { return delta.needs_residual(); }
   bool completes() const override { return delta.completes(); }
+  bool mixes_rows() const override {
+    if constexpr (RowMixingDelta<D>) return delta.mixes_rows();
+    return false;
+  }
   void forward(Pass<X>& pass, const ResidualNorm<X>& norm, View<const T> residual, View<T> h_io, DeltaSaved& saved) const override {
     delta.forward(pass, norm, residual, h_io, saved.emplace<typename D::Saved>());
   }
@@ -100,6 +108,9 @@ class SublayerSlot : public Slot<X, detail::ErasedSublayerDelta<X>> {
   }
   bool needs_residual() const {
     return this->any([](const auto& delta) { return delta.needs_residual(); });
+  }
+  bool mixes_rows() const {
+    return this->any([](const auto& delta) { return delta.mixes_rows(); });
   }
   bool completes() const {
     return this->any([](const auto& delta) { return delta.completes(); });

@@ -22,6 +22,9 @@
 //     void after(Pass<X>&, View<T> y_io, Saved&) const;
 //     void after_backward(Pass<X>&, const Saved&, View<T> dy_io);
 //
+// Optional, of a delta whose row of y depends on other rows of its sequence (pass.sequences says which): else a layer may run on some rows only.
+//     bool mixes_rows() const;
+//
 // A delta of the form y += s·(x·Aᵀ)·Bᵀ may let the layer multiply with A, which stands under W in one matrix then: y and u = x·Aᵀ come from one
 // product, and dx = [dy | du]·[W; A] does. Optional, all four or none:
 //     Index low_rank() const;                                // rows of A that it gives away; 0: none, it runs products of its own
@@ -89,6 +92,7 @@ struct ErasedWeightDelta {
   // What is optional: never called, or nothing to do, where a delta has it not.
   virtual bool can_merge() const { return false; }
   virtual void merge(context_of<X>&, View<T> /*w_io*/, View<T> /*b_io*/) const {}
+  virtual bool mixes_rows() const { return false; }
   virtual bool changes_input() const { return false; }
   virtual void before(Pass<X>&, View<const T> /*x*/, View<T> /*x_out*/) const {}
   virtual void before_backward(Pass<X>&, View<const T> /*x*/, View<T> /*dx_io*/) {}
@@ -119,6 +123,10 @@ struct WeightDeltaHolder final : ErasedWeightDelta<X> {
   bool can_merge() const override { return MergeableDelta<D, X>; }
   void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> w_io, [[maybe_unused]] View<T> b_io) const override {
     if constexpr (MergeableDelta<D, X>) delta.merge(ctx, w_io, b_io);
+  }
+  bool mixes_rows() const override {
+    if constexpr (RowMixingDelta<D>) return delta.mixes_rows();
+    return false;
   }
   bool changes_input() const override {
     if constexpr (InputChangingDelta<D, X>) return delta.changes_input();
@@ -171,6 +179,9 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
 
   bool needs_input() const {
     return this->any([](const auto& delta) { return delta.needs_input(); });
+  }
+  bool mixes_rows() const {
+    return this->any([](const auto& delta) { return delta.mixes_rows(); });
   }
   bool changes_input() const {
     return this->any([](const auto& delta) { return delta.changes_input(); });

@@ -1,0 +1,36 @@
+// The demand frontier: rows of a stack's output that nobody reads need not be computed.
+//
+// A classifier reads one row a sequence. The last block then computes keys and values of all rows, and queries' attention, projections and norms
+// of those rows alone, forward and backward.
+#pragma once
+
+#include "deltatune/seam/pass.hpp"
+#include "deltatune/tensor/sequence.hpp"
+
+namespace deltatune {
+
+// Which rows of the N of a batch are read. Empty: all of them.
+struct Demand {
+  const Index* rows = nullptr;  // (M), in order, where the backend reads them
+  Sequences sequences = {};     // those M rows: as many of each sequence as are read, the last ones of it where rows see only what is before them
+
+  explicit operator bool() const { return rows != nullptr; }
+};
+
+// Lets deltas see the sequences of the rows that are left, until the end of the scope.
+template <class X>
+class DemandScope {
+ public:
+  DemandScope(Pass<X>& pass, const Demand& demand) : pass_(pass), before_(pass.sequences) {
+    if (demand) pass.sequences = &demand.sequences;
+  }
+  DemandScope(const DemandScope&) = delete;
+  DemandScope& operator=(const DemandScope&) = delete;
+  ~DemandScope() { pass_.sequences = before_; }
+
+ private:
+  Pass<X>& pass_;
+  const Sequences* before_;
+};
+
+}  // namespace deltatune
