@@ -28,6 +28,8 @@ struct AttentionPlan {
   DELTATUNE_HD Index kv_head(Index h) const { return h / (heads / kv_heads); }
   // Place of a probability in the dropout stream: query row and head in the high word, key in the low one.
   DELTATUNE_HD std::uint64_t dropout_row(Index query_row, Index h) const { return static_cast<std::uint64_t>(query_row * heads + h) << 32U; }
+  // The mask of that row, by the key alone.
+  DropoutMask dropout_of(Index query_row, Index h) const { return dropout.piece(static_cast<std::uint32_t>(query_row * heads + h)); }
 };
 
 template <class T>

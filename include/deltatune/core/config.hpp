@@ -39,9 +39,11 @@
 #define DELTATUNE_SIMD
 #endif
 
-// A loop in a kernel whose iterations must all stand in the code, so that the arrays they index stay in registers.
-#if defined(__CUDACC__)
+// A loop of at most 16 iterations that must all stand in the code, so that the arrays they index stay in registers.
+#if defined(__CUDACC__) || defined(__clang__)
 #define DELTATUNE_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define DELTATUNE_UNROLL _Pragma("GCC unroll 16")
 #else
 #define DELTATUNE_UNROLL
 #endif

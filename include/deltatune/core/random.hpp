@@ -97,6 +97,17 @@ struct DropoutMask {
   DELTATUNE_INLINE T factor(std::uint64_t index) const {
     return random_bits(key, index) < threshold ? T(0) : T(scale);
   }
+
+  // The elements high·2^32 and up, which then have numbers of 32 bits: loops over those are twice as wide.
+  DELTATUNE_INLINE DropoutMask piece(std::uint32_t high) const {
+    DropoutMask mask = *this;
+    mask.key.b ^= high * 0x9e3779b9u;
+    return mask;
+  }
+  template <class T>
+  DELTATUNE_INLINE T piece_factor(std::uint32_t index) const {
+    return detail::mix32(detail::mix32(index ^ key.a) + key.b) < threshold ? T(0) : T(scale);
+  }
 };
 
 // The numbers 0..n-1 in the order of one epoch (Fisher and Yates), the same on every platform.
