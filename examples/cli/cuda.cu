@@ -6,9 +6,9 @@
 
 namespace deltatune::cli {
 
-std::unique_ptr<Device> open_cuda(int number, bool tf32) {
+std::unique_ptr<Device> open_cuda(int number, const DeviceOptions& options) {
   using X = Tensor<float, Cuda>;
-  return std::make_unique<OnDevice<Bert<X>, Gpt2<X>>>(CudaOptions{.device = number, .tf32 = tf32});
+  return std::make_unique<OnDevice<Bert<X>, Gpt2<X>>>(options.rounds_base(), CudaOptions{.device = number, .tf32 = options.tf32});
 }
 
 }  // namespace deltatune::cli

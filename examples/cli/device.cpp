@@ -23,12 +23,12 @@ int cuda_number(const std::string& device) {
 std::unique_ptr<Device> open_device(const DeviceOptions& options) {
   if (options.device == "cpu") {
     if (options.tf32) throw Error("--tf32", "is not for the CPU", {.remedy = "leave it out, or use --device cuda"});
-    return open_cpu(options.threads);
+    return open_cpu(options);
   }
   const int number = cuda_number(options.device);
   if (number < 0) throw Error("--device", "is not known", {.expected = "cpu, cuda or cuda:NUMBER", .got = "\"" + options.device + "\""});
   if (options.threads > 0) throw Error("--threads", "is for the CPU", {.remedy = "leave it out, or use --device cpu"});
-  return open_cuda(number, options.tf32);
+  return open_cuda(number, options);
 }
 
 }  // namespace deltatune::cli

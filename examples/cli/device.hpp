@@ -27,6 +27,9 @@ struct DeviceOptions {
   std::string device = "cpu";  // "cpu", "cuda" or "cuda:NUMBER"
   int threads = 0;             // of the CPU; 0: all processors
   bool tf32 = false;           // of CUDA
+  std::string base_precision = "float32";  // of the frozen weights of linear layers; or "bf16"
+
+  bool rounds_base() const { return base_precision == "bf16"; }
 };
 
 // What the commands have to know of a model.
@@ -107,7 +110,7 @@ class Device {
 // Throws Error for an unknown device, one that is not there, and options that are not of this device.
 std::unique_ptr<Device> open_device(const DeviceOptions& options);
 
-std::unique_ptr<Device> open_cpu(int threads);
-std::unique_ptr<Device> open_cuda(int number, bool tf32);  // in cuda.cu, or in no_cuda.cpp
+std::unique_ptr<Device> open_cpu(const DeviceOptions& options);
+std::unique_ptr<Device> open_cuda(int number, const DeviceOptions& options);  // in cuda.cu, or in no_cuda.cpp
 
 }  // namespace deltatune::cli

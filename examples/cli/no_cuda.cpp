@@ -4,7 +4,7 @@
 
 namespace deltatune::cli {
 
-std::unique_ptr<Device> open_cuda(int, bool) {
+std::unique_ptr<Device> open_cuda(int, const DeviceOptions&) {
   throw Error("--device", "this program was built without CUDA", {.remedy = "configure with -DDELTATUNE_WITH_CUDA=ON, or use --device cpu"});
 }
 

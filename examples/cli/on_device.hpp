@@ -22,8 +22,10 @@ class OnDeviceModel : public DeviceModel {
   using X = typename Model::Tensor;
   using B = backend_of<X>;
 
-  OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters)
-      : ctx_(ctx), loaded_(load_model<Model>(ctx, model, adapters)), model_(*loaded_.model), info_(info_of(model_, loaded_.labels)), saved_(ctx), scratch_(ctx), device_batch_(ctx) {}
+  OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, bool round_base)
+      : ctx_(ctx), loaded_(load_model<Model>(ctx, model, adapters)), model_(*loaded_.model), info_(info_of(model_, loaded_.labels)), saved_(ctx), scratch_(ctx), device_batch_(ctx) {
+    if (round_base) model_.round_base(ctx);
+  }
 
   const ModelInfo& info() const override { return info_; }
 
@@ -171,11 +173,12 @@ class OnDeviceTraining : public DeviceTraining {
  public:
   using X = typename Model::Tensor;
 
-  OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe)
+  OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe, bool round_base)
       : ctx_(ctx), recipe_(recipe), model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed)) {
     freeze_base(model_);
     for (std::size_t i = 0; i < recipe_.plans.size(); ++i)
       attachments_.push_back(attach_beside(ctx, model_, recipe_.plans[i], recipe.trainer.seed + i, "--method " + method_of(recipe_.plans[i])));
+    if (round_base) model_.round_base(ctx);
     if (recipe_.lora_plus_ratio > 0) lora_plus(model_, recipe.trainer.optimizer.learning_rate, {.ratio = recipe_.lora_plus_ratio});
     trainer_.emplace(ctx, model_, recipe.trainer);
   }
@@ -239,36 +242,38 @@ class OnDeviceTraining : public DeviceTraining {
 
 // Both of a model; compiled once for each family.
 template <class Model>
-std::unique_ptr<DeviceModel> load_on(typename Model::Context& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) {
-  return std::make_unique<OnDeviceModel<Model>>(ctx, model, adapters);
+std::unique_ptr<DeviceModel> load_on(typename Model::Context& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters,
+                                     bool round_base) {
+  return std::make_unique<OnDeviceModel<Model>>(ctx, model, adapters, round_base);
 }
 template <class Model>
-std::unique_ptr<DeviceTraining> train_on(typename Model::Context& ctx, const Recipe& recipe) {
-  return std::make_unique<OnDeviceTraining<Model>>(ctx, recipe);
+std::unique_ptr<DeviceTraining> train_on(typename Model::Context& ctx, const Recipe& recipe, bool round_base) {
+  return std::make_unique<OnDeviceTraining<Model>>(ctx, recipe, round_base);
 }
 
-// bert, gpt2: the two models with this context.
+// The two models with this context.
 template <class BertModel, class Gpt2Model>
 class OnDevice : public Device {
  public:
   using Context = typename BertModel::Context;
 
   template <class... Arguments>
-  explicit OnDevice(Arguments&&... arguments) : ctx_(std::forward<Arguments>(arguments)...) {}
+  explicit OnDevice(bool round_base, Arguments&&... arguments) : ctx_(std::forward<Arguments>(arguments)...), round_base_(round_base) {}
 
   int threads() const override {
     if constexpr (requires { ctx_.threads(); }) return ctx_.threads();
     return 0;
   }
   std::unique_ptr<DeviceModel> load(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) override {
-    return family_in(model) == "gpt2" ? load_on<Gpt2Model>(ctx_, model, adapters) : load_on<BertModel>(ctx_, model, adapters);
+    return family_in(model) == "gpt2" ? load_on<Gpt2Model>(ctx_, model, adapters, round_base_) : load_on<BertModel>(ctx_, model, adapters, round_base_);
   }
   std::unique_ptr<DeviceTraining> train(const Recipe& recipe) override {
-    return family_in(recipe.model) == "gpt2" ? train_on<Gpt2Model>(ctx_, recipe) : train_on<BertModel>(ctx_, recipe);
+    return family_in(recipe.model) == "gpt2" ? train_on<Gpt2Model>(ctx_, recipe, round_base_) : train_on<BertModel>(ctx_, recipe, round_base_);
   }
 
  private:
   Context ctx_;
+  bool round_base_;
 };
 
 }  // namespace deltatune::cli

@@ -150,6 +150,7 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"seed", options.seed},
           {"device", options.device.device},
           {"tf32", options.device.tf32},
+          {"base_precision", options.device.base_precision},
           {"threads", options.device.threads}};
 }
 

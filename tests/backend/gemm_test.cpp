@@ -10,6 +10,7 @@
 #include "deltatune/backend/attention.hpp"
 #include "deltatune/backend/cpu.hpp"
 #include "deltatune/backend/reference.hpp"
+#include "deltatune/core/half.hpp"
 #include "deltatune/core/random.hpp"
 
 using namespace deltatune;
@@ -32,18 +33,24 @@ struct Size {
   Index m, n, k;
 };
 
-template <class B, class T>
+// In: what is multiplied; the expected product is that of the rounded inputs.
+template <class B, class T, class In = T>
 void check_gemm(typename B::Context& ctx, Size size, bool transpose_a, bool transpose_b, Index padding, double alpha, double beta) {
   const Index a_rows = transpose_a ? size.k : size.m, a_cols = transpose_a ? size.m : size.k;
   const Index b_rows = transpose_b ? size.n : size.k, b_cols = transpose_b ? size.k : size.n;
   const Index stride = size.n + padding;
-  const std::vector<T> a = random_values<T>(1, a_rows * (a_cols + padding)), b = random_values<T>(2, b_rows * (b_cols + padding));
+  const auto rounded = [](const std::vector<T>& values) {
+    std::vector<In> result;
+    for (const T value : values) result.push_back(In(value));
+    return result;
+  };
+  const std::vector<In> a = rounded(random_values<T>(1, a_rows * (a_cols + padding))), b = rounded(random_values<T>(2, b_rows * (b_cols + padding)));
   std::vector<T> c = random_values<T>(3, size.m * stride);
   const std::vector<T> before = c;
   if (beta == 0.0)
     for (Index i = 0; i < size.m; ++i)
       for (Index j = 0; j < size.n; ++j) c[static_cast<std::size_t>(i * stride + j)] = std::numeric_limits<T>::quiet_NaN();  // must not be read
-  const Gemm<T> product{.a = {a.data(), a_rows, a_cols, a_cols + padding},
+  const Gemm<T, In> product{.a = {a.data(), a_rows, a_cols, a_cols + padding},
                         .b = {b.data(), b_rows, b_cols, b_cols + padding},
                         .c = {c.data(), size.m, size.n, stride},
                         .transpose_a = transpose_a,
@@ -60,7 +67,8 @@ void check_gemm(typename B::Context& ctx, Size size, bool transpose_a, bool tran
     for (Index j = 0; j < size.n; ++j) {
       double sum = 0;
       for (Index l = 0; l < size.k; ++l)
-        sum += static_cast<double>(transpose_a ? product.a(l, i) : product.a(i, l)) * static_cast<double>(transpose_b ? product.b(j, l) : product.b(l, j));
+        sum += static_cast<double>(static_cast<T>(transpose_a ? product.a(l, i) : product.a(i, l))) *
+               static_cast<double>(static_cast<T>(transpose_b ? product.b(j, l) : product.b(l, j)));
       const std::size_t at = static_cast<std::size_t>(i * stride + j);
       const double expected = static_cast<double>(product.alpha) * sum + (beta == 0.0 ? 0.0 : static_cast<double>(product.beta) * static_cast<double>(before[at]));
       const double error = std::abs(expected - static_cast<double>(c[at]));
@@ -74,16 +82,16 @@ void check_gemm(typename B::Context& ctx, Size size, bool transpose_a, bool tran
   CHECK(untouched);
 }
 
-template <class B, class T>
+template <class B, class T, class In = T>
 void check_all(typename B::Context& ctx, const std::vector<Size>& sizes) {
   for (const Size size : sizes)
     for (const bool transpose_a : {false, true})
       for (const bool transpose_b : {false, true})
         for (const Index padding : {0, 3}) {
-          check_gemm<B, T>(ctx, size, transpose_a, transpose_b, padding, 1.0, 0.0);
-          check_gemm<B, T>(ctx, size, transpose_a, transpose_b, padding, 1.0, 1.0);
-          check_gemm<B, T>(ctx, size, transpose_a, transpose_b, padding, -0.5, 0.25);
-          check_gemm<B, T>(ctx, size, transpose_a, transpose_b, padding, 2.0, 0.0);
+          check_gemm<B, T, In>(ctx, size, transpose_a, transpose_b, padding, 1.0, 0.0);
+          check_gemm<B, T, In>(ctx, size, transpose_a, transpose_b, padding, 1.0, 1.0);
+          check_gemm<B, T, In>(ctx, size, transpose_a, transpose_b, padding, -0.5, 0.25);
+          check_gemm<B, T, In>(ctx, size, transpose_a, transpose_b, padding, 2.0, 0.0);
         }
 }
 
@@ -98,12 +106,15 @@ TEMPLATE_TEST_CASE("gemm: all transposes, strides, alpha and beta", "[backend][g
   check_all<TestType, float>(ctx, kSmall);
   check_all<TestType, float>(ctx, kLarge);
   check_all<TestType, double>(ctx, kSmall);
+  check_all<TestType, float, Bfloat16>(ctx, kSmall);
+  check_all<TestType, float, Bfloat16>(ctx, kLarge);
 }
 
 TEST_CASE("gemm: Reference", "[backend][gemm]") {
   Reference::Context ctx;
   check_all<Reference, float>(ctx, kSmall);
   check_all<Reference, double>(ctx, kSmall);
+  check_all<Reference, float, Bfloat16>(ctx, kSmall);
 }
 
 TEMPLATE_TEST_CASE("gemm: nothing to multiply", "[backend][gemm]", Cpu<EigenGemm>, DefaultCpu) {

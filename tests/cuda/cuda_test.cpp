@@ -1,4 +1,4 @@
-// What is particular to the CUDA backend: loops, copies, products as cuBLAS sees them, what a step queues, graphs, rounded weights.
+// What is particular to the CUDA backend: loops, copies, products as cuBLAS sees them, what a step queues, graphs.
 #include "deltatune/backend/cuda.hpp"
 
 #include <catch2/catch.hpp>
@@ -221,74 +221,6 @@ TEST_CASE("cuda: attention of heads wider than the kernels take runs the body fo
   CHECK(Cuda::attention_fits(plan));
   plan.head_width = 129;
   CHECK_FALSE(Cuda::attention_fits(plan));
-}
-
-namespace {
-
-// A layer with LoRA at two of its sites whose base is rounded; both of its output matrices.
-auto rounded_body(bool wide, double dropout) {
-  return [=]<class Y>(check::Trial<Y>& trial) {
-    using B = backend_of<Y>;
-    using T = scalar_of<Y>;
-    auto& ctx = trial.ctx();
-    trial.pass().mode = Mode::train;
-    Linear<Y> fresh(ctx, 45, {{"query", 33}, {"key", 33}, {"value", 34}});
-    unfreeze(fresh, {"**.bias"});
-    fresh.visit_sites([&](LinearSite<Y>& site) {
-      if (site.path != "key") site.deltas.add("lora", Lora<Y>(ctx, site.path, 45, site.width, {3, 2.0, dropout, false}, derive(1)));
-    });
-    fresh.arrange(ctx);
-    Linear<Y>& layer = trial.own(std::move(fresh));
-    layer.round_base(ctx);
-    const auto x = trial.input("x", 67, 45);
-    const auto y = trial.output("y", 67, layer.out());
-    const View<T> output = wide ? layer.keep_output(trial.pass(), 67) : y.value;
-    typename Linear<Y>::Saved saved;
-    layer.forward(trial.pass(), x.value, output, saved);
-    if (wide) ops::copy<B, T>(ctx, output.column_range(0, layer.out()), y.value);
-    if (!trial.backward_wanted()) return;
-    View<T> dy = y.gradient;
-    if (wide) {
-      dy = layer.take_output(trial.pass(), 67);
-      ops::copy<B, T>(ctx, y.gradient, dy.column_range(0, layer.out()));
-    }
-    layer.backward(trial.pass(), saved, x.value, dy, GradientSink<T>::fresh(x.gradient));
-  };
-}
-
-}  // namespace
-
-TEST_CASE("cuda: a layer with its base in bfloat16", "[cuda][bfloat16]") {
-  for (const bool wide : {false, true})
-    for (const double dropout : {0.0, 0.3}) test::check_device(rounded_body(wide, dropout));
-
-  Cuda::Context ctx;
-  Linear<X> layer(ctx, 8, {{"a", 16}});
-  layer.visit([&](Parameter<X>& p) { test::from_host<X>(ctx, numbers(p.size()), p.value()); });
-  const Index before = ctx.live_bytes();
-  layer.round_base(ctx);
-  CHECK(ctx.live_bytes() == before - 16 * 8 * 2);
-  layer.visit_sites([](LinearSite<X>& site) {
-    CHECK_THROWS_WITH(site.weight.value(), Catch::Contains("a.weight") && Catch::Contains("bfloat16"));
-    CHECK_THROWS_AS(site.weight.set_mask(FreezeMask::trainable()), Error);
-  });
-}
-
-TEST_CASE("cuda: a model with its base in bfloat16 trains its adapter as the exact one does, nearly", "[cuda][bfloat16]") {
-  Cuda::Context ctx;
-  const PackedBatch batch = toy_data(8, 1).largest_batch(8);
-  std::vector<double> losses;
-  for (const bool rounded : {false, true}) {
-    Model model = test::tiny_bert(ctx);
-    auto lora = attach(ctx, model, plan_with(0));
-    if (rounded) model.round_base(ctx);
-    Trainer<Model> trainer(ctx, model, config_with(false, false));
-    for (int i = 0; i < 5; ++i) losses.push_back(trainer.step(batch).loss);
-    if (rounded) CHECK_THROWS_WITH(lora.merge(ctx), Catch::Contains("bfloat16"));
-    model.visit([&](Parameter<X>& p) { CHECK(p.rounded() == (rounded && p.role() == Role::weight && !p.trains() )); });
-  }
-  for (std::size_t i = 0; i < 5; ++i) CHECK(losses[i] == Approx(losses[5 + i]).epsilon(0.02));
-  CHECK(losses[4] != losses[9]);
 }
 
 TEST_CASE("cuda: a step as one graph has the bits of the same step queued", "[cuda][graph]") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <type_traits>
 
 #include "deltatune/backend/backend.hpp"
@@ -26,7 +27,9 @@ struct Cpu : HostMemory {
     int threads() const { return threads_; }
 
    private:
+    friend struct Cpu;
     int threads_;
+    typename Provider::State provider_;
   };
 
   // The team of a row: one thread and its vector lanes.
@@ -55,10 +58,12 @@ struct Cpu : HostMemory {
     }
   };
 
-  template <class T>
-  static void gemm(Context& ctx, const Gemm<T>& product) {
+  // In: T, or Bfloat16 with T = float.
+  template <class T, class In>
+    requires std::same_as<In, T> || (std::same_as<T, float> && std::same_as<In, Bfloat16>)
+  static void gemm(Context& ctx, const Gemm<T, In>& product) {
     ctx.count_gemm(product.m(), product.n(), product.k());
-    if (!ctx.dry_run()) Provider::run(product, ctx.threads());
+    if (!ctx.dry_run()) Provider::run(ctx.provider_, product, ctx.threads());
   }
 
   template <class F>
