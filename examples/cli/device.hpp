@@ -77,6 +77,7 @@ struct Recipe {
   std::vector<AnyPlan> plans;
   double lora_plus_ratio = 0;  // 0: LoRA+ is not asked for
   bool saves_model = false;    // a whole model and not an adapter
+  bool recompute = false;      // inner values of feed-forward layers are computed again in backward
   Index feature_batch = 0;     // features are computed once, so many texts at a time; 0: they aren't
   TrainerConfig trainer;
 };

@@ -179,6 +179,7 @@ class OnDeviceTraining : public DeviceTraining {
     for (std::size_t i = 0; i < recipe_.plans.size(); ++i)
       attachments_.push_back(attach_beside(ctx, model_, recipe_.plans[i], recipe.trainer.seed + i, "--method " + method_of(recipe_.plans[i])));
     if (round_base) model_.round_base(ctx);
+    model_.recompute_feed_forward(recipe.recompute);
     if (recipe_.lora_plus_ratio > 0) lora_plus(model_, recipe.trainer.optimizer.learning_rate, {.ratio = recipe_.lora_plus_ratio});
     trainer_.emplace(ctx, model_, recipe.trainer);
   }

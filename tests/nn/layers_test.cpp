@@ -66,12 +66,13 @@ auto linear_body(const Pattern& pattern, Index rows, Index in, Index out) {
   };
 }
 
-auto feed_forward_body(const Pattern& pattern, Index rows, Index width, Index inner) {
+auto feed_forward_body(const Pattern& pattern, Index rows, Index width, Index inner, bool recompute = false) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
     auto& layer = own(trial,
                       FeedForward<X>(Linear<X>(trial.ctx(), width, {{"up", inner}}), Linear<X>(trial.ctx(), inner, {{"down", width}}), ops::Activation::gelu),
                       pattern);
+    layer.set_recompute(recompute);
     const Input<X> x = layer_input(trial, pattern.below, rows, width);
     const auto y = trial.output("y", rows, width);
     typename FeedForward<X>::Saved saved;
@@ -271,6 +272,7 @@ TEST_CASE("feed-forward", "[nn]") {
   const Pattern pattern =
       GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}}, Pattern{{"down.**"}, false}, Pattern{{"up.bias"}, false}, Pattern{});
   check_layer(feed_forward_body(pattern, 4, 6, 9), feed_forward_body(pattern, 67, 45, 131));
+  check_layer(feed_forward_body(pattern, 4, 6, 9, true), feed_forward_body(pattern, 67, 45, 131, true));
 }
 
 TEST_CASE("self-attention", "[nn]") {

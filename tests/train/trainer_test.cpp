@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -427,4 +428,77 @@ TEST_CASE("a base in bfloat16: an adapter trains on it as on the exact one, near
   }
   for (std::size_t i = 0; i < 5; ++i) CHECK(losses[i] == Approx(losses[5 + i]).epsilon(0.02));
   CHECK(losses[4] != losses[9]);
+}
+
+TEST_CASE("what is computed again in backward has the same bits and takes less memory", "[train][frozen]") {
+  Context ctx(2);
+  const PackedBatch batch = toy_data(8, 1).largest_batch(8);
+  std::vector<std::map<std::string, std::vector<float>>> values;
+  std::vector<Index> bytes;
+  for (const bool recompute : {false, true}) {
+    Model model = test::tiny_bert(ctx);
+    LoraPlan plan = small_plan();  // with dropout
+    plan.targets.all_linear = true;
+    attach(ctx, model, plan);
+    model.recompute_feed_forward(recompute);
+    Trainer<Model> trainer(ctx, model, config_with(1e-2));
+    trainer.plan(batch);
+    ctx.reset_counters();
+    for (int i = 0; i < 3; ++i) trainer.step(batch);
+    CHECK(ctx.allocations() == 0);
+    values.push_back(values_of(ctx, model));
+    bytes.push_back(trainer.memory().activations);
+  }
+  CHECK(values[0] == values[1]);
+  CHECK(bytes[1] < bytes[0]);
+}
+
+TEST_CASE("a layer keeps what no frozen layer can do without", "[train][frozen]") {
+  Context ctx(2);
+  constexpr Index kWidth = 128;
+  PackedBatch batch;
+  for (const Index length : {20, 33, 47}) {
+    batch.add(std::vector<std::int32_t>(static_cast<std::size_t>(length), 5));
+    batch.labels.push_back(1);
+  }
+  const auto attach_lora = [&](Model& model, bool all_linear) {
+    LoraPlan plan;
+    plan.lora.rank = 1;
+    plan.targets.all_linear = all_linear;
+    attach(ctx, model, plan);
+  };
+  struct Method {
+    const char* name;
+    std::function<void(Model&)> attach;
+    double units;  // of rows · width floats a layer: the norms' outputs 2, queries, keys and values 3, feed-forward 4, and attention's output 1 where it is read
+  };
+  const std::vector<Method> methods{{"LoRA of query and value", [&](Model& model) { attach_lora(model, false); }, 9},
+                                    {"LoRA of all linear layers", [&](Model& model) { attach_lora(model, true); }, 10},
+                                    {"biases", [](Model& model) { apply(model, bitfit()); }, 9}};
+  for (const auto& [name, attach_method, units] : methods) {
+    for (const bool recompute : {false, true}) {
+      INFO(name << (recompute ? ", recomputed" : ""));
+      std::vector<Index> bytes;
+      for (const Index layers : {3, 4}) {
+        BertConfig config;
+        config.vocab_size = 50;
+        config.width = kWidth;
+        config.heads = 2;
+        config.inner_width = 4 * kWidth;
+        config.layers = layers;
+        Model model(ctx, config, Head::classifier(3));
+        model.initialise(ctx, 1);
+        freeze_base(model);
+        attach_method(model);
+        model.recompute_feed_forward(recompute);
+        Trainer<Model> trainer(ctx, model, config_with(1e-3));
+        trainer.plan(batch);
+        trainer.step(batch);
+        bytes.push_back(trainer.memory().activations);
+      }
+      const double floor = (recompute ? units - 4 : units) * static_cast<double>(batch.rows() * kWidth * 4);
+      CHECK(static_cast<double>(bytes[1] - bytes[0]) >= floor);
+      CHECK(static_cast<double>(bytes[1] - bytes[0]) <= 1.1 * floor);
+    }
+  }
 }

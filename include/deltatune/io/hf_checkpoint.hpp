@@ -32,6 +32,12 @@ class HfCheckpoint {
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   const std::filesystem::path& folder() const { return folder_; }
 
+  // Lets go of the memory of a tensor that has been read.
+  void forget(const TensorInfo& tensor) const {
+    for (const SafeTensors& file : files_)
+      if (file.find(tensor.name) != nullptr) file.forget(tensor);
+  }
+
  private:
   static constexpr const char* kSingleFile = "model.safetensors";
   static constexpr const char* kIndexFile = "model.safetensors.index.json";

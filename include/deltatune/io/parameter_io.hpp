@@ -1,6 +1,7 @@
 // Parameters from and to tensors of a file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -13,17 +14,18 @@
 
 namespace deltatune {
 
-// Host numbers, row-major, into a parameter's values.
+// Host numbers, row-major, into a parameter's values from number `first` on.
 template <class X, class Host>
-void upload_values(context_of<X>& ctx, std::span<const Host> host, Parameter<X>& parameter) {
+void upload_values(context_of<X>& ctx, std::span<const Host> host, Parameter<X>& parameter, Index first = 0) {
   using T = scalar_of<X>;
+  T* const to = parameter.value().data + first;
   if constexpr (std::is_same_v<T, Host>) {
-    backend_of<X>::copy_in(ctx, host.data(), parameter.value().data, static_cast<Index>(host.size_bytes()));
+    backend_of<X>::copy_in(ctx, host.data(), to, static_cast<Index>(host.size_bytes()));
   } else {
     std::vector<T> converted;
     converted.reserve(host.size());
     for (const Host x : host) converted.push_back(T(x));
-    backend_of<X>::copy_in(ctx, converted.data(), parameter.value().data, static_cast<Index>(converted.size() * sizeof(T)));
+    backend_of<X>::copy_in(ctx, converted.data(), to, static_cast<Index>(converted.size() * sizeof(T)));
   }
 }
 
@@ -49,16 +51,21 @@ void check_fits(const TensorInfo& tensor, const Parameter<X>& parameter) {
                 {.expected = "shape " + to_string(parameter.file_shape()), .got = to_string(tensor.shape)});
 }
 
-// Reads a tensor into a parameter's values. Throws Error when shape or element type do not fit.
+// Reads a tensor into a parameter's values, a piece at a time where the order is the same. Throws Error when shape or element type do not fit.
 template <class X>
 void read_parameter(context_of<X>& ctx, const TensorInfo& tensor, Parameter<X>& parameter) {
   using T = scalar_of<X>;
   check_fits(tensor, parameter);
   using Host = std::conditional_t<std::is_same_v<T, float>, float, double>;
-  std::vector<Host> host(static_cast<std::size_t>(parameter.size()));
-  read_floats(tensor, std::span<Host>(host));
-  if (parameter.transposed_in_file()) host = detail::transposed(host, tensor.shape);
-  upload_values(ctx, std::span<const Host>(host), parameter);
+  constexpr Index kPiece = 1 << 18;
+  const Index piece = parameter.transposed_in_file() ? parameter.size() : std::min(parameter.size(), kPiece);
+  std::vector<Host> host(static_cast<std::size_t>(piece));
+  for (Index first = 0; first < parameter.size(); first += piece) {
+    host.resize(static_cast<std::size_t>(std::min(piece, parameter.size() - first)));
+    read_floats(tensor.part(first, static_cast<Index>(host.size())), std::span<Host>(host));
+    if (parameter.transposed_in_file()) host = detail::transposed(host, tensor.shape);
+    upload_values(ctx, std::span<const Host>(host), parameter, first);
+  }
 }
 
 // A matrix of the backend as float numbers on the host, row-major.

@@ -45,6 +45,11 @@ class SafeTensors : public TensorTable {
 
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
+  // Lets go of the memory that a tensor of this file takes; reading it again brings it back.
+  void forget(const TensorInfo& tensor) const {
+    if (file_) file_->forget(tensor.bytes);
+  }
+
  private:
   static constexpr std::uint64_t kLengthBytes = 8;
   static constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;

@@ -70,6 +70,14 @@ struct TensorInfo {
   Shape shape;
   std::span<const std::byte> bytes;  // in the file's memory, at any alignment; row-major
   std::string file;
+
+  // Some elements in the order of the file, as a tensor of rank 1.
+  TensorInfo part(Index first, Index count) const {
+    TensorInfo result{name, dtype, {count}, {}, file};
+    const std::size_t size = static_cast<std::size_t>(size_of(dtype));
+    result.bytes = bytes.subspan(static_cast<std::size_t>(first) * size, static_cast<std::size_t>(count) * size);
+    return result;
+  }
 };
 
 // The tensors of one file, by name. Spans stay valid while the object, or the one it was moved to, lives.

@@ -47,6 +47,7 @@ LoadReport load_parameters(typename Model::Context& ctx, const HfCheckpoint& che
       const auto tensor = tensors.find(name);
       if (tensor == tensors.end()) continue;
       read_parameter(ctx, tensor->second, parameter);
+      checkpoint.forget(tensor->second);
       report.names[parameter.path()] = name;
       used.insert(name);
       return;

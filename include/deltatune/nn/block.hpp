@@ -128,6 +128,7 @@ class PostNormBlock {
   }
   SelfAttention<X>& attention() { return attention_; }
   const SelfAttention<X>& attention() const { return attention_; }
+  FeedForward<X>& feed_forward() { return feed_forward_; }
 
   // Whether backward reads h.
   bool needs_input() const { return attention_.needs_input() || attention_end_.needs_residual(); }

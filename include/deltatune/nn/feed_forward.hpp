@@ -1,8 +1,10 @@
 // The feed-forward sublayer: y = W₂·f(W₁·x + b₁) + b₂.
 //
-// Kept for backward: u = W₁x + b₁ (N, F). f(u) is computed again where W₂ or a delta on it reads its input.
+// Kept for backward: u = W₁x + b₁ (N, F). f(u) is computed again where W₂ or a delta on it reads its input. With set_recompute() u is, too, from
+// x: a quarter of the layer's forward products more, and less than half of its memory.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include "deltatune/nn/linear.hpp"
@@ -18,9 +20,10 @@ class FeedForward {
   using B = backend_of<X>;
 
   struct Saved {
-    View<T> u;  // (N, F), and the columns of low-rank deltas
+    View<T> u;  // (N, F), and the columns of low-rank deltas; or empty: to be computed again
     typename Linear<X>::Saved up;
     typename Linear<X>::Saved down;
+    std::uint64_t stream = 0;  // of the first dropout mask
   };
 
   FeedForward() = default;
@@ -37,42 +40,52 @@ class FeedForward {
     f(down_);
   }
 
-  bool needs_input() const { return up_.needs_input(); }
+  void set_recompute(bool on) { recompute_ = on; }
+  bool needs_input() const { return recompute_ || up_.needs_input(); }
   bool mixes_rows() const { return up_.mixes_rows() || down_.mixes_rows(); }
 
   // x (N, C) -> y (N, C).
   void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
-    saved.u = up_.keep_output(pass, x.rows);
-    up_.forward(pass, x, saved.u, saved.up);
     const auto scope = pass.scope();
+    saved.stream = pass.next_stream;
+    saved.u = recompute_ ? View<T>() : up_.keep_output(pass, x.rows);
+    const View<T> u = recompute_ ? up_.take_output(pass, x.rows) : saved.u;
+    run_keeping(pass, !recompute_, [&](Pass<X>& p) { up_.forward(p, x, u, saved.up); });
     const View<T> activated = pass.take(x.rows, up_.out());
-    ops::activation_forward<B, T>(pass.ctx, activation_, pre_activation(saved), activated);
+    ops::activation_forward<B, T>(pass.ctx, activation_, pre_activation(u), activated);
     down_.forward(pass, activated, y, saved.down);
   }
 
   // dy_io (N, C): used up. x (N, C): the input again, empty unless needs_input(). dx through the sink.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
     const auto scope = pass.scope();
+    typename Linear<X>::Saved up_again;
+    const View<T> u = saved.u ? saved.u : up_.take_output(pass, dy_io.rows);
+    if (!saved.u) {
+      Pass<X> again{pass.ctx, pass.scratch, pass.scratch, pass.mode, pass.seed, pass.step, pass.micro_step, saved.stream, pass.sequences};
+      up_.forward(again, x, u, up_again);
+    }
     View<T> activated;
     if (down_.needs_input()) {
       activated = pass.take(dy_io.rows, down_.in());
-      ops::activation_forward<B, T>(pass.ctx, activation_, pre_activation(saved), activated);
+      ops::activation_forward<B, T>(pass.ctx, activation_, pre_activation(u), activated);
     }
     const bool below = dx.wanted() || trains(up_);
     const View<T> du = below ? up_.take_output(pass, dy_io.rows) : View<T>();
     const View<T> d_activated = du.column_range(0, up_.out());
     down_.backward(pass, saved.down, activated, dy_io, below ? GradientSink<T>::fresh(d_activated) : GradientSink<T>::none());
     if (!below) return;
-    ops::activation_backward<B, T>(pass.ctx, activation_, pre_activation(saved), d_activated);
-    up_.backward(pass, saved.up, x, du, dx);
+    ops::activation_backward<B, T>(pass.ctx, activation_, pre_activation(u), d_activated);
+    up_.backward(pass, saved.u ? saved.up : up_again, x, du, dx);
   }
 
  private:
-  View<const T> pre_activation(const Saved& saved) const { return saved.u.column_range(0, up_.out()); }
+  View<const T> pre_activation(View<const T> u) const { return u.column_range(0, up_.out()); }
 
   Linear<X> up_;    // C to F
   Linear<X> down_;  // F to C
   ops::Activation activation_ = ops::Activation::gelu;
+  bool recompute_ = false;
 };
 
 }  // namespace deltatune

@@ -154,6 +154,7 @@ class PreNormBlock {
   }
   SelfAttention<X>& attention() { return attention_.branch(); }
   const SelfAttention<X>& attention() const { return attention_.branch(); }
+  FeedForward<X>& feed_forward() { return feed_forward_.branch(); }
 
   // Whether something behind the queries reads other rows of its sequence: forward then takes no demand.
   bool mixes_rows() const { return attention_.mixes_rows() || feed_forward_.mixes_rows(); }

@@ -42,6 +42,16 @@ struct Pass {
   WorkspaceScope<backend_of<X>> scope() { return WorkspaceScope<backend_of<X>>(scratch); }
 };
 
+// layer(pass), which keeps what backward reads, or nothing: then all it takes is scratch.
+template <class X, class Layer>
+void run_keeping(Pass<X>& pass, bool keeps, const Layer& layer) {
+  if (keeps) return layer(pass);
+  const auto scope = pass.scope();
+  Pass<X> passing{pass.ctx, pass.scratch, pass.scratch, pass.mode, pass.seed, pass.step, pass.micro_step, pass.next_stream, pass.sequences};
+  layer(passing);
+  pass.next_stream = passing.next_stream;
+}
+
 // Where the gradient of an input goes. It may be wanted or not (below the gradient frontier nothing is), and it knows whether it has been
 // written: the first contribution overwrites, later ones add.
 template <class T>
