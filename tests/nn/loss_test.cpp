@@ -92,7 +92,7 @@ TEST_CASE("predictions: rows behind which stands a label, the first token's only
   device.upload(batch, false);
   CHECK(device.prediction_count() == 2);
   std::vector<Index> last(3);
-  test::Device::copy_out(ctx, device.last_rows(), last.data(), static_cast<Index>(3 * sizeof(Index)));
+  test::Device::copy_out(ctx, device.last_rows().rows, last.data(), static_cast<Index>(3 * sizeof(Index)));
   test::Device::synchronize(ctx);
   CHECK(last == std::vector<Index>{2, 3, 5});
 }

@@ -92,6 +92,12 @@ class Attachment {
   void set_enabled(bool enabled) {
     for (AnySlot<X>* const slot : slots_) slot->set_enabled(name_, enabled);
   }
+  // Whether the deltas apply to those sequences alone whose batch names them (PackedBatch::adapters), so that one batch may go through many
+  // adapters, in training and in use. Throws Error for methods where that cannot be.
+  void set_routed(bool routed) {
+    if (routed && merged_) throw Error(name_, "is merged: all rows go through it", {.remedy = "unmerge() it first"});
+    for (AnySlot<X>* const slot : slots_) slot->set_routed(name_, routed);
+  }
   // Whether the deltas' own parameters train; to train several methods one after the other.
   void set_trainable(bool trainable) {
     visit([&](Parameter<X>& parameter) { parameter.set_mask(trainable ? FreezeMask::trainable() : FreezeMask::frozen()); });

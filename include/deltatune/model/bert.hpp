@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/model/check_routes.hpp"
 #include "deltatune/model/config_fields.hpp"
 #include "deltatune/model/frontier.hpp"
 #include "deltatune/model/head.hpp"
@@ -264,7 +265,9 @@ void Bert<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Acti
 template <class X>
 void Bert<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept) {
   check_layout(batch, layout(), config_.positions);
+  detail::check_routes(*this, batch.routes());
   pass.sequences = &batch.sequences();
+  pass.routes = &batch.routes();
   derived_.forward(pass);
   kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
   kept.demanded = demand && !blocks_.back().mixes_rows();
@@ -290,10 +293,14 @@ void Bert<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
   if (batch.features()) {
     kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
     check_features(batch, config_.width, kept.lowest, layers());
+    const Demand read = batch.first_rows();
+    const DemandScope<X> rows(pass, read);
     return head_.forward(pass, batch.features(), logits, kept.head);
   }
   const View<T> first_rows = pass.keep(batch.sequences().count, config_.width);
   features(pass, batch, first_rows, kept);
+  const Demand read = batch.first_rows();
+  const DemandScope<X> rows(pass, read);
   head_.forward(pass, first_rows, logits, kept.head);
 }
 
@@ -316,7 +323,11 @@ template <class X>
 void Bert<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dlogits_io) {
   const auto scope = pass.scope();
   const View<T> d_first = kept.lowest < layers() ? pass.take(batch.sequences().count, config_.width) : View<T>();
-  head_.backward(pass, kept.head, dlogits_io, d_first);
+  {
+    const Demand read = batch.first_rows();
+    const DemandScope<X> rows(pass, read);
+    head_.backward(pass, kept.head, dlogits_io, d_first);
+  }
   if (!d_first) return derived_.backward(pass);
   const View<T> dh = pass.take(batch.sequences().rows, config_.width);
   if (kept.demanded) return blocks_backward(pass, batch, kept, d_first, dh);

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/model/check_routes.hpp"
 #include "deltatune/model/config_fields.hpp"
 #include "deltatune/model/frontier.hpp"
 #include "deltatune/model/head.hpp"
@@ -294,7 +295,9 @@ Gpt2<X> Gpt2<X>::load(Context& ctx, const std::filesystem::path& folder, Head he
 template <class X>
 void Gpt2<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
   check_layout(batch, cache == nullptr || cache->front().empty() ? layout() : layout_behind(), config_.positions);
+  detail::check_routes(*this, batch.routes());
   pass.sequences = &batch.sequences();
+  pass.routes = &batch.routes();
   derived_.forward(pass);
   kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
   kept.demanded = demand && !blocks_.back().mixes_rows();
@@ -367,6 +370,8 @@ void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
       features(pass, batch, kept.rows, kept);
     }
     normalise(pass, kept.rows, kept);
+    const Demand read = batch.last_rows();
+    const DemandScope<X> rows(pass, read);
     return score_.forward(pass, kept.rows, logits, kept.score);
   }
   const auto scope = pass.scope();
@@ -394,7 +399,11 @@ void Gpt2<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activat
   const auto scope = pass.scope();
   const bool below = below_head(pass, kept);
   const View<T> d_rows = below ? pass.take(dlogits_io.rows, config_.width) : View<T>();
-  score_.backward(pass, kept.score, kept.rows, dlogits_io, below ? GradientSink<T>::fresh(d_rows) : GradientSink<T>::none());
+  {
+    const Demand read = batch.last_rows();
+    const DemandScope<X> rows(pass, read);
+    score_.backward(pass, kept.score, kept.rows, dlogits_io, below ? GradientSink<T>::fresh(d_rows) : GradientSink<T>::none());
+  }
   if (!below) return derived_.backward(pass);
   rows_backward(pass, batch, kept, batch.last_rows().rows, d_rows);
 }

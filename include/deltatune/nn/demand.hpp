@@ -13,24 +13,31 @@ namespace deltatune {
 struct Demand {
   const Index* rows = nullptr;  // (M), in order, where the backend reads them
   Sequences sequences = {};     // those M rows: as many of each sequence as are read, the last ones of it where rows see only what is before them
+  const Routes* routes = nullptr;
 
   explicit operator bool() const { return rows != nullptr; }
 };
 
-// Lets deltas see the sequences of the rows that are left, until the end of the scope.
+// Lets deltas see the sequences and routes of the rows that are left, until the end of the scope.
 template <class X>
 class DemandScope {
  public:
-  DemandScope(Pass<X>& pass, const Demand& demand) : pass_(pass), before_(pass.sequences) {
-    if (demand) pass.sequences = &demand.sequences;
+  DemandScope(Pass<X>& pass, const Demand& demand) : pass_(pass), sequences_(pass.sequences), routes_(pass.routes) {
+    if (!demand) return;
+    pass.sequences = &demand.sequences;
+    pass.routes = demand.routes;
   }
   DemandScope(const DemandScope&) = delete;
   DemandScope& operator=(const DemandScope&) = delete;
-  ~DemandScope() { pass_.sequences = before_; }
+  ~DemandScope() {
+    pass_.sequences = sequences_;
+    pass_.routes = routes_;
+  }
 
  private:
   Pass<X>& pass_;
-  const Sequences* before_;
+  const Sequences* sequences_;
+  const Routes* routes_;
 };
 
 }  // namespace deltatune

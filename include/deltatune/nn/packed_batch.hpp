@@ -30,6 +30,7 @@ struct PackedBatch {
   std::vector<float> targets;           // (B) or empty
   std::vector<std::int32_t> token_labels;  // (N) or empty: the token to predict in this place, or ops::kIgnoredLabel for none
   std::vector<std::int32_t> prompts;       // (B) or empty: which of a delta's prompts; empty: the first
+  std::vector<std::string> adapters = {};  // (B) or empty: the routed attachment that a sequence goes through (Attachment::set_routed); "": none
 
   std::vector<float> features = {};  // (B, C) or empty: what a classifier's output layer reads of each sequence, computed before (train/features.hpp)
 
@@ -152,7 +153,9 @@ class DeviceBatch {
     predicting_rows_.assign(*ctx_, host_predicting_rows_);
     predicted_.assign(*ctx_, host_predicted_);
     sequences_ = {offsets_.data(), row_sequence_.data(), batch.count(), rows, longest, prompts_.data()};
-    one_each_.assign(*ctx_, batch.count(), prompts_.data());
+    check_adapters(tokens);
+    routes_ = routes_of(tokens.adapters, batch.offsets);
+    one_each_.assign(*ctx_, batch.count(), prompts_.data(), tokens.adapters);
     if (grouped) {
       id_groups_.assign(*ctx_, batch.ids);
       position_groups_.assign(*ctx_, batch.positions);
@@ -161,6 +164,7 @@ class DeviceBatch {
   }
 
   const Sequences& sequences() const { return sequences_; }
+  const Routes& routes() const { return routes_; }
   const InputLayout& layout() const { return layout_; }
   // (B, C), or empty: the tokens are read.
   View<const scalar_of<X>> features() const {
@@ -177,8 +181,8 @@ class DeviceBatch {
   const std::int32_t* labels() const { return labels_.data(); }  // nullptr when there are none
   const float* targets() const { return targets_.data(); }       // nullptr when there are none
   // What a classifier reads: one row of each sequence.
-  Demand first_rows() const { return {offsets_.data(), one_each_.sequences()}; }
-  Demand last_rows() const { return {last_rows_.data(), one_each_.sequences()}; }
+  Demand first_rows() const { return one_each_.demand(offsets_.data()); }
+  Demand last_rows() const { return one_each_.demand(last_rows_.data()); }
   // What a language model learns: the rows that predict a token, and those tokens.
   Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
   const Index* predicting_rows() const { return predicting_rows_.data(); }
@@ -195,6 +199,11 @@ class DeviceBatch {
       if (prompt < 0 || prompt >= layout.prompts)
         throw Error("batch: prompts", "the model has no such prompt",
                     {.expected = "0 to " + std::to_string(layout.prompts - 1), .got = std::to_string(prompt), .remedy = "prompts are counted from 0"});
+  }
+
+  static void check_adapters(const PackedBatch& batch) {
+    if (!batch.adapters.empty() && static_cast<Index>(batch.adapters.size()) != batch.count())
+      throw Error("batch: adapters", "are not one a sequence", {.expected = std::to_string(batch.count()), .got = std::to_string(batch.adapters.size())});
   }
 
   // An array whose capacity only grows.
@@ -216,19 +225,21 @@ class DeviceBatch {
   // B sequences of one row each.
   class OneEach {
    public:
-    void assign(Context& ctx, Index count, const std::int32_t* prompts) {
+    void assign(Context& ctx, Index count, const std::int32_t* prompts, const std::vector<std::string>& adapters) {
       std::vector<Index> offsets(static_cast<std::size_t>(count) + 1);
       std::iota(offsets.begin(), offsets.end(), Index{0});
       offsets_.assign(ctx, offsets);
       row_sequence_.assign(ctx, std::vector<std::int32_t>(offsets.begin(), offsets.end() - 1));
       sequences_ = {offsets_.data(), row_sequence_.data(), count, count, 1, prompts};
+      routes_ = routes_of(adapters, offsets);
     }
-    const Sequences& sequences() const { return sequences_; }
+    Demand demand(const Index* rows) const { return {rows, sequences_, &routes_}; }
 
    private:
     Buffer<Index> offsets_;
     Buffer<std::int32_t> row_sequence_;
     Sequences sequences_;
+    Routes routes_;
   };
 
   class Groups {
@@ -283,6 +294,7 @@ class DeviceBatch {
   OneEach one_each_;
   Groups id_groups_, position_groups_, type_groups_;
   Sequences sequences_;
+  Routes routes_;
 };
 
 // Throws Error unless a batch of features fits a model whose lowest part that trains is `lowest`, of `layers` blocks.

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "deltatune/core/random.hpp"
+#include "deltatune/tensor/routes.hpp"
 #include "deltatune/tensor/sequence.hpp"
 #include "deltatune/tensor/tensor_trait.hpp"
 
@@ -28,6 +29,7 @@ struct Pass {
   std::uint64_t micro_step = 0;
   std::uint64_t next_stream = 0;
   const Sequences* sequences = nullptr;  // of the rows that the encoder's layers run on; set by the model
+  const Routes* routes = nullptr;        // of those rows, through routed deltas
 
   // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.
   DropoutMask dropout(double probability) {
@@ -47,7 +49,7 @@ template <class X, class Layer>
 void run_keeping(Pass<X>& pass, bool keeps, const Layer& layer) {
   if (keeps) return layer(pass);
   const auto scope = pass.scope();
-  Pass<X> passing{pass.ctx, pass.scratch, pass.scratch, pass.mode, pass.seed, pass.step, pass.micro_step, pass.next_stream, pass.sequences};
+  Pass<X> passing{pass.ctx, pass.scratch, pass.scratch, pass.mode, pass.seed, pass.step, pass.micro_step, pass.next_stream, pass.sequences, pass.routes};
   layer(passing);
   pass.next_stream = passing.next_stream;
 }

@@ -74,6 +74,8 @@ class AnySlot {
   virtual void remove(const std::string& name) = 0;
   virtual void set_enabled(const std::string& name, bool enabled) = 0;
   virtual void visit_delta(const std::string& name, const ParameterVisitor<X>& f) = 0;
+  // Whether the delta runs on the rows alone that the batch sends through it. Throws Error where that cannot be.
+  virtual void set_routed(const std::string& name, bool routed) = 0;
 };
 
 // Erased: the delta's virtual interface, which has visit(f) at least.
@@ -84,6 +86,9 @@ class Slot : public AnySlot<X> {
   bool has(const std::string& name) const {
     return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.name == name; });
   }
+  bool is_routed(const std::string& name) const {
+    return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.name == name && entry.routed; });
+  }
 
   void remove(const std::string& name) override {
     set_enabled(name, false);
@@ -91,6 +96,13 @@ class Slot : public AnySlot<X> {
   }
   void set_enabled(const std::string& name, bool enabled) override { at(name).enabled = enabled; }
   void visit_delta(const std::string& name, const ParameterVisitor<X>& f) override { at(name).delta->visit(f); }
+  void set_routed(const std::string& name, bool routed) override {
+    Entry& entry = at(name);
+    bool routable = false;
+    if constexpr (requires { entry.delta->routable(); }) routable = entry.delta->routable();
+    if (routed && !routable) throw Error(name, "cannot be routed: what it does is not a sum that rows take part in one by one", {.remedy = "route LoRA"});
+    entry.routed = routed;
+  }
 
   template <class F>
   void visit(const F& f) {
@@ -104,6 +116,7 @@ class Slot : public AnySlot<X> {
     std::string name;
     bool enabled;
     std::unique_ptr<Erased> delta;
+    bool routed = false;
   };
 
   // Takes a delta in under the name of its attachment; the reference stays valid until remove().

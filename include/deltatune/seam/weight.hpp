@@ -93,6 +93,7 @@ struct ErasedWeightDelta {
   virtual bool can_merge() const { return false; }
   virtual void merge(context_of<X>&, View<T> /*w_io*/, View<T> /*b_io*/) const {}
   virtual bool mixes_rows() const { return false; }
+  virtual bool routable() const = 0;
   virtual bool changes_input() const { return false; }
   virtual void before(Pass<X>&, View<const T> /*x*/, View<T> /*x_out*/) const {}
   virtual void before_backward(Pass<X>&, View<const T> /*x*/, View<T> /*dx_io*/) {}
@@ -128,6 +129,7 @@ struct WeightDeltaHolder final : ErasedWeightDelta<X> {
     if constexpr (RowMixingDelta<D>) return delta.mixes_rows();
     return false;
   }
+  bool routable() const override { return !mixes_rows() && !InputChangingDelta<D, X> && !OutputChangingDelta<D, X>; }
   bool changes_input() const override {
     if constexpr (InputChangingDelta<D, X>) return delta.changes_input();
     return false;
@@ -197,7 +199,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   }
   // Gives every such delta its rows of `factors` (all A of a layer), from `first` on; returns the row after the last.
   Index place(context_of<X>& ctx, View<T> factors, Index first) {
-    for (auto& [name, enabled, delta] : this->entries_) {
+    for (auto& [name, enabled, delta, routed] : this->entries_) {
       delta->rank = delta->low_rank();
       delta->first = first;
       if (delta->rank > 0) delta->place(ctx, factors.row_range(first, delta->rank));
@@ -208,14 +210,14 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   // Rows that are placed and take part.
   Index placed_rows() const {
     Index rows = 0;
-    for (const auto& entry : this->entries_) rows += entry.enabled ? entry.delta->rank : 0;
+    for (const auto& entry : this->entries_) rows += entry.enabled && !entry.routed ? entry.delta->rank : 0;
     return rows;
   }
 
   // What the product of this site reads, from x into x_out, where changes_input().
   void before(Pass<X>& pass, View<const T> x, View<T> x_out) const {
     View<const T> from = x;
-    for (const auto& [name, enabled, delta] : this->entries_) {
+    for (const auto& [name, enabled, delta, routed] : this->entries_) {
       if (!enabled || !delta->changes_input()) continue;
       delta->before(pass, from, x_out);
       from = x_out;
@@ -224,7 +226,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   void before_backward(Pass<X>& pass, View<const T> x, View<T> dx_io) {
     const auto scope = pass.scope();
     for (std::size_t i = this->entries_.size(); i-- > 0;) {
-      const auto& [name, enabled, delta] = this->entries_[i];
+      const auto& [name, enabled, delta, routed] = this->entries_[i];
       if (!enabled || !delta->changes_input()) continue;
       delta->before_backward(pass, input_of(pass, i, x), dx_io);
     }
@@ -233,9 +235,16 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   // x (N, in), y_io (N, out). u: x·Aᵀ for all placed rows of the layer, or empty: every delta runs products of its own.
   void forward(Pass<X>& pass, View<const T> x, View<const T> u, View<T> y_io, Saved& saved) const {
     saved.resize(this->entries_.size());
-    for (std::size_t i = 0; i < saved.size(); ++i) {
-      const auto& [name, enabled, delta] = this->entries_[i];
+    for (std::size_t i = 0; i < this->entries_.size(); ++i) {
+      const auto& [name, enabled, delta, routed] = this->entries_[i];
       if (!enabled) continue;
+      if (routed) {  // what it keeps for each of its routes stands behind the rest
+        visit_routes(pass, name, [&](const Route& route) {
+          delta->start(saved.emplace_back());
+          delta->forward(pass, x.row_range(route.first, route.rows), y_io.row_range(route.first, route.rows), saved.back());
+        });
+        continue;
+      }
       delta->start(saved[i]);
       if (u && delta->rank > 0) {
         delta->forward(pass, x, u.column_range(delta->first, delta->rank), y_io, saved[i]);
@@ -246,18 +255,31 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   }
   // y_io (N, out): with the bias.
   void after(Pass<X>& pass, View<T> y_io, Saved& saved) const {
-    for (std::size_t i = 0; i < saved.size(); ++i)
-      if (this->entries_[i].enabled) this->entries_[i].delta->after(pass, y_io, saved[i]);
+    for (std::size_t i = 0; i < this->entries_.size(); ++i)
+      if (takes_part(i)) this->entries_[i].delta->after(pass, y_io, saved[i]);
   }
   void after_backward(Pass<X>& pass, const Saved& saved, View<T> dy_io) {
-    for (std::size_t i = saved.size(); i-- > 0;)
-      if (this->entries_[i].enabled) this->entries_[i].delta->after_backward(pass, saved[i], dy_io);
+    for (std::size_t i = this->entries_.size(); i-- > 0;)
+      if (takes_part(i)) this->entries_[i].delta->after_backward(pass, saved[i], dy_io);
   }
   // du: where forward had u; the placed deltas write their columns of it, the others contribute to dx.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, View<T> du, GradientSink<T>& dx) {
-    for (std::size_t i = saved.size(); i-- > 0;) {
-      const auto& [name, enabled, delta] = this->entries_[i];
+    if (saved.size() > this->entries_.size() && dx.wanted() && dx.next_beta() == T(0)) backend_of<X>::fill(pass.ctx, dx.view(), T(0));  // routes add to some rows
+    std::size_t next = saved.size();
+    for (std::size_t i = this->entries_.size(); i-- > 0;) {
+      const auto& [name, enabled, delta, routed] = this->entries_[i];
       if (!enabled) continue;
+      if (routed) {
+        std::size_t first = next;
+        visit_routes(pass, name, [&](const Route&) { --first; });
+        next = first;
+        visit_routes(pass, name, [&](const Route& route) {
+          GradientSink<T> dx_part = dx.wanted() ? GradientSink<T>::accumulating(dx.view().row_range(route.first, route.rows)) : GradientSink<T>::none();
+          const View<const T> x_part = x ? x.row_range(route.first, route.rows) : x;
+          delta->backward(pass, saved[first++], x_part, dy_io.row_range(route.first, route.rows), dx_part);
+        });
+        continue;
+      }
       if (du && delta->rank > 0) {
         delta->backward(pass, saved[i], x, dy_io, du.column_range(delta->first, delta->rank));
       } else {
@@ -267,11 +289,20 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   }
 
  private:
+  bool takes_part(std::size_t i) const { return this->entries_[i].enabled && !this->entries_[i].routed; }
+  // f(route) for the rows that the batch sends through a delta of that name.
+  template <class F>
+  static void visit_routes(const Pass<X>& pass, const std::string& name, const F& f) {
+    if (pass.routes == nullptr) return;
+    for (const Route& route : *pass.routes)
+      if (route.adapter == name) f(route);
+  }
+
   // What delta i was given by those before it.
   View<const T> input_of(Pass<X>& pass, std::size_t i, View<const T> x) const {
     View<const T> from = x;
     for (std::size_t j = 0; j < i; ++j) {
-      const auto& [name, enabled, delta] = this->entries_[j];
+      const auto& [name, enabled, delta, routed] = this->entries_[j];
       if (!enabled || !delta->changes_input()) continue;
       const View<T> to = pass.take(x.rows, x.cols);
       delta->before(pass, from, to);
