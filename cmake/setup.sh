@@ -1,4 +1,4 @@
-# Shell functions of examples/quickstart.sh and tests/run.sh: what a bare Debian bookworm lacks.
+# Shell functions of the scripts that run on a fresh machine: what a bare Debian bookworm lacks.
 
 # install_packages NAME...: brings the Debian packages that are missing; calls apt only then.
 install_packages() {

@@ -27,31 +27,31 @@ void run(benchmark::State& state, F f) {
 }
 
 void bench_exp(benchmark::State& state) {
-  run(state, [](float x) { return deltatune::exp(x); });
+  run(state, [](float x) { return deltatune::math::exp(x); });
 }
 void bench_exp_std(benchmark::State& state) {
   run(state, [](float x) { return std::exp(x); });
 }
 void bench_tanh(benchmark::State& state) {
-  run(state, [](float x) { return deltatune::tanh(x); });
+  run(state, [](float x) { return deltatune::math::tanh(x); });
 }
 void bench_tanh_std(benchmark::State& state) {
   run(state, [](float x) { return std::tanh(x); });
 }
 void bench_erf(benchmark::State& state) {
-  run(state, [](float x) { return deltatune::erf(x); });
+  run(state, [](float x) { return deltatune::math::erf(x); });
 }
 void bench_erf_std(benchmark::State& state) {
   run(state, [](float x) { return std::erf(x); });
 }
 void bench_sqrt(benchmark::State& state) {
-  run(state, [](float x) { return deltatune::sqrt(x * x); });
+  run(state, [](float x) { return deltatune::math::sqrt(x * x); });
 }
 void bench_sqrt_std(benchmark::State& state) {
   run(state, [](float x) { return std::sqrt(x * x); });
 }
 void bench_gelu(benchmark::State& state) {
-  run(state, [](float x) { return 0.5f * x * (1.0f + deltatune::erf(x * 0.70710678f)); });
+  run(state, [](float x) { return 0.5f * x * (1.0f + deltatune::math::erf(x * 0.70710678f)); });
 }
 void bench_gelu_std(benchmark::State& state) {
   run(state, [](float x) { return 0.5f * x * (1.0f + std::erf(x * 0.70710678f)); });

@@ -65,7 +65,8 @@ def make_optimizer(model, learning_rate):
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     plain = [p for name, p in trainable if name.endswith(".bias") or "LayerNorm" in name]
     decayed = [p for name, p in trainable if not (name.endswith(".bias") or "LayerNorm" in name)]
-    return torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}], lr=learning_rate)
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
 
 def batches_of(rows, arguments, steps):

@@ -96,7 +96,7 @@ void check_all(typename B::Context& ctx, const std::vector<Size>& sizes) {
 }
 
 const std::vector<Size> kSmall{{1, 1, 1}, {1, 5, 3}, {5, 1, 3}, {7, 3, 1}, {3, 7, 8}, {17, 31, 9}};
-const std::vector<Size> kLarge{{67, 131, 45}, {131, 67, 33}, {1, 400, 200}, {400, 1, 200}, {70, 6, 300}};  // above the serial threshold
+const std::vector<Size> kLarge{{67, 131, 45}, {131, 67, 33}, {1, 400, 200}, {400, 1, 200}, {70, 6, 300}, {67, 41, 130}};  // above the serial threshold
 
 }  // namespace
 

@@ -40,17 +40,24 @@ struct CrossEntropyRow {
       return;
     }
     const auto weight = [=](Index c) { return weights == nullptr ? T(1) : weights[c]; };
-    const T largest = team.max(classes, [=](Index c) { return z[c]; });
-    const T sum = team.sum(classes, [=](Index c) { return exp(z[c] - largest); });
-    const T log_sum = largest + log(sum);
     const T hard = T((1.0 - smoothing) * inverse_total) * weight(label);
     const T soft = T(smoothing * inverse_total / static_cast<double>(classes));
-    const T total_weight = team.sum(classes, weight);
-    const T loss = team.sum(classes, [=](Index c) { return (soft * weight(c) + (c == label ? hard : T(0))) * (log_sum - z[c]); });
-    team.each(classes, [=](Index c) {
-      const T p = exp(z[c] - log_sum);
-      dz[c] = p * (hard + soft * total_weight) - soft * weight(c) - (c == label ? hard : T(0));
-    });
+    const T label_logit = z[label];
+    const T largest = team.max(classes, [=](Index c) { return z[c]; });
+    T total_weight = T(0), weighted_sum = T(0);  // Σ_c w_c and Σ_c w_c (z_c − largest)
+    if (smoothing > 0) {
+      total_weight = team.sum(classes, weight);
+      weighted_sum = team.sum(classes, [=](Index c) { return weight(c) * (z[c] - largest); });
+    }
+    const T sum = team.sum(classes, [=](Index c) { return dz[c] = exp(z[c] - largest); });  // from here on z may be gone
+    const T log_sum = log(sum);
+    const T loss = hard * (largest - label_logit + log_sum) + soft * (total_weight * log_sum - weighted_sum);
+    const T scale = (hard + soft * total_weight) / sum;
+    if (smoothing > 0) {
+      team.each(classes, [=](Index c) { dz[c] = scale * dz[c] - soft * weight(c) - (c == label ? hard : T(0)); });
+    } else {
+      team.each(classes, [=](Index c) { dz[c] = scale * dz[c] - (c == label ? hard : T(0)); });
+    }
     team.each(1, [&](Index) { losses[i] = loss; });
   }
 };

@@ -63,13 +63,15 @@ void tile_product(const T* a, Index a_row, Index a_col, const T* b, Index b_row,
 
 template <Index Blocks, class T>
 void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, Index j, bool accumulate) {
-  constexpr Index kRows = 4;  // with two blocks: enough independent sums to hide the latency of a multiply-add
+  constexpr Index kRows = 6;  // with two blocks: independent sums enough to hide latencies, and few enough for the registers of AVX-512
   Index i = 0;
   const auto tile = [&]<Index Rows>() {
     tile_product<Rows, Blocks>(a + i * a_row, a_row, a_col, b.data + j, b.stride, c.row(i) + j, c.stride, b.rows, accumulate);
   };
   for (; i + kRows <= rows; i += kRows) tile.template operator()<kRows>();
   switch (rows - i) {
+    case 5: return tile.template operator()<5>();
+    case 4: return tile.template operator()<4>();
     case 3: return tile.template operator()<3>();
     case 2: return tile.template operator()<2>();
     case 1: return tile.template operator()<1>();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the results that run.sh left in a folder as Markdown, and says where the two sides do not train alike.
+"""Prints the results that `run.sh accuracy` left in a folder as Markdown, and says where the two sides do not train alike.
 
-    python3 table.py FOLDER
+    python3 accuracy_table.py FOLDER
 
 Exit code 1 when, averaged over the seeds, the held-out accuracies of a method differ by more than one point, the held-out
 losses by more than 0.05, or the numbers of trainable parameters or of steps at all.

@@ -1,0 +1,198 @@
+// Steps of training on a job that make_jobs.py wrote, with peer_step.py's recipe; the last line of stdout is the same JSON object as peer_step.py's.
+//   deltatune_step --job FOLDER --method M [--base-precision float32|bf16] [--steps 12] [--threads 2] [--no-dropout]
+// With DELTATUNE_STEP_EIGEN defined, Eigen multiplies matrices also where oneDNN is there.
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "deltatune/attach/adapter_folder.hpp"
+#include "deltatune/backend/cpu.hpp"
+#include "deltatune/delta/selections.hpp"
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/model/bert.hpp"
+#include "deltatune/model/gpt2.hpp"
+#include "deltatune/train/trainer.hpp"
+
+namespace {
+
+using namespace deltatune;
+namespace fs = std::filesystem;
+
+#ifdef DELTATUNE_STEP_EIGEN
+using Backend = Cpu<EigenGemm>;
+#else
+using Backend = DefaultCpu;
+#endif
+using X = Tensor<float, Backend>;
+
+struct Options {
+  fs::path job;
+  std::string method, base_precision = "float32";
+  int steps = 12, threads = 2;
+  bool dropout = true;
+};
+
+int number(const std::string& name, const std::string& text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1) throw Error(name, "is not a number", {.expected = "at least 1", .got = text});
+  return value;
+}
+
+Options options_of(const std::vector<std::string>& words) {
+  Options options;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string& name = words[i];
+    if (name == "--no-dropout") {
+      options.dropout = false;
+      continue;
+    }
+    if (++i == words.size()) throw Error(name, "needs a value");
+    if (name == "--job") options.job = words[i];
+    else if (name == "--method") options.method = words[i];
+    else if (name == "--base-precision") options.base_precision = words[i];
+    else if (name == "--steps") options.steps = number(name, words[i]);
+    else if (name == "--threads") options.threads = number(name, words[i]);
+    else throw Error(name, "is not an option");
+  }
+  if (options.job.empty() || options.method.empty()) throw Error("deltatune_step", "needs --job and --method");
+  if (options.base_precision != "float32" && options.base_precision != "bf16")
+    throw Error("--base-precision", "is not known", {.expected = "float32 or bf16", .got = options.base_precision});
+  return options;
+}
+
+// As in batches.jsonl.
+struct Rows {
+  std::vector<std::vector<std::int32_t>> ids;
+  std::vector<std::int32_t> labels;  // empty for a language model
+
+  std::size_t tokens() const {
+    std::size_t count = 0;
+    for (const auto& sequence : ids) count += sequence.size();
+    return count;
+  }
+  PackedBatch packed() const {
+    PackedBatch batch;
+    for (const auto& sequence : ids) batch.add(sequence);
+    batch.labels = labels;
+    if (labels.empty()) batch.token_labels = batch.ids;
+    return batch;
+  }
+};
+
+std::vector<Rows> read_batches(const fs::path& path) {
+  std::vector<Rows> batches;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json json = parse_json(line, path.string());
+    Rows& rows = batches.emplace_back();
+    json.at("ids").get_to(rows.ids);
+    if (json.contains("labels")) json.at("labels").get_to(rows.labels);
+  }
+  if (batches.empty()) throw Error(path.string(), "holds no batch");
+  return batches;
+}
+
+double resident_mb() {
+  double ignored = 0, pages = 0;
+  std::ifstream("/proc/self/statm") >> ignored >> pages;
+  return pages * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
+}
+
+double peak_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
+}
+
+std::string multiplies() {
+#if defined(DELTATUNE_HAS_ONEDNN) && !defined(DELTATUNE_STEP_EIGEN)
+  const dnnl_version_t& version = *dnnl_version();
+  return "oneDNN " + std::to_string(version.major) + "." + std::to_string(version.minor) + "." + std::to_string(version.patch);
+#else
+  return "Eigen " + std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." + std::to_string(EIGEN_MINOR_VERSION);
+#endif
+}
+
+template <class Model>
+void round_base(Backend::Context& ctx, Model& model) {
+  if constexpr (Linear<X>::kRounds) {
+    model.round_base(ctx);
+  } else {
+    throw Error("--base-precision", "bf16 is not there on this backend");
+  }
+}
+
+template <class Model>
+nlohmann::json run(const Options& options, const JsonConfig& job, const Head& head) {
+  const std::vector<Rows> batches = read_batches(options.job / "batches.jsonl");
+  Backend::Context ctx(options.threads);
+  Model model = Model::load(ctx, options.job / "model", head);
+  std::optional<Adapter<X>> adapter;
+  if (options.method == "full") {
+    apply(model, full_fine_tuning());
+  } else if (options.method == "bitfit") {
+    apply(model, bitfit(family_of(model)));
+  } else {
+    adapter = load_adapter(ctx, model, options.job / options.method);
+  }
+  if (options.base_precision == "bf16") round_base(ctx, model);
+
+  const double rate = job.object("learning_rates").get<double>(options.method);
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = rate}, .dropout = options.dropout});
+  const auto fewer_tokens = [](const Rows& a, const Rows& b) { return a.tokens() < b.tokens(); };
+  trainer.plan(std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed());
+
+  const double rss_before = resident_mb();
+  std::vector<double> losses, milliseconds, speeds;
+  for (std::size_t step = 0; step < static_cast<std::size_t>(options.steps); ++step) {
+    const Rows& rows = batches[step % batches.size()];
+    const auto start = std::chrono::steady_clock::now();
+    losses.push_back(trainer.step(rows.packed()).loss);
+    milliseconds.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    speeds.push_back(1e3 * static_cast<double>(rows.tokens()) / milliseconds.back());
+  }
+  constexpr int kWarmUp = 3;
+  const int skip = options.steps > kWarmUp ? kWarmUp : 0;
+  return {{"losses", losses},
+          {"trainable_parameters", trainable_count(model)},
+          {"median_step_ms", median({milliseconds.begin() + skip, milliseconds.end()})},
+          {"first_step_ms", milliseconds.front()},
+          {"real_tokens_per_second", median({speeds.begin() + skip, speeds.end()})},
+          {"rss_before_first_step_mb", rss_before},
+          {"peak_rss_mb", peak_mb()},
+          {"multiplies", multiplies()}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const Options options = options_of({argv + 1, argv + argc});
+    const JsonConfig job = JsonConfig::open(options.job / "job.json");
+    const bool is_language_model = job.get<std::string>("task") == "lm";
+    std::cout << (is_language_model ? run<Gpt2<X>>(options, job, Head::language_model())
+                                    : run<Bert<X>>(options, job, Head::classifier(job.get<std::int64_t>("classes"))))
+              << "\n";
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << "\n";
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""The peer of deltatune_step: steps of PyTorch with peft or adapters on a job that make_jobs.py wrote.
+
+AdamW (weight decay 0.01, not on biases and norms), constant learning rate, gradients clipped to norm 1, batches padded to their longest
+row. The last line of stdout is one JSON object, the same as deltatune_step's:
+  losses                                  of each step
+  median_step_ms, real_tokens_per_second  medians over the steps after the first three; padding is not counted
+  first_step_ms                           with --mode compile most of it is compiling
+  rss_before_first_step_mb, peak_rss_mb   resident memory of the process
+"""
+
+import argparse
+import contextlib
+import json
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, logging
+
+from peft_train import collate, make_optimizer, resident_mb
+
+WARM_UP = 3
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def load(folder, method, job, dropout):
+    kind = AutoModelForCausalLM if job["task"] == "lm" else AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder / "model", **({} if dropout else NO_DROPOUT))
+    adapter = folder / method
+    if not adapter.exists():
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(method == "full" or name.endswith(".bias") or name.startswith("classifier."))
+        return model
+    if "peft_type" in json.loads((adapter / "adapter_config.json").read_text()):
+        config = PeftConfig.from_pretrained(adapter)
+        config.inference_mode = False
+        model = get_peft_model(model, config)
+        set_peft_model_state_dict(model, load_peft_weights(adapter, device="cpu"))
+        return model
+    import adapters
+
+    adapters.init(model)
+    model.train_adapter(model.load_adapter(str(adapter), use_safetensors=True, set_active=True))
+    return model
+
+
+def read_batches(path):
+    with open(path) as file:
+        return [json.loads(line) for line in file]
+
+
+def tensors_of(batch):
+    """As the model takes it; without a mask where nothing is padded, which attention runs faster without."""
+    if "labels" not in batch:
+        ids = torch.tensor(batch["ids"])
+        return {"input_ids": ids, "labels": ids}
+    tensors = collate(list(zip(batch["ids"], batch["labels"])), 0)
+    if bool(tensors["attention_mask"].all()):
+        del tensors["attention_mask"]
+    return tensors
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--job", type=Path, required=True, help="folder of the job")
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--mode", choices=["fp32", "bf16", "compile"], default="fp32", help="bf16: autocast; compile: torch.compile, fp32")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-dropout", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    logging.set_verbosity_error()
+
+    job = json.loads((arguments.job / "job.json").read_text())
+    batches = read_batches(arguments.job / "batches.jsonl")
+    model = load(arguments.job, arguments.method, job, not arguments.no_dropout)
+    model.train()
+    optimizer = make_optimizer(model, job["learning_rates"][arguments.method])
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    run = torch.compile(model) if arguments.mode == "compile" else model
+
+    rss_before = resident_mb()
+    losses, seconds, speeds = [], [], []
+    for step in range(arguments.steps):
+        rows = batches[step % len(batches)]
+        start = time.perf_counter()
+        batch = tensors_of(rows)
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16) if arguments.mode == "bf16" else contextlib.nullcontext():
+            loss = run(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - start)
+        speeds.append(sum(map(len, rows["ids"])) / seconds[-1])
+
+    skip = WARM_UP if arguments.steps > WARM_UP else 0
+    print(json.dumps({
+        "losses": losses,
+        "trainable_parameters": sum(p.numel() for p in trainable),
+        "median_step_ms": 1e3 * statistics.median(seconds[skip:]),
+        "first_step_ms": 1e3 * seconds[0],
+        "real_tokens_per_second": statistics.median(speeds[skip:]),
+        "rss_before_first_step_mb": rss_before,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }))
+
+
+if __name__ == "__main__":
+    main()
