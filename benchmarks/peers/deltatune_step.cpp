@@ -132,7 +132,7 @@ std::string multiplies() {
 
 template <class Model>
 void round_base(Backend::Context& ctx, Model& model) {
-  if constexpr (Linear<X>::kRounds) {
+  if constexpr (kRounds<X>) {
     model.round_base(ctx);
   } else {
     throw Error("--base-precision", "bf16 is not there on this backend");

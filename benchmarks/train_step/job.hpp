@@ -23,7 +23,6 @@ namespace deltatune::bench {
 
 using Device = Profiled<DefaultCpu>;
 using X = Tensor<float, Device>;
-inline constexpr bool kRounds = Linear<X>::kRounds;
 
 enum class Method { lora, lora_all, bitfit, full };
 
@@ -68,7 +67,7 @@ Model& prepare(Device::Context& ctx, Model& model, const Case& c) {
     case Method::bitfit: apply(model, bitfit(family_of(model))); break;
     case Method::full: apply(model, full_fine_tuning()); break;
   }
-  if constexpr (kRounds) {
+  if constexpr (kRounds<X>) {
     if (c.bf16) model.round_base(ctx);
   }
   return model;
@@ -164,7 +163,7 @@ inline std::unique_ptr<Job> make_job(const Case& c) {
   job->gemm_flops = static_cast<double>(job->ctx.gemm_flops());
   job->ctx.profile.ops.clear();
   job->peak = detail::gemm_peak<float>;
-  if constexpr (kRounds) {
+  if constexpr (kRounds<X>) {
     if (c.bf16) job->peak = detail::gemm_peak<Bfloat16>;
   }
   return job;

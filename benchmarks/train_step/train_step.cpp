@@ -41,7 +41,7 @@ std::vector<Case> all_cases() {
                           {"minilm_32x64/lora", minilm, equal(32, 64)},
                           {"bert_base_8x128/lora", BertConfig{}, equal(8, 128)},
                           {"gpt2_4x256/lora", Gpt2Config{}, equal(4, 256)}};
-  if constexpr (kRounds) {
+  if constexpr (kRounds<X>) {
     const std::vector<Case> in_float = cases;
     for (Case c : in_float) {
       if (c.method != Method::lora) continue;

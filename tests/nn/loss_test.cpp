@@ -20,7 +20,7 @@ auto loss_body(Index chunk_bytes) {
     const auto table = trial.parameter("table", kVocab, kWidth);
     const auto loss = trial.loss("loss");
     backend_of<X>::fill(trial.ctx(), loss.value, T(0));
-    language_model_loss<X>(trial.pass(), x.value, table.value, trial.array(kLabels), {.label_smoothing = 0.2, .total_weight = 9}, x.gradient, table.gradient,
+    language_model_loss<X>(trial.pass(), x.value, {table.value, {}}, trial.array(kLabels), {.label_smoothing = 0.2, .total_weight = 9}, x.gradient, table.gradient,
                            loss.value, chunk_bytes);
   };
 }
@@ -42,7 +42,7 @@ std::vector<std::vector<float>> results(Index rows, bool wanted) {
   X dx(ctx, {kRows, kWidth}), dtable(ctx, {kVocab, kWidth}), loss(ctx, {1});
   Tensor<std::int32_t, test::Device> labels(ctx, {kRows});
   test::Device::copy_in(ctx, kLabels.data(), labels.view().data, labels.bytes());
-  language_model_loss<X>(pass, x.view(), table.view(), labels.view().data, {.total_weight = 9}, wanted ? dx.view() : View<float>(),
+  language_model_loss<X>(pass, x.view(), {table.view(), {}}, labels.view().data, {.total_weight = 9}, wanted ? dx.view() : View<float>(),
                          wanted ? dtable.view() : View<float>(), loss.view(), rows * kVocab * 4);
   CHECK(scratch.peak() <= (rows * kVocab * 4 + 63) / 64 * 64 + 64);
   return {test::on_host<X>(ctx, loss.view()), test::on_host<X>(ctx, dx.view()), test::on_host<X>(ctx, dtable.view())};

@@ -129,10 +129,11 @@ class Bert {
     layout.shift = derived_.position_shift();
     return layout;
   }
-  // Holds the weights of linear layers in bfloat16 from now on, but for those that train: see Linear::round_base().
+  // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp).
   void round_base(Context& ctx)
-    requires Linear<X>::kRounds
+    requires kRounds<X>
   {
+    embeddings_.round_base(ctx);
     visit_linears([&ctx](Linear<X>& layer) { layer.round_base(ctx); });
   }
   // Whether backward computes the inner values of feed-forward layers again instead of keeping them: less than half of the activations' memory,

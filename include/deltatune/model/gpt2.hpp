@@ -146,10 +146,11 @@ class Gpt2 {
   // And where they go on with sequences that a cache holds the beginning of.
   InputLayout layout_behind() const { return {.counted = layout().counted, .shift = layout().shift}; }
 
-  // Holds the weights of linear layers in bfloat16 from now on, but for those that train: see Linear::round_base().
+  // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp); a head that has a table of its own stays as it is.
   void round_base(Context& ctx)
-    requires Linear<X>::kRounds
+    requires kRounds<X>
   {
+    embeddings_.round_base(ctx);
     visit_linears([&ctx](Linear<X>& layer) { layer.round_base(ctx); });
   }
   // Whether backward computes the inner values of feed-forward layers again instead of keeping them: less than half of the activations' memory,
@@ -186,7 +187,7 @@ class Gpt2 {
   void continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache);
 
  private:
-  View<const T> head_table() const { return untied_ ? untied_.view() : View<const T>(embeddings_.word_table().value()); }
+  BaseMatrix<X> head_table() const { return untied_ ? BaseMatrix<X>{untied_.view(), {}} : embeddings_.word_matrix(); }
   Parameter<X>& head_parameter() { return untied_ ? untied_parameter_ : embeddings_.word_table(); }
   bool below_head(const Pass<X>& pass, const Activations& kept) { return pass.mode != Mode::evaluate && (kept.lowest < layers() || trains(norm_)); }
 
@@ -383,7 +384,7 @@ void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
     ops::gather_rows<B, T>(pass.ctx, h, batch.token_rows(), rows);
   }
   normalise(pass, rows, kept);
-  B::gemm(pass.ctx, Gemm<T>{.a = rows, .b = head_table(), .c = logits, .transpose_b = true});
+  head_table().multiply(pass, rows, true, logits);
 }
 
 template <class X>
@@ -454,7 +455,7 @@ void Gpt2<X>::continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View
   run_blocks(pass, batch, {}, h, h, kept, &cache);
   const View<T> last = h.row_range(h.rows - 1, 1);
   normalise(pass, last, kept);
-  B::gemm(pass.ctx, Gemm<T>{.a = last, .b = head_table(), .c = logits, .transpose_b = true});
+  head_table().multiply(pass, last, true, logits);
 }
 
 }  // namespace deltatune

@@ -4,10 +4,10 @@
 #include <string>
 #include <utility>
 
+#include "deltatune/nn/base_matrix.hpp"
 #include "deltatune/nn/input_rows.hpp"
 #include "deltatune/nn/norm.hpp"
 #include "deltatune/nn/packed_batch.hpp"
-#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/ops/embedding.hpp"
 #include "deltatune/param/visit.hpp"
 #include "deltatune/seam/input.hpp"
@@ -36,13 +36,30 @@ class Embedding {
   LookupSite<X>& site() { return site_; }
   Parameter<X>& table() { return site_.table; }
   const Parameter<X>& table() const { return site_.table; }
-  Index count() const { return table_.shape().at(0); }
+  Index count() const { return site_.table.shape().at(0); }
+  BaseMatrix<X> matrix() const { return {table_.view(), rounded_.view()}; }
+
+  // Rounds the table to bfloat16 for good, unless it trains.
+  void round_base(context_of<X>& ctx)
+    requires kRounds<X>
+  {
+    if (rounded_ || site_.table.trains()) return;
+    rounded_ = Tensor<Bfloat16, B>(ctx, table_.shape());
+    ops::round_to_bfloat16<B, T>(ctx, table_.view(), rounded_.view());
+    site_.table.set_value({});
+    site_.table.set_rounded();
+    table_ = X();
+  }
 
   using Saved = typename LookupSlot<X>::Saved;
 
   // y (N, C) = or += rows of the table; a negative id stands for a row of zeros.
   void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y, bool accumulate, Saved& saved) const {
-    ops::embedding_forward<B, T>(pass.ctx, table_.view(), ids, y, accumulate);
+    if (rounded_) {
+      ops::embedding_forward<B, T>(pass.ctx, rounded_.view(), ids, y, accumulate);
+    } else {
+      ops::embedding_forward<B, T>(pass.ctx, table_.view(), ids, y, accumulate);
+    }
     if (!site_.deltas.empty()) site_.deltas.forward(pass, ids, y, saved);
   }
   void backward(Pass<X>& pass, View<const T> dy, const RowGroups& groups, const Saved& saved) {
@@ -51,7 +68,8 @@ class Embedding {
   }
 
  private:
-  X table_;  // (V, C)
+  X table_;                      // (V, C), or empty
+  Tensor<Bfloat16, B> rounded_;  // the other
   LookupSite<X> site_;
 };
 
@@ -96,6 +114,11 @@ class BertEmbeddings {
   const InputSite<X>& input() const { return input_; }
   Parameter<X>& word_table() { return word_.table(); }
   bool tables_train() { return trains(word_) || trains(position_) || trains(type_); }
+  void round_base(context_of<X>& ctx)
+    requires kRounds<X>
+  {
+    for (Embedding<X>* const table : {&word_, &position_, &type_}) table->round_base(ctx);
+  }
 
   // -> h (N, C).
   void forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Saved& saved) const {

@@ -44,8 +44,13 @@ class Gpt2Embeddings {
   const InputSite<X>& input() const { return input_; }
   LookupSite<X>& word_site() { return word_.site(); }
   Parameter<X>& word_table() { return word_.table(); }
-  const Parameter<X>& word_table() const { return word_.table(); }
+  BaseMatrix<X> word_matrix() const { return word_.matrix(); }
   bool tables_train() { return trains(word_) || trains(position_); }
+  void round_base(context_of<X>& ctx)
+    requires kRounds<X>
+  {
+    for (Embedding<X>* const table : {&word_, &position_}) table->round_base(ctx);
+  }
 
   // -> h (N, C).
   void forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Saved& saved) const {

@@ -14,8 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/backend/gemm.hpp"
-#include "deltatune/ops/elementwise.hpp"
+#include "deltatune/nn/base_matrix.hpp"
 #include "deltatune/ops/reduce.hpp"
 #include "deltatune/param/parameter.hpp"
 #include "deltatune/seam/weight.hpp"
@@ -106,18 +105,13 @@ class Linear {
     if (rank > 0 || rank_ > 0) lay_out(ctx, base_rows(), rank);
   }
 
-  // Whether round_base() is there on this backend.
-  static constexpr bool kRounds = requires(context_of<X>& ctx, const Gemm<T, Bfloat16>& product) { B::gemm(ctx, product); };
-
-  // Rounds the weight to bfloat16 for good: half its bytes, and products on the units for that. Sums, activations and everything that trains stay
-  // float, so forward and backward differ from the exact ones by the rounding of weights and of what they are multiplied with. A layer whose
-  // weight trains is left as it is.
+  // Rounds the weight to bfloat16 for good (nn/base_matrix.hpp). A layer whose weight trains is left as it is.
   void round_base(context_of<X>& ctx)
-    requires kRounds
+    requires kRounds<X>
   {
     if (rounded_ || std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains(); })) return;
     Tensor<Bfloat16, B> rounded(ctx, {out_, in_});
-    ops::round_to_bfloat16<B, T>(ctx, base(), rounded.view());
+    ops::round_to_bfloat16<B, T>(ctx, weight_.view().row_range(0, out_), rounded.view());
     lay_out(ctx, 0, rank_);
     rounded_ = std::move(rounded);
     for (LinearSite<X>& site : sites_) site.weight.set_rounded();
@@ -138,7 +132,7 @@ class Linear {
       B::gemm(pass.ctx, Gemm<T>{.a = x, .b = weight_.view(), .c = y, .transpose_b = true});
       u = y.column_range(out_, rank_);
     } else {
-      multiply(pass, x, true, y.column_range(0, out_), T(0));
+      base().multiply(pass, x, true, y.column_range(0, out_));
       if (saved.low_rank) {
         u = y.cols > out_ ? y.column_range(out_, rank_) : pass.keep(x.rows, rank_);
         B::gemm(pass.ctx, Gemm<T>{.a = x, .b = factors(), .c = u, .transpose_b = true});
@@ -172,7 +166,7 @@ class Linear {
     }
     if (!dx.wanted() || saved.apart) return;
     if (together) return B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = weight_.view(), .c = dx.view(), .beta = dx.next_beta()});
-    multiply(pass, dy_io.column_range(0, out_), false, dx.view(), dx.next_beta());
+    base().multiply(pass, dy_io.column_range(0, out_), false, dx.view(), dx.next_beta());
     if (saved.low_rank) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = factors(), .c = dx.view(), .beta = dx.next_beta()});
   }
 
@@ -193,7 +187,7 @@ class Linear {
       const auto scope = pass.scope();
       const View<const T> x_site = input_of(pass, site, x);
       const View<T> y_site = y.column_range(site.first, site.width);
-      multiply(pass, site, x_site, true, y_site, T(0));
+      base(site).multiply(pass, x_site, true, y_site);
       if (!site.deltas.empty()) site.deltas.forward(pass, x_site, {}, y_site, saved.sites[s]);
     }
     finish(pass, y, saved);
@@ -209,7 +203,7 @@ class Linear {
     if (!site.deltas.empty()) site.deltas.backward(pass, saved, x_site, dy, {}, sink);
     if (site.weight.trains())
       B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x_site, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
-    if (wanted) multiply(pass, site, dy, false, sink.view(), sink.next_beta());
+    if (wanted) base(site).multiply(pass, dy, false, sink.view(), sink.next_beta());
     if (!changed) {
       dx = sink;
       return;
@@ -232,7 +226,8 @@ class Linear {
   }
 
   Index base_rows() const { return rounded_ ? 0 : out_; }
-  View<const T> base() const { return weight_.view().row_range(0, out_); }
+  BaseMatrix<X> base() const { return rounded_ ? BaseMatrix<X>{{}, rounded_.view()} : BaseMatrix<X>{weight_.view().row_range(0, out_), {}}; }
+  BaseMatrix<X> base(const LinearSite<X>& site) const { return base().row_range(site.first, site.width); }
   View<const T> factors() const { return weight_.view().row_range(base_rows(), rank_); }
 
   // A new matrix of the first `kept` rows of the old one, and `rank` rows for the deltas.
@@ -246,25 +241,6 @@ class Linear {
     }
     weight_ = std::move(weight);
     rank_ = rank;
-  }
-
-  // result = a · W, or a · Wᵀ, + beta · result; W of the layer or of one site.
-  void multiply(Pass<X>& pass, View<const T> a, bool transposed, View<T> result, T beta) const {
-    multiply(pass, 0, out_, a, transposed, result, beta);
-  }
-  void multiply(Pass<X>& pass, const LinearSite<X>& site, View<const T> a, bool transposed, View<T> result, T beta) const {
-    multiply(pass, site.first, site.width, a, transposed, result, beta);
-  }
-  void multiply(Pass<X>& pass, Index first, Index rows, View<const T> a, bool transposed, View<T> result, T beta) const {
-    if constexpr (kRounds) {
-      if (rounded_) {
-        const auto scope = pass.scope();
-        const View<Bfloat16> a16 = pass.scratch.template take<Bfloat16>(a.rows, a.cols);
-        ops::round_to_bfloat16<B, T>(pass.ctx, a, a16);
-        return B::gemm(pass.ctx, Gemm<T, Bfloat16>{.a = a16, .b = rounded_.view().row_range(first, rows), .c = result, .transpose_b = transposed, .beta = beta});
-      }
-    }
-    B::gemm(pass.ctx, Gemm<T>{.a = a, .b = base().row_range(first, rows), .c = result, .transpose_b = transposed, .beta = beta});
   }
 
   // Whole cache lines where there are columns of u, so that rows stay as aligned as without.

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "deltatune/backend/gemm.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/nn/base_matrix.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
 #include "deltatune/ops/reduce.hpp"
@@ -100,22 +100,22 @@ inline constexpr Index kLogitsBytes = 64 << 20;  // of a chunk of logits; a few 
 //   logits = x·tableᵀ;   loss_io (1) += their cross-entropy against labels (M);   dx = dlogits·table,   dtable_io += dlogitsᵀ·x
 // x (M, C); table (V, C). dx (M, C): overwritten; dtable_io (V, C): accumulated; either is empty where nobody wants it.
 template <class X>
-void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, View<const scalar_of<X>> table, const std::int32_t* labels,
+void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, const BaseMatrix<X>& table, const std::int32_t* labels,
                          const Objective<X>& objective, View<scalar_of<X>> dx, View<scalar_of<X>> dtable_io, View<scalar_of<X>> loss_io,
                          Index chunk_bytes = kLogitsBytes) {
   using B = backend_of<X>;
   using T = scalar_of<X>;
-  const Index chunk = std::clamp<Index>(chunk_bytes / (table.rows * static_cast<Index>(sizeof(T))), 1, std::max<Index>(1, x.rows));
+  const Index chunk = std::clamp<Index>(chunk_bytes / (table.rows() * static_cast<Index>(sizeof(T))), 1, std::max<Index>(1, x.rows));
   const auto scope = pass.scope();
-  const View<T> all_logits = pass.take(chunk, table.rows);
+  const View<T> all_logits = pass.take(chunk, table.rows());
   const View<T> all_losses = pass.take(1, x.rows);
   for (Index first = 0; first < x.rows; first += chunk) {
     const Index rows = std::min(chunk, x.rows - first);
     const View<const T> from = x.row_range(first, rows);
     const View<T> logits = all_logits.row_range(0, rows);
-    B::gemm(pass.ctx, Gemm<T>{.a = from, .b = table, .c = logits, .transpose_b = true});
+    table.multiply(pass, from, true, logits);
     ops::cross_entropy<B, T>(pass.ctx, logits, labels + first, {}, objective.label_smoothing, objective.inverse(), all_losses.column_range(first, rows), logits);
-    if (dx) B::gemm(pass.ctx, Gemm<T>{.a = logits, .b = table, .c = dx.row_range(first, rows)});
+    if (dx) table.multiply(pass, logits, false, dx.row_range(first, rows));
     if (dtable_io) B::gemm(pass.ctx, Gemm<T>{.a = logits, .b = from, .c = dtable_io, .transpose_a = true, .beta = T(1)});  // accumulates
   }
   ops::total<B, T>(pass.ctx, all_losses, loss_io);

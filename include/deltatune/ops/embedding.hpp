@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "deltatune/core/half.hpp"
 #include "deltatune/tensor/row_groups.hpp"
 #include "deltatune/tensor/view.hpp"
 
@@ -10,9 +11,9 @@ namespace deltatune::ops {
 
 namespace detail {
 
-template <class T>
+template <class T, class In>
 struct EmbeddingForwardRow {
-  View<const T> table;
+  View<const In> table;
   const std::int32_t* ids;
   View<T> y;
   bool accumulate;
@@ -23,13 +24,15 @@ struct EmbeddingForwardRow {
       if (!accumulate) team.each(y.cols, [=](Index j) { to[j] = T(0); });
       return;
     }
-    const T* from = table.row(ids[i]);
+    const In* from = table.row(ids[i]);
     if (accumulate) {
-      team.each(y.cols, [=](Index j) { to[j] = to[j] + from[j]; });
+      team.each(y.cols, [=](Index j) { to[j] = to[j] + widened(from[j]); });
     } else {
-      team.each(y.cols, [=](Index j) { to[j] = from[j]; });
+      team.each(y.cols, [=](Index j) { to[j] = widened(from[j]); });
     }
   }
+  DELTATUNE_INLINE static T widened(const T& x) { return x; }
+  DELTATUNE_INLINE static T widened(Bfloat16 x) { return T(static_cast<float>(x)); }
 };
 
 template <class T>
@@ -49,10 +52,14 @@ struct EmbeddingBackwardGroup {
 
 }  // namespace detail
 
-// y (N, C) = table[ids] (or += with accumulate); table (V, C), ids (N), each in [0, V), or negative for a row of zeros.
+// y (N, C) = table[ids] (or += with accumulate); table (V, C) of T or Bfloat16, ids (N), each in [0, V), or negative for a row of zeros.
 template <class B, class T>
 void embedding_forward(typename B::Context& ctx, View<const T> table, const std::int32_t* ids, View<T> y, bool accumulate) {
-  B::for_each_row(ctx, y.rows, y.cols, detail::EmbeddingForwardRow<T>{table, ids, y, accumulate});
+  B::for_each_row(ctx, y.rows, y.cols, detail::EmbeddingForwardRow<T, T>{table, ids, y, accumulate});
+}
+template <class B, class T>
+void embedding_forward(typename B::Context& ctx, View<const Bfloat16> table, const std::int32_t* ids, View<T> y, bool accumulate) {
+  B::for_each_row(ctx, y.rows, y.cols, detail::EmbeddingForwardRow<T, Bfloat16>{table, ids, y, accumulate});
 }
 
 // dtable_io (V, C) += dy (N, C) by groups. skipped_id: the padding id, whose row has no gradient in PyTorch's embedding; -1 for none.
