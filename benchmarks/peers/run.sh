@@ -136,7 +136,7 @@ train() {
 accuracy() {
   prepare deltatune_program
   local -A learning_rate=([lora]=1e-3 [bitfit]=2e-3 [head]=5e-3 [full]=5e-5)
-  local method seed common extra length=(--epochs 1) data=examples/data
+  local method seed precision common extra length=(--epochs 1) data=examples/data
   [[ -z $steps ]] || length=(--steps "$steps")
   for method in $methods; do
     extra=()
@@ -144,8 +144,12 @@ accuracy() {
     common=(--model "$model" --method "$method" --learning-rate "${learning_rate[$method]}" --batch-size 32 --max-length 128
       --threads "$threads" "${length[@]}")
     for seed in $seeds; do
-      train deltatune "$method" "$seed" build/benchmarks/deltatune train "${common[@]}" "${extra[@]}" --seed "$seed" --data "$data/tweets_train.csv" \
-        --text-column text --label-column label --eval-data "$data/tweets_eval.csv" --out "$out/deltatune.$method.$seed" --json
+      for precision in float32 bf16; do
+        [[ $method/$precision != full/bf16 ]] || continue
+        train "deltatune-$precision" "$method" "$seed" build/benchmarks/deltatune train "${common[@]}" "${extra[@]}" --seed "$seed" \
+          --data "$data/tweets_train.csv" --text-column text --label-column label --eval-data "$data/tweets_eval.csv" --base-precision "$precision" \
+          --out "$out/deltatune-$precision.$method.$seed" --json
+      done
       train peft "$method" "$seed" "$python" -W ignore "$here/peft_train.py" "${common[@]}" --seed "$seed" --train "$data/tweets_train.csv" \
         --eval "$data/tweets_eval.csv" --out "$out/peft.$method.$seed"
     done

@@ -27,7 +27,7 @@ struct DeviceOptions {
   std::string device = "cpu";  // "cpu", "cuda" or "cuda:NUMBER"
   int threads = 0;             // of the CPU; 0: all processors
   bool tf32 = false;           // of CUDA
-  std::string base_precision = "float32";  // of the frozen weights of linear layers; or "bf16"
+  std::string base_precision = "float32";  // of the frozen weights; or "bf16"
 
   bool rounds_base() const { return base_precision == "bf16"; }
 };

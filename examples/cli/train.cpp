@@ -41,6 +41,7 @@ struct TrainOptions {
   LossConfig loss;
   std::uint64_t seed = 0;
   Index evaluate_every = 0, patience = 0, save_every = 0;
+  std::string kept_precision = "float32";
   bool cached_features = false, recompute = false, resume = false, json = false;
   DeviceOptions device;
 };
@@ -60,6 +61,7 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   recipe.lora_plus_ratio = options.method.lora_plus_ratio.value_or(0);
   recipe.saves_model = options.method.method == "full";
   recipe.recompute = options.recompute;
+  recipe.trainer.round_kept = options.kept_precision == "bf16";
   if (options.cached_features) recipe.feature_batch = options.batch_size;
   recipe.trainer.optimizer = options.optimizer;
   recipe.trainer.loss = options.loss;
@@ -152,6 +154,7 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"device", options.device.device},
           {"tf32", options.device.tf32},
           {"base_precision", options.device.base_precision},
+          {"kept_precision", options.kept_precision},
           {"threads", options.device.threads}};
 }
 
@@ -361,6 +364,8 @@ void add_train(CLI::App& app) {
   command->add_option("--save-every", o.save_every, "Steps between checkpoints in OUT/checkpoint [none]")->check(CLI::PositiveNumber)->group("Run");
   command->add_flag("--cache-features", o.cached_features, "With --method head: what the output layer reads is computed once, without dropout")->group("Run");
   command->add_flag("--recompute", o.recompute, "Compute inner values of feed-forward layers again in backward: less than half of the activations, a sixth more time")->group("Run");
+  command->add_option("--kept-precision", o.kept_precision, "Activations kept for backward: float32, or bf16 for half the memory and rounded gradients")
+      ->check(CLI::IsMember({"float32", "bf16"}))->group("Run")->capture_default_str();
   command->add_flag("--resume", o.resume, "Go on from OUT/checkpoint")->group("Run");
   add_device_options(*command, o.device);
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");

@@ -444,6 +444,46 @@ TEST_CASE("a base in bfloat16: an adapter trains on it as on the exact one, near
   check_rounded<Gpt2<X>>(ctx, [&] { return test::tiny_gpt2(ctx); }, batch);
 }
 
+namespace {
+
+// all-linear: what feeds output projections is kept, too.
+template <class M>
+void check_rounded_activations(Context& ctx, const std::function<M()>& make, const PackedBatch& batch) {
+  std::vector<StepReport> reports;
+  std::vector<Index> bytes;
+  for (const bool rounds : {false, true}) {
+    M model = make();
+    LoraPlan plan = small_plan();
+    plan.targets.all_linear = true;
+    attach(ctx, model, plan);
+    TrainerConfig config = config_with(1e-2);
+    config.round_kept = rounds;
+    Trainer<M> trainer(ctx, model, config);
+    trainer.plan(batch);
+    ctx.reset_counters();
+    for (int i = 0; i < 6; ++i) reports.push_back(trainer.step(batch));
+    CHECK(ctx.allocations() == 0);
+    bytes.push_back(trainer.memory().activations);
+  }
+  CHECK(reports[0].loss == reports[6].loss);  // forward reads nothing that is rounded
+  CHECK(reports[0].gradient_norm != reports[6].gradient_norm);
+  for (std::size_t i = 0; i < 6; ++i) {
+    CHECK(reports[i].loss == Approx(reports[6 + i].loss).epsilon(0.02));
+    CHECK(reports[i].gradient_norm == Approx(reports[6 + i].gradient_norm).epsilon(0.05));
+  }
+  CHECK(static_cast<double>(bytes[1]) < 0.75 * static_cast<double>(bytes[0]));  // of a narrow model; LoRA's own columns stay
+}
+
+}  // namespace
+
+TEST_CASE("activations kept in bfloat16 take less memory, and training goes the same way", "[train][bfloat16]") {
+  Context ctx(2);
+  PackedBatch batch = toy_data(8, 1).largest_batch(8);
+  check_rounded_activations<Model>(ctx, [&] { return test::tiny_bert(ctx); }, batch);
+  batch.token_labels = batch.ids;
+  check_rounded_activations<Gpt2<X>>(ctx, [&] { return test::tiny_gpt2(ctx); }, batch);
+}
+
 TEST_CASE("what is computed again in backward has the same bits and takes less memory", "[train][frozen]") {
   Context ctx(2);
   const PackedBatch batch = toy_data(8, 1).largest_batch(8);

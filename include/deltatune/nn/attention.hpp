@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deltatune/nn/demand.hpp"
+#include "deltatune/nn/kept.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/ops/attention.hpp"
 #include "deltatune/ops/prefix.hpp"
@@ -68,11 +69,11 @@ class SelfAttention {
     AttentionPlan plan;
     Sequences tokens;  // the N rows
     Demand demand;
-    View<T> q;        // (M, C)
-    View<T> qkv;      // (N, 3C), and the columns of low-rank deltas
+    View<T> q;        // (M, C) of the rows that are read; empty: all, in qkv
+    Kept<X> qkv;      // (N, 3C), and the columns of low-rank deltas
     View<T> kv;       // (Nk, 2C): what queries see, where that is more than their own tokens; else empty
     View<T> lse;      // (M, H)
-    View<T> context;  // (M, C), or empty
+    Kept<X> context;  // (M, C), or empty
     typename Linear<X>::Saved projection;
     typename Linear<X>::Saved output;
     typename KvSlot<X>::Saved deltas;
@@ -118,34 +119,37 @@ class SelfAttention {
                                .scale = config_.scale != 0 ? config_.scale : 1.0 / std::sqrt(static_cast<double>(width / config_.heads)),
                                .causal = config_.causal,
                                .dropout = pass.dropout(config_.dropout)};
-    saved.qkv = projection_.keep_output(pass, x.rows);
+    const auto outer = pass.scope();
+    const View<T> qkv = pass.rounds_kept ? saved.qkv.start(pass, x.rows, 3 * width) : saved.qkv.start(projection_.keep_output(pass, x.rows));
     saved.lse = pass.keep(y.rows, config_.heads);
-    projection_.forward(pass, x, saved.qkv, saved.projection);
-    saved.q = saved.qkv.column_range(0, width);
+    projection_.forward(pass, x, qkv, saved.projection);
+    saved.q = {};
     if (demand) {
       saved.q = pass.keep(y.rows, width);
-      ops::gather_rows<B, T>(pass.ctx, saved.qkv.column_range(0, width), demand.rows, saved.q);
+      ops::gather_rows<B, T>(pass.ctx, qkv.column_range(0, width), demand.rows, saved.q);
     }
     saved.kv = {};
     const Index prefix = site_.deltas.rows();
-    View<const T> kv = saved.qkv.column_range(width, 2 * width);
+    View<const T> kv = qkv.column_range(width, 2 * width);
     if (cache != nullptr) {
-      kv = extend(pass, x, prefix, *cache, saved);
+      kv = extend(pass, x, kv, prefix, *cache, saved);
     } else if (prefix > 0) {
-      kv = saved.kv = prefixed(pass, x, prefix, saved);
+      kv = saved.kv = prefixed(pass, x, kv, prefix, saved);
     }
     const auto scope = pass.scope();
     const DemandScope<X> rows(pass, demand);
-    saved.context = output_.needs_input() ? pass.keep(y.rows, width) : View<T>();
-    const View<T> context = saved.context ? saved.context : pass.take(y.rows, width);
+    saved.context = {};
+    const View<T> context = output_.needs_input() ? saved.context.start(pass, y.rows, width) : pass.take(y.rows, width);
     ops::attention_forward<B, T>(pass.ctx,
                                  {.plan = saved.plan,
-                                  .q = saved.q,
+                                  .q = demand ? saved.q : qkv.column_range(0, width),
                                   .k = kv.column_range(0, width),
                                   .v = kv.column_range(width, width),
                                   .o = context,
                                   .lse = saved.lse},
                                  pass.scratch);
+    saved.qkv.finish(pass);
+    saved.context.finish(pass);
     output_.forward(pass, context, y, saved.output);
   }
   void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved) const { forward(pass, sequences, {}, x, y, saved); }
@@ -158,17 +162,19 @@ class SelfAttention {
     const View<T> d_context = below ? pass.take(dy_io.rows, width) : View<T>();
     {
       const DemandScope<X> rows(pass, saved.demand);
-      output_.backward(pass, saved.output, saved.context, dy_io, below ? GradientSink<T>::fresh(d_context) : GradientSink<T>::none());
+      const auto inner = pass.scope();
+      output_.backward(pass, saved.output, saved.context.read(pass), dy_io, below ? GradientSink<T>::fresh(d_context) : GradientSink<T>::none());
     }
     if (!below) return;
-    const View<T> d_qkv = projection_.take_output(pass, saved.qkv.rows);
+    const View<T> qkv = saved.qkv.read(pass);
+    const View<T> d_qkv = projection_.take_output(pass, qkv.rows);
     const View<T> dq = saved.demand ? pass.take(dy_io.rows, width) : d_qkv.column_range(0, width);
     const View<T> own = d_qkv.column_range(width, 2 * width);  // of the tokens' keys and values
     const View<T> d_kv = saved.kv ? pass.take(saved.kv.rows, 2 * width) : own;
-    const View<const T> kv = saved.kv ? saved.kv : saved.qkv.column_range(width, 2 * width);
+    const View<const T> kv = saved.kv ? saved.kv : qkv.column_range(width, 2 * width);
     ops::attention_backward<B, T>(pass.ctx,
                                   {.plan = saved.plan,
-                                   .q = saved.q,
+                                   .q = saved.demand ? saved.q : qkv.column_range(0, width),
                                    .k = kv.column_range(0, width),
                                    .v = kv.column_range(width, width),
                                    .lse = saved.lse,
@@ -193,28 +199,28 @@ class SelfAttention {
 
  private:
   // The keys and values of deltas and tokens, and the map of their rows.
-  View<T> prefixed(Pass<X>& pass, View<const T> x, Index prefix, Saved& saved) const {
+  View<T> prefixed(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, Saved& saved) const {
     const Index width = output_.in();
     const Sequences& tokens = saved.tokens;
     const View<T> kv = pass.keep(tokens.rows + tokens.count * prefix, 2 * width);
     const View<Index> offsets = pass.saved.template take<Index>(1, tokens.count + 1);
     const View<std::int32_t> row_sequence = pass.saved.template take<std::int32_t>(1, kv.rows);
     saved.plan.keys = ops::prefixed<B>(pass.ctx, tokens, prefix, offsets.data, row_sequence.data);
-    ops::insert_behind_prefix<B, T>(pass.ctx, tokens, prefix, saved.qkv.column_range(width, 2 * width), kv);
+    ops::insert_behind_prefix<B, T>(pass.ctx, tokens, prefix, own, kv);
     site_.deltas.forward(pass, tokens.count, 2 * width, x, saved.deltas, [&](Index first, View<T> rows) {
       ops::insert_sequence_rows<B, T>(pass.ctx, offsets.data, rows.rows / tokens.count, first, rows, kv);
     });
     return kv;
   }
   // All that the cache holds after these rows.
-  View<const T> extend(Pass<X>& pass, View<const T> x, Index prefix, KvCache<X>& cache, Saved& saved) const {
+  View<const T> extend(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, KvCache<X>& cache, Saved& saved) const {
     const Index width = output_.in();
     if (cache.empty() && prefix > 0) {
       const View<T> front = cache.append(prefix);
       site_.deltas.forward(pass, 1, 2 * width, x, saved.deltas,
                            [&](Index first, View<T> rows) { ops::copy<B, T>(pass.ctx, rows, front.row_range(first, rows.rows)); });
     }
-    ops::copy<B, T>(pass.ctx, saved.qkv.column_range(width, 2 * width), cache.append(x.rows));
+    ops::copy<B, T>(pass.ctx, own, cache.append(x.rows));
     saved.plan.keys = cache.sequences(pass.ctx);
     return cache.all();
   }

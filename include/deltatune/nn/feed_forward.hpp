@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "deltatune/nn/kept.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/ops/activation.hpp"
 #include "deltatune/param/visit.hpp"
@@ -20,7 +21,7 @@ class FeedForward {
   using B = backend_of<X>;
 
   struct Saved {
-    View<T> u;  // (N, F), and the columns of low-rank deltas; or empty: to be computed again
+    Kept<X> u;  // (N, F), and the columns of low-rank deltas; or empty: to be computed again
     typename Linear<X>::Saved up;
     typename Linear<X>::Saved down;
     std::uint64_t stream = 0;  // of the first dropout mask
@@ -48,11 +49,14 @@ class FeedForward {
   void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
     const auto scope = pass.scope();
     saved.stream = pass.next_stream;
-    saved.u = recompute_ ? View<T>() : up_.keep_output(pass, x.rows);
-    const View<T> u = recompute_ ? up_.take_output(pass, x.rows) : saved.u;
+    saved.u = {};
+    const View<T> u = recompute_          ? up_.take_output(pass, x.rows)
+                      : pass.rounds_kept ? saved.u.start(pass, x.rows, up_.out())
+                                         : saved.u.start(up_.keep_output(pass, x.rows));
     run_keeping(pass, !recompute_, [&](Pass<X>& p) { up_.forward(p, x, u, saved.up); });
     const View<T> activated = pass.take(x.rows, up_.out());
     ops::activation_forward<B, T>(pass.ctx, activation_, pre_activation(u), activated);
+    saved.u.finish(pass);
     down_.forward(pass, activated, y, saved.down);
   }
 
@@ -60,7 +64,7 @@ class FeedForward {
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
     const auto scope = pass.scope();
     typename Linear<X>::Saved up_again;
-    const View<T> u = saved.u ? saved.u : up_.take_output(pass, dy_io.rows);
+    const View<T> u = saved.u ? saved.u.read(pass) : up_.take_output(pass, dy_io.rows);
     if (!saved.u) {
       Pass<X> again{pass.ctx, pass.scratch, pass.scratch, pass.mode, pass.seed, pass.step, pass.micro_step, saved.stream, pass.sequences, pass.routes};
       up_.forward(again, x, u, up_again);

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "deltatune/nn/kept.hpp"
 #include "deltatune/ops/layer_norm.hpp"
 #include "deltatune/param/parameter.hpp"
 #include "deltatune/seam/pass.hpp"
@@ -17,7 +18,7 @@ class LayerNorm {
   using B = backend_of<X>;
 
   struct Saved {
-    View<T> normalized;   // (N, C)
+    Kept<X> normalized;   // (N, C)
     View<T> inverse_std;  // (N, 1)
     DropoutMask dropout;  // of the branch
   };
@@ -42,28 +43,40 @@ class LayerNorm {
 
   // y = LN(residual + dropout(branch)), all (N, C); branch may be empty.
   void forward(Pass<X>& pass, View<const T> residual, View<const T> branch, const DropoutMask& dropout, View<T> y, Saved& saved) const {
-    saved = {pass.keep(y.rows, y.cols), pass.keep(y.rows, 1), dropout};
-    ops::layer_norm_forward<B, T>(pass.ctx, residual, branch, dropout, gamma_.value(), beta_.value(), epsilon_, y, saved.normalized, saved.inverse_std);
+    const auto scope = pass.scope();
+    const View<T> normalized = saved.normalized.start(pass, y.rows, y.cols);
+    saved.inverse_std = pass.keep(y.rows, 1);
+    saved.dropout = dropout;
+    ops::layer_norm_forward<B, T>(pass.ctx, residual, branch, dropout, gamma_.value(), beta_.value(), epsilon_, y, normalized, saved.inverse_std);
+    saved.normalized.finish(pass);
   }
 
   // dy_io (N, C): holds dy, becomes the gradient of the residual. d_branch (N, C): overwritten, or empty where nobody wants it.
   void backward(Pass<X>& pass, const Saved& saved, View<T> dy_io, View<T> d_branch) {
-    parameter_backward(pass, saved, dy_io);
-    ops::layer_norm_backward<B, T>(pass.ctx, dy_io, saved.normalized, saved.inverse_std, gamma_.value(), saved.dropout, dy_io, d_branch);
+    const auto scope = pass.scope();
+    const View<const T> normalized = saved.normalized.read(pass);
+    parameter_backward(pass, normalized, dy_io);
+    ops::layer_norm_backward<B, T>(pass.ctx, dy_io, normalized, saved.inverse_std, gamma_.value(), saved.dropout, dy_io, d_branch);
   }
 
   // The gradients of γ and β alone, where nothing below trains.
   void parameter_backward(Pass<X>& pass, const Saved& saved, View<const T> dy) {
-    if (gamma_.trains() || beta_.trains())
-      ops::layer_norm_parameter_backward<B, T>(pass.ctx, dy, saved.normalized, gamma_.gradient(), beta_.gradient());
+    const auto scope = pass.scope();
+    if (gamma_.trains() || beta_.trains()) parameter_backward(pass, saved.normalized.read(pass), dy);
   }
 
   // y again, from what was kept: dropout_after ∘ (γ x̂ + β).
   void rebuild(Pass<X>& pass, const Saved& saved, const DropoutMask& dropout_after, View<T> y) const {
-    ops::scale_shift<B, T>(pass.ctx, saved.normalized, gamma_.value(), beta_.value(), dropout_after, y);
+    const auto scope = pass.scope();
+    ops::scale_shift<B, T>(pass.ctx, saved.normalized.read(pass), gamma_.value(), beta_.value(), dropout_after, y);
   }
 
  private:
+  void parameter_backward(Pass<X>& pass, View<const T> normalized, View<const T> dy) {
+    if (gamma_.trains() || beta_.trains())
+      ops::layer_norm_parameter_backward<B, T>(pass.ctx, dy, normalized, gamma_.gradient(), beta_.gradient());
+  }
+
   X gamma_value_;  // (C)
   X beta_value_;   // (C)
   Parameter<X> gamma_;

@@ -85,10 +85,10 @@ class PreNormSublayer {
     if (!into_branch) return;
     View<T> x;
     if (branch_.needs_input()) {
-      x = pass.take(saved.norm.normalized.rows, d_out_io.cols);
+      x = pass.take(saved.norm.normalized.rows(), d_out_io.cols);
       norm_.rebuild(pass, saved.norm, {}, x);
     }
-    const View<T> dx = into_norm ? pass.take(saved.norm.normalized.rows, d_out_io.cols) : View<T>();
+    const View<T> dx = into_norm ? pass.take(saved.norm.normalized.rows(), d_out_io.cols) : View<T>();
     branch_.backward(pass, saved.branch, x, dy, into_norm ? GradientSink<T>::fresh(dx) : GradientSink<T>::none());
     if (!into_norm) return;
     if (!input_wanted) return norm_.parameter_backward(pass, saved.norm, dx);

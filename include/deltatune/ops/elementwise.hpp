@@ -108,6 +108,16 @@ struct RoundRow {
 };
 
 template <class T>
+struct WidenRow {
+  View<const Bfloat16> x;
+  View<T> y;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index i) const {
+    team.each(y.cols, [from = x.row(i), to = y.row(i)](Index j) { to[j] = T(static_cast<float>(from[j])); });
+  }
+};
+
+template <class T>
 struct MeanRow {
   View<const T> x;
   const Index* offsets;
@@ -156,6 +166,12 @@ void copy(typename B::Context& ctx, View<const T> x, View<T> y) {
 template <class B, class T>
 void round_to_bfloat16(typename B::Context& ctx, View<const T> x, View<Bfloat16> y) {
   B::for_each_row(ctx, y.rows, y.cols, detail::RoundRow<T>{x, y});
+}
+
+// y (N, C) = x (N, C) of 16 bits.
+template <class B, class T>
+void widen_from_bfloat16(typename B::Context& ctx, View<const Bfloat16> x, View<T> y) {
+  B::for_each_row(ctx, y.rows, y.cols, detail::WidenRow<T>{x, y});
 }
 
 // y (B, C) = the rows rows[0..B) of x (N, C).

@@ -30,6 +30,7 @@ struct Pass {
   std::uint64_t next_stream = 0;
   const Sequences* sequences = nullptr;  // of the rows that the encoder's layers run on; set by the model
   const Routes* routes = nullptr;        // of those rows, through routed deltas
+  bool rounds_kept = false;              // what layers keep of their rows is rounded to bfloat16 (nn/kept.hpp)
 
   // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.
   DropoutMask dropout(double probability) {

@@ -32,6 +32,7 @@ struct TrainerConfig {
   double max_gradient_norm = 1.0;  // 0: no clipping
   std::uint64_t seed = 0;          // of dropout
   bool dropout = true;             // with the model's and the deltas' probabilities; false: none at all
+  bool round_kept = false;         // the base model's activations for backward are kept in bfloat16: half the memory; gradients are rounded, the loss isn't
   bool graph = false;              // on a backend that records work (Cuda): the work of a batch is queued as one graph; plan() first
 };
 
@@ -202,6 +203,7 @@ class Trainer {
 
   void forward_backward(double total_weight, std::uint64_t micro_step) {
     Pass<X> pass{*ctx_, saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
+    pass.rounds_kept = config_.round_kept;
     const WorkspaceScope<B> all(saved_);
     model_->loss(pass, batch_, objective(total_weight), loss_value(), activations_);
     model_->backward(pass, batch_, activations_);
