@@ -5,6 +5,8 @@
 
 #include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/attach/prefix_plan.hpp"
+#include "deltatune/attach/selection_plan.hpp"
+#include "deltatune/delta/selections.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/train/trainer.hpp"
 #include "support/gradient_checks.hpp"
@@ -153,6 +155,9 @@ TEST_CASE("routes: mistakes", "[routes]") {
   prefix.name = "prefix";
   auto attached = attach_beside(ctx, model, prefix);
   CHECK_THROWS_WITH(attached.set_routed(true), Catch::Contains("prefix") && Catch::Contains("cannot be routed"));
+  CHECK_THROWS_WITH(a.merge(ctx), Catch::Contains("routed"));
+  auto biases = attach_beside(ctx, model, SelectionPlan(bitfit(family_of(model))));
+  CHECK_THROWS_WITH(biases.set_routed(true), Catch::Contains("no deltas"));
   a.set_routed(false);
   a.merge(ctx);
   CHECK_THROWS_WITH(a.set_routed(true), Catch::Contains("merged"));

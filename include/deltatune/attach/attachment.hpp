@@ -93,10 +93,15 @@ class Attachment {
     for (AnySlot<X>* const slot : slots_) slot->set_enabled(name_, enabled);
   }
   // Whether the deltas apply to those sequences alone whose batch names them (PackedBatch::adapters), so that one batch may go through many
-  // adapters, in training and in use. Throws Error for methods where that cannot be.
+  // adapters, in training and in use. An output layer that trains beside them is the model's, and shared. Throws Error where that cannot be.
   void set_routed(bool routed) {
     if (routed && merged_) throw Error(name_, "is merged: all rows go through it", {.remedy = "unmerge() it first"});
+    if (routed && slots_.empty()) throw Error(name_, "has no deltas to route");
+    for (AnySlot<X>* const slot : slots_)
+      if (routed && !slot->routable(name_))
+        throw Error(name_, "cannot be routed: what it does is not a sum that rows take part in one by one", {.remedy = "route LoRA"});
     for (AnySlot<X>* const slot : slots_) slot->set_routed(name_, routed);
+    routed_ = routed;
   }
   // Whether the deltas' own parameters train; to train several methods one after the other.
   void set_trainable(bool trainable) {
@@ -107,6 +112,7 @@ class Attachment {
   // merged, and when a merged weight is not finite; the base is then as it was.
   void merge(Context& ctx) {
     if (merged_) throw Error(name_, "is merged already");
+    if (routed_) throw Error(name_, "is routed, and merged all rows would go through it", {.remedy = "call set_routed(false) first"});
     const std::string remedy = "keep it as an adapter";
     const bool computes = parameter_slot_ != nullptr && parameter_slot_->can_merge(name_);
     if (!no_merge_.empty()) throw Error(name_, "cannot be merged into the model's weights: it " + no_merge_, {.remedy = remedy});
@@ -212,6 +218,7 @@ class Attachment {
   std::string no_merge_;
   ParameterSlot<X>* parameter_slot_ = nullptr;
   bool merged_ = false;
+  bool routed_ = false;
 };
 
 // f() works on what is attached; where it throws, that is taken out of the model again.

@@ -74,7 +74,8 @@ class AnySlot {
   virtual void remove(const std::string& name) = 0;
   virtual void set_enabled(const std::string& name, bool enabled) = 0;
   virtual void visit_delta(const std::string& name, const ParameterVisitor<X>& f) = 0;
-  // Whether the delta runs on the rows alone that the batch sends through it. Throws Error where that cannot be.
+  // Whether the delta can run, and runs, on the rows alone that the batch sends through it.
+  virtual bool routable(const std::string& name) = 0;
   virtual void set_routed(const std::string& name, bool routed) = 0;
 };
 
@@ -96,13 +97,11 @@ class Slot : public AnySlot<X> {
   }
   void set_enabled(const std::string& name, bool enabled) override { at(name).enabled = enabled; }
   void visit_delta(const std::string& name, const ParameterVisitor<X>& f) override { at(name).delta->visit(f); }
-  void set_routed(const std::string& name, bool routed) override {
-    Entry& entry = at(name);
-    bool routable = false;
-    if constexpr (requires { entry.delta->routable(); }) routable = entry.delta->routable();
-    if (routed && !routable) throw Error(name, "cannot be routed: what it does is not a sum that rows take part in one by one", {.remedy = "route LoRA"});
-    entry.routed = routed;
+  bool routable(const std::string& name) override {
+    if constexpr (requires(Erased& delta) { delta.routable(); }) return at(name).delta->routable();
+    return false;
   }
+  void set_routed(const std::string& name, bool routed) override { at(name).routed = routed; }
 
   template <class F>
   void visit(const F& f) {
