@@ -1,5 +1,6 @@
 // Steps of training on a job that make_jobs.py wrote, with peer_step.py's recipe; the last line of stdout is the same JSON object as peer_step.py's.
-//   deltatune_step --job FOLDER --method M [--base-precision float32|bf16] [--steps 12] [--threads 2] [--no-dropout]
+//   deltatune_step --job FOLDER --method M [--base-precision float32|bf16] [--kept-precision float32|bf16] [--recompute]
+//                  [--steps 12] [--threads 2] [--no-dropout]
 // With DELTATUNE_STEP_EIGEN defined, Eigen multiplies matrices also where oneDNN is there.
 #include <sys/resource.h>
 #include <unistd.h>
@@ -37,10 +38,15 @@ using X = Tensor<float, Backend>;
 
 struct Options {
   fs::path job;
-  std::string method, base_precision = "float32";
+  std::string method;
   int steps = 12, threads = 2;
-  bool dropout = true;
+  bool rounds_base = false, rounds_kept = false, recompute = false, dropout = true;
 };
+
+bool is_bf16(const std::string& name, const std::string& text) {
+  if (text != "float32" && text != "bf16") throw Error(name, "is not known", {.expected = "float32 or bf16", .got = text});
+  return text == "bf16";
+}
 
 int number(const std::string& name, const std::string& text) {
   int value = 0;
@@ -57,17 +63,20 @@ Options options_of(const std::vector<std::string>& words) {
       options.dropout = false;
       continue;
     }
+    if (name == "--recompute") {
+      options.recompute = true;
+      continue;
+    }
     if (++i == words.size()) throw Error(name, "needs a value");
     if (name == "--job") options.job = words[i];
     else if (name == "--method") options.method = words[i];
-    else if (name == "--base-precision") options.base_precision = words[i];
+    else if (name == "--base-precision") options.rounds_base = is_bf16(name, words[i]);
+    else if (name == "--kept-precision") options.rounds_kept = is_bf16(name, words[i]);
     else if (name == "--steps") options.steps = number(name, words[i]);
     else if (name == "--threads") options.threads = number(name, words[i]);
     else throw Error(name, "is not an option");
   }
   if (options.job.empty() || options.method.empty()) throw Error("deltatune_step", "needs --job and --method");
-  if (options.base_precision != "float32" && options.base_precision != "bf16")
-    throw Error("--base-precision", "is not known", {.expected = "float32 or bf16", .got = options.base_precision});
   return options;
 }
 
@@ -152,10 +161,11 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   } else {
     adapter = load_adapter(ctx, model, options.job / options.method);
   }
-  if (options.base_precision == "bf16") round_base(ctx, model);
+  if (options.rounds_base) round_base(ctx, model);
+  model.recompute_feed_forward(options.recompute);
 
   const double rate = job.object("learning_rates").get<double>(options.method);
-  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = rate}, .dropout = options.dropout});
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = rate}, .dropout = options.dropout, .round_kept = options.rounds_kept});
   const auto fewer_tokens = [](const Rows& a, const Rows& b) { return a.tokens() < b.tokens(); };
   trainer.plan(std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed());
 

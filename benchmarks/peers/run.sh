@@ -17,6 +17,7 @@ usage: run.sh [speed] [options]      steps per second and memory, after a check 
 speed:
   --jobs LIST       default "$all_jobs"
   --columns LIST    default "$all_columns"
+                    (small: bf16 base and kept activations, feed-forward values computed again)
   --rounds N        default 3: every round runs each job in each column once, in a process of its own
 accuracy:
   --methods LIST    default "$all_methods"
@@ -30,7 +31,7 @@ TEXT
 }
 
 all_jobs="tweets/lora tweets/lora-all tweets/bitfit tweets/prefix tweets/houlsby tweets/full minilm/lora bert-base/lora gpt2/lora"
-all_columns="torch-fp32 torch-bf16 torch-compile deltatune-fp32 deltatune-bf16 deltatune-eigen"
+all_columns="torch-fp32 torch-bf16 torch-compile deltatune-fp32 deltatune-bf16 deltatune-small deltatune-eigen"
 all_methods="lora bitfit head full"
 jobs=$all_jobs columns=$all_columns rounds=3 steps="" methods=$all_methods seeds="0 1" threads=2 model="" out="" reuse=""
 what=speed
@@ -80,6 +81,7 @@ measure() {
     torch-*) command=("$python" -W ignore "$here/peer_step.py" --mode "${column#torch-}") ;;
     deltatune-fp32) command=(build/benchmarks/benchmarks/deltatune_step) ;;
     deltatune-bf16) command=(build/benchmarks/benchmarks/deltatune_step --base-precision bf16) ;;
+    deltatune-small) command=(build/benchmarks/benchmarks/deltatune_step --base-precision bf16 --kept-precision bf16 --recompute) ;;
     deltatune-eigen) command=(build/benchmarks/benchmarks/deltatune_step_eigen) ;;
     *) echo "run.sh: unknown column $column" >&2; exit 2 ;;
   esac
@@ -95,7 +97,7 @@ measure() {
 # Compiling is for batches of one shape; full fine-tuning has no frozen weight to hold in bf16.
 applies() {
   case $1 in
-    "torch-compile tweets/"* | "deltatune-bf16 "*/full) return 1 ;;
+    "torch-compile tweets/"* | "deltatune-bf16 "*/full | "deltatune-small "*/full) return 1 ;;
   esac
 }
 
