@@ -135,7 +135,7 @@ TEST_CASE("prefix: its keys and values are those of tokens that stand before all
   View<double> prompt;
   layers.derived.visit([&](Parameter<X>& p) { prompt = p.value(); });
   // Row p of E: key and value of the first layer, then of the second, heads one after another within.
-  ops::copy<Reference, double>(ctx, saved.qkv.column_range(width, 2 * width).row_range(0, rows), prompt.column_range(2 * width, 2 * width));
+  ops::copy<Reference, double>(ctx, saved.qkv.read(pass).column_range(width, 2 * width).row_range(0, rows), prompt.column_range(2 * width, 2 * width));
   layers.derived.forward(pass);
   layer.forward(pass, shorter, x.value.row_range(rows, tokens), with_prefix, saved);
   for (Index i = 0; i < tokens; ++i)
