@@ -23,7 +23,7 @@ fail() { failed=$((failed + 1)); failures+=("$1"); echo "FAILED: $1"; }
 # ---- packages ----
 heading "packages"
 packages=(g++ cmake ninja-build ccache clang-19 libclang-rt-19-dev libomp-19-dev libeigen3-dev libdnnl-dev catch2 libbenchmark-dev
-  nlohmann-json3-dev libcli11-dev libutf8proc-dev python3 python3-pip ca-certificates)
+  nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev python3 python3-pip ca-certificates)
 install_packages "${packages[@]}"
 if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache; fi
 

@@ -18,6 +18,7 @@
 
 #include "deltatune/attach/adapter_folder.hpp"
 #include "deltatune/backend/cpu.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/model/bert.hpp"

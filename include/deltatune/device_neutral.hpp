@@ -1,9 +1,9 @@
 // What deltatune.hpp and cuda.hpp have in common: everything that no device is needed for, and the Reference backend.
 #pragma once
 
-#include "deltatune/attach/adapter_folder.hpp"
 #include "deltatune/attach/lora_plan.hpp"
-#include "deltatune/attach/peft_format.hpp"
+#include "deltatune/attach/save_adapter.hpp"
+#include "deltatune/attach/selection_plan.hpp"
 #include "deltatune/backend/reference.hpp"
 #include "deltatune/delta/lora.hpp"
 #include "deltatune/delta/selections.hpp"

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/io/regex.hpp"
 
 using namespace deltatune;
 
@@ -20,7 +21,7 @@ std::vector<std::string> chosen(const Targets& targets, const std::vector<std::s
 
 Targets pattern(const std::string& text) {
   Targets targets;
-  targets.include.pattern = text;
+  targets.include.pattern = regex(text, "config");
   return targets;
 }
 
@@ -45,7 +46,7 @@ TEST_CASE("all-linear, exclusion, reserved modules, layers", "[attach]") {
   Targets targets = Targets::every_linear();
   targets.exclude.names = {"query", "pooler.dense"};
   CHECK(chosen(targets).size() == kPaths.size() - 3);
-  targets.exclude = {{}, R"(bert\.encoder.*)"};
+  targets.exclude = {{}, regex(R"(bert\.encoder.*)")};
   CHECK(chosen(targets) == std::vector<std::string>{"bert.pooler.dense", "classifier"});
 
   targets = Targets::named({"query", "value"});
@@ -76,7 +77,7 @@ TEST_CASE("a name that matches nothing is an error, even among others that match
 TEST_CASE("ranks and alphas of single sites", "[attach]") {
   LoraPlan plan;
   plan.lora = {8, 16, 0, false};
-  plan.rank_pattern = {{"value", 4}, {R"(layer\.1\..*)", 2}};
+  plan.rank_pattern = {{"value", 4}, {regex(R"(layer\.1\..*)"), 2}};
   plan.alpha_pattern = {{"attention.output.dense", 5}};
   CHECK(plan.at(kPaths[0], "x").rank == 8);
   CHECK(plan.at(kPaths[1], "x").rank == 4);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deltatune/backend/cpu.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/backend/reference.hpp"
 
 using namespace deltatune;

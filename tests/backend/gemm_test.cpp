@@ -9,6 +9,7 @@
 
 #include "deltatune/backend/attention.hpp"
 #include "deltatune/backend/cpu.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/backend/reference.hpp"
 #include "deltatune/core/half.hpp"
 #include "deltatune/core/random.hpp"

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "deltatune/attach/adapter_folder.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/hf_export.hpp"
 #include "deltatune/train/lora_plus.hpp"
@@ -317,7 +318,7 @@ void check_comes_back(context_of<typename Model::Tensor>& ctx, const std::string
   save_adapter(ctx, out.path(), c.model, c.adapter->plan, c.adapter->attachment, "base");
   // PiSSA and OLoRA are written as LoRA for the base as it was.
   const LoraPlan* const lora = std::get_if<LoraPlan>(&c.adapter->plan);
-  const bool converted = lora != nullptr && lora->start != LoraStart::zero;
+  const bool converted = lora != nullptr && lora->start;
   const SafeTensors before = SafeTensors::open(c.folder / "adapter" / "adapter_model.safetensors"), after = SafeTensors::open(out.path() / "adapter_model.safetensors");
   CHECK(after.tensors().size() + c.adapter->ignored.size() == before.tensors().size());
   for (const auto& [key, tensor] : after.tensors()) {

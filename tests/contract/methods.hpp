@@ -9,6 +9,7 @@
 
 #include "deltatune/attach/any_plan.hpp"
 #include "deltatune/check/contract.hpp"
+#include "deltatune/delta/lora_start.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"
 #include "support/temporary_folder.hpp"
@@ -79,10 +80,10 @@ void check_all_contracts() {
   variant = lora;
   variant.lora.bias = true;
   check_contract<Model>("LoRA with biases", variant, {.parameters = lora_count + layers * outputs, .merges = true});
-  for (const LoraStart start : {LoraStart::pissa, LoraStart::olora}) {
+  for (const LoraStart& start : {pissa(), olora()}) {
     variant = lora;
     variant.start = start;
-    check_contract<Model>(start == LoraStart::pissa ? "PiSSA" : "OLoRA", variant, {.parameters = lora_count, .merges = true});
+    check_contract<Model>(start.name, variant, {.parameters = lora_count, .merges = true});
   }
   variant = lora;
   variant.targets = Targets::named({is_decoder ? "wte" : "word_embeddings"});

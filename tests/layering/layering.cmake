@@ -28,6 +28,7 @@ set(foreign_rows
   "^(oneapi/)?dnnl @ ^backend/cpu/gemm_onednn\\.hpp$"
   "^nlohmann/ @ ^(io|text|attach|train)/"
   "^utf8proc @ ^text/"
+  "^oniguruma @ ^io/regex\\.hpp$"
   "^(cuda|cublas|cub/|thrust/|cooperative_groups|mma\\.h|device_) @ ^backend/cuda"
   "^(sys/|fcntl\\.h|unistd\\.h) @ ^(io/|backend/host_memory\\.hpp$)")
 

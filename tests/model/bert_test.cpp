@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
 #include "support/error_text.hpp"
 #include "support/device.hpp"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "deltatune/nn/block.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/nn/embedding.hpp"
 #include "deltatune/nn/head.hpp"
 #include "deltatune/nn/pre_norm_block.hpp"

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "deltatune/delta/lora.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "support/gradient_checks.hpp"
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "deltatune/backend/reference.hpp"
+#include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/core/dual.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"

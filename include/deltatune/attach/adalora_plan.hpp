@@ -12,6 +12,7 @@
 #include "deltatune/attach/file_tensor.hpp"
 #include "deltatune/attach/plan.hpp"
 #include "deltatune/attach/plan_json.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/delta/adalora.hpp"
 #include "deltatune/io/parameter_io.hpp"
 #include "deltatune/io/tensor_file.hpp"
@@ -28,26 +29,27 @@ struct AdaLoraPlan : PlanBase {
   std::map<std::string, std::vector<bool>> rank_pattern = {};  // by the path of a site: which of the first ranks are left
   std::map<std::string, Index> ranks = {};                // of the sites in a file
 
-  static AdaLoraPlan read(const JsonConfig& json) {
+  template <class Json>
+  static AdaLoraPlan read(const Json& json) {
     AdaLoraPlan plan;
     AdaLoraConfig& config = plan.adalora;
-    config.rank = json.get_or<std::int64_t>("init_r", 12);
-    config.target = json.get_or<std::int64_t>("target_r", 8);
-    config.alpha = json.get_or<double>("lora_alpha", 8);
-    config.dropout = json.get_or<double>("lora_dropout", 0);
-    config.penalty = json.get_or<double>("orth_reg_weight", 0.5);
-    config.first = json.get_or<std::int64_t>("tinit", 0);
-    config.last = json.get_or<std::int64_t>("tfinal", 0);
-    config.every = json.get_or<std::int64_t>("deltaT", 1);
-    config.beta1 = json.get_or<double>("beta1", 0.85);
-    config.beta2 = json.get_or<double>("beta2", 0.85);
-    config.total = json.get_or<std::int64_t>("total_step", 0);
+    config.rank = json.template get_or<std::int64_t>("init_r", 12);
+    config.target = json.template get_or<std::int64_t>("target_r", 8);
+    config.alpha = json.template get_or<double>("lora_alpha", 8);
+    config.dropout = json.template get_or<double>("lora_dropout", 0);
+    config.penalty = json.template get_or<double>("orth_reg_weight", 0.5);
+    config.first = json.template get_or<std::int64_t>("tinit", 0);
+    config.last = json.template get_or<std::int64_t>("tfinal", 0);
+    config.every = json.template get_or<std::int64_t>("deltaT", 1);
+    config.beta1 = json.template get_or<double>("beta1", 0.85);
+    config.beta2 = json.template get_or<double>("beta2", 0.85);
+    config.total = json.template get_or<std::int64_t>("total_step", 0);
     config.validate(json.name());
     plan.targets = detail::read_targets(json);
     if (!json.has("rank_pattern")) return plan;
-    const JsonConfig patterns = json.object("rank_pattern");
+    const auto patterns = json.object("rank_pattern");
     for (const auto& [key, unused] : patterns.raw().items()) {
-      const std::vector<bool> left = patterns.get<std::vector<bool>>(key);
+      const std::vector<bool> left = patterns.template get<std::vector<bool>>(key);
       if (!key.ends_with(kEnd)) throw Error(patterns.name() + ": " + key, "is no name of singular values", {.expected = "a name that ends in " + std::string(kEnd)});
       if (static_cast<Index>(left.size()) != config.rank)
         throw Error(patterns.name() + ": " + key, "does not fit init_r", {.expected = std::to_string(config.rank) + " values", .got = std::to_string(left.size())});
@@ -73,7 +75,7 @@ struct AdaLoraPlan : PlanBase {
                       {"fan_in_fan_out", detail::fan_in_fan_out(model, paths)},
                       {"init_lora_weights", true}});
   }
-  void fit(const TensorFile& file) {
+  DELTATUNE_FUNCTION void fit(const TensorFile& file) {
     constexpr std::string_view kPrefix = "base_model.model.";
     for (const auto& [key, tensor] : file.tensors())
       if (key.starts_with(kPrefix) && key.ends_with(kEnd) && !tensor.shape.empty())

@@ -12,6 +12,7 @@
 #include "deltatune/attach/adapterhub_format.hpp"
 #include "deltatune/attach/opendelta_format.hpp"
 #include "deltatune/attach/peft_format.hpp"
+#include "deltatune/core/config.hpp"
 
 namespace deltatune {
 
@@ -24,7 +25,7 @@ inline bool is_adapterhub_folder(const std::filesystem::path& folder) {
 }  // namespace detail
 
 // Classes of the output layer that the folder carries; 0 when it carries none.
-inline Index adapter_classes(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION Index adapter_classes(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder))
     throw Error(folder.string(), "no such folder", {.expected = "an adapter folder with adapter_config.json"});
   if (detail::is_adapterhub_folder(folder)) return adapterhub_classes(folder);

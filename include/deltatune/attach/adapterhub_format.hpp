@@ -19,6 +19,7 @@
 #include "deltatune/attach/adapterhub_json.hpp"
 #include "deltatune/attach/adapterhub_plan.hpp"
 #include "deltatune/attach/peft_format.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/parameter_io.hpp"
@@ -34,12 +35,12 @@ inline bool is_adapterhub_config(const JsonConfig& json) {
 namespace detail {
 
 // The file of a folder with one of two names, where it is.
-inline std::optional<std::filesystem::path> either_file(const std::filesystem::path& folder, const char* first, const char* second) {
+DELTATUNE_FUNCTION std::optional<std::filesystem::path> either_file(const std::filesystem::path& folder, const char* first, const char* second) {
   for (const char* name : {first, second})
     if (std::filesystem::exists(folder / name)) return folder / name;
   return std::nullopt;
 }
-inline std::filesystem::path adapterhub_tensors_file(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION std::filesystem::path adapterhub_tensors_file(const std::filesystem::path& folder) {
   const auto file = either_file(folder, "adapter.safetensors", "pytorch_adapter.bin");
   if (!file) throw Error(folder.string(), "holds no tensors", {.expected = "adapter.safetensors or pytorch_adapter.bin"});
   return *file;
@@ -54,7 +55,7 @@ std::string base_prefix(Model& model) {
   const std::string& path = model.input().path;
   return path.substr(0, path.rfind('.') + 1);
 }
-inline std::string without_base_prefix(const std::string& name) {
+DELTATUNE_FUNCTION std::string without_base_prefix(const std::string& name) {
   for (const char* const prefix : {"bert.", "transformer."})
     if (name.starts_with(prefix)) return name.substr(std::string_view(prefix).size());
   return name;
@@ -92,7 +93,7 @@ std::string adapterhub_name(const Parameter<X>& parameter, const std::string& na
 }
 
 // Names of older versions as today's.
-inline std::string without_legacy(std::string name) {
+DELTATUNE_FUNCTION std::string without_legacy(std::string name) {
   for (const char* const old :
        {"attention_text_task_adapters", "attention_text_lang_adapters", "layer_text_task_adapters", "layer_text_lang_adapters"})
     if (const std::size_t at = name.find(old); at != std::string::npos) name.replace(at, std::string_view(old).size(), "adapters");
@@ -101,7 +102,7 @@ inline std::string without_legacy(std::string name) {
 
 // A head that the library added to the model itself has numbers for names; the heads that are like the model's own, under the names of its
 // layers.
-inline std::map<std::string, std::string> adapterhub_head_names(const JsonConfig& json) {
+DELTATUNE_FUNCTION std::map<std::string, std::string> adapterhub_head_names(const JsonConfig& json) {
   if (!json.has("config")) return {};
   const JsonConfig config = json.object("config");
   const std::string type = config.get<std::string>("head_type"), heads = "heads." + json.get_or<std::string>("name", "");
@@ -141,7 +142,7 @@ class AdapterHubTensors {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  void take(const std::filesystem::path& path, const std::map<std::string, std::string>& renamed) {
+  DELTATUNE_FUNCTION void take(const std::filesystem::path& path, const std::map<std::string, std::string>& renamed) {
     files_.push_back(TensorFile::open(path));
     for (const auto& [key, tensor] : files_.back().tensors()) {
       const auto other = renamed.find(key);
@@ -156,7 +157,7 @@ class AdapterHubTensors {
 };
 
 // What the library writes twice: a prefix for each layer that uses it, and a norm as the first module of a bottleneck.
-inline bool written_twice(const AdapterHubTensors& tensors, const std::string& name) {
+DELTATUNE_FUNCTION bool written_twice(const AdapterHubTensors& tensors, const std::string& name) {
   if (name.find(".prefix_tuning.pool.") != std::string::npos) return true;
   const std::size_t at = name.find(".adapter_down.0.");
   return at != std::string::npos &&
@@ -181,7 +182,7 @@ AdapterHubPlan as_attached(Model& model, const AdapterHubPlan& plan, const Attac
 }  // namespace detail
 
 // Classes of the output layer in a folder; 0 when it has none.
-inline Index adapterhub_classes(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION Index adapterhub_classes(const std::filesystem::path& folder) {
   const auto file = detail::adapterhub_head_file(folder);
   if (!file) return 0;
   const detail::AdapterHubTensors tensors(folder);

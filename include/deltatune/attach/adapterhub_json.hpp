@@ -11,6 +11,7 @@
 
 #include "deltatune/attach/adapterhub_plan.hpp"
 #include "deltatune/attach/plan_json.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/io/json_config.hpp"
 
 namespace deltatune {
@@ -21,7 +22,7 @@ inline constexpr const char* kAdapterHubVersion = "adapters.1.3.0";  // whose me
 
 using AdapterHubActivations = std::map<std::string, ops::Activation>;
 // The first of several names that the library has for one function is the one that is written.
-inline const std::vector<std::pair<std::string, ops::Activation>>& adapterhub_activations() {
+DELTATUNE_FUNCTION const std::vector<std::pair<std::string, ops::Activation>>& adapterhub_activations() {
   using ops::Activation;
   static const std::vector<std::pair<std::string, Activation>> names{{"relu", Activation::relu},
                                                                      {"gelu", Activation::gelu},
@@ -39,7 +40,7 @@ inline const std::vector<std::pair<std::string, ops::Activation>>& adapterhub_ac
   return names;
 }
 
-inline ops::Activation adapterhub_activation(const JsonConfig& json, bool of_first_version) {
+DELTATUNE_FUNCTION ops::Activation adapterhub_activation(const JsonConfig& json, bool of_first_version) {
   std::string name = json.get<std::string>("non_linearity");
   for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   // Its first version called the approximation "gelu".
@@ -52,14 +53,14 @@ inline ops::Activation adapterhub_activation(const JsonConfig& json, bool of_fir
   }
   throw Error(json.name() + ": non_linearity", "unknown activation", {.expected = known, .got = "\"" + name + "\""});
 }
-inline std::string activation_name(ops::Activation activation) {
+DELTATUNE_FUNCTION std::string activation_name(ops::Activation activation) {
   for (const auto& [name, other] : adapterhub_activations())
     if (other == activation) return name;
   return {};
 }
 
 // A key that may hold one of several words.
-inline std::string one_of(const JsonConfig& json, const char* key, const std::string& fallback, const std::vector<std::string>& words) {
+DELTATUNE_FUNCTION std::string one_of(const JsonConfig& json, const char* key, const std::string& fallback, const std::vector<std::string>& words) {
   const std::string word = json.get_or<std::string>(key, fallback);
   std::string all;
   for (const std::string& known : words) {
@@ -70,7 +71,7 @@ inline std::string one_of(const JsonConfig& json, const char* key, const std::st
 }
 inline std::vector<Index> read_leave_out(const JsonConfig& json) { return json.get_or<std::vector<std::int64_t>>("leave_out", {}); }
 
-inline AdapterHubBottleneck read_bottleneck(const JsonConfig& json, bool of_first_version) {
+DELTATUNE_FUNCTION AdapterHubBottleneck read_bottleneck(const JsonConfig& json, bool of_first_version) {
   using C = BottleneckConfig;
   if (json.has("inv_adapter")) throw Error(json.name() + ": inv_adapter", "invertible adapters are not supported", {.expected = "null"});
   AdapterHubBottleneck method;
@@ -129,7 +130,7 @@ inline AdapterHubBottleneck read_bottleneck(const JsonConfig& json, bool of_firs
   return method;
 }
 
-inline nlohmann::json to_json(const AdapterHubBottleneck& method) {
+DELTATUNE_FUNCTION nlohmann::json to_json(const AdapterHubBottleneck& method) {
   using C = BottleneckConfig;
   const C& adapter = method.adapter;
   const PhmConfig phm = adapter.phm.value_or(PhmConfig{});
@@ -178,7 +179,7 @@ inline nlohmann::json to_json(const AdapterHubBottleneck& method) {
           {"hypercomplex_nonlinearity", "glorot-uniform"}};
 }
 
-inline AdapterHubLoraMember read_adapterhub_lora(const JsonConfig& json, bool ignores_alpha) {
+DELTATUNE_FUNCTION AdapterHubLoraMember read_adapterhub_lora(const JsonConfig& json, bool ignores_alpha) {
   using Kind = AdapterHubLoraMember::Kind;
   for (const char* key : {"vera_d", "vera_b"})
     if (json.has(key))
@@ -208,7 +209,7 @@ inline AdapterHubLoraMember read_adapterhub_lora(const JsonConfig& json, bool ig
   method.kind = Kind::ia3;
   return method;
 }
-inline nlohmann::json to_json(const AdapterHubLoraMember& method) {
+DELTATUNE_FUNCTION nlohmann::json to_json(const AdapterHubLoraMember& method) {
   using Kind = AdapterHubLoraMember::Kind;
   nlohmann::json matrices = nlohmann::json::array();
   for (const char which : method.attention) matrices.push_back(std::string(1, which));
@@ -233,7 +234,7 @@ inline nlohmann::json to_json(const AdapterHubLoraMember& method) {
           {"dtype", nullptr}};
 }
 
-inline AdapterHubPrefix read_adapterhub_prefix(const JsonConfig& json, bool of_first_version) {
+DELTATUNE_FUNCTION AdapterHubPrefix read_adapterhub_prefix(const JsonConfig& json, bool of_first_version) {
   AdapterHubPrefix method;
   method.prefix.rows = json.get_or<std::int64_t>("prefix_length", 30);
   method.prefix.hidden = json.get_or<bool>("flat", false) ? 0 : json.get_or<std::int64_t>("bottleneck_size", 512);
@@ -244,7 +245,7 @@ inline AdapterHubPrefix read_adapterhub_prefix(const JsonConfig& json, bool of_f
   method.leave_out = read_leave_out(json);
   return method;
 }
-inline nlohmann::json to_json(const AdapterHubPrefix& method) {
+DELTATUNE_FUNCTION nlohmann::json to_json(const AdapterHubPrefix& method) {
   const PrefixConfig& prefix = method.prefix;
   return {{"architecture", "prefix_tuning"},
           {"encoder_prefix", true},
@@ -260,7 +261,7 @@ inline nlohmann::json to_json(const AdapterHubPrefix& method) {
           {"init_weights_seed", nullptr}};
 }
 
-inline AdapterHubPrompt read_adapterhub_prompt(const JsonConfig& json) {
+DELTATUNE_FUNCTION AdapterHubPrompt read_adapterhub_prompt(const JsonConfig& json) {
   AdapterHubPrompt method;
   method.prompt.rows = json.get_or<std::int64_t>("prompt_length", 10);
   method.prompt.after_first = one_of(json, "combine", "prefix", {"prefix", "prefix_after_bos"}) == "prefix_after_bos";
@@ -268,7 +269,7 @@ inline AdapterHubPrompt read_adapterhub_prompt(const JsonConfig& json) {
   method.text = json.get_or<std::string>("prompt_init_text", "");
   return method;
 }
-inline nlohmann::json to_json(const AdapterHubPrompt& method) {
+DELTATUNE_FUNCTION nlohmann::json to_json(const AdapterHubPrompt& method) {
   return {{"architecture", "prompt_tuning"},
           {"prompt_length", method.prompt.rows},
           {"prompt_init", method.text.empty() ? "random_uniform" : "from_string"},
@@ -282,7 +283,7 @@ struct AdapterHubVersion {
   bool first = false;          // before files said so
   bool ignores_alpha = false;  // before adapters 1.1.0
 
-  static AdapterHubVersion of(const JsonConfig& json) {
+  DELTATUNE_FUNCTION static AdapterHubVersion of(const JsonConfig& json) {
     const std::string version = json.get_or<std::string>("version", "");
     int of_release = 0, within = 0;
     const bool known = std::sscanf(version.c_str(), "adapters.%d.%d", &of_release, &within) == 2;
@@ -290,7 +291,7 @@ struct AdapterHubVersion {
   }
 };
 
-inline AdapterHubMember read_adapterhub_member(const JsonConfig& json, const AdapterHubVersion& version) {
+DELTATUNE_FUNCTION AdapterHubMember read_adapterhub_member(const JsonConfig& json, const AdapterHubVersion& version) {
   const std::string architecture = json.get_or<std::string>("architecture", "bottleneck");
   if (architecture == "bottleneck") return read_bottleneck(json, version.first);
   if (architecture == "lora") return read_adapterhub_lora(json, version.ignores_alpha);
@@ -302,7 +303,7 @@ inline AdapterHubMember read_adapterhub_member(const JsonConfig& json, const Ada
 
 }  // namespace detail
 
-inline AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
+DELTATUNE_FUNCTION AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
   AdapterHubPlan plan;
   plan.modules_to_save = {};
   plan.name_in_file = json.get<std::string>("name");
@@ -325,7 +326,7 @@ inline AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
 }
 
 // Its "config".
-inline nlohmann::json adapterhub_config_json(const AdapterHubPlan& plan) {
+DELTATUNE_FUNCTION nlohmann::json adapterhub_config_json(const AdapterHubPlan& plan) {
   nlohmann::json all = nlohmann::json::array();
   for (const AdapterHubMember& member : plan.members)
     all.push_back(std::visit([](const auto& method) { return detail::to_json(method); }, member));

@@ -18,6 +18,7 @@
 
 #include "deltatune/attach/plan.hpp"
 #include "deltatune/attach/targets.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/delta/adapterhub_dora.hpp"
 #include "deltatune/delta/adapterhub_ia3.hpp"
 #include "deltatune/delta/adapterhub_lora.hpp"
@@ -41,7 +42,7 @@ struct ReductionFactor {
   Index bottleneck(Index width, Index layer) const {
     return std::max<Index>(1, static_cast<Index>(std::floor(static_cast<double>(width) / at(layer))));
   }
-  void validate(const std::string& where) const {
+  DELTATUNE_FUNCTION void validate(const std::string& where) const {
     const auto check = [&](double value) {
       if (!(value > 0 && std::isfinite(value)))
         throw Error(where + ": reduction_factor", "is no factor", {.expected = "a positive number", .got = std::to_string(value)});
@@ -121,7 +122,7 @@ struct AdapterHubLinears {
   std::string query, key, value;  // one layer for all three: the same name
   std::string intermediate, output;
 };
-inline AdapterHubLinears adapterhub_linears(const std::string& family) {
+DELTATUNE_FUNCTION AdapterHubLinears adapterhub_linears(const std::string& family) {
   if (family == "gpt2") return {"attn.c_attn", "attn.c_attn", "attn.c_attn", "mlp.c_fc", "mlp.c_proj"};
   return {"self.query", "self.key", "self.value", "intermediate.dense", "output.dense"};
 }
@@ -157,7 +158,7 @@ struct AdapterHubPlan : PlanBase {
   }
 
  private:
-  std::size_t needs_derived() const {
+  DELTATUNE_FUNCTION std::size_t needs_derived() const {
     std::size_t count = 0;
     for (const AdapterHubMember& member : members) {
       const AdapterHubBottleneck* const bottleneck = std::get_if<AdapterHubBottleneck>(&member);
@@ -300,7 +301,7 @@ struct AdapterHubPlan : PlanBase {
   }
 };
 
-inline std::string AdapterHubPlan::method() const {
+DELTATUNE_FUNCTION std::string AdapterHubPlan::method() const {
   const auto of_member = [](const AdapterHubMember& member) -> std::string {
     if (const auto* bottleneck = std::get_if<AdapterHubBottleneck>(&member)) {
       if (bottleneck->adapter.phm) return "compacter";
@@ -323,7 +324,7 @@ inline std::string AdapterHubPlan::method() const {
 }
 
 // AdapterHub's configurations by their names there, old and new, and by those of the papers. Throws Error for another name.
-inline AdapterHubPlan adapterhub_preset(const std::string& name) {
+DELTATUNE_FUNCTION AdapterHubPlan adapterhub_preset(const std::string& name) {
   using C = BottleneckConfig;
   using ops::Activation;
   AdapterHubBottleneck houlsby{.adapter = {.activation = Activation::silu}, .after_attention = true};

@@ -15,6 +15,7 @@
 #include "deltatune/attach/prompt_plan.hpp"
 #include "deltatune/attach/selection_plan.hpp"
 #include "deltatune/attach/vera_plan.hpp"
+#include "deltatune/core/config.hpp"
 
 namespace deltatune {
 
@@ -29,7 +30,7 @@ inline PlanBase& base_of(AnyPlan& plan) {
 }
 
 // "lora", "bitfit", ...
-inline std::string method_of(const AnyPlan& plan) {
+DELTATUNE_FUNCTION std::string method_of(const AnyPlan& plan) {
   if (const SelectionPlan* const selection = std::get_if<SelectionPlan>(&plan)) return selection->selection.name;
   if (const AdapterHubPlan* const hub = std::get_if<AdapterHubPlan>(&plan)) return hub->method();
   return std::visit(

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "deltatune/attach/targets.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 
 namespace deltatune {
@@ -18,7 +19,7 @@ struct DefaultTargets {
   std::vector<std::string> feed_forward = {};  // those of (IA)3 that are scaled at their input
 };
 
-inline const std::vector<DefaultTargets>& default_targets_table() {
+DELTATUNE_FUNCTION const std::vector<DefaultTargets>& default_targets_table() {
   static const std::vector<DefaultTargets> table{
       {"LORA", "bert", {"query", "value"}},
       {"LORA", "gpt2", {"c_attn"}},
@@ -35,7 +36,7 @@ inline const std::vector<DefaultTargets>& default_targets_table() {
 }
 
 // Throws Error where there is no default.
-inline const DefaultTargets& default_targets(std::string_view method, std::string_view family, const std::string& where) {
+DELTATUNE_FUNCTION const DefaultTargets& default_targets(std::string_view method, std::string_view family, const std::string& where) {
   for (const DefaultTargets& row : default_targets_table())
     if (row.method == method && row.family == family) return row;
   throw Error(where + ": target_modules", "must be given: there is no default for " + std::string(method) + " on " + std::string(family));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deltatune/attach/plan.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/path.hpp"
 #include "deltatune/delta/diff_pruning.hpp"
 #include "deltatune/io/json_config.hpp"
@@ -26,7 +27,7 @@ struct DiffPruningPlan : PlanBase {
   std::vector<std::string> parameters = {};  // globs; empty: all of the Transformer blocks
   bool pruned = false;                       // differences that are found already
 
-  static DiffPruningPlan read(const JsonConfig& json) {
+  DELTATUNE_FUNCTION static DiffPruningPlan read(const JsonConfig& json) {
     DiffPruningPlan plan;
     plan.diff.density = json.get<double>("density");
     plan.diff.penalty = json.get<double>("penalty");
@@ -36,7 +37,7 @@ struct DiffPruningPlan : PlanBase {
     plan.diff.validate(json.name());
     return plan;
   }
-  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/) const {
+  DELTATUNE_FUNCTION void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/) const {
     config_io.update({{"density", diff.density},
                       {"penalty", diff.penalty},
                       {"structured", diff.structured},

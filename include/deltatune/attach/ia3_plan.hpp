@@ -21,7 +21,8 @@ struct Ia3Plan : PlanBase {
   Targets targets = {};                               // empty: the family's
   std::optional<NameRule> feedforward = std::nullopt;  // those scaled at their input; names are ends of paths, dots or not; none: the family's
 
-  static Ia3Plan read(const JsonConfig& json) {
+  template <class Json>
+  static Ia3Plan read(const Json& json) {
     Ia3Plan plan;
     plan.targets = detail::read_targets(json);
     if (json.has("feedforward_modules")) plan.feedforward = detail::read_rule(json, "feedforward_modules");

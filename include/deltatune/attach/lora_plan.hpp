@@ -15,10 +15,11 @@
 #include "deltatune/attach/plan.hpp"
 #include "deltatune/attach/plan_json.hpp"
 #include "deltatune/attach/targets.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/delta/dora.hpp"
 #include "deltatune/delta/lora.hpp"
 #include "deltatune/delta/lora_embedding.hpp"
-#include "deltatune/delta/lora_start.hpp"
+#include "deltatune/delta/lora_residual.hpp"
 #include "deltatune/io/parameter_io.hpp"
 
 namespace deltatune {
@@ -32,18 +33,18 @@ struct LoraPlan : PlanBase {
 
   LoraConfig lora = {};
   bool dora = false;
-  LoraStart start = LoraStart::zero;
+  LoraStart start = {};  // pissa() or olora() of delta/lora_start.hpp; empty: B = 0
   Targets targets = {};  // tables of embeddings too; empty: the family's
   // Regular expressions for a path or its end, the first that matches counts: another rank or alpha for some sites.
-  std::vector<std::pair<std::string, Index>> rank_pattern = {};
-  std::vector<std::pair<std::string, double>> alpha_pattern = {};
+  std::vector<std::pair<Pattern, Index>> rank_pattern = {};
+  std::vector<std::pair<Pattern, double>> alpha_pattern = {};
 
   // The settings of one site.
-  LoraConfig at(const std::string& path, const std::string& where) const {
+  DELTATUNE_FUNCTION LoraConfig at(const std::string& path, const std::string& where) const {
     LoraConfig config = lora;
     const auto matching = [&](const auto& patterns, auto& value) {
       for (const auto& [key, setting] : patterns) {
-        if (!std::regex_match(path, detail::compile_regex("(.*\\.)?(" + key + ")$", where))) continue;
+        if (!key.matches_end(path, where)) continue;
         value = setting;
         return;
       }
@@ -55,7 +56,8 @@ struct LoraPlan : PlanBase {
   }
 
   // The method's part of adapter_config.json. paths: the sites that have a delta.
-  static LoraPlan read(const JsonConfig& json);
+  template <class Json>
+  static LoraPlan read(const Json& json);
   template <class Model>
   void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const;
   // What a file holds instead of the deltas' own tensors.
@@ -76,10 +78,10 @@ struct LoraPlan : PlanBase {
       if (config.bias && !site.bias.value()) throw Error(where + ": lora_bias", site.path + " has no bias", {.expected = "false"});
       Lora<X>& placed = dora ? attachment.add(site, Dora<X>(ctx, site.path, site.weight, config, key)).lora()
                              : attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], config, key));
-      if (start != LoraStart::zero) residual.start(ctx, site.path, site.weight, placed, start, where + " (" + site.path + ")");
+      if (start) residual.start(ctx, site.path, site.weight, placed, start, where + " (" + site.path + ")");
     };
     const auto on_table = [&](LookupSite<X>& site) {
-      if (start != LoraStart::zero) throw Error(where + ": init_lora_weights", site.path + " is a table of embeddings, which this start is not for");
+      if (start) throw Error(where + ": init_lora_weights", site.path + " is a table of embeddings, which this start is not for");
       const LoraConfig config = at(site.path, where);
       const RandomKey key = derive(seed, stream++);
       if (dora) {
@@ -93,38 +95,39 @@ struct LoraPlan : PlanBase {
   }
 };
 
-inline LoraPlan LoraPlan::read(const JsonConfig& json) {
+template <class Json>
+LoraPlan LoraPlan::read(const Json& json) {
   for (const char* key : {"use_qalora", "use_bdlora"})
-    if (json.get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false", .got = "true"});
+    if (json.template get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false", .got = "true"});
   for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "kasa_config", "monteclora_config",
                           "velora_config", "arrow_config"})
     if (json.has(key) && !json.raw().at(key).empty()) throw Error(json.name() + ": " + key, "is not supported", {.expected = "null"});
   LoraPlan plan;
   // Starts that change the base weights, so that the adapter alone does not say what the model is.
   if (json.has("init_lora_weights") && json.raw().at("init_lora_weights").is_string()) {
-    const std::string start = json.get<std::string>("init_lora_weights");
+    const std::string start = json.template get<std::string>("init_lora_weights");
     if (start == "pissa" || start == "olora") {
-      plan.start = start == "pissa" ? LoraStart::pissa : LoraStart::olora;
+      plan.start = read_lora_start(json, start);
     } else if (start != "gaussian" && start != "orthogonal" && start != "eva") {
       throw Error(json.name() + ": init_lora_weights", "\"" + start + "\" changes the base weights in a way that cannot be done again",
                   {.remedy = "save it in PEFT with path_initial_model_for_weight_conversion"});
     }
   }
-  plan.lora.rank = json.get_or<std::int64_t>("r", 8);
-  plan.lora.alpha = json.get_or<double>("lora_alpha", 8);
-  plan.lora.dropout = json.get_or<double>("lora_dropout", 0);
-  plan.lora.rank_stabilized = json.get_or<bool>("use_rslora", false);
-  plan.lora.bias = json.get_or<bool>("lora_bias", false);
-  plan.dora = json.get_or<bool>("use_dora", false);
+  plan.lora.rank = json.template get_or<std::int64_t>("r", 8);
+  plan.lora.alpha = json.template get_or<double>("lora_alpha", 8);
+  plan.lora.dropout = json.template get_or<double>("lora_dropout", 0);
+  plan.lora.rank_stabilized = json.template get_or<bool>("use_rslora", false);
+  plan.lora.bias = json.template get_or<bool>("lora_bias", false);
+  plan.dora = json.template get_or<bool>("use_dora", false);
   plan.lora.validate(json.name());
   plan.targets = detail::read_targets(json);
   if (json.has("rank_pattern")) {
-    const JsonConfig patterns = json.object("rank_pattern");
-    for (const auto& [key, unused] : patterns.raw().items()) plan.rank_pattern.emplace_back(key, patterns.get<std::int64_t>(key));
+    const auto patterns = json.object("rank_pattern");
+    for (const auto& entry : patterns.raw().items()) plan.rank_pattern.emplace_back(read_key_pattern(patterns, entry.key()), patterns.template get<std::int64_t>(entry.key()));
   }
   if (json.has("alpha_pattern")) {
-    const JsonConfig patterns = json.object("alpha_pattern");
-    for (const auto& [key, unused] : patterns.raw().items()) plan.alpha_pattern.emplace_back(key, patterns.get<double>(key));
+    const auto patterns = json.object("alpha_pattern");
+    for (const auto& entry : patterns.raw().items()) plan.alpha_pattern.emplace_back(read_key_pattern(patterns, entry.key()), patterns.template get<double>(entry.key()));
   }
   return plan;
 }
@@ -133,8 +136,8 @@ template <class Model>
 void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
   detail::write_targets(config_io, targets, paths);
   nlohmann::json ranks = nlohmann::json::object(), alphas = nlohmann::json::object();
-  for (const auto& [key, rank] : rank_pattern) ranks[key] = rank;
-  for (const auto& [key, alpha] : alpha_pattern) alphas[key] = detail::whole_if_possible(alpha);
+  for (const auto& [key, rank] : rank_pattern) ranks[key.text()] = rank;
+  for (const auto& [key, alpha] : alpha_pattern) alphas[key.text()] = detail::whole_if_possible(alpha);
   config_io.update({{"r", lora.rank},
                     {"lora_alpha", detail::whole_if_possible(lora.alpha)},
                     {"lora_dropout", lora.dropout},
@@ -149,7 +152,7 @@ void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& 
 
 template <class X>
 FileTensors LoraPlan::convert(context_of<X>& ctx, Attachment<X>& attachment, nlohmann::json& config_io) const {
-  if (start == LoraStart::zero) return {};
+  if (!start) return {};
   const auto twice = [&](nlohmann::json& alpha) { alpha = detail::whole_if_possible(alpha.get<double>() * (lora.rank_stabilized ? std::sqrt(2.0) : 2.0)); };
   config_io["r"] = 2 * lora.rank;
   twice(config_io["lora_alpha"]);

@@ -19,7 +19,8 @@ struct NormTuningPlan : PlanBase {
 
   Targets targets = {};  // norms; empty: all of the family's
 
-  static NormTuningPlan read(const JsonConfig& json) {
+  template <class Json>
+  static NormTuningPlan read(const Json& json) {
     NormTuningPlan plan;
     plan.targets = detail::read_targets(json);
     return plan;

@@ -27,6 +27,7 @@
 
 #include "deltatune/attach/adapterhub_format.hpp"
 #include "deltatune/attach/peft_format.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/parameter_io.hpp"
 #include "deltatune/io/tensor_file.hpp"
@@ -52,7 +53,7 @@ struct OpenDeltaPlace {
   Sublayer sublayer;
   bool behind_norm;
 
-  static std::optional<OpenDeltaPlace> of(const std::string& module, bool gpt2) {
+  DELTATUNE_FUNCTION static std::optional<OpenDeltaPlace> of(const std::string& module, bool gpt2) {
     const std::string layers = gpt2 ? "h." : "encoder.layer.";
     const std::optional<Index> layer = Targets{}.layer_of("." + module + ".");
     if (!module.starts_with(layers) || !layer) return std::nullopt;
@@ -75,7 +76,7 @@ struct OpenDeltaPlace {
 };
 
 // The modules that have a tensor with this end.
-inline std::vector<std::string> modules_with(const OpenDeltaTensors& tensors, std::string_view end) {
+DELTATUNE_FUNCTION std::vector<std::string> modules_with(const OpenDeltaTensors& tensors, std::string_view end) {
   std::vector<std::string> modules;
   for (const auto& [name, entry] : tensors)
     if (name.ends_with(end)) modules.push_back(name.substr(0, name.size() - end.size()));
@@ -83,7 +84,7 @@ inline std::vector<std::string> modules_with(const OpenDeltaTensors& tensors, st
 }
 
 // Bottlenecks behind `modules`, all of one size: those after attention and those after the feed-forward part, each in its layers.
-inline AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, bool gpt2, Index layers, Index width, Index bottleneck,
+DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, bool gpt2, Index layers, Index width, Index bottleneck,
                                             BottleneckConfig config, const std::string& where) {
   std::map<Sublayer, std::vector<Index>> present;
   std::optional<bool> behind_norm;
@@ -122,7 +123,7 @@ inline AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modu
 }
 
 // A shape's extent, in a file that holds what it should.
-inline Index extent(const OpenDeltaTensors& tensors, const std::string& name, std::size_t axis, const std::string& where) {
+DELTATUNE_FUNCTION Index extent(const OpenDeltaTensors& tensors, const std::string& name, std::size_t axis, const std::string& where) {
   const auto entry = tensors.find(name);
   if (entry == tensors.end() || entry->second.tensor->shape.size() <= axis)
     throw Error(where, "has no tensor " + name, {.remedy = "is the file complete?"});
@@ -130,7 +131,7 @@ inline Index extent(const OpenDeltaTensors& tensors, const std::string& name, st
 }
 
 // What a folder holds, as a plan. prefix: of the model's paths.
-inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, bool gpt2, Index layers, Index width,
+DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, bool gpt2, Index layers, Index width,
                                    const std::string& prefix, const std::string& in_file) {
   const std::string type = json.get<std::string>("delta_type");
   const auto require = [&](std::vector<std::string> modules) {
@@ -208,7 +209,7 @@ inline AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensor
 }
 
 // OpenDelta's name for a parameter of a delta.
-inline std::string opendelta_name(const std::string& path, const OpenDeltaTensors& tensors) {
+DELTATUNE_FUNCTION std::string opendelta_name(const std::string& path, const OpenDeltaTensors& tensors) {
   const std::string name = without_base_prefix(path);
   const auto with = [](std::string text, std::string_view part, std::string_view other) {
     const std::size_t at = text.find(part);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "deltatune/attach/prompt_learning.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/delta/p_tuning.hpp"
 #include "deltatune/delta/prompt.hpp"
 
@@ -17,7 +18,7 @@ struct PTuningPlan : PromptLearningPlan {
 
   PTuningConfig p_tuning = {};
 
-  static PTuningPlan read(const JsonConfig& json) {
+  DELTATUNE_FUNCTION static PTuningPlan read(const JsonConfig& json) {
     PTuningPlan plan;
     plan.p_tuning.rows = read_rows(json);
     const std::string encoder = json.get_or<std::string>("encoder_reparameterization_type", "MLP");

@@ -1,8 +1,5 @@
-// Adapter folders of Hugging Face PEFT, read and written: adapter_config.json and adapter_model.safetensors (or .bin, read only). Methods that PEFT
-// has not are kept in the same two files, under a peft_type that PEFT refuses by name.
-//
-//   base_model.model.<parameter>              of a delta, or trained as a whole: modules_to_save, biases
-//   base_model.model.<site>.base_layer.bias   the bias of a site that has a delta
+// Adapter folders of Hugging Face PEFT, read (written: attach/save_adapter.hpp, which says what they hold): adapter_config.json and
+// adapter_model.safetensors or .bin. Needs deltatune::regex: configurations may hold regular expressions.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +14,19 @@
 #include <vector>
 
 #include "deltatune/attach/any_plan.hpp"
-#include "deltatune/attach/file_tensor.hpp"
+#include "deltatune/attach/save_adapter.hpp"
+#include "deltatune/core/config.hpp"
+#include "deltatune/delta/lora_start.hpp"
 #include "deltatune/io/json_config.hpp"
-#include "deltatune/io/model_folder.hpp"
-#include "deltatune/io/parameter_io.hpp"
+#include "deltatune/io/regex.hpp"
 #include "deltatune/io/tensor_file.hpp"
 
 namespace deltatune {
+
+// What plans find here while they are read (attach/plan_json.hpp).
+inline Pattern read_pattern(const JsonConfig& json, const char* key) { return regex(json.get<std::string>(key), json.name() + ": " + key); }
+inline Pattern read_key_pattern(const JsonConfig& json, const std::string& key) { return regex(key, json.name()); }
+inline LoraStart read_lora_start(const JsonConfig&, const std::string& name) { return name == "pissa" ? pissa() : olora(); }
 
 // A method in a model, with the names its tensors have (or will have) in its file.
 template <class X, class Plan = AnyPlan>
@@ -36,42 +39,6 @@ struct Adapter {
 };
 
 namespace detail {
-
-inline constexpr const char* kPeftPrefix = "base_model.model.";
-
-// Whether a plan's folder is one of PEFT's own kinds.
-template <class Plan>
-constexpr bool is_peft_type() {
-  return !std::string_view(Plan::kPeftType).starts_with("DELTATUNE");
-}
-
-// The names under which PEFT's files may hold a parameter of a model that has deltas at `paths`, the one that is written first.
-template <class Plan, class X>
-std::vector<std::string> peft_names(const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
-  const std::string& path = parameter.path();
-  if constexpr (requires { plan.file_names(parameter); }) {
-    if (std::vector<std::string> names = plan.file_names(parameter); !names.empty()) return names;
-  }
-  if (!is_peft_type<Plan>()) return {path};
-  if (path.ends_with(".bias") && std::find(paths.begin(), paths.end(), path.substr(0, path.size() - 5)) != paths.end())
-    return {kPeftPrefix + path.substr(0, path.size() - 5) + ".base_layer.bias", kPeftPrefix + path};
-  return {kPeftPrefix + path};
-}
-
-// f(parameter) for each parameter that belongs into the method's file: its deltas', and what else it lets train.
-template <class Plan, class Model, class X, class F>
-void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, const F& f) {
-  attachment.visit([&](Parameter<X>& parameter) {
-    if constexpr (requires { plan.in_file(parameter); }) {
-      if (plan.in_file(parameter)) f(parameter);
-    } else {
-      if (!parameter.derived()) f(parameter);
-    }
-  });
-  model.visit([&](Parameter<X>& parameter) {
-    if (parameter.role() != Role::delta && parameter.updated() && trains_beside(plan, parameter, attachment.paths())) f(parameter);
-  });
-}
 
 template <class Plan>
 Plan read_plan(const JsonConfig& json) {
@@ -105,7 +72,7 @@ AnyPlan read_any_plan(const JsonConfig& json, const std::string& type) {
 }
 
 // The file of tensors in a folder.
-inline std::filesystem::path tensors_file(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION std::filesystem::path tensors_file(const std::filesystem::path& folder) {
   const std::filesystem::path binary = folder / "adapter_model.bin";
   return !std::filesystem::exists(folder / "adapter_model.safetensors") && std::filesystem::exists(binary) ? binary : folder / "adapter_model.safetensors";
 }
@@ -124,39 +91,6 @@ std::vector<std::string> sites_in(const TensorFile& file, const std::string& in_
 }
 
 }  // namespace detail
-
-// Writes the folder of a method. base_model: the name PEFT will show. Throws Error when the folder can't be written.
-template <class Model, class Plan>
-void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const Plan& plan,
-                  Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
-  using X = typename Model::Tensor;
-  attachment.evaluate(ctx);
-  // With SEQ_CLS PEFT would look for an output layer in the file.
-  const bool names_task = !model.has_classifier() || plan.saves("classifier") || plan.saves("score");
-  nlohmann::json config = {
-      {"peft_type", Plan::kPeftType},
-      {"task_type", names_task ? nlohmann::json(model.task_type()) : nlohmann::json(nullptr)},
-      {"base_model_name_or_path", base_model},
-      {"inference_mode", true},
-      {"modules_to_save", detail::list_or_null(plan.modules_to_save)},
-      {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::targets ? "lora_only" : "none"},
-  };
-  if constexpr (requires { plan.write(config, attachment.paths(), model); }) {
-    plan.write(config, attachment.paths(), model);
-  } else {
-    plan.write(config, attachment.paths());
-  }
-  FileTensors converted;
-  if constexpr (requires { plan.convert(ctx, attachment, config); }) converted = plan.convert(ctx, attachment, config);
-  SafeTensorsWriter writer;
-  detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
-    const std::string name = detail::peft_names(plan, parameter, attachment.paths()).front();
-    const auto other = converted.find(parameter.path());
-    if (other == converted.end()) return write_parameter(ctx, name, parameter, writer);
-    writer.add_copy(name, other->second.shape, other->second.values);
-  });
-  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2, ' ', true) + "\n");
-}
 
 // Reads a folder that holds the plan's method and attaches it beside what the model has, under the plan's name: every tensor is used or the call
 // throws. What else trained goes on training.

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "deltatune/attach/attachment.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/param/visit.hpp"
 
@@ -36,7 +37,7 @@ struct PlanBase {
   BiasTraining bias = BiasTraining::none;
 
   // Whether a parameter or site belongs to a module of modules_to_save.
-  bool saves(const std::string& path) const {
+  DELTATUNE_FUNCTION bool saves(const std::string& path) const {
     for (std::size_t end = path.find('.');; end = path.find('.', end + 1)) {
       const std::string module = path.substr(0, end);
       if (std::any_of(modules_to_save.begin(), modules_to_save.end(), [&](const std::string& name_end) { return module.ends_with(name_end); })) return true;

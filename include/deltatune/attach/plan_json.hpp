@@ -1,4 +1,7 @@
 // What the plans have in common in adapter_config.json: lists of modules, the task, numbers.
+//
+// What reads is a template over its argument, which is always a JsonConfig: so a program that only writes adapters compiles none of it and needs
+// no engine for regular expressions. Those are made by regex() of io/regex.hpp, which attach/peft_format.hpp includes.
 #pragma once
 
 #include <algorithm>
@@ -10,31 +13,33 @@
 
 #include "deltatune/attach/plan.hpp"
 #include "deltatune/attach/targets.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/io/json_config.hpp"
 
 namespace deltatune::detail {
 
 // A list of strings, or one string, or null.
-inline NameRule read_rule(const JsonConfig& json, const char* key) {
+template <class Json>
+NameRule read_rule(const Json& json, const char* key) {
   NameRule rule;
   if (!json.has(key)) return rule;
   if (json.raw().at(key).is_string()) {
-    rule.pattern = json.get<std::string>(key);
+    rule.pattern = read_pattern(json, key);
   } else {
-    rule.names = json.get<std::vector<std::string>>(key);
+    rule.names = json.template get<std::vector<std::string>>(key);
   }
   return rule;
 }
 
-template <class E>
-std::vector<E> one_or_many(const JsonConfig& json, const char* key) {
+template <class E, class Json>
+std::vector<E> one_or_many(const Json& json, const char* key) {
   if (!json.has(key)) return {};
-  if (json.raw().at(key).is_array()) return json.get<std::vector<E>>(key);
-  return {json.get<E>(key)};
+  if (json.raw().at(key).is_array()) return json.template get<std::vector<E>>(key);
+  return {json.template get<E>(key)};
 }
 
-inline nlohmann::json rule_json(const NameRule& rule) {
-  if (!rule.pattern.empty()) return rule.pattern;
+DELTATUNE_FUNCTION nlohmann::json rule_json(const NameRule& rule) {
+  if (!rule.pattern.empty()) return rule.pattern.text();
   if (!rule.names.empty()) return rule.names;
   return nullptr;
 }
@@ -46,10 +51,11 @@ inline nlohmann::json whole_if_possible(double value) {
   return value == std::floor(value) ? nlohmann::json(static_cast<std::int64_t>(value)) : nlohmann::json(value);
 }
 
-inline Targets read_targets(const JsonConfig& json) {
+template <class Json>
+Targets read_targets(const Json& json) {
   Targets targets;
   targets.include = read_rule(json, "target_modules");
-  if (targets.include.pattern == "all-linear") {
+  if (targets.include.pattern.text() == "all-linear") {
     targets.include = {};
     targets.all_linear = true;
   }
@@ -60,11 +66,11 @@ inline Targets read_targets(const JsonConfig& json) {
 }
 
 // paths: what was chosen, written where the targets are no list or expression of their own.
-inline void write_modules(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
+DELTATUNE_FUNCTION void write_modules(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
   config_io["target_modules"] = targets.include.empty() ? nlohmann::json(paths) : rule_json(targets.include);
   config_io["exclude_modules"] = rule_json(targets.exclude);
 }
-inline void write_targets(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
+DELTATUNE_FUNCTION void write_targets(nlohmann::json& config_io, const Targets& targets, const std::vector<std::string>& paths) {
   write_modules(config_io, targets, paths);
   config_io["layers_to_transform"] = list_or_null(targets.layers);
   config_io["layers_pattern"] = list_or_null(targets.layers_patterns);
@@ -81,13 +87,15 @@ bool fan_in_fan_out(Model& model, const std::vector<std::string>& paths) {
 }
 
 // What every plan has.
-inline void read_base(const JsonConfig& json, PlanBase& plan_io) {
-  const std::string bias = json.get_or<std::string>("bias", "none");
+template <class Json>
+void read_base(const Json& json, PlanBase& plan_io) {
+  const auto text = [&](const char* key, const char* fallback) { return json.template get_or<std::string>(key, fallback); };
+  const std::string bias = text("bias", "none");
   if (bias != "none" && bias != "all" && bias != "lora_only" && bias != "vera_only")
     throw Error(json.name() + ": bias", "unknown value", {.expected = "none, all or lora_only", .got = "\"" + bias + "\""});
   plan_io.bias = bias == "all" ? BiasTraining::all : bias == "none" ? BiasTraining::none : BiasTraining::targets;
   plan_io.modules_to_save = one_or_many<std::string>(json, "modules_to_save");
-  const std::string task = json.get_or<std::string>("task_type", "");
+  const std::string task = text("task_type", "");
   if (task == "SEQ_CLS" || task == "TOKEN_CLS")
     for (const char* head : {"classifier", "score"})
       if (std::find(plan_io.modules_to_save.begin(), plan_io.modules_to_save.end(), head) == plan_io.modules_to_save.end())

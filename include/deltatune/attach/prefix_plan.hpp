@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "deltatune/attach/prompt_learning.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/delta/prefix.hpp"
 
 namespace deltatune {
@@ -19,7 +20,7 @@ struct PrefixPlan : PromptLearningPlan {
   PrefixConfig prefix = {};
   std::vector<Index> leave_out = {};  // numbers of layers
 
-  static PrefixPlan read(const JsonConfig& json) {
+  DELTATUNE_FUNCTION static PrefixPlan read(const JsonConfig& json) {
     PrefixPlan plan;
     plan.prefix.rows = read_rows(json);
     if (json.get_or<bool>("prefix_projection", false))

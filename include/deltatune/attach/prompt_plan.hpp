@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "deltatune/attach/prompt_learning.hpp"
+#include "deltatune/core/config.hpp"
 #include "deltatune/delta/prompt.hpp"
 
 namespace deltatune {
@@ -21,7 +22,7 @@ struct PromptPlan : PromptLearningPlan {
   std::string text = {};
   std::string tokenizer = {};
 
-  static PromptPlan read(const JsonConfig& json) {
+  DELTATUNE_FUNCTION static PromptPlan read(const JsonConfig& json) {
     PromptPlan plan;
     plan.prompt.rows = read_rows(json);
     const std::string start = json.get_or<std::string>("prompt_tuning_init", "RANDOM");

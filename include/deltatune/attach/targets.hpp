@@ -12,38 +12,27 @@
 #include <cstddef>
 #include <iterator>
 #include <optional>
-#include <regex>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/path.hpp"
+#include "deltatune/core/pattern.hpp"
 #include "deltatune/core/shape.hpp"
 
 namespace deltatune {
 
-namespace detail {
-
-inline std::regex compile_regex(const std::string& pattern, const std::string& where) {
-  try {
-    return std::regex(pattern, std::regex::ECMAScript);
-  } catch (const std::regex_error& error) {
-    throw Error(where, "\"" + pattern + "\" is not a regular expression that can be read here", {.got = error.what()});
-  }
-}
-
-}  // namespace detail
-
 // A list of names or one regular expression; neither: nothing.
 struct NameRule {
   std::vector<std::string> names;
-  std::string pattern;
+  Pattern pattern;
 
   bool empty() const { return names.empty() && pattern.empty(); }
   bool matches(const std::string& path, const std::string& where) const {
-    if (!pattern.empty()) return std::regex_match(path, detail::compile_regex(pattern, where));
+    if (!pattern.empty()) return pattern.matches(path, where);
     return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return is_suffix_path(path, name); });
   }
 };
@@ -76,7 +65,7 @@ struct Targets {
   bool empty() const { return paths.empty() && include.empty() && !all_linear; }
 
   // The number of the layer a path lies in.
-  std::optional<Index> layer_of(const std::string& path) const {
+  DELTATUNE_FUNCTION std::optional<Index> layer_of(const std::string& path) const {
     const auto number_at = [&](std::size_t begin) -> std::optional<Index> {
       std::size_t end = begin;
       while (end < path.size() && std::isdigit(static_cast<unsigned char>(path[end])) != 0) ++end;
@@ -98,7 +87,7 @@ struct Targets {
 
 // The sites, out of `paths`, that the rules choose; those in `reserved` (modules trained as a whole) are never chosen.
 // Throws Error when nothing is chosen or when an entry of a list matches no path at all; `where` names the place the rules come from.
-inline std::vector<std::string> choose_targets(const Targets& targets, const std::vector<std::string>& paths, const std::vector<std::string>& reserved,
+DELTATUNE_FUNCTION std::vector<std::string> choose_targets(const Targets& targets, const std::vector<std::string>& paths, const std::vector<std::string>& reserved,
                                                const std::string& where) {
   const auto contains = [](const auto& list, const auto& item) { return std::find(list.begin(), list.end(), item) != list.end(); };
   const auto is_chosen = [&](const std::string& path) {

@@ -25,16 +25,17 @@ struct VeraPlan : PlanBase {
   // Sizes of the factors in a file, which may be larger than the sites need.
   Index shared_in = 0, shared_out = 0;
 
-  static VeraPlan read(const JsonConfig& json) {
-    if (!json.get_or<bool>("save_projection", true))
+  template <class Json>
+  static VeraPlan read(const Json& json) {
+    if (!json.template get_or<bool>("save_projection", true))
       throw Error(json.name() + ": save_projection", "says that the random factors are not in the folder, and they can only be drawn again by PyTorch",
                   {.expected = "true", .got = "false", .remedy = "save the adapter in PEFT with save_projection=True"});
     VeraPlan plan;
-    plan.vera.rank = json.get_or<std::int64_t>("r", 256);
-    plan.vera.dropout = json.get_or<double>("vera_dropout", 0);
-    plan.vera.d_initial = json.get_or<double>("d_initial", 0.1);
+    plan.vera.rank = json.template get_or<std::int64_t>("r", 256);
+    plan.vera.dropout = json.template get_or<double>("vera_dropout", 0);
+    plan.vera.d_initial = json.template get_or<double>("d_initial", 0.1);
     plan.vera.validate(json.name());
-    plan.projection_seed = json.get_or<std::int64_t>("projection_prng_key", 0);
+    plan.projection_seed = json.template get_or<std::int64_t>("projection_prng_key", 0);
     plan.targets = detail::read_targets(json);
     return plan;
   }

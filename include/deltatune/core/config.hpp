@@ -18,6 +18,26 @@
 
 #define DELTATUNE_RESTRICT __restrict__
 
+// Functions that are long, called for long work, and would be copied into every caller.
+#if defined(__CUDACC__) || !defined(__GNUC__)
+#define DELTATUNE_NOINLINE
+#else
+#define DELTATUNE_NOINLINE __attribute__((noinline))
+#endif
+
+// Functions that are no templates. Header-only, they are inline. With deltatune::compiled (DELTATUNE_COMPILED), programs see their bodies and emit none
+// of them: the library has them all. (optimize(0) is how g++ is told not to copy them into their callers after all: it takes no noinline here.)
+#if defined(DELTATUNE_BUILDS_COMPILED)
+#define DELTATUNE_FUNCTION __attribute__((used)) inline
+#elif defined(DELTATUNE_COMPILED) && defined(__clang__)
+#define DELTATUNE_FUNCTION __attribute__((gnu_inline, noinline)) inline
+#pragma clang diagnostic ignored "-Wgnu-inline-cpp-without-extern"
+#elif defined(DELTATUNE_COMPILED)
+#define DELTATUNE_FUNCTION __attribute__((gnu_inline, optimize(0))) inline
+#else
+#define DELTATUNE_FUNCTION inline
+#endif
+
 // The dynamic shared memory of the running thread block as `unsigned char* name`, 16-byte aligned. Other compilers than nvcc compile kernels
 // against an emulation of the CUDA runtime (tests/cuda_emulation).
 #if defined(__CUDACC__)

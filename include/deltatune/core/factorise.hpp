@@ -9,36 +9,16 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
+#include "deltatune/core/host_matrix.hpp"
 #include "deltatune/core/shape.hpp"
 
 namespace deltatune {
 
-// Row-major.
-struct HostMatrix {
-  Index rows = 0;
-  Index cols = 0;
-  std::vector<double> values;
-
-  HostMatrix() = default;
-  HostMatrix(Index row_count, Index column_count) : rows(row_count), cols(column_count), values(static_cast<std::size_t>(row_count * column_count)) {}
-
-  double* row(Index i) { return values.data() + i * cols; }
-  const double* row(Index i) const { return values.data() + i * cols; }
-  double& operator()(Index i, Index j) { return row(i)[j]; }
-  double operator()(Index i, Index j) const { return row(i)[j]; }
-
-  HostMatrix transposed() const {
-    HostMatrix result(cols, rows);
-    for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < cols; ++j) result(j, i) = (*this)(i, j);
-    return result;
-  }
-};
-
 namespace detail {
 
 // In eight sums, which a compiler keeps in vectors.
-inline double dot(const double* a, const double* b, Index n) {
+DELTATUNE_FUNCTION double dot(const double* a, const double* b, Index n) {
   double sums[8] = {};
   Index k = 0;
   for (; k + 8 <= n; k += 8)
@@ -53,7 +33,7 @@ inline double dot(const double* a, const double* b, Index n) {
 struct QrFactors {
   HostMatrix q, r;
 };
-inline QrFactors qr(const HostMatrix& a) {
+DELTATUNE_FUNCTION QrFactors qr(const HostMatrix& a) {
   const Index m = a.rows, n = a.cols, k = std::min(m, n);
   HostMatrix columns = a.transposed();  // row j: column j
   HostMatrix mirrors(k, m);             // row j: the unit vector of reflection j, zeros before its entry j
@@ -90,7 +70,7 @@ struct SvdFactors {
   std::vector<double> values;
   HostMatrix vt;
 };
-inline SvdFactors leading_svd(const HostMatrix& a, Index rank) {
+DELTATUNE_FUNCTION SvdFactors leading_svd(const HostMatrix& a, Index rank) {
   if (a.rows > a.cols) {
     const SvdFactors other = leading_svd(a.transposed(), rank);
     return {other.vt.transposed(), other.values, other.u.transposed()};

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 
 namespace deltatune {
@@ -25,7 +26,7 @@ class GlobMatch {
  public:
   GlobMatch(std::string_view glob, std::string_view path) : glob_(glob), path_(path) {}
 
-  bool run() {
+  DELTATUNE_FUNCTION bool run() {
     Places start(path_.size() + 1);
     start[0] = kOwed;
     const Places end = sequence(std::move(start), 0);
@@ -42,7 +43,7 @@ class GlobMatch {
 
   static constexpr int kDeepest = 32;
 
-  Places sequence(Places places, int depth) {
+  DELTATUNE_FUNCTION Places sequence(Places places, int depth) {
     while (at_ < glob_.size()) {
       const char c = glob_[at_];
       if (c == '}' || (c == ',' && depth > 0)) break;
@@ -60,7 +61,7 @@ class GlobMatch {
     return places;
   }
 
-  Places alternatives(const Places& places, int depth) {
+  DELTATUNE_FUNCTION Places alternatives(const Places& places, int depth) {
     if (depth > kDeepest) fail("braces nested too deeply");
     Places reached(places.size());
     do {
@@ -73,7 +74,7 @@ class GlobMatch {
     return reached;
   }
 
-  Places literal(const Places& places, char c) const {
+  DELTATUNE_FUNCTION Places literal(const Places& places, char c) const {
     Places reached(places.size());
     for (std::size_t i = 0; i < path_.size(); ++i) {
       if ((places[i] & kInside) != 0 && path_[i] == c) reached[i + 1] |= kInside;
@@ -83,7 +84,7 @@ class GlobMatch {
     return reached;
   }
 
-  Places any_run(const Places& places) const {
+  DELTATUNE_FUNCTION Places any_run(const Places& places) const {
     Places reached(places.size());
     for (std::size_t i = 0; i < path_.size(); ++i) {
       if ((places[i] & kInside) != 0) reached[i] |= kInside;
@@ -94,7 +95,7 @@ class GlobMatch {
     return reached;
   }
 
-  Places any_segments(const Places& places) const {
+  DELTATUNE_FUNCTION Places any_segments(const Places& places) const {
     Places reached(places.size());
     bool begun = false;
     for (std::size_t i = 0; i <= path_.size(); ++i) {
@@ -105,7 +106,7 @@ class GlobMatch {
     return reached;
   }
 
-  Places dot(const Places& places) const {
+  DELTATUNE_FUNCTION Places dot(const Places& places) const {
     Places reached(places.size());
     for (std::size_t i = 0; i <= path_.size(); ++i) {
       const bool nothing_yet = i == 0 && (places[i] & kComplete) != 0;  // ** has stood for no segment
@@ -138,7 +139,7 @@ class GlobMatch {
 inline bool matches(std::string_view glob, std::string_view path) { return detail::GlobMatch(glob, path).run(); }
 
 // Whether path is suffix or ends in "." + suffix: PEFT's rule for target_modules.
-inline bool is_suffix_path(std::string_view path, std::string_view suffix) {
+DELTATUNE_FUNCTION bool is_suffix_path(std::string_view path, std::string_view suffix) {
   if (!path.ends_with(suffix)) return false;
   return path.size() == suffix.size() || path[path.size() - suffix.size() - 1] == '.';
 }

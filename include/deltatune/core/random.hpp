@@ -70,7 +70,7 @@ DELTATUNE_INLINE constexpr float uniform(RandomKey key, std::uint64_t index) {
 }
 
 // Standard normal (Box and Muller). For initialisation.
-inline double normal(RandomKey key, std::uint64_t index) {
+DELTATUNE_FUNCTION double normal(RandomKey key, std::uint64_t index) {
   const double u = (random_bits(key, 2 * index) + 0.5) * 0x1p-32;  // never 0
   const double v = random_bits(key, 2 * index + 1) * 0x1p-32;
   return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
@@ -111,7 +111,7 @@ struct DropoutMask {
 };
 
 // The numbers 0..n-1 in the order of one epoch (Fisher and Yates), the same on every platform.
-inline std::vector<Index> shuffled_order(std::uint64_t seed, std::uint64_t epoch, Index n) {
+DELTATUNE_FUNCTION std::vector<Index> shuffled_order(std::uint64_t seed, std::uint64_t epoch, Index n) {
   std::vector<Index> order(static_cast<std::size_t>(n));
   for (Index i = 0; i < n; ++i) order[static_cast<std::size_t>(i)] = i;
   const RandomKey key = derive(seed, epoch);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/shape.hpp"
 
 namespace deltatune {
@@ -23,7 +24,7 @@ struct DecodedCodePoint {
 inline bool is_utf8_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U; }
 
 // Code point that begins at text[at]; at must be inside the text.
-inline DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
+DELTATUNE_FUNCTION DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(at);
   if (lead < 0x80) return {lead, 1, true};
@@ -52,7 +53,7 @@ inline DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
   return {code_point, bytes, true};
 }
 
-inline void append_utf8(char32_t code_point, std::string& text_io) {
+DELTATUNE_FUNCTION void append_utf8(char32_t code_point, std::string& text_io) {
   const auto push = [&](char32_t value) { text_io.push_back(static_cast<char>(static_cast<unsigned char>(value))); };
   if (code_point < 0x80) {
     push(code_point);
@@ -72,7 +73,7 @@ inline void append_utf8(char32_t code_point, std::string& text_io) {
 }
 
 // Replaces every ill-formed sequence by U+FFFD; returns how many there were.
-inline Index replace_invalid_utf8(std::string& text_io) {
+DELTATUNE_FUNCTION Index replace_invalid_utf8(std::string& text_io) {
   std::size_t at = 0;
   const auto skip_valid = [&] {
     while (at < text_io.size()) {

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/seam/selection.hpp"
@@ -25,7 +26,7 @@ ModelFamily family_of(const Model& model) {
 
 namespace detail {
 // With the output layer, where there is one.
-inline Selection with_head(std::string name, std::vector<std::string> globs, const ModelFamily& family) {
+DELTATUNE_FUNCTION Selection with_head(std::string name, std::vector<std::string> globs, const ModelFamily& family) {
   if (family.classifies) globs.push_back(family.name == "gpt2" ? "score.**" : "classifier.**");
   return {std::move(name), std::move(globs)};
 }
@@ -35,7 +36,7 @@ inline Selection with_head(std::string name, std::vector<std::string> globs, con
 inline Selection full_fine_tuning() { return {"full", {"**"}}; }
 
 // Feature-based: the encoder as it is, only the output layer trains. Throws Error for a model without one.
-inline Selection head_only(const ModelFamily& family = {}) {
+DELTATUNE_FUNCTION Selection head_only(const ModelFamily& family = {}) {
   if (!family.classifies) throw Error("head", "the model has no output layer of its own", {.remedy = "choose another method for a language model"});
   return detail::with_head("head", {}, family);
 }
@@ -50,13 +51,13 @@ inline Selection bitfit_query_ffn() {
 }
 
 // LayerNorm tuning: scales and shifts of all norms, and the output layer. Qi et al. 2022, arXiv 2210.03629 (there with the output layer as here).
-inline Selection layer_norm_tuning(const ModelFamily& family = {}) {
+DELTATUNE_FUNCTION Selection layer_norm_tuning(const ModelFamily& family = {}) {
   if (family.name == "gpt2") return detail::with_head("layer_norm", {"**.ln_1.*", "**.ln_2.*", "**.ln_f.*"}, family);
   return detail::with_head("layer_norm", {"**.LayerNorm.*"}, family);
 }
 
 // The last `count` blocks as a whole, what stands above them, and the output layer. Throws Error when there aren't so many.
-inline Selection last_layers(Index count, const ModelFamily& family) {
+DELTATUNE_FUNCTION Selection last_layers(Index count, const ModelFamily& family) {
   if (count < 1 || count > family.layers)
     throw Error("last layers", "the model has not so many", {.expected = "1 to " + std::to_string(family.layers), .got = std::to_string(count)});
   std::vector<std::string> globs;

@@ -16,6 +16,7 @@
 #include <system_error>
 #include <utility>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/io/system_error.hpp"
 
 namespace deltatune {
@@ -23,7 +24,7 @@ namespace deltatune {
 namespace detail {
 
 // Writes all bytes to an open file; `path` is for the message.
-inline void write_all(int descriptor, std::span<const std::byte> bytes, const std::filesystem::path& path) {
+DELTATUNE_FUNCTION void write_all(int descriptor, std::span<const std::byte> bytes, const std::filesystem::path& path) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
     if (written < 0) {
@@ -80,7 +81,7 @@ class AtomicFile {
   }
 
  private:
-  void open_temporary() {
+  DELTATUNE_FUNCTION void open_temporary() {
     std::random_device random;
     do {
       const std::string name = "." + target_.filename().string() + "." + std::to_string(random()) + ".tmp";
@@ -96,19 +97,19 @@ class AtomicFile {
 };
 
 // Files that belong together: none gets its name before all of them are safely on the disk.
-inline void commit_all(std::span<AtomicFile> files) {
+DELTATUNE_FUNCTION void commit_all(std::span<AtomicFile> files) {
   for (AtomicFile& file : files) file.finish();
   for (AtomicFile& file : files) file.commit();
 }
 
-inline void write_text_file(const std::filesystem::path& path, std::string_view text) {
+DELTATUNE_FUNCTION void write_text_file(const std::filesystem::path& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);
   file.commit();
 }
 
 // Creates the folder and those above it; one that is already there is fine.
-inline void make_directory(const std::filesystem::path& path) {
+DELTATUNE_FUNCTION void make_directory(const std::filesystem::path& path) {
   std::error_code failure;
   std::filesystem::create_directories(path, failure);
   if (failure) throw_system_error(path, "cannot create the folder", failure.value());

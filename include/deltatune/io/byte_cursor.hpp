@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/utf8.hpp"
 
@@ -23,7 +24,7 @@ class ByteCursor {
   std::size_t position() const { return position_; }
   std::size_t left() const { return bytes_.size() - position_; }
 
-  std::span<const std::byte> take(std::uint64_t count) {
+  DELTATUNE_FUNCTION std::span<const std::byte> take(std::uint64_t count) {
     if (count > left()) {
       fail("is truncated or corrupt", {.expected = std::to_string(count) + " more bytes", .got = std::to_string(left())});
     }
@@ -46,7 +47,7 @@ class ByteCursor {
   }
 
   // Up to the next line feed, which is skipped.
-  std::string_view line() {
+  DELTATUNE_FUNCTION std::string_view line() {
     const std::string_view rest(reinterpret_cast<const char*>(bytes_.data()) + position_, left());
     const std::size_t length = rest.find('\n');
     if (length == std::string_view::npos) fail("is truncated or corrupt", {.expected = "a line feed"});
@@ -67,7 +68,7 @@ class ByteCursor {
 namespace detail {
 
 // Text of unknown origin for a message: what is not printable becomes '?', what is too long is cut.
-inline std::string printable(std::string_view text) {
+DELTATUNE_FUNCTION std::string printable(std::string_view text) {
   constexpr std::size_t kLongest = 120;
   std::string clean;
   for (std::size_t at = 0; at < text.size();) {

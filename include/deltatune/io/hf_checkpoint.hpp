@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/safetensors.hpp"
@@ -17,7 +18,7 @@ namespace deltatune {
 
 class HfCheckpoint {
  public:
-  static HfCheckpoint open(const std::filesystem::path& folder) {
+  DELTATUNE_FUNCTION static HfCheckpoint open(const std::filesystem::path& folder) {
     check_folder(folder);
     HfCheckpoint checkpoint(folder, JsonConfig::open(folder / "config.json"));
     if (std::filesystem::exists(folder / kSingleFile)) {
@@ -44,7 +45,7 @@ class HfCheckpoint {
 
   HfCheckpoint(std::filesystem::path folder, JsonConfig config) : folder_(std::move(folder)), config_(std::move(config)) {}
 
-  static void check_folder(const std::filesystem::path& folder) {
+  DELTATUNE_FUNCTION static void check_folder(const std::filesystem::path& folder) {
     const auto has = [&folder](const char* file) { return std::filesystem::exists(folder / file); };
     const std::string place = folder.string();
     if (!std::filesystem::exists(folder)) {
@@ -69,7 +70,7 @@ class HfCheckpoint {
     }
   }
 
-  void add_file(const std::filesystem::path& path) {
+  DELTATUNE_FUNCTION void add_file(const std::filesystem::path& path) {
     files_.push_back(SafeTensors::open(path));
     for (const auto& [name, tensor] : files_.back().tensors()) {
       const auto [place, is_new] = tensors_.emplace(name, tensor);
@@ -77,7 +78,7 @@ class HfCheckpoint {
     }
   }
 
-  void add_shards(const JsonConfig& index) {
+  DELTATUNE_FUNCTION void add_shards(const JsonConfig& index) {
     const JsonConfig weight_map = index.object("weight_map");
     std::set<std::string> shards;
     for (const auto& [name, unused] : weight_map.raw().items()) shards.insert(shard_of(weight_map, name));
@@ -99,7 +100,7 @@ class HfCheckpoint {
   }
 
   // Shards lie beside the index: a name with folders in it could lead anywhere.
-  static std::string shard_of(const JsonConfig& weight_map, const std::string& name) {
+  DELTATUNE_FUNCTION static std::string shard_of(const JsonConfig& weight_map, const std::string& name) {
     std::string shard = weight_map.get<std::string>(name);
     if (shard.empty() || shard == "." || shard == ".." || shard.find('/') != std::string::npos) {
       throw Error(weight_map.name() + ": " + name, "wrong shard",

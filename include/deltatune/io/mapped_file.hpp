@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/io/system_error.hpp"
 
 namespace deltatune {
@@ -40,7 +41,7 @@ class MappedFile {
   }
 
   // Lets go of the memory that whole pages of a part take; reading it again brings it back.
-  void forget(std::span<const std::byte> part) const {
+  DELTATUNE_FUNCTION void forget(std::span<const std::byte> part) const {
     const std::uintptr_t page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
     const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
     const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;
@@ -55,7 +56,7 @@ class MappedFile {
   static constexpr int kNotAFile = -1;
 
   // Returns 0, an errno value or kNotAFile.
-  int map(int descriptor) {
+  DELTATUNE_FUNCTION int map(int descriptor) {
     struct stat status {};
     if (::fstat(descriptor, &status) != 0) return errno;
     if (!S_ISREG(status.st_mode)) return kNotAFile;

@@ -6,12 +6,13 @@
 #include <string_view>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/safetensors.hpp"
 
 namespace deltatune {
 
-inline void write_model_folder(const std::filesystem::path& folder, const char* tensors_name, const SafeTensorsWriter& tensors, const char* config_name,
+DELTATUNE_FUNCTION void write_model_folder(const std::filesystem::path& folder, const char* tensors_name, const SafeTensorsWriter& tensors, const char* config_name,
                                std::string_view config) {
   make_directory(folder);
   std::vector<AtomicFile> files;

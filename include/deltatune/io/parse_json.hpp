@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 
 namespace deltatune {
@@ -20,11 +21,18 @@ inline constexpr std::size_t kMaxJsonDepth = 64;
 namespace detail {
 
 // "line 3, column 7" of the byte at `position`, counted from 1.
-inline std::string line_and_column(std::string_view text, std::size_t position) {
+DELTATUNE_FUNCTION std::string line_and_column(std::string_view text, std::size_t position) {
   const std::string_view before = text.substr(0, position);
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const std::size_t column = before.size() - (before.rfind('\n') + 1) + 1;  // rfind: npos + 1 is 0
   return "line " + std::to_string(line) + ", column " + std::to_string(column);
+}
+
+// The parser alone: json::sax_parse() would bring the readers of four binary formats into every program, too.
+template <class Sax>
+void sax_parse(std::string_view text, Sax& sax) {
+  auto adapter = nlohmann::detail::input_adapter(text.data(), text.data() + text.size());
+  nlohmann::detail::parser<nlohmann::json, decltype(adapter)>(std::move(adapter)).sax_parse(&sax);
 }
 
 // Receives the parser's events and builds the tree. Every method returns true: go on.
@@ -71,7 +79,7 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  Json* place(Json&& value) {
+  DELTATUNE_FUNCTION Json* place(Json&& value) {
     if (open_.empty()) return &(root_ = std::move(value));
     if (open_.back()->is_object()) return &(*member_ = std::move(value));
     open_.back()->push_back(std::move(value));
@@ -105,18 +113,18 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace detail
 
 // `name` stands for the text in messages. A byte order mark is skipped.
-inline nlohmann::json parse_json(std::string_view text, const std::string& name, DuplicateKeys duplicates = DuplicateKeys::kLastWins) {
+DELTATUNE_FUNCTION nlohmann::json parse_json(std::string_view text, const std::string& name, DuplicateKeys duplicates = DuplicateKeys::kLastWins) {
   const std::size_t zero = text.find('\0');  // the parser would take it for the end
   if (zero != std::string_view::npos) {
     throw Error(name, "not valid JSON at " + detail::line_and_column(text, zero) + ": a zero byte", {.expected = "text in UTF-8"});
   }
   detail::JsonBuilder builder(text, name, duplicates);
-  nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
+  detail::sax_parse(text, builder);
   return std::move(builder.root());
 }
 
 // A value for a message: its kind, and the value itself when it is short.
-inline std::string describe(const nlohmann::json& value) {
+DELTATUNE_FUNCTION std::string describe(const nlohmann::json& value) {
   if (value.is_null()) return "null";
   if (value.is_structured()) return value.is_object() ? "an object" : "an array";
   const std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

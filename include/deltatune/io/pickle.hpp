@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/io/byte_cursor.hpp"
 
@@ -268,7 +269,7 @@ class Pickle {
 namespace detail {
 
 // For messages: "a dict".
-inline std::string describe_pickled(const PickleValue& value) {
+DELTATUNE_FUNCTION std::string describe_pickled(const PickleValue& value) {
   switch (value.kind) {
     case PickleValue::Kind::kNothing:
       return "None";

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/io/atomic_file.hpp"
@@ -29,7 +30,7 @@ namespace deltatune {
 
 class SafeTensors : public TensorTable {
  public:
-  static SafeTensors open(const std::filesystem::path& path) {
+  DELTATUNE_FUNCTION static SafeTensors open(const std::filesystem::path& path) {
     MappedFile file(path);
     SafeTensors tensors = parse(file.bytes(), path.string());
     tensors.file_ = std::move(file);
@@ -56,7 +57,7 @@ class SafeTensors : public TensorTable {
 
   explicit SafeTensors(std::string name) : TensorTable(std::move(name)) {}
 
-  void read(std::span<const std::byte> bytes) {
+  DELTATUNE_FUNCTION void read(std::span<const std::byte> bytes) {
     if (bytes.size() < kLengthBytes) {
       fail("not a safetensors file", {.expected = "at least 8 bytes", .got = std::to_string(bytes.size())});
     }
@@ -87,7 +88,7 @@ class SafeTensors : public TensorTable {
     check_layout();
   }
 
-  void read_metadata(const nlohmann::json& value) {
+  DELTATUNE_FUNCTION void read_metadata(const nlohmann::json& value) {
     const std::string where = name_ + ": __metadata__";
     if (!value.is_object()) throw Error(where, "wrong type", {.expected = "an object of strings", .got = describe(value)});
     for (const auto& [key, text] : value.items()) {
@@ -96,7 +97,7 @@ class SafeTensors : public TensorTable {
     }
   }
 
-  TensorInfo read_tensor(const std::string& name, const nlohmann::json& value) const {
+  DELTATUNE_FUNCTION TensorInfo read_tensor(const std::string& name, const nlohmann::json& value) const {
     const std::string where = name_ + ": " + name;
     if (!value.is_object()) {
       throw Error(where, "wrong type", {.expected = "an object with dtype, shape and data_offsets", .got = describe(value)});
@@ -136,7 +137,7 @@ class SafeTensors : public TensorTable {
     return *member;
   }
 
-  static DType read_dtype(const std::string& where, const nlohmann::json& value) {
+  DELTATUNE_FUNCTION static DType read_dtype(const std::string& where, const nlohmann::json& value) {
     std::string known;
     for (const auto& row : detail::kDTypes) {
       if (value.is_string() && value.get_ref<const std::string&>() == row.name) return row.dtype;
@@ -145,7 +146,7 @@ class SafeTensors : public TensorTable {
     throw Error(where + ": dtype", "unknown element type", {.expected = "one of " + known, .got = describe(value)});
   }
 
-  static Index read_size(const std::string& where, const nlohmann::json& value) {
+  DELTATUNE_FUNCTION static Index read_size(const std::string& where, const nlohmann::json& value) {
     constexpr std::uint64_t kLargest = std::numeric_limits<Index>::max();
     if (!value.is_number_unsigned() || value.get<std::uint64_t>() > kLargest) {
       throw Error(where, "wrong value", {.expected = "an integer from 0 to 2^63-1", .got = describe(value)});
@@ -154,7 +155,7 @@ class SafeTensors : public TensorTable {
   }
 
   // The tensors must cover the data from the first byte to the last, each byte once.
-  void check_layout() const {
+  DELTATUNE_FUNCTION void check_layout() const {
     std::vector<const TensorInfo*> in_order;
     for (const auto& [name, tensor] : tensors_) in_order.push_back(&tensor);
     std::ranges::sort(in_order, {}, [this](const TensorInfo* tensor) { return std::pair(offset(*tensor), tensor->bytes.size()); });
@@ -217,7 +218,7 @@ class SafeTensorsWriter {
   }
 
   // Without the commit, for files that belong together.
-  void write_to(AtomicFile& file) const {
+  DELTATUNE_FUNCTION void write_to(AtomicFile& file) const {
     const std::vector<const TensorInfo*> order = data_order();
     const std::string header = make_header(order);
     const std::uint64_t length = header.size();
@@ -241,7 +242,7 @@ class SafeTensorsWriter {
   }
 
   // Wide elements first, then by name: each tensor is aligned to its element, which PyTorch's loader needs.
-  std::vector<const TensorInfo*> data_order() const {
+  DELTATUNE_FUNCTION std::vector<const TensorInfo*> data_order() const {
     std::vector<const TensorInfo*> order;
     for (const auto& [name, tensor] : tensors_) order.push_back(&tensor);
     std::ranges::sort(order, {},
@@ -249,7 +250,7 @@ class SafeTensorsWriter {
     return order;
   }
 
-  std::string make_header(const std::vector<const TensorInfo*>& order) const {
+  DELTATUNE_FUNCTION std::string make_header(const std::vector<const TensorInfo*>& order) const {
     nlohmann::json root = nlohmann::json::object();  // keeps its keys sorted
     root["__metadata__"] = metadata_;
     std::size_t begin = 0;

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/io/byte_cursor.hpp"
 
@@ -30,7 +31,7 @@ inline constexpr std::array<std::uint32_t, 256> kCrcTable = [] {
   return table;
 }();
 
-inline std::uint32_t crc32(std::span<const std::byte> bytes) {
+DELTATUNE_FUNCTION std::uint32_t crc32(std::span<const std::byte> bytes) {
   std::uint32_t crc = 0xFFFFFFFFU;
   for (const std::byte byte : bytes) crc = (crc >> 8U) ^ kCrcTable[(crc ^ std::to_integer<std::uint32_t>(byte)) & 0xFFU];
   return ~crc;
@@ -47,7 +48,7 @@ inline void expect_signature(ByteCursor& cursor, std::uint32_t signature, const 
 }
 
 // From the end of the file, where nothing may follow the record that closes an archive.
-inline ZipDirectory find_zip_directory(std::span<const std::byte> bytes, const std::string& where) {
+DELTATUNE_FUNCTION ZipDirectory find_zip_directory(std::span<const std::byte> bytes, const std::string& where) {
   constexpr std::size_t kEndSize = 22, kLocatorSize = 20;
   if (bytes.size() < kEndSize) throw Error(where, "is too short for a zip archive", {.got = std::to_string(bytes.size()) + " bytes"});
   const std::size_t end_offset = bytes.size() - kEndSize;
@@ -81,7 +82,7 @@ inline ZipDirectory find_zip_directory(std::span<const std::byte> bytes, const s
 }  // namespace detail
 
 // Name -> content of all entries, which have passed their checksum. The content lies in `bytes`; `where` names the file in messages.
-inline ZipEntries read_stored_zip(std::span<const std::byte> bytes, const std::string& where) {
+DELTATUNE_FUNCTION ZipEntries read_stored_zip(std::span<const std::byte> bytes, const std::string& where) {
   const detail::ZipDirectory found = detail::find_zip_directory(bytes, where);
   ByteCursor before(bytes, where + ": zip directory");
   const auto data = before.take(found.offset);

@@ -6,13 +6,14 @@
 #include <string>
 #include <system_error>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 
 namespace deltatune {
 
 namespace detail {
 
-inline std::string system_remedy(int code) {
+DELTATUNE_FUNCTION std::string system_remedy(int code) {
   switch (code) {
     case ENOSPC:
     case EDQUOT:

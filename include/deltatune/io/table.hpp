@@ -12,10 +12,12 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/io/mapped_file.hpp"
+#include "deltatune/io/parse_json.hpp"
 
 namespace deltatune {
 
@@ -26,7 +28,7 @@ struct Table {
   Index replaced_sequences = 0;                // U+FFFD written for bytes that weren't UTF-8, header included
   Index rows_with_invalid_utf8 = 0;
 
-  Index column(std::string_view wanted) const {
+  DELTATUNE_FUNCTION Index column(std::string_view wanted) const {
     const auto found = std::find(columns.begin(), columns.end(), wanted);
     if (found != columns.end()) return found - columns.begin();
     std::string present;
@@ -48,7 +50,7 @@ class DelimitedReader {
   Index line() const { return row_line_; }
 
   // False at the end of the text.
-  bool next_row(std::vector<std::string>& fields_out) {
+  DELTATUNE_FUNCTION bool next_row(std::vector<std::string>& fields_out) {
     while (at_ < text_.size() && at_line_end()) skip_line_end();
     if (at_ == text_.size()) return false;
     fields_out.clear();
@@ -82,7 +84,7 @@ class DelimitedReader {
     return std::string(text_.substr(begin, at_ - begin));
   }
 
-  std::string quoted_field() {
+  DELTATUNE_FUNCTION std::string quoted_field() {
     const Index first_line = line_;
     std::string field;
     ++at_;
@@ -104,7 +106,7 @@ class DelimitedReader {
                 {.remedy = "close it with \", or write \"\" for a quote within"});
   }
 
-  std::string closed(std::string field, Index first_line) const {
+  DELTATUNE_FUNCTION std::string closed(std::string field, Index first_line) const {
     if (at_ < text_.size() && text_[at_] != delimiter_ && !at_line_end()) {
       throw Error(line_of(file_, first_line), "text after the closing quote of a field",
                   {.expected = "a delimiter or the end of the line", .remedy = "write \"\" for a quote within a quoted field"});
@@ -119,13 +121,13 @@ class DelimitedReader {
   Index line_ = 1, row_line_ = 1;
 };
 
-inline Index replace_invalid_utf8(std::vector<std::string>& fields_io) {
+DELTATUNE_FUNCTION Index replace_invalid_utf8(std::vector<std::string>& fields_io) {
   Index replaced = 0;
   for (std::string& field : fields_io) replaced += deltatune::replace_invalid_utf8(field);
   return replaced;
 }
 
-inline void read_delimited(std::string_view text, char delimiter, Table& table_io) {
+DELTATUNE_FUNCTION void read_delimited(std::string_view text, char delimiter, Table& table_io) {
   DelimitedReader reader(text, delimiter, table_io.name);
   if (!reader.next_row(table_io.columns)) return;
   table_io.replaced_sequences += replace_invalid_utf8(table_io.columns);
@@ -187,7 +189,7 @@ class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  bool put(std::string value) {
+  DELTATUNE_FUNCTION bool put(std::string value) {
     if (!in_object_) fail_not_an_object();
     row_.resize(std::max(row_.size(), column_ + 1));
     row_[column_] = std::move(value);
@@ -208,7 +210,7 @@ class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
   bool in_object_ = false;
 };
 
-inline void read_json_lines(std::string_view text, Table& table_io) {
+DELTATUNE_FUNCTION void read_json_lines(std::string_view text, Table& table_io) {
   std::unordered_map<std::string, std::size_t> columns;
   for (Index line = 1; !text.empty(); ++line) {
     const std::size_t end = std::min(text.find('\n'), text.size());
@@ -220,7 +222,7 @@ inline void read_json_lines(std::string_view text, Table& table_io) {
     table_io.replaced_sequences += replaced;
     table_io.rows_with_invalid_utf8 += replaced > 0 ? 1 : 0;
     JsonRowReader reader(table_io, columns, line_of(table_io.name, line));
-    nlohmann::json::sax_parse(content, &reader);
+    sax_parse(content, reader);
     table_io.rows.push_back(std::move(reader.row()));
   }
   for (auto& row : table_io.rows) row.resize(table_io.columns.size());
@@ -229,7 +231,7 @@ inline void read_json_lines(std::string_view text, Table& table_io) {
 }  // namespace detail
 
 // The extension says how to read it.
-inline Table read_table(const std::filesystem::path& path) {
+DELTATUNE_FUNCTION Table read_table(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });

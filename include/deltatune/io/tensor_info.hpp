@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/half.hpp"
 #include "deltatune/core/shape.hpp"
@@ -50,7 +51,7 @@ constexpr std::string_view to_string(DType dtype) { return detail::kDTypes[stati
 namespace detail {
 
 // Bytes of a whole tensor; `where` is for the message.
-inline Index byte_count(const std::string& where, DType dtype, const Shape& shape) {
+DELTATUNE_FUNCTION Index byte_count(const std::string& where, DType dtype, const Shape& shape) {
   Index bytes = size_of(dtype);
   for (const Index extent : shape) {
     if (extent < 0) throw Error(where + ": shape", "is negative", {.got = to_string(shape)});
@@ -72,7 +73,7 @@ struct TensorInfo {
   std::string file;
 
   // Some elements in the order of the file, as a tensor of rank 1.
-  TensorInfo part(Index first, Index count) const {
+  DELTATUNE_FUNCTION TensorInfo part(Index first, Index count) const {
     TensorInfo result{name, dtype, {count}, {}, file};
     const std::size_t size = static_cast<std::size_t>(size_of(dtype));
     result.bytes = bytes.subspan(static_cast<std::size_t>(first) * size, static_cast<std::size_t>(count) * size);
@@ -147,7 +148,7 @@ void read_floats(const TensorInfo& tensor, std::span<T> out) {
 }
 
 // Values of an integer tensor; BOOL gives 0 and 1.
-inline std::vector<std::int64_t> read_integers(const TensorInfo& tensor) {
+DELTATUNE_FUNCTION std::vector<std::int64_t> read_integers(const TensorInfo& tensor) {
   std::vector<std::int64_t> values(tensor.bytes.size() / static_cast<std::size_t>(size_of(tensor.dtype)));
   const std::span out(values);
   const auto same = [](auto value) { return value; };

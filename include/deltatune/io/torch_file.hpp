@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/core/utf8.hpp"
@@ -48,7 +49,7 @@ inline constexpr std::array<std::string_view, kTorchStorages.size() + 3> kTorchG
 
 class TorchFile : public TensorTable {
  public:
-  static TorchFile open(const std::filesystem::path& path) {
+  DELTATUNE_FUNCTION static TorchFile open(const std::filesystem::path& path) {
     MappedFile file(path);
     TorchFile tensors = parse(file.bytes(), path.string());
     tensors.file_ = std::move(file);
@@ -56,7 +57,7 @@ class TorchFile : public TensorTable {
   }
 
   // Reads from memory that the caller keeps; `name` stands for the file in messages.
-  static TorchFile parse(std::span<const std::byte> bytes, std::string name) {
+  DELTATUNE_FUNCTION static TorchFile parse(std::span<const std::byte> bytes, std::string name) {
     constexpr std::string_view kZip = "PK\3\4", kLegacy = "\x80\2\x8a\nl\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
     TorchFile tensors(std::move(name));
     tensors.copies_left_ = static_cast<Index>(bytes.size());
@@ -87,7 +88,7 @@ class TorchFile : public TensorTable {
 
   explicit TorchFile(std::string name) : TensorTable(std::move(name)) {}
 
-  void read_zip(std::span<const std::byte> bytes) {
+  DELTATUNE_FUNCTION void read_zip(std::span<const std::byte> bytes) {
     const ZipEntries entries = read_stored_zip(bytes, name_);
     constexpr std::string_view kPickle = "/data.pkl";
     const auto is_pickle = [&](const auto& entry) {
@@ -118,7 +119,7 @@ class TorchFile : public TensorTable {
     read_tensors(pickle.root(), storages);
   }
 
-  void read_legacy(std::span<const std::byte> bytes, std::size_t magic_size) {
+  DELTATUNE_FUNCTION void read_legacy(std::span<const std::byte> bytes, std::size_t magic_size) {
     ByteCursor cursor(bytes, name_);
     cursor.take(magic_size);
     const auto next_pickle = [&](const std::string& what) {
@@ -157,7 +158,7 @@ class TorchFile : public TensorTable {
   }
 
   // Persistent ids are ("storage", type, key, device, number of elements), in older files with a sixth part, None.
-  Storages declared_storages(const Pickle& pickle) const {
+  DELTATUNE_FUNCTION Storages declared_storages(const Pickle& pickle) const {
     Storages storages;
     for (const PickleValue& value : pickle.values()) {
       if (value.kind != Kind::kPersistentId) continue;
@@ -169,7 +170,7 @@ class TorchFile : public TensorTable {
     return storages;
   }
 
-  Storage declared_storage(const PickleValue& id) const {
+  DELTATUNE_FUNCTION Storage declared_storage(const PickleValue& id) const {
     const auto& parts = id.items;
     const bool fits = id.kind == Kind::kTuple && (parts.size() == 5 || (parts.size() == 6 && parts[5]->kind == Kind::kNothing)) &&
                       parts[0]->text == "storage" && parts[1]->kind == Kind::kGlobal && parts[2]->kind == Kind::kText &&
@@ -182,7 +183,7 @@ class TorchFile : public TensorTable {
 
   static std::string_view key_of(const PickleValue& persistent_id) { return persistent_id.items.front()->items[2]->text; }
 
-  void read_tensors(const PickleValue& root, const Storages& storages) {
+  DELTATUNE_FUNCTION void read_tensors(const PickleValue& root, const Storages& storages) {
     if (root.kind != Kind::kDict) {
       throw Error(name_, "does not hold a state dict",
                   {.expected = "a dict of names and tensors", .got = detail::describe_pickled(root), .remedy = kRemedy});
@@ -200,7 +201,7 @@ class TorchFile : public TensorTable {
   }
 
   // _rebuild_tensor_v2(storage, offset, sizes, strides, requires_grad, hooks), perhaps as first argument of _rebuild_parameter.
-  TensorInfo read_tensor(const std::string& name, const PickleValue& value, const Storages& storages) {
+  DELTATUNE_FUNCTION TensorInfo read_tensor(const std::string& name, const PickleValue& value, const Storages& storages) {
     const std::string where = name_ + ": " + detail::printable(name);
     const PickleValue* call = &value;
     if (const auto* arguments = arguments_of(*call, "torch._utils._rebuild_parameter"); arguments != nullptr && !arguments->empty())
@@ -237,7 +238,7 @@ class TorchFile : public TensorTable {
     return value.integer;
   }
 
-  static Shape sizes_from(const std::string& where, const PickleValue& value) {
+  DELTATUNE_FUNCTION static Shape sizes_from(const std::string& where, const PickleValue& value) {
     if (value.kind != Kind::kTuple || value.items.size() > kMaxRank) {
       throw Error(where, "wrong value",
                   {.expected = "a tuple of at most " + std::to_string(kMaxRank) + " integers", .got = detail::describe_pickled(value)});
@@ -248,7 +249,7 @@ class TorchFile : public TensorTable {
   }
 
   // Row-major: in the storage where they stand like that, else a copy.
-  std::span<const std::byte> elements_of(const std::string& where, const Storage& storage, Index offset, const Shape& shape,
+  DELTATUNE_FUNCTION std::span<const std::byte> elements_of(const std::string& where, const Storage& storage, Index offset, const Shape& shape,
                                          const Shape& strides) {
     const Index size = size_of(storage.dtype);
     const Index bytes = detail::byte_count(where, storage.dtype, shape);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/model/check_routes.hpp"
 #include "deltatune/model/config_fields.hpp"
 #include "deltatune/model/frontier.hpp"
@@ -88,10 +89,7 @@ class Bert {
 
   template <class F>
   void visit(const F& f) {
-    embeddings_.visit(f);
-    for (PostNormBlock<X>& block : blocks_) block.visit(f);
-    head_.visit(f);
-    derived_.visit(f);
+    visit_parameters(ParameterVisitor<X>(f));
   }
   // f(Linear<X>&) for every linear layer.
   template <class F>
@@ -163,6 +161,7 @@ class Bert {
   void encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io);
 
  private:
+  void visit_parameters(const ParameterVisitor<X>& f);
   // Embeddings and blocks: h (N, C) used up -> out (M, C), the demanded rows, or h itself.
   void run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept);
   // d_out_io (M, C): used up. dh (N, C): scratch for what lies below, d_out_io itself where all rows were demanded.
@@ -180,7 +179,7 @@ class Bert {
 
 // ---- implementation ----
 
-inline BertConfig BertConfig::from_json(const JsonConfig& json) {
+DELTATUNE_FUNCTION BertConfig BertConfig::from_json(const JsonConfig& json) {
   detail::check_model_type(json, "bert");
   BertConfig config;
   config.vocab_size = detail::config_size(json, "vocab_size");
@@ -235,6 +234,14 @@ Bert<X>::Bert(Context& ctx, BertConfig config, Head head, bool with_pooler)
   Linear<X> classifier;
   if (classes_ > 0) classifier = Linear<X>(ctx, c.width, {{"classifier", classes_}});
   head_ = ClassificationHead<X>(std::move(pooler), std::move(classifier), c.classifier_dropout);
+}
+
+template <class X>
+void Bert<X>::visit_parameters(const ParameterVisitor<X>& f) {
+  embeddings_.visit(f);
+  for (PostNormBlock<X>& block : blocks_) block.visit(f);
+  head_.visit(f);
+  derived_.visit(f);
 }
 
 template <class X>

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/random.hpp"
 #include "deltatune/core/scalar.hpp"
@@ -37,7 +38,7 @@ struct GenerationConfig {
 };
 
 // What the next token is drawn from, one probability a token. Temperature above 0.
-inline std::vector<double> next_token_distribution(std::span<const double> logits, const GenerationConfig& config) {
+DELTATUNE_FUNCTION std::vector<double> next_token_distribution(std::span<const double> logits, const GenerationConfig& config) {
   std::vector<Index> order(logits.size());
   std::iota(order.begin(), order.end(), Index{0});
   const auto logit = [&](Index token) { return logits[static_cast<std::size_t>(token)]; };
@@ -61,7 +62,7 @@ inline std::vector<double> next_token_distribution(std::span<const double> logit
 }
 
 // number: of the token in the text; with the seed names the random number.
-inline std::int32_t choose_token(std::span<const double> logits, const GenerationConfig& config, Index number) {
+DELTATUNE_FUNCTION std::int32_t choose_token(std::span<const double> logits, const GenerationConfig& config, Index number) {
   if (config.temperature == 0) return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   const std::vector<double> distribution = next_token_distribution(logits, config);
   double left = (random_bits(derive(config.seed, static_cast<std::uint64_t>(number)), 0) + 0.5) * 0x1p-32;

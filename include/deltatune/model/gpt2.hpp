@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/model/check_routes.hpp"
 #include "deltatune/model/config_fields.hpp"
 #include "deltatune/model/frontier.hpp"
@@ -100,12 +101,7 @@ class Gpt2 {
 
   template <class F>
   void visit(const F& f) {
-    embeddings_.visit(f);
-    for (PreNormBlock<X>& block : blocks_) block.visit(f);
-    norm_.visit(f);
-    score_.visit(f);
-    if (untied_) f(untied_parameter_);
-    derived_.visit(f);
+    visit_parameters(ParameterVisitor<X>(f));
   }
   // f(Linear<X>&) for every linear layer.
   template <class F>
@@ -187,6 +183,7 @@ class Gpt2 {
   void continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache);
 
  private:
+  void visit_parameters(const ParameterVisitor<X>& f);
   BaseMatrix<X> head_table() const { return untied_ ? BaseMatrix<X>{untied_.view(), {}} : embeddings_.word_matrix(); }
   Parameter<X>& head_parameter() { return untied_ ? untied_parameter_ : embeddings_.word_table(); }
   bool below_head(const Pass<X>& pass, const Activations& kept) { return pass.mode != Mode::evaluate && (kept.lowest < layers() || trains(norm_)); }
@@ -215,7 +212,7 @@ class Gpt2 {
 
 // ---- implementation ----
 
-inline Gpt2Config Gpt2Config::from_json(const JsonConfig& json) {
+DELTATUNE_FUNCTION Gpt2Config Gpt2Config::from_json(const JsonConfig& json) {
   detail::check_model_type(json, "gpt2");
   Gpt2Config config;
   config.vocab_size = detail::config_size(json, "vocab_size");
@@ -270,6 +267,16 @@ Gpt2<X>::Gpt2(Context& ctx, Gpt2Config config, Head head)
     untied_ = X(ctx, {c.vocab_size, c.width});
     untied_parameter_ = Parameter<X>("lm_head.weight", Role::weight, {c.vocab_size, c.width}, untied_.view());
   }
+}
+
+template <class X>
+void Gpt2<X>::visit_parameters(const ParameterVisitor<X>& f) {
+  embeddings_.visit(f);
+  for (PreNormBlock<X>& block : blocks_) block.visit(f);
+  norm_.visit(f);
+  score_.visit(f);
+  if (untied_) f(untied_parameter_);
+  derived_.visit(f);
 }
 
 template <class X>

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/nn/base_matrix.hpp"
 #include "deltatune/nn/packed_batch.hpp"
@@ -42,7 +43,7 @@ struct Objective {
 };
 
 // Σ of the weights of a batch's labels. layout: the model's, since what stands behind rows of a prompt can be predicted from them.
-inline double label_weight(const PackedBatch& batch, const LossConfig& loss, const InputLayout& layout = {}) {
+DELTATUNE_FUNCTION double label_weight(const PackedBatch& batch, const LossConfig& loss, const InputLayout& layout = {}) {
   double total = 0;
   if (!batch.token_labels.empty()) {
     detail::visit_predictions(batch, [&](Index, std::int32_t) { ++total; });
@@ -56,7 +57,7 @@ inline double label_weight(const PackedBatch& batch, const LossConfig& loss, con
 }
 
 // Throws Error unless the batch has a label for each sequence that a classifier knows.
-inline void check_labels(const PackedBatch& batch, Index classes) {
+DELTATUNE_FUNCTION void check_labels(const PackedBatch& batch, Index classes) {
   const std::size_t count = static_cast<std::size_t>(batch.count());
   if (classes == 1) {
     if (batch.targets.size() != count) throw Error("batch", "a model with one output learns from targets, one a sequence");
@@ -69,7 +70,7 @@ inline void check_labels(const PackedBatch& batch, Index classes) {
       throw Error("batch", "label outside the classes", {.expected = "0 to " + std::to_string(classes - 1), .got = std::to_string(label)});
 }
 // The same for a language model: one label a token.
-inline void check_token_labels(const PackedBatch& batch, Index vocab_size) {
+DELTATUNE_FUNCTION void check_token_labels(const PackedBatch& batch, Index vocab_size) {
   if (batch.token_labels.size() != batch.ids.size())
     throw Error("batch", "has not one label a token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
   for (const std::int32_t label : batch.token_labels)

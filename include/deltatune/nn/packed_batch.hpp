@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/nn/demand.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
@@ -50,7 +51,7 @@ struct PackedBatch {
 namespace detail {
 
 // The batch with room for the rows of input deltas: their ids are -1.
-inline PackedBatch arranged(const PackedBatch& batch, const InputLayout& layout) {
+DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLayout& layout) {
   PackedBatch result;
   result.labels = batch.labels;
   result.targets = batch.targets;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <new>
 #include <string>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/function_ref.hpp"
 #include "deltatune/param/parameter.hpp"
 
 namespace deltatune {
@@ -20,7 +20,7 @@ namespace deltatune {
 inline constexpr std::size_t kDeltaSavedBytes = 512;
 
 template <class X>
-using ParameterVisitor = std::function<void(Parameter<X>&)>;
+using ParameterVisitor = FunctionRef<void(Parameter<X>&)>;
 
 // What one delta keeps between forward and backward, without its type.
 class DeltaSaved {
@@ -106,7 +106,7 @@ class Slot : public AnySlot<X> {
   template <class F>
   void visit(const F& f) {
     if (entries_.empty()) return;
-    const ParameterVisitor<X> erased = [&f](Parameter<X>& parameter) { f(parameter); };
+    const ParameterVisitor<X> erased(f);
     for (Entry& entry : entries_) entry.delta->visit(erased);
   }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/text/unicode.hpp"
 
@@ -79,7 +80,7 @@ class AddedTokenFinder {
 
   static bool begins_with_word(std::string_view text) { return !text.empty() && unicode::is_word(decode_utf8(text, 0).code_point); }
 
-  static std::size_t begin_of_trailing_space(std::string_view text) {
+  DELTATUNE_FUNCTION static std::size_t begin_of_trailing_space(std::string_view text) {
     while (!text.empty()) {
       const std::size_t begin = begin_of_last_code_point(text);
       if (!unicode::is_white_space(decode_utf8(text, begin).code_point)) break;
@@ -88,7 +89,7 @@ class AddedTokenFinder {
     return text.size();
   }
 
-  static std::size_t length_of_leading_space(std::string_view text) {
+  DELTATUNE_FUNCTION static std::size_t length_of_leading_space(std::string_view text) {
     std::size_t length = 0;
     while (length < text.size()) {
       const DecodedCodePoint next = decode_utf8(text, length);

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/text/unicode.hpp"
 
@@ -41,7 +42,7 @@ struct BertNormalizer {
   }
 
  private:
-  void append_ascii(char c, std::string& text_io) const {
+  DELTATUNE_FUNCTION void append_ascii(char c, std::string& text_io) const {
     if (clean_text) {
       if (c == '\t' || c == '\n' || c == '\r') c = ' ';
       if (c < ' ' || c == 0x7F) return;
@@ -49,7 +50,7 @@ struct BertNormalizer {
     text_io.push_back(lowercase && c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c);
   }
 
-  std::u32string clean(std::string_view text) const {
+  DELTATUNE_FUNCTION std::u32string clean(std::string_view text) const {
     std::u32string result;
     result.reserve(text.size());
     for (std::size_t at = 0; at < text.size();) {

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/core/utf8.hpp"
@@ -31,7 +32,7 @@ namespace deltatune {
 class ByteBpe {
  public:
   // Takes a tokenizer.json, or that of a model folder, else the folder's vocab.json and merges.txt.
-  static ByteBpe open(const std::filesystem::path& path) {
+  DELTATUNE_FUNCTION static ByteBpe open(const std::filesystem::path& path) {
     if (std::filesystem::is_regular_file(path)) return ByteBpe(read_byte_bpe_json(path));
     if (std::filesystem::exists(path / "tokenizer.json")) return ByteBpe(read_byte_bpe_json(path / "tokenizer.json"));
     if (std::filesystem::exists(path / "vocab.json")) return ByteBpe(read_vocab_and_merges(path));
@@ -73,7 +74,7 @@ class ByteBpe {
   }
 
   // The bytes of the tokens, special ones included. A token may end within a character: the text of some ids need not be UTF-8.
-  std::string decode(std::span<const std::int32_t> ids) const {
+  DELTATUNE_FUNCTION std::string decode(std::span<const std::int32_t> ids) const {
     std::string text;
     for (const std::int32_t id : ids) {
       const std::string& token = token_of(id);
@@ -125,7 +126,7 @@ class ByteBpe {
   }
 
   // Ids of a text without special tokens around it.
-  std::vector<std::int32_t> pieces(std::string_view text) const {
+  DELTATUNE_FUNCTION std::vector<std::int32_t> pieces(std::string_view text) const {
     std::string valid(text);
     replace_invalid_utf8(valid);
     std::vector<std::int32_t> ids;

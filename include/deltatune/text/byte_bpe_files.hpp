@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/mapped_file.hpp"
@@ -31,7 +32,7 @@ struct ByteBpeSpec : TokenizerSpec {
 namespace detail {
 
 // "left right"
-inline std::pair<std::string, std::string> read_merge(std::string_view line, const std::string& where) {
+DELTATUNE_FUNCTION std::pair<std::string, std::string> read_merge(std::string_view line, const std::string& where) {
   const std::size_t blank = line.find(' ');
   if (blank == std::string_view::npos || line.find(' ', blank + 1) != std::string_view::npos) {
     throw Error(where, "not a merge", {.expected = "two tokens with one blank between them", .got = "\"" + std::string(line) + "\""});
@@ -40,7 +41,7 @@ inline std::pair<std::string, std::string> read_merge(std::string_view line, con
 }
 
 // A list of "left right", or of ["left", "right"] as newer files have it.
-inline std::vector<std::pair<std::string, std::string>> read_merges(const JsonConfig& model) {
+DELTATUNE_FUNCTION std::vector<std::pair<std::string, std::string>> read_merges(const JsonConfig& model) {
   const std::string where = model.name() + ": merges";
   const nlohmann::json entries = model.has("merges") ? model.raw().at("merges") : nlohmann::json();
   if (!entries.is_array()) throw Error(where, "wrong type", {.expected = "a list of merges", .got = describe(entries)});
@@ -60,7 +61,7 @@ inline std::vector<std::pair<std::string, std::string>> read_merges(const JsonCo
 }
 
 // unk_token, fuse_unk and byte_fallback say nothing here: every byte has a token.
-inline void refuse_bpe_options(const JsonConfig& model) {
+DELTATUNE_FUNCTION void refuse_bpe_options(const JsonConfig& model) {
   if (const double dropout = model.get_or("dropout", 0.0); dropout != 0) {
     throw Error(model.name() + ": dropout", "not supported",
                 {.expected = "null or 0", .got = std::to_string(dropout), .remedy = "with dropout a text has other ids every time"});
@@ -77,19 +78,19 @@ inline void refuse_bpe_options(const JsonConfig& model) {
 }
 
 // The two files that say which tokens are special, as far as they are there.
-inline std::vector<JsonConfig> special_token_files(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION std::vector<JsonConfig> special_token_files(const std::filesystem::path& folder) {
   std::vector<JsonConfig> files;
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"})
     if (std::filesystem::exists(folder / name)) files.push_back(JsonConfig::open(folder / name));
   return files;
 }
 
-inline const JsonConfig* file_with(const std::vector<JsonConfig>& files, const std::string& key) {
+DELTATUNE_FUNCTION const JsonConfig* file_with(const std::vector<JsonConfig>& files, const std::string& key) {
   const auto file = std::find_if(files.begin(), files.end(), [&](const JsonConfig& candidate) { return candidate.has(key); });
   return file == files.end() ? nullptr : &*file;
 }
 
-inline std::optional<std::int32_t> find_id(const TokenizerSpec& spec, const std::string& token) {
+DELTATUNE_FUNCTION std::optional<std::int32_t> find_id(const TokenizerSpec& spec, const std::string& token) {
   if (const auto entry = spec.vocabulary.find(token); entry != spec.vocabulary.end()) return entry->second;
   for (const AddedToken& added : spec.added_tokens)
     if (added.content == token) return added.id;
@@ -99,7 +100,7 @@ inline std::optional<std::int32_t> find_id(const TokenizerSpec& spec, const std:
 inline constexpr const char* kEndOfText = "<|endoftext|>";  // what begins and ends a text unless a file says otherwise
 
 // Sets eos_token and pad_token.
-inline void read_ends(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_io) {
+DELTATUNE_FUNCTION void read_ends(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_io) {
   if (find_id(spec_io, kEndOfText)) spec_io.eos_token = kEndOfText;
   for (const auto& [key, token] : {std::pair("eos_token", &spec_io.eos_token), std::pair("pad_token", &spec_io.pad_token)}) {
     const JsonConfig* const file = file_with(files, key);
@@ -110,7 +111,7 @@ inline void read_ends(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_io
 }
 
 // The special tokens that are in the vocabulary are found in a text, too.
-inline void read_special_tokens(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_io) {
+DELTATUNE_FUNCTION void read_special_tokens(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_io) {
   const auto add = [&](const std::string& content, const auto& token_with_id) {
     const auto entry = spec_io.vocabulary.find(content);
     if (entry == spec_io.vocabulary.end()) return;
@@ -131,7 +132,7 @@ inline void read_special_tokens(const std::vector<JsonConfig>& files, ByteBpeSpe
 }
 
 // A text begins with bos_token where add_bos_token says so.
-inline void read_begin(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_io) {
+DELTATUNE_FUNCTION void read_begin(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_io) {
   const JsonConfig* const file = file_with(files, "add_bos_token");
   if (file == nullptr || !file->get<bool>("add_bos_token")) return;
   const JsonConfig* const names = file_with(files, "bos_token");
@@ -144,7 +145,7 @@ inline void read_begin(const std::vector<JsonConfig>& files, ByteBpeSpec& spec_i
 }  // namespace detail
 
 // Reads tokenizer.json, and which tokens end and pad a text from the files beside it.
-inline ByteBpeSpec read_byte_bpe_json(const std::filesystem::path& path) {
+DELTATUNE_FUNCTION ByteBpeSpec read_byte_bpe_json(const std::filesystem::path& path) {
   const JsonConfig file = JsonConfig::open(path);
   ByteBpeSpec spec;
   spec.name = path.string();
@@ -181,7 +182,7 @@ inline ByteBpeSpec read_byte_bpe_json(const std::filesystem::path& path) {
 
 // Reads vocab.json and merges.txt of a folder, and the settings in the files beside them. added_tokens.json is from older versions of
 // transformers.
-inline ByteBpeSpec read_vocab_and_merges(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION ByteBpeSpec read_vocab_and_merges(const std::filesystem::path& folder) {
   const std::filesystem::path vocabulary_path = folder / "vocab.json", merges_path = folder / "merges.txt";
   ByteBpeSpec spec;
   spec.name = vocabulary_path.string();

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/text/unicode.hpp"
 
@@ -26,7 +27,7 @@ inline constexpr std::array<char32_t, 256> kByteCharacters = [] {
 }();
 
 // Appends the bytes for which a token's characters stand; a token with any other character is taken as it is written.
-inline void append_bytes(std::string_view token, std::string& text_io) {
+DELTATUNE_FUNCTION void append_bytes(std::string_view token, std::string& text_io) {
   const std::size_t before = text_io.size();
   for (std::size_t at = 0; at < token.size();) {
     const DecodedCodePoint next = decode_utf8(token, at);
@@ -43,7 +44,7 @@ inline void append_bytes(std::string_view token, std::string& text_io) {
 namespace detail {
 
 // Length of an English ending ('s 't 'm 'd 're 've 'll) with which the text begins.
-inline std::size_t contraction_length(std::string_view text) {
+DELTATUNE_FUNCTION std::size_t contraction_length(std::string_view text) {
   if (text.size() < 2 || text[0] != '\'') return 0;
   if (text[1] == 's' || text[1] == 't' || text[1] == 'm' || text[1] == 'd') return 2;
   const std::string_view two = text.substr(1, 2);

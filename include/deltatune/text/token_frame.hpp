@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/text/tokenizer_spec.hpp"
@@ -39,7 +40,7 @@ class TokenFrame {
   }
 
   // At most max_length ids, special tokens included: the longer text is cut first, then both.
-  EncodedPair pair(std::vector<std::int32_t> a, std::vector<std::int32_t> b, Index max_length) const {
+  DELTATUNE_FUNCTION EncodedPair pair(std::vector<std::int32_t> a, std::vector<std::int32_t> b, Index max_length) const {
     const std::size_t available = room(pair_, max_length);
     if (a.size() + b.size() > available) {
       const bool second_is_longer = a.size() <= b.size();
@@ -53,7 +54,7 @@ class TokenFrame {
 
  private:
   // Places that the fixed tokens of a template leave.
-  static std::size_t room(const std::vector<TemplateItem>& items, Index max_length) {
+  DELTATUNE_FUNCTION static std::size_t room(const std::vector<TemplateItem>& items, Index max_length) {
     Index fixed = 0;
     for (const TemplateItem& item : items) fixed += static_cast<Index>(item.ids.size());
     if (max_length < fixed) {
@@ -63,7 +64,7 @@ class TokenFrame {
     return static_cast<std::size_t>(max_length - fixed);
   }
 
-  static EncodedPair framed(const std::vector<TemplateItem>& items, const std::vector<std::int32_t>& first,
+  DELTATUNE_FUNCTION static EncodedPair framed(const std::vector<TemplateItem>& items, const std::vector<std::int32_t>& first,
                             const std::vector<std::int32_t>& second) {
     EncodedPair result;
     for (const TemplateItem& item : items) {

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/io/json_config.hpp"
@@ -22,7 +23,7 @@ namespace deltatune {
 class Tokenizer {
  public:
   // The kind is that of tokenizer.json, else vocab.json means ByteBpe and vocab.txt WordPiece.
-  static Tokenizer open(const std::filesystem::path& model_dir) {
+  DELTATUNE_FUNCTION static Tokenizer open(const std::filesystem::path& model_dir) {
     const auto exists = [&](const char* name) { return std::filesystem::exists(model_dir / name); };
     if (exists("tokenizer.json")) {
       const JsonConfig model = JsonConfig::open(model_dir / "tokenizer.json").object("model");

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/core/utf8.hpp"
@@ -31,7 +32,7 @@ struct WordPieceSpec : TokenizerSpec {
 
 namespace detail {
 
-inline BertNormalizer read_normalizer(const JsonConfig& section) {
+DELTATUNE_FUNCTION BertNormalizer read_normalizer(const JsonConfig& section) {
   require_type(section, "BertNormalizer");
   BertNormalizer normalizer;
   normalizer.clean_text = section.get_or("clean_text", true);
@@ -42,7 +43,7 @@ inline BertNormalizer read_normalizer(const JsonConfig& section) {
 }
 
 // The frame of BERT: [CLS] A [SEP], and [CLS] A [SEP] B [SEP] where B and its [SEP] have type 1.
-inline void set_bert_template(std::int32_t cls, std::int32_t sep, TokenizerSpec& spec_io) {
+DELTATUNE_FUNCTION void set_bert_template(std::int32_t cls, std::int32_t sep, TokenizerSpec& spec_io) {
   using Kind = TemplateItem::Kind;
   spec_io.single = {{Kind::kTokens, {cls}, 0}, {Kind::kFirst, {}, 0}, {Kind::kTokens, {sep}, 0}};
   spec_io.pair = spec_io.single;
@@ -50,7 +51,7 @@ inline void set_bert_template(std::int32_t cls, std::int32_t sep, TokenizerSpec&
   spec_io.pair.push_back({Kind::kTokens, {sep}, 1});
 }
 
-inline void read_post_processor(const JsonConfig& file, WordPieceSpec& spec_io) {
+DELTATUNE_FUNCTION void read_post_processor(const JsonConfig& file, WordPieceSpec& spec_io) {
   if (!file.has("post_processor")) return;
   const JsonConfig processor = file.object("post_processor");
   if (processor.get<std::string>("type") == "BertProcessing") {
@@ -71,7 +72,7 @@ inline void read_post_processor(const JsonConfig& file, WordPieceSpec& spec_io) 
 }  // namespace detail
 
 // Reads tokenizer.json.
-inline WordPieceSpec read_tokenizer_json(const std::filesystem::path& path) {
+DELTATUNE_FUNCTION WordPieceSpec read_tokenizer_json(const std::filesystem::path& path) {
   const JsonConfig file = JsonConfig::open(path);
   WordPieceSpec spec;
   spec.name = path.string();
@@ -101,7 +102,7 @@ inline WordPieceSpec read_tokenizer_json(const std::filesystem::path& path) {
 }
 
 // Reads vocab.txt, one token a line, the line number is the id. `config_path` (tokenizer_config.json) need not exist.
-inline WordPieceSpec read_vocab_txt(const std::filesystem::path& path, const std::filesystem::path& config_path) {
+DELTATUNE_FUNCTION WordPieceSpec read_vocab_txt(const std::filesystem::path& path, const std::filesystem::path& config_path) {
   const MappedFile file(path);
   WordPieceSpec spec;
   spec.name = path.string();

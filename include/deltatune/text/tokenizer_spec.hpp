@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/text/added_tokens.hpp"
@@ -40,7 +41,7 @@ namespace detail {
 // Entries of a list or object that aren't plain values.
 inline JsonConfig json_entry(const nlohmann::json& entry, const std::string& where) { return JsonConfig::parse(entry.dump(), where); }
 
-inline std::vector<JsonConfig> json_entries(const JsonConfig& config, const char* key) {
+DELTATUNE_FUNCTION std::vector<JsonConfig> json_entries(const JsonConfig& config, const char* key) {
   std::vector<JsonConfig> entries;
   if (!config.has(key)) return entries;
   const nlohmann::json& list = config.raw().at(key);
@@ -50,7 +51,7 @@ inline std::vector<JsonConfig> json_entries(const JsonConfig& config, const char
   return entries;
 }
 
-inline std::int32_t token_id(std::int64_t value, const std::string& where) {
+DELTATUNE_FUNCTION std::int32_t token_id(std::int64_t value, const std::string& where) {
   if (value < 0 || value > std::numeric_limits<std::int32_t>::max()) {
     throw Error(where, "not a token id", {.expected = "0 to 2147483647", .got = std::to_string(value)});
   }
@@ -58,7 +59,7 @@ inline std::int32_t token_id(std::int64_t value, const std::string& where) {
 }
 
 // Refuses a component of another kind, for example a Unigram model.
-inline void require_type(const JsonConfig& section, const std::string& supported) {
+DELTATUNE_FUNCTION void require_type(const JsonConfig& section, const std::string& supported) {
   const std::string type = section.get<std::string>("type");
   if (type == supported) return;
   throw Error(
@@ -67,12 +68,12 @@ inline void require_type(const JsonConfig& section, const std::string& supported
 }
 
 // A token as the settings name it, a string or an object with settings; empty where they don't.
-inline std::string token_content(const JsonConfig& config, const std::string& key) {
+DELTATUNE_FUNCTION std::string token_content(const JsonConfig& config, const std::string& key) {
   if (!config.has(key)) return "";
   return config.raw().at(key).is_object() ? config.object(key).get<std::string>("content") : config.get<std::string>(key);
 }
 
-inline AddedToken read_added_token(const JsonConfig& entry, std::int64_t id) {
+DELTATUNE_FUNCTION AddedToken read_added_token(const JsonConfig& entry, std::int64_t id) {
   AddedToken token;
   token.content = entry.get<std::string>("content");
   token.id = token_id(id, entry.name() + ": id");
@@ -84,7 +85,7 @@ inline AddedToken read_added_token(const JsonConfig& entry, std::int64_t id) {
 }
 
 // The added tokens of tokenizer_config.json, an object from id to token. They may be special tokens again, with other settings.
-inline void read_added_tokens_decoder(const JsonConfig& section, TokenizerSpec& spec_io) {
+DELTATUNE_FUNCTION void read_added_tokens_decoder(const JsonConfig& section, TokenizerSpec& spec_io) {
   for (const auto& [key, entry] : section.raw().items()) {
     const JsonConfig config = json_entry(entry, section.name() + "." + key);
     std::int64_t id = -1;
@@ -97,7 +98,7 @@ inline void read_added_tokens_decoder(const JsonConfig& section, TokenizerSpec& 
 }
 
 // The entries of an object from token to id; `where` is what stands before a token in messages.
-inline std::unordered_map<std::string, std::int32_t> read_token_ids(const nlohmann::json& entries, const std::string& where) {
+DELTATUNE_FUNCTION std::unordered_map<std::string, std::int32_t> read_token_ids(const nlohmann::json& entries, const std::string& where) {
   std::unordered_map<std::string, std::int32_t> vocabulary;
   vocabulary.reserve(entries.size());
   for (const auto& [token, id] : entries.items()) {
@@ -106,7 +107,7 @@ inline std::unordered_map<std::string, std::int32_t> read_token_ids(const nlohma
   return vocabulary;
 }
 
-inline std::unordered_map<std::string, std::int32_t> read_vocabulary(const JsonConfig& model) {
+DELTATUNE_FUNCTION std::unordered_map<std::string, std::int32_t> read_vocabulary(const JsonConfig& model) {
   const std::string where = model.name() + ": vocab";
   if (!model.has("vocab")) throw Error(where, "is missing", {.expected = "an object from token to id"});
   const nlohmann::json& entries = model.raw().at("vocab");
@@ -114,7 +115,7 @@ inline std::unordered_map<std::string, std::int32_t> read_vocabulary(const JsonC
   return read_token_ids(entries, where + ".");
 }
 
-inline std::vector<TemplateItem> read_template(const JsonConfig& processor, const char* key, bool pair) {
+DELTATUNE_FUNCTION std::vector<TemplateItem> read_template(const JsonConfig& processor, const char* key, bool pair) {
   using Kind = TemplateItem::Kind;
   std::vector<TemplateItem> items;
   for (const JsonConfig& entry : json_entries(processor, key)) {

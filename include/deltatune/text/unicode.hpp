@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/utf8.hpp"
 
 namespace deltatune::unicode {
@@ -53,7 +54,7 @@ inline utf8proc_category_t category_in_unicode_8(char32_t c) {
   return contains(kAfterUnicode8, c) ? UTF8PROC_CATEGORY_CN : utf8proc_category(to_utf8proc(c));
 }
 
-inline std::uint64_t combining_class(char32_t c) {
+DELTATUNE_FUNCTION std::uint64_t combining_class(char32_t c) {
   if (c < 0x300 || (contains(kAfterUnicode8, c) && !contains(kCombiningInUnicode9, c))) return 0;
   return static_cast<std::uint64_t>(utf8proc_get_property(to_utf8proc(c))->combining_class);
 }
@@ -86,40 +87,40 @@ inline constexpr Range kLettersAndNumbersAfterUnicode16[] = {
 }  // namespace detail
 
 // The White_Space property.
-inline bool is_white_space(char32_t c) {
+DELTATUNE_FUNCTION bool is_white_space(char32_t c) {
   if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
   const utf8proc_category_t category = utf8proc_category(detail::to_utf8proc(c));
   return c == 0x85 || (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP);
 }
 
 // Control, format or private use, except the three that count as white space.
-inline bool is_control(char32_t c) {
+DELTATUNE_FUNCTION bool is_control(char32_t c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
   const utf8proc_category_t category = detail::category_in_unicode_8(c);
   return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF || category == UTF8PROC_CATEGORY_CO;
 }
 
 // Unicode punctuation, and the ASCII symbols ($ + < = > ^ ` | ~) that Unicode counts otherwise.
-inline bool is_punctuation(char32_t c) {
+DELTATUNE_FUNCTION bool is_punctuation(char32_t c) {
   if (c < 0x80) return c > ' ' && c < 0x7F && !(c >= '0' && c <= '9') && !(c >= 'A' && c <= 'Z') && !(c >= 'a' && c <= 'z');
   if (c == 0x166D || c == 0x111C9) return true;  // in Unicode 8, not any more
   const utf8proc_category_t category = detail::category_in_unicode_8(c);
   return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
 }
 
-inline bool is_nonspacing_mark(char32_t c) {
+DELTATUNE_FUNCTION bool is_nonspacing_mark(char32_t c) {
   if (c == 0x1734 || c == 0x1171E) return true;  // in Unicode 8, not any more
   return c != 0x111C9 && detail::category_in_unicode_8(c) == UTF8PROC_CATEGORY_MN;
 }
 
 // Chinese ideographs, but neither kana nor hangul, which are written in words. Extension E begins at 2B920 as in the library, not at 2B820.
-inline bool is_chinese(char32_t c) {
+DELTATUNE_FUNCTION bool is_chinese(char32_t c) {
   return (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x2A6DF) ||
          (c >= 0x2A700 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
 // What regular expressions call \p{L}.
-inline bool is_letter(char32_t c) {
+DELTATUNE_FUNCTION bool is_letter(char32_t c) {
   if (c < 0x80) return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
   if (detail::contains(detail::kLettersAfterUnicode15, c)) return true;
   const utf8proc_category_t category = utf8proc_category(detail::to_utf8proc(c));
@@ -128,7 +129,7 @@ inline bool is_letter(char32_t c) {
 }
 
 // What regular expressions call \p{N}.
-inline bool is_number(char32_t c) {
+DELTATUNE_FUNCTION bool is_number(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
   if (detail::contains(detail::kNumbersAfterUnicode15, c)) return true;
   const utf8proc_category_t category = utf8proc_category(detail::to_utf8proc(c));
@@ -137,7 +138,7 @@ inline bool is_number(char32_t c) {
 }
 
 // Letter, mark, digit, connector: what regular expressions call \w.
-inline bool is_word(char32_t c) {
+DELTATUNE_FUNCTION bool is_word(char32_t c) {
   switch (utf8proc_category(detail::to_utf8proc(c))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
@@ -158,7 +159,7 @@ inline bool is_word(char32_t c) {
 }
 
 // Appends the lower-case form: one code point, except that U+0130 gives two.
-inline void append_lowercase(char32_t c, std::string& text_io) {
+DELTATUNE_FUNCTION void append_lowercase(char32_t c, std::string& text_io) {
   if (c == 0x130) {
     text_io += "i\xCC\x87";
     return;
@@ -172,7 +173,7 @@ inline void append_lowercase(char32_t c, std::string& text_io) {
 }
 
 // Canonical decomposition (NFD).
-inline std::u32string decompose(const std::u32string& text) {
+DELTATUNE_FUNCTION std::u32string decompose(const std::u32string& text) {
   std::u32string result;
   result.reserve(text.size());
   for (const char32_t c : text) {

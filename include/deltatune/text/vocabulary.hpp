@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/text/added_tokens.hpp"
@@ -52,7 +53,7 @@ class Vocabulary {
 
   const TokenIds& model_tokens() const { return model_; }
 
-  std::optional<std::int32_t> id_of(std::string_view token) const {
+  DELTATUNE_FUNCTION std::optional<std::int32_t> id_of(std::string_view token) const {
     for (const TokenIds* ids : {&model_, &added_}) {
       if (const auto entry = ids->find(token); entry != ids->end()) return entry->second;
     }
@@ -61,7 +62,7 @@ class Vocabulary {
 
   bool contains(std::int32_t id) const { return tokens_.contains(id); }
 
-  const std::string& token_of(std::int32_t id) const {
+  DELTATUNE_FUNCTION const std::string& token_of(std::int32_t id) const {
     const auto entry = tokens_.find(id);
     if (entry == tokens_.end()) {
       throw Error("token id " + std::to_string(id), "not in the vocabulary", {.expected = "0 to " + std::to_string(size() - 1)});
@@ -77,7 +78,7 @@ class Vocabulary {
   }
 
  private:
-  void add(const std::string& token, std::int32_t id, TokenIds& ids_io, const std::string& file) {
+  DELTATUNE_FUNCTION void add(const std::string& token, std::int32_t id, TokenIds& ids_io, const std::string& file) {
     const auto [entry, is_new] = tokens_.emplace(id, token);
     if (!is_new) {
       throw Error(file, "two tokens have one id", {.got = std::to_string(id) + " for \"" + entry->second + "\" and \"" + token + "\""});

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/core/utf8.hpp"
@@ -26,7 +27,7 @@ namespace deltatune {
 class WordPiece {
  public:
   // Takes tokenizer.json of a model folder, else vocab.txt (with tokenizer_config.json where there is one).
-  static WordPiece load(const std::filesystem::path& model_dir) {
+  DELTATUNE_FUNCTION static WordPiece load(const std::filesystem::path& model_dir) {
     const std::filesystem::path json = model_dir / "tokenizer.json", vocabulary = model_dir / "vocab.txt";
     if (std::filesystem::exists(json)) return WordPiece(read_tokenizer_json(json));
     if (std::filesystem::exists(vocabulary)) return WordPiece(read_vocab_txt(vocabulary, model_dir / "tokenizer_config.json"));
@@ -66,7 +67,7 @@ class WordPiece {
 
  private:
   // Ids of a text without special tokens around it.
-  std::vector<std::int32_t> pieces(std::string_view text) const {
+  DELTATUNE_FUNCTION std::vector<std::int32_t> pieces(std::string_view text) const {
     std::vector<std::int32_t> ids;
     ids.reserve(text.size() / 3);
     vocabulary_.split(
@@ -77,7 +78,7 @@ class WordPiece {
   }
 
   // The longest piece that begins the word, then the longest continuation, and so on; one unknown token if that fails anywhere.
-  void append_word(std::string_view word, std::vector<std::int32_t>& ids_io) const {
+  DELTATUNE_FUNCTION void append_word(std::string_view word, std::vector<std::int32_t>& ids_io) const {
     const std::size_t ids_before = ids_io.size();
     const auto unknown = [&] {
       ids_io.resize(ids_before);

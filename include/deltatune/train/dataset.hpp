@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/random.hpp"
 #include "deltatune/nn/packed_batch.hpp"
@@ -33,7 +34,7 @@ class Dataset {
   Example& operator[](Index i) { return examples_[static_cast<std::size_t>(i)]; }
   const Example& operator[](Index i) const { return examples_[static_cast<std::size_t>(i)]; }
 
-  PackedBatch batch(std::span<const Index> members) const {
+  DELTATUNE_FUNCTION PackedBatch batch(std::span<const Index> members) const {
     PackedBatch batch;
     for (const Index i : members) {
       const Example& example = (*this)[i];
@@ -52,7 +53,7 @@ class Dataset {
   }
 
   // The most rows, and rows that predict a token, that a batch of `count` examples can have: what a trainer plans for.
-  PackedBatch largest_batch(Index count) const {
+  DELTATUNE_FUNCTION PackedBatch largest_batch(Index count) const {
     std::vector<Index> order(examples_.size());
     std::iota(order.begin(), order.end(), Index{0});
     std::sort(order.begin(), order.end(), [&](Index a, Index b) {
@@ -81,7 +82,7 @@ class BatchOrder {
   Index per_epoch() const { return (examples_ + batch_size_ - 1) / batch_size_; }
 
   // Members of batch number b, counted from 0 over all epochs; the last one of an epoch may be short.
-  std::span<const Index> members(Index b) {
+  DELTATUNE_FUNCTION std::span<const Index> members(Index b) {
     const Index epoch = b / per_epoch();
     if (epoch != epoch_) {
       order_ = shuffled_order(seed_, static_cast<std::uint64_t>(epoch), examples_);

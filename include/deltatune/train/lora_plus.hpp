@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/param/parameter.hpp"
 
@@ -14,7 +15,7 @@ struct LoraPlus {
   double ratio = 16;              // of B's learning rate to A's
   double embedding_rate = 1e-6;   // learning rate of LoRA on embeddings
 
-  void validate(double learning_rate) const {
+  DELTATUNE_FUNCTION void validate(double learning_rate) const {
     const auto check = [](bool holds, const char* what, double got) {
       if (!holds) throw Error(std::string("LoRA+: ") + what, "is not usable", {.expected = "a finite number > 0", .got = std::to_string(got)});
     };

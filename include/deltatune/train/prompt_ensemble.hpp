@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 
 namespace deltatune {
@@ -22,7 +23,7 @@ enum class Ensemble {
 };
 
 // Each sequence K times, with prompts 0 to K - 1.
-inline PackedBatch with_every_prompt(const PackedBatch& batch, Index prompts) {
+DELTATUNE_FUNCTION PackedBatch with_every_prompt(const PackedBatch& batch, Index prompts) {
   PackedBatch result;
   for (Index b = 0; b < batch.count(); ++b) {
     const std::ptrdiff_t first = batch.offsets[static_cast<std::size_t>(b)], last = batch.offsets[static_cast<std::size_t>(b) + 1];

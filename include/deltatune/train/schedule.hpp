@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "deltatune/core/config.hpp"
 #include "deltatune/core/shape.hpp"
 
 namespace deltatune {
@@ -18,7 +19,7 @@ struct Schedule {
   Index total = 0;
 
   // step counts from 0: the number of updates already done. With a warm-up the first factor is 0.
-  double factor(Index step) const {
+  DELTATUNE_FUNCTION double factor(Index step) const {
     if (step < warmup) return static_cast<double>(step) / static_cast<double>(std::max<Index>(1, warmup));
     if (kind == Kind::constant) return 1.0;
     const double progress = static_cast<double>(step - warmup) / static_cast<double>(std::max<Index>(1, total - warmup));

@@ -80,8 +80,9 @@ void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View
 }
 
 // c (+)= a · b for the first `rows` rows of c; a(i, k) lies at a[i · a_row + k · a_col], so it may be transposed.
+// Once in a program and not once for each of its five uses: twelve unrolled tiles are slow to compile.
 template <class T>
-void small_product(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, bool accumulate = false) {
+DELTATUNE_NOINLINE void small_product(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, bool accumulate = false) {
   Index j = 0;
   for (; j + 2 * kLanes <= c.cols; j += 2 * kLanes) column_of_tiles<2>(a, a_row, a_col, b, c, rows, j, accumulate);
   if (j < c.cols) column_of_tiles<1>(a, a_row, a_col, b, c, rows, j, accumulate);

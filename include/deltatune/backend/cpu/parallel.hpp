@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "deltatune/core/config.hpp"
+#include "deltatune/core/function_ref.hpp"
 #include "deltatune/core/shape.hpp"
 
 namespace deltatune::detail {
@@ -24,8 +25,8 @@ class ThreadLimit {
 
 // Calls f(begin, end) on every thread with its share of [0, n), cut at multiples of `grain`. The cut depends on n, grain and threads
 // alone, so the same run gives the same bits. `serial` runs it on the calling thread: starting threads costs some microseconds.
-template <class F>
-void parallel_ranges(int threads, Index n, Index grain, bool serial, const F& f) {
+// f is erased: so its loops are compiled once, and not once for each way to run them.
+inline void parallel_ranges(int threads, Index n, Index grain, bool serial, FunctionRef<void(Index, Index)> f) {
   const Index grains = (n + grain - 1) / grain;
   const Index parts = std::min<Index>(threads, grains);
   if (serial || parts <= 1) {
@@ -41,8 +42,7 @@ void parallel_ranges(int threads, Index n, Index grain, bool serial, const F& f)
 }
 
 // Calls f(task, worker) for every task, on whichever thread is free; tasks must not share results. worker < threads.
-template <class F>
-void parallel_tasks(int threads, Index tasks, const F& f) {
+inline void parallel_tasks(int threads, Index tasks, FunctionRef<void(Index, Index)> f) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (Index task = 0; task < tasks; ++task) f(task, static_cast<Index>(omp_get_thread_num()));
 }
