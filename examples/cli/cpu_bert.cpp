@@ -1,7 +1,5 @@
 #include "cpu_model.hpp"
 
-template class deltatune::Bert<deltatune::cli::X>;
-
 namespace deltatune::cli {
 
 template LoadedModel<Bert<X>> load_model<Bert<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);

@@ -1,7 +1,5 @@
 #include "cpu_model.hpp"
 
-template class deltatune::Gpt2<deltatune::cli::X>;
-
 namespace deltatune::cli {
 
 template LoadedModel<Gpt2<X>> load_model<Gpt2<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);

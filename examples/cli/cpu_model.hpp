@@ -1,9 +1,7 @@
 // The types of the commands that always run on the CPU, and where they are compiled: cpu_bert.cpp, cpu_gpt2.cpp.
 #pragma once
 
-#include "deltatune/backend/cpu.hpp"
-#include "deltatune/model/bert.hpp"
-#include "deltatune/model/gpt2.hpp"
+#include "deltatune/adapters.hpp"
 #include "on_device.hpp"
 
 namespace deltatune::cli {
@@ -21,6 +19,3 @@ extern template LoadedModel<Bert<X>> load_model<Bert<X>>(Context&, const std::fi
 extern template LoadedModel<Gpt2<X>> load_model<Gpt2<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
 
 }  // namespace deltatune::cli
-
-extern template class deltatune::Bert<deltatune::cli::X>;
-extern template class deltatune::Gpt2<deltatune::cli::X>;

@@ -6,6 +6,9 @@
 #include <sstream>
 #include <utility>
 
+#include "deltatune/delta/lora_start.hpp"
+#include "deltatune/io/regex.hpp"
+
 namespace deltatune::cli {
 
 namespace {
@@ -157,12 +160,15 @@ class Maker {
     asked_.insert("--rank-pattern");
     for (const std::string& text : o_.rank_pattern) {
       const auto [pattern, value] = pattern_setting(text, "--rank-pattern");
-      plan.rank_pattern.emplace_back(pattern, static_cast<Index>(value));
+      plan.rank_pattern.emplace_back(regex(pattern, "--rank-pattern"), static_cast<Index>(value));
     }
     asked_.insert("--alpha-pattern");
-    for (const std::string& text : o_.alpha_pattern) plan.alpha_pattern.push_back(pattern_setting(text, "--alpha-pattern"));
+    for (const std::string& text : o_.alpha_pattern) {
+      const auto [pattern, value] = pattern_setting(text, "--alpha-pattern");
+      plan.alpha_pattern.emplace_back(regex(pattern, "--alpha-pattern"), value);
+    }
     if (asked("--bias", o_.bias)) plan.bias = *o_.bias == "all" ? BiasTraining::all : *o_.bias == "lora_only" ? BiasTraining::targets : BiasTraining::none;
-    if (asked("--init", o_.init)) plan.start = *o_.init == "pissa" ? LoraStart::pissa : *o_.init == "olora" ? LoraStart::olora : LoraStart::zero;
+    if (asked("--init", o_.init)) plan.start = *o_.init == "pissa" ? pissa() : *o_.init == "olora" ? olora() : LoraStart();
     asked_.insert("--lora-plus-ratio");
     return plan;
   }
