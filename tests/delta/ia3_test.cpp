@@ -31,7 +31,7 @@ TEST_CASE("ia3: merged equals attached", "[delta][ia3]") {
   CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(true), 9, 33, 17) < 1e-5);
 }
 
-TEST_CASE("ia3: starts as ones; out or in parameters", "[delta][ia3]") {
+TEST_CASE("ia3: starts as ones, out or in parameters", "[delta][ia3]") {
   using X = test::DeviceTensor;
   test::DeviceContext ctx(1);
   Ia3<X> at_output(ctx, "site", 4, 3, false), at_input(ctx, "site", 4, 3, true);

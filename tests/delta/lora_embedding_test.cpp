@@ -86,7 +86,7 @@ TEST_CASE("lora on embeddings: gradients", "[delta][lora]") {
   test::check_device(table_body(plan));
 }
 
-TEST_CASE("lora on embeddings: starts as nothing, merges to what it computes; counts and names", "[delta][lora]") {
+TEST_CASE("lora on embeddings: starts as nothing, merges to what it computes, counts and names", "[delta][lora]") {
   using X = test::DeviceTensor;
   const bool dora = GENERATE(false, true);
   test::DeviceContext ctx(1);

@@ -31,7 +31,7 @@ TEST_CASE("vera: merged equals attached", "[delta][vera]") {
   CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(0), 9, 33, 17) < 1e-5);
 }
 
-TEST_CASE("vera: names, counts, start; the shared factors never train", "[delta][vera]") {
+TEST_CASE("vera: names, counts and start, and the shared factors never train", "[delta][vera]") {
   using X = test::DeviceTensor;
   test::DeviceContext ctx(1);
   VeraProjection<X> projection(ctx, 3, 8, 6, derive(1), derive(2));
