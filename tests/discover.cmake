@@ -9,15 +9,16 @@ function(deltatune_discover target)
   cmake_parse_arguments(arg "" "RUN;TIMEOUT;COST" "SPEC;ENVIRONMENT" ${ARGN})
   set(list ${target}_${arg_RUN}_TESTS)
   set(prefix)
-  set(name)
+  set(arguments --warn NoTests)  # a name that matches nothing is no success
   if(arg_RUN)
     set(prefix "${arg_RUN}: ")
-    set(name EXTRA_ARGS --name ${arg_RUN})  # catch_discover_tests tells its calls apart by the arguments
+    list(APPEND arguments --name ${arg_RUN})  # catch_discover_tests tells its calls apart by the arguments
   endif()
-  catch_discover_tests(${target} TEST_SPEC ${arg_SPEC} TEST_PREFIX "${prefix}" TEST_LIST ${list} ${name})
+  catch_discover_tests(${target} TEST_SPEC ${arg_SPEC} EXTRA_ARGS ${arguments} TEST_PREFIX "${prefix}" TEST_LIST ${list})
 
   # Properties with lists in them do not pass through catch_discover_tests.
-  set(properties "ENVIRONMENT \"DELTATUNE_TEST_ALL=${DELTATUNE_TEST_ALL};${arg_ENVIRONMENT}\"")
+  set(environment DELTATUNE_TEST_ALL=${DELTATUNE_TEST_ALL} ${arg_ENVIRONMENT})
+  set(properties "ENVIRONMENT \"${environment}\"")
   foreach(property TIMEOUT COST)
     if(arg_${property})
       string(APPEND properties " ${property} ${arg_${property}}")
