@@ -12,13 +12,13 @@ namespace {
 
 using namespace deltatune;
 namespace fs = std::filesystem;
-using X = Tensor<float, DefaultCpu>;
-using Context = DefaultCpu::Context;
+using X = test::DeviceTensor;
+using Context = test::DeviceContext;
 
-const fs::path kConformance = fs::path(DELTATUNE_TEST_DIR) / "conformance";
-const fs::path kAdapter = kConformance / "cases" / "lora_query_value" / "adapter";
+const fs::path kCaseFolder = fs::path(DELTATUNE_TEST_DIR) / "conformance";
+const fs::path kAdapter = kCaseFolder / "cases" / "lora_query_value" / "adapter";
 
-Bert<X> base_model(Context& ctx, const char* name = "bert_gelu") { return Bert<X>::load(ctx, kConformance / "models" / name, Head::classifier(3)); }
+Bert<X> plain_model(Context& ctx, const char* name = "bert_gelu") { return Bert<X>::load(ctx, kCaseFolder / "models" / name, Head::classifier(3)); }
 
 // Loads the adapter of a case after a change to its configuration, or to its tensors: `change` gets each name and says what it becomes
 // ("": left out).
@@ -38,7 +38,7 @@ std::string loading_error(const std::function<void(nlohmann::json&)>& change_con
   }
   writer.write(folder.path() / "adapter_model.safetensors");
   Context ctx(1);
-  Bert<X> model = base_model(ctx, model_name);
+  Bert<X> model = plain_model(ctx, model_name);
   try {
     load_adapter(ctx, model, folder.path());
   } catch (const Error& error) {
@@ -100,7 +100,7 @@ TEST_CASE("wrong adapter tensors", "[attach]") {
 
 TEST_CASE("folders that are no adapters", "[attach]") {
   Context ctx(1);
-  Bert<X> model = base_model(ctx);
+  Bert<X> model = plain_model(ctx);
   const test::TemporaryFolder folder;
   CHECK_THROWS_WITH(load_adapter(ctx, model, folder.path()), Catch::Contains("adapter_config.json"));
   CHECK_THROWS_WITH(adapter_classes(folder.path() / "nowhere"), Catch::Contains("no such folder"));
@@ -112,7 +112,7 @@ TEST_CASE("folders that are no adapters", "[attach]") {
 TEST_CASE("selections come back from their own folders, which PEFT refuses by name", "[attach]") {
   Context ctx(1);
   const test::TemporaryFolder folder;
-  Bert<X> model = base_model(ctx);
+  Bert<X> model = plain_model(ctx);
   apply(model, bitfit_query_ffn());
   model.visit([](Parameter<X>& parameter) {
     if (parameter.trains()) parameter.value().data[0] = 42.0F;
@@ -122,7 +122,7 @@ TEST_CASE("selections come back from their own folders, which PEFT refuses by na
   CHECK(adapter_classes(folder.path()) == 3);
   CHECK(JsonConfig::open(folder.path() / "adapter_config.json").get<std::string>("peft_type") == "DELTATUNE_SELECTION");
 
-  Bert<X> again = base_model(ctx);
+  Bert<X> again = plain_model(ctx);
   const Adapter<X> loaded = load_adapter(ctx, again, folder.path());
   CHECK(method_of(loaded.plan) == "bitfit_query_ffn");
   CHECK(loaded.keys.at("classifier.weight") == "classifier.weight");

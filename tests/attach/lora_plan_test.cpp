@@ -23,7 +23,7 @@ std::vector<std::string> trainable(Bert<X>& model) {
 
 }  // namespace
 
-TEST_CASE("attach freezes the rest; counts follow the formula", "[attach]") {
+TEST_CASE("attach freezes the rest, counts follow the formula", "[attach]") {
   Context ctx(1);
   Bert<X> model = test::tiny_bert(ctx);
   const Index before = parameter_count(model);
@@ -110,7 +110,7 @@ TEST_CASE("where nothing is chosen the family's targets are", "[attach]") {
   CHECK_THROWS_WITH(default_targets("IA3", "t5", "plan"), Catch::Contains("plan: target_modules") && Catch::Contains("must be given"));
 }
 
-TEST_CASE("tables of embeddings are targets by name, never of all-linear; a tied one does not merge", "[attach]") {
+TEST_CASE("tables of embeddings are targets by name, never of all-linear, and a tied one does not merge", "[attach]") {
   Context ctx(1);
   LoraPlan plan;
   plan.dora = GENERATE(false, true);

@@ -168,7 +168,7 @@ TEST_CASE("prompt learning: a trained adapter comes back from its folder, withou
   }
 }
 
-TEST_CASE("prompt learning: PEFT's settings are filled in from the model; what PEFT has not it refuses by name", "[attach][prompt_learning]") {
+TEST_CASE("prompt learning: PEFT's settings are filled in from the model, and what PEFT has not it refuses by name", "[attach][prompt_learning]") {
   test::DeviceContext ctx(1);
   const auto config_of = [&](const AnyPlan& plan) {
     Bert<X> model = test::tiny_bert(ctx);

@@ -11,12 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "support/conformance_cases.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace deltatune::test {
-
-inline const std::filesystem::path kCases = std::filesystem::path(DELTATUNE_TEST_DIR) / "conformance/cases";
-inline const std::filesystem::path kModels = std::filesystem::path(DELTATUNE_TEST_DIR) / "conformance/models";
 
 struct Outcome {
   int code = 0;

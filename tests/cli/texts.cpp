@@ -147,7 +147,7 @@ TEST_CASE("with less memory: weights and activations in 16 bits, values computed
   CHECK(refused.err.find("kept_precision") != std::string::npos);
 }
 
-TEST_CASE("training is the same on every device", "[cli]") {
+TEST_CASE("training is the same on every device", "[cli][covering]") {
   const TemporaryFolder temporary;
   make_text_model(temporary / "model");  // with dropout: the masks depend on the seed alone
   const std::string data = temporary.file("train.csv", toy_table(60)).string();

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "deltatune/attach/adapter_folder.hpp"
@@ -12,6 +13,7 @@
 #include "deltatune/io/hf_export.hpp"
 #include "deltatune/train/lora_plus.hpp"
 #include "deltatune/train/trainer.hpp"
+#include "support/conformance_cases.hpp"
 #include "support/device.hpp"
 #include "support/instances.hpp"
 #include "support/temporary_folder.hpp"
@@ -23,15 +25,17 @@ namespace fs = std::filesystem;
 
 const fs::path kRoot = fs::path(DELTATUNE_TEST_DIR) / "conformance";
 
+// The CPU as users have it runs all cases; other multiplications, double, and an emulated device run a choice.
+#if defined(DELTATUNE_TEST_CUDA) && defined(DELTATUNE_TEST_EMULATED)
+template <class X>
+constexpr bool kHasAllCases = false;
+#else
+template <class X>
+constexpr bool kHasAllCases = std::is_same_v<X, test::DeviceTensor>;
+#endif
+
 constexpr double kLogitsTolerance = 2e-5;
 constexpr double kGradientTolerance = 2e-4;  // of the largest entry of the case
-
-std::vector<std::string> case_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kRoot / "cases")) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 // The rows of a padded tensor (B, S, K) that are real.
 std::vector<double> without_padding(const std::vector<double>& values, const std::vector<std::int64_t>& mask) {
@@ -247,13 +251,12 @@ TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT"
                    (Tensor<double, Reference>)) {
   using X = TestType;
   context_of<X> ctx;
-  for (const std::string& name : case_names()) {
-    INFO(name);
-    const std::string model = JsonConfig::open(kRoot / "cases" / name / "case.json").template get<std::string>("model");
-    if (JsonConfig::open(kRoot / "models" / model / "config.json").template get<std::string>("model_type") == Gpt2<X>::kFamily) {
-      check_case<Gpt2<X>>(ctx, name);
+  for (const test::ConformanceCase& c : test::cases_for(kHasAllCases<X>)) {
+    INFO(c.name);
+    if (c.family == Gpt2<X>::kFamily) {
+      check_case<Gpt2<X>>(ctx, c.name);
     } else {
-      check_case<Bert<X>>(ctx, name);
+      check_case<Bert<X>>(ctx, c.name);
     }
   }
 }
@@ -343,15 +346,13 @@ void check_comes_back(context_of<typename Model::Tensor>& ctx, const std::string
 
 TEST_CASE("PEFT folders come back as they were", "[conformance]") {
   test::DeviceContext ctx;
-  for (const std::string& name : case_names()) {
-    const auto is_of = [&](const std::string& method) { return name.starts_with(method) || name.starts_with("gpt2_" + method); };
-    const std::vector<std::string> methods{"lora", "dora", "ia3", "vera", "adalora", "layer_norm", "prefix", "prompt", "p_tuning"};
-    if (std::none_of(methods.begin(), methods.end(), is_of)) continue;
-    INFO(name);
-    if (name.starts_with("gpt2")) {
-      check_comes_back<Gpt2<test::DeviceTensor>>(ctx, name);
+  for (const test::ConformanceCase& c : test::cases_for(kHasAllCases<test::DeviceTensor>)) {
+    if (c.library != "peft") continue;
+    INFO(c.name);
+    if (c.family == "gpt2") {
+      check_comes_back<Gpt2<test::DeviceTensor>>(ctx, c.name);
     } else {
-      check_comes_back<Bert<test::DeviceTensor>>(ctx, name);
+      check_comes_back<Bert<test::DeviceTensor>>(ctx, c.name);
     }
   }
 }

@@ -18,7 +18,7 @@ using namespace deltatune;
 namespace {
 
 // "second" has less left than "first".
-auto prepare(double dropout, Index left) {
+auto adalora_sites(double dropout, Index left) {
   return [=](auto& trial) {
     return [&trial, dropout, left]<class X>(LinearSite<X>& site) {
       const AdaLoraConfig config{.rank = 3, .alpha = 4, .dropout = dropout};
@@ -28,7 +28,7 @@ auto prepare(double dropout, Index left) {
 }
 
 // Two sites of other sizes, on the host.
-struct Toy {
+struct AdaLoraToy {
   using X = Tensor<double, Reference>;
 
   Reference::Context ctx;
@@ -36,7 +36,7 @@ struct Toy {
   AdaLora<X> one, other;
   AdaLoraBudget<X> budget;
 
-  explicit Toy(const AdaLoraConfig& settings)
+  explicit AdaLoraToy(const AdaLoraConfig& settings)
       : config(settings), one(ctx, "one", 5, 4, config, config.rank, derive(1), derive(2)), other(ctx, "other", 3, 6, config, config.rank, derive(3), derive(4)),
         budget(ctx, config, {&one, &other}) {
     visit([&](Parameter<X>& p) {
@@ -54,7 +54,7 @@ struct Toy {
   std::uint64_t next = 0;
 };
 
-PackedBatch two_sequences() {
+PackedBatch adalora_sequences() {
   PackedBatch batch;
   batch.add(std::vector<std::int32_t>{1, 2, 3, 4});
   batch.add(std::vector<std::int32_t>{5, 2});
@@ -65,20 +65,20 @@ PackedBatch two_sequences() {
 }  // namespace
 
 TEST_CASE("adalora: gradients, on every path through the layer", "[delta][adalora]") {
-  test::check_layers(prepare(0, 2));
-  test::check_layers(prepare(0.3, 2));
-  test::check_layers(prepare(0, 0));
+  test::check_layers(adalora_sites(0, 2));
+  test::check_layers(adalora_sites(0.3, 2));
+  test::check_layers(adalora_sites(0, 0));
 }
 
 TEST_CASE("adalora: merged equals attached", "[delta][adalora]") {
   test::DeviceContext ctx(1);
-  CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(0, 2), 9, 33, 17) < 1e-5);
-  CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(0, 0), 9, 33, 17) < 1e-5);
+  CHECK(test::merged_difference<test::DeviceTensor>(ctx, adalora_sites(0, 2), 9, 33, 17) < 1e-5);
+  CHECK(test::merged_difference<test::DeviceTensor>(ctx, adalora_sites(0, 0), 9, 33, 17) < 1e-5);
 }
 
 TEST_CASE("adalora: the penalty and its gradient", "[delta][adalora]") {
-  using X = Toy::X;
-  Toy toy({.rank = 3, .target = 2, .penalty = 0.7});
+  using X = AdaLoraToy::X;
+  AdaLoraToy toy({.rank = 3, .target = 2, .penalty = 0.7});
   Workspace<Reference> saved(toy.ctx), scratch(toy.ctx);
   Pass<X> pass{toy.ctx, saved, scratch, Mode::train};
   const auto penalty = [&] {
@@ -119,9 +119,9 @@ TEST_CASE("adalora: the penalty and its gradient", "[delta][adalora]") {
 
 // Written down once more, plainly: what is left after each of 12 updates with random gradients.
 TEST_CASE("adalora: the triplets of the highest scores stay", "[delta][adalora]") {
-  using X = Toy::X;
+  using X = AdaLoraToy::X;
   const Index total = 12;
-  Toy toy({.rank = 3, .target = 1, .first = 2, .last = 3, .every = 2, .beta1 = 0.8, .beta2 = 0.7});
+  AdaLoraToy toy({.rank = 3, .target = 1, .first = 2, .last = 3, .every = 2, .beta1 = 0.8, .beta2 = 0.7});
   const double clipping = 0.5;
   struct Averages {
     double importance = 0, uncertainty = 0;
@@ -185,17 +185,17 @@ TEST_CASE("adalora: the triplets of the highest scores stay", "[delta][adalora]"
 }
 
 TEST_CASE("adalora: frozen, its importance stays as it was", "[delta][adalora]") {
-  Toy toy({.rank = 2, .target = 1, .total = 4});
-  toy.visit([&](Parameter<Toy::X>& p) { p.set_mask(FreezeMask::frozen()); });
+  AdaLoraToy toy({.rank = 2, .target = 1, .total = 4});
+  toy.visit([&](Parameter<AdaLoraToy::X>& p) { p.set_mask(FreezeMask::frozen()); });
   const double before = toy.one.e().value().data[0];
   for (Index step = 1; step <= 4; ++step) toy.budget.after_step(toy.ctx, {.step = step});
   CHECK(toy.one.e().value().data[0] == before);
 }
 
 TEST_CASE("adalora: mistakes", "[delta][adalora]") {
-  Toy toy({.rank = 2, .target = 1});
+  AdaLoraToy toy({.rank = 2, .target = 1});
   CHECK_THROWS_WITH(toy.budget.after_step(toy.ctx, {.step = 1}), Catch::Contains("how long the run is") && Catch::Contains("total_step"));
-  Toy short_run({.rank = 2, .target = 1, .first = 3, .last = 2});
+  AdaLoraToy short_run({.rank = 2, .target = 1, .first = 3, .last = 2});
   CHECK_THROWS_WITH(short_run.budget.after_step(short_run.ctx, {.step = 1, .total = 5}), Catch::Contains("no update to prune in"));
   const auto message = [](AdaLoraConfig config) { return test::error_text([&] { config.validate("plan"); }); };
   AdaLoraConfig().validate("plan");
@@ -221,7 +221,7 @@ TEST_CASE("adalora keeps what every method promises", "[delta][adalora][contract
   const test::TemporaryFolder folder;
   AdaLoraPlan plan;
   plan.adalora = {.rank = 4, .target = 2, .dropout = GENERATE(0.0, 0.1), .first = 6};
-  const auto broken = check::contract(ctx, [](auto& context) { return test::tiny_bert(context); }, two_sequences(), plan,
+  const auto broken = check::contract(ctx, [](auto& context) { return test::tiny_bert(context); }, adalora_sequences(), plan,
                                       {.parameters = 4 * 4 * (12 + 12 + 1), .merges = true, .folder = folder.path()});
   CHECK(broken == std::vector<std::string>{});
 }
@@ -239,9 +239,9 @@ TEST_CASE("adalora: a pruned run, its folder, and a run that was interrupted", "
   Trainer<Bert<X>> trainer(ctx, model, config);
   for (int i = 0; i < 8; ++i) {
     if (i == 4) save_checkpoint(folder.path() / "checkpoint", trainer, {.step = 4}, nlohmann::json::object());
-    trainer.step(two_sequences());
+    trainer.step(adalora_sequences());
   }
-  const auto outputs = check::detail::outputs(ctx, model, two_sequences());
+  const auto outputs = check::detail::outputs(ctx, model, adalora_sequences());
 
   save_adapter(ctx, folder.path() / "adapter", model, plan, attachment, "base");
   const SafeTensors file = SafeTensors::open(folder.path() / "adapter" / "adapter_model.safetensors");
@@ -255,14 +255,14 @@ TEST_CASE("adalora: a pruned run, its folder, and a run that was interrupted", "
   Bert<X> again = test::tiny_bert(ctx);
   freeze_base(again);
   Adapter<X> loaded = load_adapter(ctx, again, folder.path() / "adapter");
-  CHECK(check::detail::largest_difference(outputs, check::detail::outputs(ctx, again, two_sequences())) < 1e-6);
+  CHECK(check::detail::largest_difference(outputs, check::detail::outputs(ctx, again, adalora_sequences())) < 1e-6);
   // Written once more it is the same, and it goes on training without pruning.
   save_adapter(ctx, folder.path() / "twice", again, loaded.plan, loaded.attachment, "base");
   const JsonConfig first = JsonConfig::open(folder.path() / "adapter" / "adapter_config.json"), second = JsonConfig::open(folder.path() / "twice" / "adapter_config.json");
   CHECK(first.raw().at("rank_pattern").size() == 4);
   CHECK(first.raw().at("rank_pattern") == second.raw().at("rank_pattern"));
   Trainer<Bert<X>> more(ctx, again, config);
-  for (int i = 0; i < 8; ++i) more.step(two_sequences());
+  for (int i = 0; i < 8; ++i) more.step(adalora_sequences());
   loaded.attachment.visit([&](Parameter<X>& p) {
     if (!p.path().ends_with("lora_E")) return;
     for (const float e : download_floats<X>(ctx, p.value())) CHECK(e != 0.0F);
@@ -272,6 +272,6 @@ TEST_CASE("adalora: a pruned run, its folder, and a run that was interrupted", "
   attach(ctx, resumed, plan, 3);
   Trainer<Bert<X>> rest(ctx, resumed, config);
   load_checkpoint(folder.path() / "checkpoint", rest, nlohmann::json::object());
-  for (int i = 4; i < 8; ++i) rest.step(two_sequences());
-  CHECK(check::detail::outputs(ctx, resumed, two_sequences()) == outputs);
+  for (int i = 4; i < 8; ++i) rest.step(adalora_sequences());
+  CHECK(check::detail::outputs(ctx, resumed, adalora_sequences()) == outputs);
 }

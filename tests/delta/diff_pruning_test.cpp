@@ -17,7 +17,7 @@ namespace {
 using namespace deltatune;
 
 template <class X>
-struct Toy {
+struct DiffToy {
   Linear<X> layer;
   DiffPruning<X> diff;
 
@@ -26,7 +26,7 @@ struct Toy {
     layer.visit([&](Parameter<X>& parameter) { all.push_back(&parameter); });
     return all;
   }
-  Toy(context_of<X>& ctx, Index in, Index out, const DiffPruningConfig& config)
+  DiffToy(context_of<X>& ctx, Index in, Index out, const DiffPruningConfig& config)
       : layer(ctx, in, {{"site", out}}), diff(ctx, parameters(layer), config, false) {}
   template <class F>
   void visit(const F& f) {
@@ -34,12 +34,12 @@ struct Toy {
   }
 };
 
-auto toy_body(const DiffPruningConfig& config, Mode mode, Index rows, Index in, Index out) {
+auto diff_body(const DiffPruningConfig& config, Mode mode, Index rows, Index in, Index out) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
     Pass<X>& pass = trial.pass();
     pass.mode = mode;
-    Toy<X>& toy = trial.own(Toy<X>(trial.ctx(), in, out, config));
+    DiffToy<X>& toy = trial.own(DiffToy<X>(trial.ctx(), in, out, config));
     allocate_gradients(toy.layer, trial.ctx());
     const auto x = trial.input("x", rows, in);
     const auto y = trial.output("y", rows, out);
@@ -69,9 +69,9 @@ TEST_CASE("diff pruning: gradients through the gates", "[delta][diff_pruning]") 
   const Mode mode = GENERATE(Mode::differentiate, Mode::train);
   const bool structured = GENERATE(false, true);
   const DiffPruningConfig config{.penalty = 0, .structured = structured};
-  test::check_adjoint(toy_body(config, mode, 4, 6, 5));
-  test::check_device(toy_body(config, mode, 4, 6, 5));
-  test::check_device(toy_body(config, mode, 33, 67, 45));
+  test::check_adjoint(diff_body(config, mode, 4, 6, 5));
+  test::check_device(diff_body(config, mode, 4, 6, 5));
+  test::check_device(diff_body(config, mode, 33, 67, 45));
 }
 
 TEST_CASE("diff pruning: the penalty and its gradient", "[delta][diff_pruning]") {
@@ -81,7 +81,7 @@ TEST_CASE("diff pruning: the penalty and its gradient", "[delta][diff_pruning]")
   Pass<X> pass{ctx, saved, scratch, Mode::train};
   for (const bool structured : {false, true}) {
     Linear<X> layer(ctx, 3, {{"site", 2}});
-    DiffPruning<X> diff(ctx, Toy<X>::parameters(layer), {.penalty = 0.5, .structured = structured}, false);
+    DiffPruning<X> diff(ctx, DiffToy<X>::parameters(layer), {.penalty = 0.5, .structured = structured}, false);
     Index next = 0;
     diff.visit([&](Parameter<X>& parameter) {
       parameter.allocate_gradient(ctx);

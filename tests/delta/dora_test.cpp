@@ -9,7 +9,7 @@ using namespace deltatune;
 
 namespace {
 
-auto prepare(double dropout, bool beside = false) {
+auto dora_sites(double dropout, bool beside = false) {
   return [=](auto& trial) {
     return [&trial, dropout, beside]<class X>(LinearSite<X>& site) {
       const LoraConfig config{.rank = site.path == "first" ? 2 : 3, .alpha = 3, .dropout = dropout};
@@ -22,14 +22,14 @@ auto prepare(double dropout, bool beside = false) {
 }  // namespace
 
 TEST_CASE("dora: gradients, on every path through the layer", "[delta][dora]") {
-  test::check_layers(prepare(0));
-  test::check_layers(prepare(0.3));
-  test::check_layers(prepare(0, true));
+  test::check_layers(dora_sites(0));
+  test::check_layers(dora_sites(0.3));
+  test::check_layers(dora_sites(0, true));
 }
 
 TEST_CASE("dora: merged equals attached", "[delta][dora]") {
   test::DeviceContext ctx(1);
-  CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(0), 9, 33, 17) < 1e-5);
+  CHECK(test::merged_difference<test::DeviceTensor>(ctx, dora_sites(0), 9, 33, 17) < 1e-5);
 }
 
 TEST_CASE("dora: starts as nothing, with the lengths of the weight's rows", "[delta][dora]") {

@@ -8,7 +8,7 @@ using namespace deltatune;
 namespace {
 
 // "first" is scaled at its output, or at its input; "second" at both.
-auto prepare(bool first_at_input) {
+auto ia3_sites(bool first_at_input) {
   return [=](auto& trial) {
     return [&trial, first_at_input]<class X>(LinearSite<X>& site) {
       const Index in = site.weight.shape()[1], out = site.width;
@@ -21,17 +21,17 @@ auto prepare(bool first_at_input) {
 }  // namespace
 
 TEST_CASE("ia3: gradients, on every path through the layer", "[delta][ia3]") {
-  test::check_layers(prepare(false));
-  test::check_layers(prepare(true));
+  test::check_layers(ia3_sites(false));
+  test::check_layers(ia3_sites(true));
 }
 
 TEST_CASE("ia3: merged equals attached", "[delta][ia3]") {
   test::DeviceContext ctx(1);
-  CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(false), 9, 33, 17) < 1e-5);
-  CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(true), 9, 33, 17) < 1e-5);
+  CHECK(test::merged_difference<test::DeviceTensor>(ctx, ia3_sites(false), 9, 33, 17) < 1e-5);
+  CHECK(test::merged_difference<test::DeviceTensor>(ctx, ia3_sites(true), 9, 33, 17) < 1e-5);
 }
 
-TEST_CASE("ia3: starts as ones; out or in parameters", "[delta][ia3]") {
+TEST_CASE("ia3: starts as ones, out or in parameters", "[delta][ia3]") {
   using X = test::DeviceTensor;
   test::DeviceContext ctx(1);
   Ia3<X> at_output(ctx, "site", 4, 3, false), at_input(ctx, "site", 4, 3, true);

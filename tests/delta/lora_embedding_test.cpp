@@ -14,7 +14,7 @@ namespace {
 
 const std::vector<std::int32_t> kIds{3, 1, -1, 3, 6, 0, 1, 1, 4};
 
-struct Plan {
+struct TableCase {
   bool dora = false;
   bool accumulate = false;
   bool table_trains = false;
@@ -53,7 +53,7 @@ RowGroups groups_of(check::Trial<X>& trial, const std::vector<std::int32_t>& ids
   return {trial.array(starts), trial.array(order), trial.array(keys), static_cast<Index>(keys.size())};
 }
 
-auto table_body(const Plan& plan) {
+auto table_body(const TableCase& plan) {
   return [=]<class X>(check::Trial<X>& trial) {
     using B = backend_of<X>;
     using T = scalar_of<X>;
@@ -80,13 +80,13 @@ auto table_body(const Plan& plan) {
 }  // namespace
 
 TEST_CASE("lora on embeddings: gradients", "[delta][lora]") {
-  const Plan plan = GENERATE(Plan{}, Plan{.accumulate = true}, Plan{.table_trains = true}, Plan{.dora = true}, Plan{.dora = true, .accumulate = true},
-                             Plan{.dora = true, .accumulate = true, .table_trains = true});
+  const TableCase plan = GENERATE(TableCase{}, TableCase{.accumulate = true}, TableCase{.table_trains = true}, TableCase{.dora = true}, TableCase{.dora = true, .accumulate = true},
+                             TableCase{.dora = true, .accumulate = true, .table_trains = true});
   test::check_adjoint(table_body(plan));
   test::check_device(table_body(plan));
 }
 
-TEST_CASE("lora on embeddings: starts as nothing, merges to what it computes; counts and names", "[delta][lora]") {
+TEST_CASE("lora on embeddings: starts as nothing, merges to what it computes, counts and names", "[delta][lora]") {
   using X = test::DeviceTensor;
   const bool dora = GENERATE(false, true);
   test::DeviceContext ctx(1);

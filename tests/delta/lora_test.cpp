@@ -13,7 +13,7 @@ using namespace deltatune;
 namespace {
 
 // Which of the layer's parts carry what, and who multiplies.
-struct Plan {
+struct LoraCase {
   double dropout = 0;
   bool arranged = true;    // the layer may multiply with A
   bool wide = true;        // and has columns for u in its output
@@ -24,7 +24,7 @@ struct Plan {
 };
 
 // Query and value carry LoRA of different ranks, the value two of them; the key none.
-auto linear_body(const Plan& plan, Index rows, Index in, Index out) {
+auto linear_body(const LoraCase& plan, Index rows, Index in, Index out) {
   return [=]<class X>(check::Trial<X>& trial) {
     using B = backend_of<X>;
     using T = scalar_of<X>;
@@ -72,10 +72,10 @@ auto linear_body(const Plan& plan, Index rows, Index in, Index out) {
 }  // namespace
 
 TEST_CASE("lora: gradients, on every path through the layer", "[delta][lora]") {
-  const Plan plan = GENERATE(Plan{}, Plan{.wide = false}, Plan{.arranged = false}, Plan{.arranged = false, .wide = false}, Plan{.base_trains = true},
-                             Plan{.wide = false, .base_trains = true}, Plan{.one_rests = true}, Plan{.wide = false, .one_rests = true},
-                             Plan{.below = false}, Plan{.wide = false, .below = false}, Plan{.dropout = 0.3}, Plan{.dropout = 0.3, .wide = false},
-                             Plan{.dropout = 0.3, .below = false}, Plan{.bias = true}, Plan{.arranged = false, .bias = true});
+  const LoraCase plan = GENERATE(LoraCase{}, LoraCase{.wide = false}, LoraCase{.arranged = false}, LoraCase{.arranged = false, .wide = false}, LoraCase{.base_trains = true},
+                             LoraCase{.wide = false, .base_trains = true}, LoraCase{.one_rests = true}, LoraCase{.wide = false, .one_rests = true},
+                             LoraCase{.below = false}, LoraCase{.wide = false, .below = false}, LoraCase{.dropout = 0.3}, LoraCase{.dropout = 0.3, .wide = false},
+                             LoraCase{.dropout = 0.3, .below = false}, LoraCase{.bias = true}, LoraCase{.arranged = false, .bias = true});
   test::check_adjoint(linear_body(plan, 4, 6, 5));
   test::check_device(linear_body(plan, 4, 6, 5));
   test::check_device(linear_body(plan, 67, 45, 33));
@@ -84,7 +84,7 @@ TEST_CASE("lora: gradients, on every path through the layer", "[delta][lora]") {
 TEST_CASE("lora: the layer's products and products of its own agree", "[delta][lora]") {
   using X = Tensor<double, Reference>;
   Reference::Context ctx;
-  const auto run = [&](const Plan& plan) {
+  const auto run = [&](const LoraCase& plan) {
     check::Trial<X> trial(ctx, {.seed = 5, .backward = true});
     linear_body(plan, 9, 6, 5)(trial);
     std::vector<std::vector<double>> numbers;
@@ -94,7 +94,7 @@ TEST_CASE("lora: the layer's products and products of its own agree", "[delta][l
   };
   const auto separate = run({.arranged = false, .wide = false});
   REQUIRE(separate.size() == 1 + 6 + 1);
-  for (const Plan& plan : {Plan{}, Plan{.wide = false}}) {
+  for (const LoraCase& plan : {LoraCase{}, LoraCase{.wide = false}}) {
     const auto together = run(plan);
     REQUIRE(together.size() == separate.size());
     for (std::size_t i = 0; i < separate.size(); ++i)
@@ -104,7 +104,7 @@ TEST_CASE("lora: the layer's products and products of its own agree", "[delta][l
 
 TEST_CASE("lora: shapes of the products, concatenated where there is no dropout", "[delta][lora]") {
   test::DeviceContext ctx(1);
-  const auto products = [&](const Plan& plan) {
+  const auto products = [&](const LoraCase& plan) {
     check::Trial<test::DeviceTensor> trial(ctx, {.seed = 5, .backward = true});
     std::vector<GemmRecord> records;
     ctx.trace_gemms(&records);

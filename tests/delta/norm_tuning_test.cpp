@@ -14,7 +14,7 @@ namespace {
 using namespace deltatune;
 
 template <class X>
-struct Toy {
+struct NormToy {
   LayerNorm<X> norm;
   NormTuning<X> tuning;
 
@@ -23,24 +23,24 @@ struct Toy {
     norm.visit([&](Parameter<X>& parameter) { all.push_back(&parameter); });
     return all;
   }
-  Toy(context_of<X>& ctx, Index width) : norm(ctx, "norm", width, 1e-5), tuning(ctx, parameters(norm)) {}
+  NormToy(context_of<X>& ctx, Index width) : norm(ctx, "norm", width, 1e-5), tuning(ctx, parameters(norm)) {}
   template <class F>
   void visit(const F& f) {
     tuning.visit(f);
   }
 };
 
-auto toy_body(Index rows, Index width, bool frozen) {
+auto norm_body(Index rows, Index width, bool frozen) {
   return [=]<class X>(check::Trial<X>& trial) {
     Pass<X>& pass = trial.pass();
     // The tuning points to the norm's parameters, so both are made where they stay.
     struct Placed {
-      std::unique_ptr<Toy<X>> toy;
+      std::unique_ptr<NormToy<X>> toy;
       void visit(const ParameterVisitor<X>& f) { toy->visit(f); }
     };
-    Placed fresh{std::make_unique<Toy<X>>(trial.ctx(), width)};
+    Placed fresh{std::make_unique<NormToy<X>>(trial.ctx(), width)};
     if (frozen) fresh.visit([](Parameter<X>& parameter) { parameter.set_mask(FreezeMask::frozen()); });
-    Toy<X>& toy = *trial.own(std::move(fresh)).toy;
+    NormToy<X>& toy = *trial.own(std::move(fresh)).toy;
     allocate_gradients(toy.norm, trial.ctx());
     const auto x = trial.input("x", rows, width);
     const auto y = trial.output("y", rows, width);
@@ -67,8 +67,8 @@ std::string message(const NormTuningPlan& plan) {
 
 TEST_CASE("norm tuning: gradients", "[delta][norm_tuning]") {
   const bool frozen = GENERATE(false, true);
-  test::check_adjoint(toy_body(4, 6, frozen));
-  test::check_device(toy_body(67, 45, frozen));
+  test::check_adjoint(norm_body(4, 6, frozen));
+  test::check_device(norm_body(67, 45, frozen));
 }
 
 TEST_CASE("norm tuning keeps what every method promises", "[delta][norm_tuning][contract]") {

@@ -147,7 +147,7 @@ TEST_CASE("p-tuning: both encoders give the numbers of PEFT's PromptEncoder", "[
         {-0.004671669907, 0.547874439786, 0.031320908991, 0.485442535956, 0.034215434780, 0.480421757750});
 }
 
-TEST_CASE("p-tuning: what counts is what the header says; rows can be had without a pass", "[delta][p_tuning]") {
+TEST_CASE("p-tuning: what counts is what the header says, rows can be had without a pass", "[delta][p_tuning]") {
   using X = test::DeviceTensor;
   test::DeviceContext ctx(1);
   const Index p = 3, c = 6, h = 5;

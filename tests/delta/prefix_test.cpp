@@ -15,7 +15,7 @@ namespace {
 
 using Gates = PrefixConfig::Gates;
 
-struct Plan {
+struct PrefixCase {
   PrefixConfig prefix = {};
   bool below = true;   // something below wants dx
   bool causal = false;
@@ -27,7 +27,7 @@ struct Plan {
 // Two attention layers one behind the other, with a prefix each.
 template <class X>
 struct Layers {
-  Layers(context_of<X>& ctx, const Plan& plan, Index width, Index heads) {
+  Layers(context_of<X>& ctx, const PrefixCase& plan, Index width, Index heads) {
     std::vector<Parameter<X>*> rows, others;
     PrefixConfig other{.rows = 2};
     for (const std::string path : {"first", "second"}) {
@@ -53,7 +53,7 @@ struct Layers {
   ParameterSlot<X> derived;
 };
 
-auto layers_body(const Plan& plan, const std::vector<Index>& lengths, Index width, Index heads) {
+auto layers_body(const PrefixCase& plan, const std::vector<Index>& lengths, Index width, Index heads) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
     Pass<X>& pass = trial.pass();
@@ -91,7 +91,7 @@ auto layers_body(const Plan& plan, const std::vector<Index>& lengths, Index widt
 }  // namespace
 
 TEST_CASE("prefix: gradients, flat and with an encoder, gated or not", "[delta][prefix]") {
-  const std::vector<Plan> plans{
+  const std::vector<PrefixCase> plans{
       {.prefix = {.rows = 3}},
       {.prefix = {.rows = 1}, .below = false},
       {.prefix = {.rows = 3, .hidden = 5}},
@@ -119,7 +119,7 @@ TEST_CASE("prefix: its keys and values are those of tokens that stand before all
   Reference::Context ctx;
   const Index width = 6, rows = 2, tokens = 3;
   check::Trial<X> trial(ctx, {.seed = 4});
-  const Plan plan{.prefix = {.rows = rows}, .causal = true};
+  const PrefixCase plan{.prefix = {.rows = rows}, .causal = true};
   Layers<X>& layers = trial.own(Layers<X>(ctx, plan, width, 2));
   SelfAttention<X>& layer = layers.layers[1];
   // The same with tokens in front whose projections are the prefix.

@@ -25,7 +25,7 @@ PackedBatch toy_batch(const Tokens& prompts = {}) {
   return batch;
 }
 
-struct Plan {
+struct PromptCase {
   std::vector<PromptConfig> prompts;
   Tokens chosen = {};
   bool tables_train = false;
@@ -38,7 +38,7 @@ BertEmbeddings<X> embeddings(context_of<X>& ctx, Index width) {
                            LayerNorm<X>(ctx, "norm", width, 1e-6), 0.2);
 }
 
-auto embeddings_body(const Plan& plan, Index width) {
+auto embeddings_body(const PromptCase& plan, Index width) {
   return [=]<class X>(check::Trial<X>& trial) {
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
@@ -63,7 +63,7 @@ auto embeddings_body(const Plan& plan, Index width) {
 }  // namespace
 
 TEST_CASE("prompt: gradients, wherever the rows are, one prompt and several", "[delta][prompt]") {
-  const std::vector<Plan> plans{
+  const std::vector<PromptCase> plans{
       {.prompts = {{.rows = 3}}},
       {.prompts = {{.rows = 3}}, .tables_train = true},
       {.prompts = {{.rows = 2, .like_words = false}}},

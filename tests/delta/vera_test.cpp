@@ -8,7 +8,7 @@ using namespace deltatune;
 namespace {
 
 // The factors are larger than either site needs.
-auto prepare(double dropout) {
+auto vera_sites(double dropout) {
   return [=]<class Y>(check::Trial<Y>& trial) {
     VeraProjection<Y>& projection =
         trial.own(VeraProjection<Y>(trial.ctx(), 3, 70, 50, derive(1), derive(2)));
@@ -22,16 +22,16 @@ auto prepare(double dropout) {
 }  // namespace
 
 TEST_CASE("vera: gradients, on every path through the layer", "[delta][vera]") {
-  test::check_layers(prepare(0));
-  test::check_layers(prepare(0.3));
+  test::check_layers(vera_sites(0));
+  test::check_layers(vera_sites(0.3));
 }
 
 TEST_CASE("vera: merged equals attached", "[delta][vera]") {
   test::DeviceContext ctx(1);
-  CHECK(test::merged_difference<test::DeviceTensor>(ctx, prepare(0), 9, 33, 17) < 1e-5);
+  CHECK(test::merged_difference<test::DeviceTensor>(ctx, vera_sites(0), 9, 33, 17) < 1e-5);
 }
 
-TEST_CASE("vera: names, counts, start; the shared factors never train", "[delta][vera]") {
+TEST_CASE("vera: names, counts and start, and the shared factors never train", "[delta][vera]") {
   using X = test::DeviceTensor;
   test::DeviceContext ctx(1);
   VeraProjection<X> projection(ctx, 3, 8, 6, derive(1), derive(2));

@@ -325,7 +325,7 @@ TEST_CASE("bert: the second step allocates nothing, also of a shorter batch, pla
   }
 }
 
-TEST_CASE("bert: same seed and threads, same bits; another step, other masks", "[model][bert]") {
+TEST_CASE("bert: same seed and threads give the same bits, another step gives other masks", "[model][bert]") {
   test::DeviceContext ctx(2);
   const auto run = [&](std::uint64_t step) {
     DeviceRunner runner(ctx, {"**"});

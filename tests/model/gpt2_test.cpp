@@ -312,7 +312,7 @@ TEST_CASE("gpt2: a dry run measures what the step then takes, and the second ste
   }
 }
 
-TEST_CASE("gpt2: same seed and threads, same bits; another step, other masks", "[model][gpt2]") {
+TEST_CASE("gpt2: same seed and threads give the same bits, another step gives other masks", "[model][gpt2]") {
   test::DeviceContext ctx(2);
   const auto run = [&](std::uint64_t step) {
     DeviceRunner runner(ctx, {"**"});

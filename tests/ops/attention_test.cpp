@@ -97,7 +97,7 @@ TEST_CASE("attention: every length from 1 to 200", "[ops][attention]") {
 
 #ifndef DELTATUNE_TEST_CUDA  // host memory
 
-TEST_CASE("attention: a query that sees one key takes its value; large scores do not overflow", "[ops][attention]") {
+TEST_CASE("attention: a query that sees one key takes its value, and large scores do not overflow", "[ops][attention]") {
   const std::vector<Index> offsets{0, 2};
   const std::vector<std::int32_t> row_sequence{0, 0};
   const std::vector<float> q{1, 100}, k{1, 100}, v{3, 5};

@@ -80,7 +80,7 @@ TEST_CASE("cross_entropy: PyTorch's definition of smoothing and weights", "[ops]
 
 #ifndef DELTATUNE_TEST_CUDA  // host memory
 
-TEST_CASE("cross_entropy: an ignored row has loss and gradient 0; large scores do not overflow", "[ops][cross_entropy]") {
+TEST_CASE("cross_entropy: an ignored row has loss and gradient 0, and large scores do not overflow", "[ops][cross_entropy]") {
   const std::vector<float> logits{1, 2, 3, 1000, 0, -1000};
   const std::vector<std::int32_t> labels{ops::kIgnoredLabel, 1};
   std::vector<float> losses(2, -1.0F), dlogits(6, -1.0F);

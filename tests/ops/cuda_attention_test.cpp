@@ -93,7 +93,7 @@ TEST_CASE("CUDA attention: the same bits in every run", "[ops][attention][cuda]"
   }
 }
 
-TEST_CASE("CUDA attention: a query that sees one key takes its value; large scores do not overflow", "[ops][attention][cuda]") {
+TEST_CASE("CUDA attention: a query that sees one key takes its value, and large scores do not overflow", "[ops][attention][cuda]") {
   Cuda::Context ctx;
   Workspace<Cuda> memory(ctx);
   const auto upload = [&]<class E>(const std::vector<E>& host) {

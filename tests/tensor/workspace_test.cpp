@@ -102,7 +102,7 @@ TEST_CASE("workspace: scopes give back in reverse order", "[workspace]") {
   CHECK(workspace.peak() == 64);
 }
 
-TEST_CASE("workspace: a dry run measures and allocates nothing; the plan then suffices", "[workspace]") {
+TEST_CASE("workspace: a dry run measures and allocates nothing, the plan then suffices", "[workspace]") {
   Reference::Context ctx;
   Workspace<Reference> workspace(ctx);
   const auto step = [&] {

@@ -54,7 +54,7 @@ class ByteBpe {
     }
     for (std::size_t rank = 0; rank < spec.merges.size(); ++rank) {
       const auto& [left, right] = spec.merges[rank];
-      const auto id = [&](const std::string& token) {
+      const auto id = [&, &left = left, &right = right](const std::string& token) {
         const auto entry = tokens.find(token);
         if (entry != tokens.end()) return entry->second;
         throw Error(spec.name, "\"" + token + "\" is not in the vocabulary",
