@@ -2,8 +2,10 @@
 
 namespace deltatune {
 
+#ifdef DELTATUNE_TEST_DEVICE_INSTANCES
 template class Bert<Tensor<float, test::Device>>;
 template class Gpt2<Tensor<float, test::Device>>;
+#endif
 template class Bert<Tensor<double, Reference>>;
 template class Gpt2<Tensor<double, Reference>>;
 #ifndef DELTATUNE_TEST_CUDA

@@ -1,17 +1,24 @@
 // The models that tests use, compiled once in instances.cpp.
 #pragma once
 
-#include "deltatune/backend/reference.hpp"
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/reference.hpp"
 #include "deltatune/core/dual.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"
 #include "support/device.hpp"
+#if defined(DELTATUNE_COMPILED) && !defined(DELTATUNE_TEST_CUDA)
+#include "deltatune/adapters.hpp"  // the device's are in deltatune::compiled
+#else
+#define DELTATUNE_TEST_DEVICE_INSTANCES
+#endif
 
 namespace deltatune {
 
+#ifdef DELTATUNE_TEST_DEVICE_INSTANCES
 extern template class Bert<Tensor<float, test::Device>>;
 extern template class Gpt2<Tensor<float, test::Device>>;
+#endif
 extern template class Bert<Tensor<double, Reference>>;
 extern template class Gpt2<Tensor<double, Reference>>;
 #ifndef DELTATUNE_TEST_CUDA
