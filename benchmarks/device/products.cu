@@ -8,6 +8,7 @@
 #include "deltatune/backend/cuda.hpp"
 #include "deltatune/core/random.hpp"
 #include "deltatune/ops/elementwise.hpp"
+#include "deltatune/tensor/tensor.hpp"
 
 namespace {
 

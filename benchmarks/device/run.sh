@@ -166,7 +166,7 @@ run_tests() { # NAME LEAST MOST PROGRAM [options]
 processes=$(($(nproc) > 12 ? 12 : $(nproc)))
 if [[ -x ${tests:-} ]]; then
   if [[ -n $emulated ]]; then
-    run_tests tests 10 120 "$tests" --filter "~[slow]" --jobs "$processes"
+    run_tests tests 10 120 "$tests" --filter "CUDA attention*" --jobs "$processes"
     skip memcheck "the emulated device checks memory itself"
     skip racecheck "needs a GPU"
   else

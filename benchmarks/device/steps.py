@@ -61,7 +61,7 @@ def run_deltatune(arguments, job, method, variant):
 
 def run_torch(arguments, peer, job, method, variant):
     mode, tf32 = TORCH[variant]
-    return peer.train(job, method, mode, arguments.steps, arguments.warm_up, device=arguments.device, tf32=tf32, dropout=False)
+    return peer.train(job, method, mode, arguments.steps, arguments.warm_up, device=arguments.device, tf32=tf32)  # the jobs have no dropout
 
 
 def main():
@@ -90,6 +90,7 @@ def main():
         from transformers import logging
 
         logging.set_verbosity_error()
+        logging.disable_progress_bar()
     except ImportError as error:
         torch = make_jobs = peer_step = None
         print(f"PyTorch's side is skipped: {error}")

@@ -19,7 +19,7 @@
 
 #ifdef DELTATUNE_STEP_CUDA
 #include "deltatune/backend/cuda.hpp"
-#if __has_include(<cuda_profiler_api.h>)
+#ifdef __CUDACC__
 #include <cuda_profiler_api.h>
 #define DELTATUNE_STEP_PROFILER
 #endif
