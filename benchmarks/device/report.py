@@ -156,6 +156,8 @@ def main():
     failures += [f"stage {stage['stage']}: {stage['state']}" for stage in stages if stage["state"].startswith("failed")]
     if not runs and any(stage["stage"] == "steps" for stage in stages if not stage["state"].startswith("skipped")):
         failures.append("steps: no run was recorded")
+    if not runs and not tests:
+        failures.append("nothing ran")
 
     result = {"emulated": arguments.emulated, "machine": machine, "passed": not failures, "failures": failures, "stages": stages, "tests": tests,
               "losses": checks, "products_flops_per_second": products, "kernels": kernels, "runs": runs}
