@@ -1,7 +1,8 @@
 // Steps of training on a job that make_jobs.py wrote, with peer_step.py's recipe; the last line of stdout is the same JSON object as peer_step.py's.
 //   deltatune_step --job FOLDER --method M [--base-precision float32|bf16] [--kept-precision float32|bf16] [--recompute]
-//                  [--steps 12] [--threads 2] [--no-dropout]
-// With DELTATUNE_STEP_EIGEN defined, Eigen multiplies matrices also where oneDNN is there.
+//                  [--steps 12] [--warm-up 3] [--threads 2] [--no-dropout] [--graph] [--tf32] [--profile]
+// With DELTATUNE_STEP_EIGEN defined, Eigen multiplies matrices also where oneDNN is there. With DELTATUNE_STEP_CUDA it runs on device 0, where
+// --graph queues a step as one CUDA graph, --tf32 rounds what products read, and --profile shows a profiler the last step alone.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -16,9 +17,17 @@
 #include <string>
 #include <vector>
 
-#include "deltatune/attach/adapter_folder.hpp"
+#ifdef DELTATUNE_STEP_CUDA
+#include "deltatune/backend/cuda.hpp"
+#ifdef __CUDACC__
+#include <cuda_profiler_api.h>
+#define DELTATUNE_STEP_PROFILER
+#endif
+#else
 #include "deltatune/backend/cpu.hpp"
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
+#endif
+#include "deltatune/attach/adapter_folder.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/model/bert.hpp"
@@ -30,7 +39,9 @@ namespace {
 using namespace deltatune;
 namespace fs = std::filesystem;
 
-#ifdef DELTATUNE_STEP_EIGEN
+#if defined(DELTATUNE_STEP_CUDA)
+using Backend = Cuda;
+#elif defined(DELTATUNE_STEP_EIGEN)
 using Backend = Cpu<EigenGemm>;
 #else
 using Backend = DefaultCpu;
@@ -40,8 +51,8 @@ using X = Tensor<float, Backend>;
 struct Options {
   fs::path job;
   std::string method;
-  int steps = 12, threads = 2;
-  bool rounds_base = false, rounds_kept = false, recompute = false, dropout = true;
+  int steps = 12, warm_up = 3, threads = 2;
+  bool rounds_base = false, rounds_kept = false, recompute = false, dropout = true, graph = false, tf32 = false, profile = false;
 };
 
 bool is_bf16(const std::string& name, const std::string& text) {
@@ -68,12 +79,19 @@ Options options_of(const std::vector<std::string>& words) {
       options.recompute = true;
       continue;
     }
+#ifdef DELTATUNE_STEP_CUDA
+    if (name == "--graph" || name == "--tf32" || name == "--profile") {
+      (name == "--graph" ? options.graph : name == "--tf32" ? options.tf32 : options.profile) = true;
+      continue;
+    }
+#endif
     if (++i == words.size()) throw Error(name, "needs a value");
     if (name == "--job") options.job = words[i];
     else if (name == "--method") options.method = words[i];
     else if (name == "--base-precision") options.rounds_base = is_bf16(name, words[i]);
     else if (name == "--kept-precision") options.rounds_kept = is_bf16(name, words[i]);
     else if (name == "--steps") options.steps = number(name, words[i]);
+    else if (name == "--warm-up") options.warm_up = number(name, words[i]);
     else if (name == "--threads") options.threads = number(name, words[i]);
     else throw Error(name, "is not an option");
   }
@@ -132,11 +150,28 @@ double median(std::vector<double> values) {
 }
 
 std::string multiplies() {
-#if defined(DELTATUNE_HAS_ONEDNN) && !defined(DELTATUNE_STEP_EIGEN)
+#if defined(DELTATUNE_STEP_CUDA)
+  return "cuBLAS";
+#elif defined(DELTATUNE_HAS_ONEDNN) && !defined(DELTATUNE_STEP_EIGEN)
   const dnnl_version_t& version = *dnnl_version();
   return "oneDNN " + std::to_string(version.major) + "." + std::to_string(version.minor) + "." + std::to_string(version.patch);
 #else
   return "Eigen " + std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." + std::to_string(EIGEN_MINOR_VERSION);
+#endif
+}
+
+#ifdef DELTATUNE_STEP_CUDA
+using Arguments = CudaOptions;
+Arguments context_arguments(const Options& options) { return {.device = 0, .tf32 = options.tf32}; }
+#else
+using Arguments = int;
+Arguments context_arguments(const Options& options) { return options.threads; }
+#endif
+
+// What a profiler looks at begins, or ends.
+void show_profiler([[maybe_unused]] bool begins) {
+#ifdef DELTATUNE_STEP_PROFILER
+  detail::cuda_check(begins ? cudaProfilerStart() : cudaProfilerStop(), "telling the profiler");
 #endif
 }
 
@@ -152,7 +187,7 @@ void round_base(Backend::Context& ctx, Model& model) {
 template <class Model>
 nlohmann::json run(const Options& options, const JsonConfig& job, const Head& head) {
   const std::vector<Rows> batches = read_batches(options.job / "batches.jsonl");
-  Backend::Context ctx(options.threads);
+  Backend::Context ctx(context_arguments(options));
   Model model = Model::load(ctx, options.job / "model", head);
   std::optional<Adapter<X>> adapter;
   if (options.method == "full") {
@@ -166,7 +201,8 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   model.recompute_feed_forward(options.recompute);
 
   const double rate = job.object("learning_rates").get<double>(options.method);
-  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = rate}, .dropout = options.dropout, .round_kept = options.rounds_kept});
+  Trainer trainer(ctx, model,
+                  {.optimizer = {.learning_rate = rate}, .dropout = options.dropout, .round_kept = options.rounds_kept, .graph = options.graph});
   const auto fewer_tokens = [](const Rows& a, const Rows& b) { return a.tokens() < b.tokens(); };
   trainer.plan(std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed());
 
@@ -174,13 +210,16 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   std::vector<double> losses, milliseconds, speeds;
   for (std::size_t step = 0; step < static_cast<std::size_t>(options.steps); ++step) {
     const Rows& rows = batches[step % batches.size()];
+    ctx.reset_counters();
+    const bool shown = options.profile && step + 1 == static_cast<std::size_t>(options.steps);
+    if (shown) show_profiler(true);
     const auto start = std::chrono::steady_clock::now();
     losses.push_back(trainer.step(rows.packed()).loss);
     milliseconds.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     speeds.push_back(1e3 * static_cast<double>(rows.tokens()) / milliseconds.back());
+    if (shown) show_profiler(false);
   }
-  constexpr int kWarmUp = 3;
-  const int skip = options.steps > kWarmUp ? kWarmUp : 0;
+  const int skip = options.steps > options.warm_up ? options.warm_up : 0;
   return {{"losses", losses},
           {"trainable_parameters", trainable_count(model)},
           {"median_step_ms", median({milliseconds.begin() + skip, milliseconds.end()})},
@@ -188,6 +227,8 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
           {"real_tokens_per_second", median({speeds.begin() + skip, speeds.end()})},
           {"rss_before_first_step_mb", rss_before},
           {"peak_rss_mb", peak_mb()},
+          {"gemm_flops", ctx.gemm_flops()},                                       // of the last step
+          {"peak_tensor_mb", static_cast<double>(ctx.peak_bytes()) / (1 << 20)},  // held through the context
           {"multiplies", multiplies()}};
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes what both sides of `run.sh speed` train on, so that they start from the same numbers and see the same rows.
 
-    python3 make_jobs.py --model MINILM_FOLDER --texts tweets.csv --out FOLDER [--jobs tweets minilm bert-base gpt2]
+    python3 make_jobs.py --out FOLDER [--jobs minilm bert-base gpt2 ...] [--model MINILM_FOLDER --texts tweets.csv]
 
     FOLDER/<job>/job.json       task, number of classes, whether the model has dropout, and the learning rate of each method
                  model/         Hugging Face folder, output layer included
@@ -9,7 +9,7 @@
                  <method>/      adapter folder with the values it starts from, in the format of peft or adapters; none for bitfit and full
 
 Jobs: tweets, real texts with the dropout of a real model; the others are shapes of models with random weights, sequences of equal length
-and no dropout. Everything is drawn with a fixed seed.
+and no dropout; tiny-bert and tiny-gpt2 try out the programs. Everything is drawn with a fixed seed.
 """
 
 import argparse
@@ -90,31 +90,43 @@ def random_batches(vocabulary, count, length, labelled):
         yield batch | {"labels": torch.randint(CLASSES, (count,)).tolist()} if labelled else batch
 
 
-def minilm(_, folder):
-    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, **NO_BERT_DROPOUT)
-    write_job(folder, BertForSequenceClassification(config), random_batches(config.vocab_size, 32, 64, True), {"lora": 1e-3})
+SHAPE_RATES = {"lora": 1e-3, "full": 5e-5}
 
 
-def bert_base(_, folder):
-    config = BertConfig(**NO_BERT_DROPOUT)
-    write_job(folder, BertForSequenceClassification(config), random_batches(config.vocab_size, 8, 128, True), {"lora": 1e-3})
+def bert_job(shape, count, length):
+    def write(_, folder):
+        config = BertConfig(**shape, **NO_BERT_DROPOUT)
+        write_job(folder, BertForSequenceClassification(config), random_batches(config.vocab_size, count, length, True), SHAPE_RATES)
+
+    return write
 
 
-def gpt2(_, folder):
-    config = GPT2Config(**NO_GPT2_DROPOUT)
-    write_job(folder, GPT2LMHeadModel(config), random_batches(config.vocab_size, 4, 256, False), {"lora": 1e-3})
+def gpt2_job(shape, count, length):
+    def write(_, folder):
+        config = GPT2Config(**shape, **NO_GPT2_DROPOUT)
+        write_job(folder, GPT2LMHeadModel(config), random_batches(config.vocab_size, count, length, False), SHAPE_RATES)
+
+    return write
 
 
-JOBS = {"tweets": tweets, "minilm": minilm, "bert-base": bert_base, "gpt2": gpt2}
+MINILM = dict(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+TINY_BERT = dict(vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
+TINY_GPT2 = dict(vocab_size=50, n_embd=64, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+JOBS = {"tweets": tweets, "minilm": bert_job(MINILM, 32, 64), "bert-base": bert_job({}, 8, 128), "gpt2": gpt2_job({}, 4, 256),
+        "bert-base-64x128": bert_job({}, 64, 128), "gpt2-16x512": gpt2_job({}, 16, 512),
+        "tiny-bert": bert_job(TINY_BERT, 4, 16), "tiny-gpt2": gpt2_job(TINY_GPT2, 2, 12)}
+DEFAULT_JOBS = ["tweets", "minilm", "bert-base", "gpt2"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--texts", required=True, help="CSV with the columns text,label")
+    parser.add_argument("--model", help="tweets: folder of all-MiniLM-L6-v2")
+    parser.add_argument("--texts", help="tweets: CSV with the columns text,label")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=DEFAULT_JOBS)
     arguments = parser.parse_args()
+    if "tweets" in arguments.jobs and not (arguments.model and arguments.texts):
+        parser.error("the job tweets needs --model and --texts")
     logging.set_verbosity_error()
     for job in arguments.jobs:
         torch.manual_seed(0)

@@ -24,12 +24,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from peft_train import collate, make_optimizer, resident_mb
 
 WARM_UP = 3
+MODES = ["fp32", "bf16", "bf16-weights", "compile"]
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def load(folder, method, job, dropout):
+def load(folder, method, job, dropout, dtype=torch.float32):
     kind = AutoModelForCausalLM if job["task"] == "lm" else AutoModelForSequenceClassification
-    model = kind.from_pretrained(folder / "model", **({} if dropout else NO_DROPOUT))
+    model = kind.from_pretrained(folder / "model", **({} if dropout else NO_DROPOUT)).to(dtype)
     adapter = folder / method
     if not adapter.exists():
         for name, parameter in model.named_parameters():
@@ -64,45 +65,40 @@ def tensors_of(batch):
     return tensors
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--job", type=Path, required=True, help="folder of the job")
-    parser.add_argument("--method", required=True)
-    parser.add_argument("--mode", choices=["fp32", "bf16", "compile"], default="fp32", help="bf16: autocast; compile: torch.compile, fp32")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-dropout", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def train(job_folder, method, mode="fp32", steps=12, warm_up=WARM_UP, device="cpu", tf32=False, dropout=True):
+    """What the last line says. On a GPU also the most memory that tensors took."""
     torch.manual_seed(0)
-    logging.set_verbosity_error()
-
-    job = json.loads((arguments.job / "job.json").read_text())
-    batches = read_batches(arguments.job / "batches.jsonl")
-    model = load(arguments.job, arguments.method, job, not arguments.no_dropout)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    on_gpu = device != "cpu"
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    job = json.loads((job_folder / "job.json").read_text())
+    batches = read_batches(job_folder / "batches.jsonl")
+    model = load(job_folder, method, job, dropout, torch.bfloat16 if mode == "bf16-weights" else torch.float32).to(device)
     model.train()
-    optimizer = make_optimizer(model, job["learning_rates"][arguments.method])
+    optimizer = make_optimizer(model, job["learning_rates"][method])
     trainable = [p for p in model.parameters() if p.requires_grad]
-    run = torch.compile(model) if arguments.mode == "compile" else model
+    run = torch.compile(model) if mode == "compile" else model
 
     rss_before = resident_mb()
     losses, seconds, speeds = [], [], []
-    for step in range(arguments.steps):
+    for step in range(steps):
         rows = batches[step % len(batches)]
         start = time.perf_counter()
-        batch = tensors_of(rows)
+        batch = {name: tensor.to(device) for name, tensor in tensors_of(rows).items()}
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16) if arguments.mode == "bf16" else contextlib.nullcontext():
+        with torch.autocast(device, torch.bfloat16) if mode == "bf16" else contextlib.nullcontext():
             loss = run(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(loss.item())  # waits for a GPU
         seconds.append(time.perf_counter() - start)
         speeds.append(sum(map(len, rows["ids"])) / seconds[-1])
 
-    skip = WARM_UP if arguments.steps > WARM_UP else 0
-    print(json.dumps({
+    skip = warm_up if steps > warm_up else 0
+    result = {
         "losses": losses,
         "trainable_parameters": sum(p.numel() for p in trainable),
         "median_step_ms": 1e3 * statistics.median(seconds[skip:]),
@@ -110,7 +106,26 @@ def main():
         "real_tokens_per_second": statistics.median(speeds[skip:]),
         "rss_before_first_step_mb": rss_before,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }))
+    }
+    return result | ({"peak_tensor_mb": torch.cuda.max_memory_allocated() / 2**20} if on_gpu else {})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--job", type=Path, required=True, help="folder of the job")
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--mode", choices=MODES, default="fp32",
+                        help="bf16: autocast; bf16-weights: the model's weights, not the adapter's; compile: torch.compile, fp32")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--tf32", action="store_true", help="products in TF32 on a GPU")
+    parser.add_argument("--no-dropout", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    logging.set_verbosity_error()
+    print(json.dumps(train(arguments.job, arguments.method, arguments.mode, arguments.steps, device=arguments.device, tf32=arguments.tf32,
+                           dropout=not arguments.no_dropout)))
 
 
 if __name__ == "__main__":

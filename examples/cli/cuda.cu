@@ -1,14 +1,14 @@
-// The commands on CUDA: all that nvcc sees of this program.
+// The commands on CUDA: all that nvcc sees of this program. A module of its own, deltatune_cuda.so, that load_cuda.cpp opens for --device cuda, so
+// that no other run of the program loads the CUDA runtime and cuBLAS.
+#include "cuda_module.hpp"
 #include "deltatune/backend/cuda.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"
 #include "on_device.hpp"
 
-namespace deltatune::cli {
-
-std::unique_ptr<Device> open_cuda(int number, const DeviceOptions& options) {
+extern "C" __attribute__((visibility("default"))) void deltatune_open_cuda(int number, const deltatune::cli::DeviceOptions& options,
+                                                                           std::unique_ptr<deltatune::cli::Device>& device) {
+  using namespace deltatune;
   using X = Tensor<float, Cuda>;
-  return std::make_unique<OnDevice<Bert<X>, Gpt2<X>>>(options.rounds_base(), CudaOptions{.device = number, .tf32 = options.tf32});
+  device = std::make_unique<cli::OnDevice<Bert<X>, Gpt2<X>>>(options.rounds_base(), CudaOptions{.device = number, .tf32 = options.tf32});
 }
-
-}  // namespace deltatune::cli

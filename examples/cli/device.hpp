@@ -112,6 +112,6 @@ class Device {
 std::unique_ptr<Device> open_device(const DeviceOptions& options);
 
 std::unique_ptr<Device> open_cpu(const DeviceOptions& options);
-std::unique_ptr<Device> open_cuda(int number, const DeviceOptions& options);  // in cuda.cu, or in no_cuda.cpp
+std::unique_ptr<Device> open_cuda(int number, const DeviceOptions& options);  // in load_cuda.cpp, or in no_cuda.cpp
 
 }  // namespace deltatune::cli

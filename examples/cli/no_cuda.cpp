@@ -1,4 +1,4 @@
-// In place of cuda.cu where there is no nvcc.
+// In place of load_cuda.cpp where there is no nvcc.
 #include "deltatune/core/error.hpp"
 #include "device.hpp"
 
