@@ -11,7 +11,7 @@ function(deltatune_discover target)
   set(prefix)
   set(arguments --warn NoTests)  # a name that matches nothing is no success
   if(arg_RUN)
-    set(prefix "${arg_RUN}: ")
+    set(prefix ${arg_RUN}/)
     list(APPEND arguments --name ${arg_RUN})  # catch_discover_tests tells its calls apart by the arguments
   endif()
   catch_discover_tests(${target} TEST_SPEC ${arg_SPEC} EXTRA_ARGS ${arguments} TEST_PREFIX "${prefix}" TEST_LIST ${list})
