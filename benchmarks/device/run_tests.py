@@ -64,7 +64,7 @@ class Runner:
         if left < 2:
             return "not run", 0.0, ""
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write("".join(name + "\n" for name in names))
+            file.write("".join(name.replace(",", "\\,") + "\n" for name in names))  # an unescaped comma ends a filter of Catch2
             file.flush()
             start = time.monotonic()
             try:
@@ -75,8 +75,10 @@ class Runner:
                 out_of_time = time.monotonic() >= self.end - 0.5
                 return "not run" if out_of_time else "timed out", time.monotonic() - start, out
         output = done.stdout + done.stderr
-        ran = "No test cases matched" not in output and "No tests ran" not in output
-        state = "passed" if done.returncode == 0 and ran else "failed"
+        ran = not any(text in output for text in ("No test cases matched", "No tests ran", "Invalid Filter"))
+        # What compute-sanitizer says, with exit code 255, of cases that need no device.
+        host_only = "Target application terminated before first instrumented API call" in output and "All tests passed" in output
+        state = "passed" if ran and (done.returncode == 0 or host_only) else "failed"
         return state, time.monotonic() - start, output + f"\n(exit code {done.returncode})\n"
 
 
