@@ -46,17 +46,18 @@ struct OneDnnGemm {
   template <std::same_as<double> T>
   static void run(State&, const Gemm<T>& p, int threads) {
     detail::parallel_ranges(threads, p.m(), 1, 2 * p.m() * p.n() * p.k() < kSerialFlops, [&p](Index begin, Index end) {
+      const Index n = p.n();
       for (Index i = begin; i < end; ++i) {
         T* const c = p.c.row(i);
-        for (Index j = 0; j < p.n(); ++j) c[j] = p.beta == T(0) ? T(0) : p.beta * c[j];
+        for (Index j = 0; j < n; ++j) c[j] = p.beta == T(0) ? T(0) : p.beta * c[j];
         for (Index k = 0; k < p.k(); ++k) {
           const T factor = p.alpha * (p.transpose_a ? p.a(k, i) : p.a(i, k));
           if (p.transpose_b) {
-            for (Index j = 0; j < p.n(); ++j) c[j] += factor * p.b(j, k);
+            for (Index j = 0; j < n; ++j) c[j] += factor * p.b(j, k);
           } else {
             const T* const b = p.b.row(k);
             DELTATUNE_SIMD
-            for (Index j = 0; j < p.n(); ++j) c[j] += factor * b[j];
+            for (Index j = 0; j < n; ++j) c[j] += factor * b[j];
           }
         }
       }
