@@ -74,6 +74,9 @@ tar -C "$deps" -czf "$kit/deps.tar.gz" .
   "$(sed -n 's/^CMAKE_CUDA_COMPILER:[A-Z]*=//p' "$build/CMakeCache.txt")" --version | tail -n 1
 } >"$kit/built.txt"
 cat "$kit/built.txt"
-du -sh "$kit"/bin/* "$kit"/deps.tar.gz "$kit"
+du -sh "$kit"/bin/*
+tar -C "$kit" -czf "$kit/programs.tar.gz" bin lib  # code compiled without optimisation shrinks to a third
+rm -rf "${kit:?}/bin" "${kit:?}/lib"
+du -ch "$kit"/*
 megabytes=$(du -sm "$kit" | cut -f1)
 if ((megabytes > 60)); then echo "prepare.sh: the kit has $megabytes MB, more than the 60 that are meant to travel: choose one architecture, or --only some tests" >&2; exit 1; fi

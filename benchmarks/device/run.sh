@@ -102,7 +102,9 @@ else
     $("$python" -c 'import site, sys; print(*(path + "/nvidia/*/lib" for path in dict.fromkeys(site.getsitepackages() + [p for p in sys.path if p.endswith("-packages")])))'); do
     if compgen -G "$folder/libcudart.so.*" >/dev/null || compgen -G "$folder/libcublas.so.*" >/dev/null; then folders+=("$folder"); fi
   done
-  libraries=$(IFS=:; echo "${folders[*]:-}"):$(realpath "$kit/lib" 2>/dev/null || true)
+  mkdir -p "$pieces/kit"
+  if [[ -f $kit/programs.tar.gz ]]; then tar -C "$pieces/kit" -xzf "$kit/programs.tar.gz"; fi
+  libraries=$(IFS=:; echo "${folders[*]:-}"):$pieces/kit/lib
   # wrap NAME: a script that starts the kit's binary with those libraries; PyTorch must not see them, it brings its own.
   wrap() {
     if [[ ! -x $bin/$1 ]]; then return; fi
@@ -110,7 +112,7 @@ else
     chmod +x "$pieces/$1"
     echo "$pieces/$1"
   }
-  bin=$(realpath "$kit/bin" 2>/dev/null || true)
+  bin=$pieces/kit/bin
   cat "$kit/built.txt" 2>/dev/null || echo "$kit holds no binaries"
   products=$(wrap deltatune_products)
   if [[ -z $products ]] || ! "$products" 64; then
