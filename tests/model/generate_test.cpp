@@ -59,12 +59,12 @@ class Rows {
   X rows_;  // (P, C)
   InputRows kind_;
 };
-struct Prompt : Rows {
+struct OwnPrompt : Rows {
   using Rows::Rows;
   InputRows rows() const { return kind_; }
   void forward(Pass<X>& pass, View<float> rows, Saved&) const { ops::broadcast_rows<test::Device, float>(pass.ctx, rows_.view(), rows); }
 };
-struct Prefix : Rows {
+struct OwnPrefix : Rows {
   using Rows::Rows;
   Index rows() const { return kind_.count; }
   void forward(Pass<X>& pass, View<const float>, View<float> kv, Saved&) const { ops::broadcast_rows<test::Device, float>(pass.ctx, rows_.view(), kv); }
@@ -114,20 +114,20 @@ TEST_CASE("the cache gives the same with deltas in front of the tokens", "[model
   };
   const auto add_prefix = [&](Gpt2<X>& model) {
     std::uint64_t seed = 0;
-    model.visit_attentions([&](KvSite<X>& site) { site.deltas.add("prefix", Prefix(ctx, 3, 2 * site.width, {}, ++seed)); });
+    model.visit_attentions([&](KvSite<X>& site) { site.deltas.add("prefix", OwnPrefix(ctx, 3, 2 * site.width, {}, ++seed)); });
   };
   SECTION("prompt like words") {
-    check([&](Gpt2<X>& model) { model.input().deltas.add("prompt", Prompt(ctx, 4, 12, {.like_words = true}, 1)); });
+    check([&](Gpt2<X>& model) { model.input().deltas.add("prompt", OwnPrompt(ctx, 4, 12, {.like_words = true}, 1)); });
   }
   SECTION("prompt of finished embeddings, behind the first token") {
-    check([&](Gpt2<X>& model) { model.input().deltas.add("prompt", Prompt(ctx, 4, 12, {.like_words = false, .after_first = true}, 1)); });
+    check([&](Gpt2<X>& model) { model.input().deltas.add("prompt", OwnPrompt(ctx, 4, 12, {.like_words = false, .after_first = true}, 1)); });
   }
   SECTION("prefix") { check(add_prefix); }
   SECTION("prefix that counts as positions, and a prompt") {
     check([&](Gpt2<X>& model) {
       add_prefix(model);
       model.derived().add("prefix", Shift{});
-      model.input().deltas.add("prompt", Prompt(ctx, 2, 12, {.like_words = true}, 1));
+      model.input().deltas.add("prompt", OwnPrompt(ctx, 2, 12, {.like_words = true}, 1));
     });
   }
 }

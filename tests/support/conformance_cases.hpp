@@ -19,10 +19,10 @@ inline const std::filesystem::path kCases = std::filesystem::path(DELTATUNE_TEST
 inline const std::filesystem::path kModels = std::filesystem::path(DELTATUNE_TEST_DIR) / "conformance/models";
 
 struct ConformanceCase {
-  std::string name;     // of the folder
-  std::string family;   // "bert", "gpt2"
-  std::string library;  // "peft", "adapters", "opendelta"; "" where the model has no adapter
-  std::string method;   // "lora", ...; what trains ("bitfit", "full", ...) where the model has no adapter; "" where nothing does
+  std::string name = {};     // of the folder
+  std::string family = {};   // "bert", "gpt2"
+  std::string library = {};  // "peft", "adapters", "opendelta"; "" where the model has no adapter
+  std::string method = {};   // "lora", ...; what trains ("bitfit", "full", ...) where the model has no adapter; "" where nothing does
 };
 
 inline ConformanceCase conformance_case(const std::string& name) {
