@@ -19,7 +19,8 @@ set(may_model ${foundation} nn io)
 set(may_train ${foundation} nn io)
 set(may_attach ${foundation} nn delta io)
 set(may_check ${foundation} nn delta io model train text attach)
-set(may_root ${may_check} check)
+set(may_compiled "")
+set(may_root ${may_check} check compiled)
 
 # Headers of others: include pattern -> files (relative to the root of the headers) that may have it. What no row names must be a C++
 # standard header, which has neither dot nor slash.
