@@ -85,6 +85,7 @@ skip() {
 # ---- the programs ----
 if [[ -n $emulated ]]; then
   [[ -f $build/CMakeCache.txt ]] || cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_EXAMPLES=OFF -DDELTATUNE_BUILD_BENCHMARKS=ON \
+    -DDELTATUNE_BUILD_COMPILED=OFF -DDELTATUNE_TEST_ALL=ON \
     -DDELTATUNE_WITH_CUDA=OFF
   cmake --build "$build" --target deltatune_device_step_emulated deltatune_products_emulated deltatune_cuda_alignment_tests
   step=$build/benchmarks/device/deltatune_device_step_emulated products=$build/benchmarks/device/deltatune_products_emulated
@@ -125,7 +126,8 @@ else
     # As far as half of the time reaches, with a few of the tests; what is not there is skipped below.
     if ! { cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$deps" -DCMAKE_CUDA_ARCHITECTURES="${arch:-90}-real" \
       -DDELTATUNE_WITH_ONEDNN=OFF -DDELTATUNE_WITH_CUDA=ON -DDELTATUNE_BUILD_BENCHMARKS=ON -DDELTATUNE_BUILD_DEVICE_TESTS=ON \
-      -Dutf8proc_LIBRARY="$(find "$deps" -name libutf8proc.a)" -Dutf8proc_INCLUDE_DIR="$deps/include" \
+      -Dutf8proc_LIBRARY="$(find "$deps" -name libutf8proc.a)" -Dutf8proc_INCLUDE_DIR="$deps/include" -DDELTATUNE_BUILD_COMPILED=OFF \
+      -DOniguruma_LIBRARY="$(find "$deps" -name libonig.so)" -DOniguruma_INCLUDE_DIR="$deps/include" \
       -DDELTATUNE_DEVICE_TESTS="cuda_test;cuda_attention_test;attention_test;reduce_test;layer_norm_test;adamw_test;elementwise_test" &&
       timeout $((seconds / 2)) cmake --build "$build" -j "$(nproc)" -- -k 0 deltatune_device_step deltatune_products deltatune_device_tests deltatune_cuda_benchmarks; }; then
       echo "not all of it was built"
