@@ -239,9 +239,9 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
       const auto& [name, enabled, delta, routed] = this->entries_[i];
       if (!enabled) continue;
       if (routed) {  // what it keeps for each of its routes stands behind the rest
-        visit_routes(pass, name, [&, &delta = delta](const Route& route) {  // named: clang 14 captures no bindings by itself
-          delta->start(saved.emplace_back());
-          delta->forward(pass, x.row_range(route.first, route.rows), y_io.row_range(route.first, route.rows), saved.back());
+        visit_routes(pass, name, [&, &own = delta](const Route& route) {  // named: clang 14 captures no bindings by itself
+          own->start(saved.emplace_back());
+          own->forward(pass, x.row_range(route.first, route.rows), y_io.row_range(route.first, route.rows), saved.back());
         });
         continue;
       }
@@ -273,10 +273,10 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
         std::size_t first = next;
         visit_routes(pass, name, [&](const Route&) { --first; });
         next = first;
-        visit_routes(pass, name, [&, &delta = delta](const Route& route) {
+        visit_routes(pass, name, [&, &own = delta](const Route& route) {
           GradientSink<T> dx_part = dx.wanted() ? GradientSink<T>::accumulating(dx.view().row_range(route.first, route.rows)) : GradientSink<T>::none();
           const View<const T> x_part = x ? x.row_range(route.first, route.rows) : x;
-          delta->backward(pass, saved[first++], x_part, dy_io.row_range(route.first, route.rows), dx_part);
+          own->backward(pass, saved[first++], x_part, dy_io.row_range(route.first, route.rows), dx_part);
         });
         continue;
       }

@@ -54,11 +54,11 @@ class ByteBpe {
     }
     for (std::size_t rank = 0; rank < spec.merges.size(); ++rank) {
       const auto& [left, right] = spec.merges[rank];
-      const auto id = [&, &left = left, &right = right](const std::string& token) {
+      const auto id = [&, merge = left + " " + right](const std::string& token) {
         const auto entry = tokens.find(token);
         if (entry != tokens.end()) return entry->second;
         throw Error(spec.name, "\"" + token + "\" is not in the vocabulary",
-                    {.remedy = "needed by merge " + std::to_string(rank + 1) + ", \"" + left + " " + right + "\""});
+                    {.remedy = "needed by merge " + std::to_string(rank + 1) + ", \"" + merge + "\""});
       };
       const std::int32_t left_id = id(left), right_id = id(right);
       merges_.insert_or_assign(key(left_id, right_id), Merge{rank, id(left + right)});
