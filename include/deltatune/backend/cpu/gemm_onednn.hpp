@@ -1,6 +1,6 @@
 // Matrix products by oneDNN: float, and bfloat16 with float sums, which run on AMX or AVX512-BF16 where the processor has them. What oneDNN
-// does not multiply: bfloat16 on processors below AVX-512 is widened to float first; double runs in a plain loop. (Not by Eigen: compiling its
-// kernels took a sixth of the time of every program that includes this.)
+// does not multiply: bfloat16 on processors below AVX-512 is widened to float first; double runs in a plain loop. (Not by Eigen: its
+// kernels take seconds and half a gigabyte to compile, in every program that includes this.)
 #pragma once
 
 #include <dnnl.hpp>
