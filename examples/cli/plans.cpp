@@ -38,8 +38,8 @@ ops::Activation activation_named(const std::string& name) {
 // Makes the plans and takes note of the options that they asked for.
 class Maker {
  public:
-  Maker(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const Encode& encode)
-      : o_(options), family_(family), labels_(labels), encode_(encode) {}
+  Maker(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer)
+      : o_(options), family_(family), labels_(labels), tokenizer_(tokenizer) {}
 
   AnyPlan make(const std::string& name) {
     AnyPlan plan = of(name);
@@ -225,13 +225,14 @@ class Maker {
     if (init == "text") {
       if (!o_.prompt_text) throw Error("--prompt-text", "is missing", {.remedy = "give the text that the prompt starts from"});
       plan.text = *o_.prompt_text;
-      plan.start.tokens = {encode_(*o_.prompt_text)};
+      plan.tokenizer = tokenizer_.folder;
+      plan.start.tokens = {tokenizer_.encode(*o_.prompt_text, true)};  // as PEFT does, special tokens and all
     } else if (o_.prompt_text) {
       throw Error("--prompt-text", "is for --prompt-init text");
     }
     if (init == "labels") {
       if (labels_.empty()) throw Error("--prompt-init labels", "needs names of classes", {.remedy = "it is for classification"});
-      for (const std::string& label : labels_) plan.start.tokens.push_back(encode_(label));
+      for (const std::string& label : labels_) plan.start.tokens.push_back(tokenizer_.encode(label, false));
     }
     return plan;
   }
@@ -239,7 +240,7 @@ class Maker {
   const MethodOptions& o_;
   const ModelFamily& family_;
   const std::vector<std::string>& labels_;
-  const Encode& encode_;
+  const TextEncoder& tokenizer_;
   std::set<std::string> asked_;
 };
 
@@ -253,8 +254,8 @@ std::vector<std::string> split(const std::string& list, char separator) {
   return parts;
 }
 
-std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const Encode& encode) {
-  Maker maker(options, family, labels, encode);
+std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer) {
+  Maker maker(options, family, labels, tokenizer);
   std::vector<AnyPlan> plans;
   // "compacter++" ends in what else joins.
   std::string list = options.method;

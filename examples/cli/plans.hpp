@@ -25,14 +25,17 @@ struct MethodOptions {
   std::map<std::string, std::string> given = {};  // "--rank": "4", as the command line has it
 };
 
-// Turns a text into tokens.
-using Encode = std::function<std::vector<std::int32_t>(const std::string&)>;
+// The model's tokenizer. special_tokens: with those that it puts around a text (BERT's [CLS] and [SEP]).
+struct TextEncoder {
+  std::string folder;  // where it is read from
+  std::function<std::vector<std::int32_t>(const std::string& text, bool special_tokens)> encode;
+};
 
 void add_method_options(CLI::App& command, MethodOptions& options);
 
 // The plans of the methods, in their order. labels: names of the classes. Throws Error for an unknown method, and for an option that none of the
 // methods uses.
-std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const Encode& encode);
+std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer);
 
 // Positions of the model that prefixes and prompts take.
 Index positions_taken(const MethodOptions& options);

@@ -52,12 +52,12 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   recipe.out = options.out;
   recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size())) : Head::language_model();
   recipe.labels = labels;
-  // Without the special tokens that BERT's tokenizer puts around a text.
-  recipe.plans = plans_of(options.method, family, labels, [&](const std::string& text) {
+  const auto encode = [&tokenizer](const std::string& text, bool special_tokens) {
     std::vector<std::int32_t> ids = tokenizer.encode(text, 1 << 20);
-    if (tokenizer.word_piece() != nullptr && ids.size() > 2) ids = {ids.begin() + 1, ids.end() - 1};
+    if (!special_tokens && tokenizer.word_piece() != nullptr && ids.size() > 2) ids = {ids.begin() + 1, ids.end() - 1};
     return ids;
-  });
+  };
+  recipe.plans = plans_of(options.method, family, labels, {options.model, encode});
   recipe.lora_plus_ratio = options.method.lora_plus_ratio.value_or(0);
   recipe.saves_model = options.method.method == "full";
   recipe.recompute = options.recompute;

@@ -5,6 +5,9 @@
 
 #include "cli/language_model.hpp"
 #include "cli/program.hpp"
+#include "deltatune/io/json_config.hpp"
+#include "deltatune/io/safetensors.hpp"
+#include "deltatune/text/word_piece.hpp"
 
 using namespace deltatune;
 using namespace deltatune::test;
@@ -142,6 +145,31 @@ TEST_CASE("every method on BERT", "[cli][methods]") {
   int number = 0;
   for (const Method& method : methods()) check_method(place, method, number++);
   check_method(place, {"bitfit_query_ffn", {}, true}, number);
+}
+
+// PEFT takes the rows of tokenizer(text)["input_ids"], special tokens and all, again and again; and needs the text and the tokenizer in the file.
+TEST_CASE("a prompt that starts from a text has the rows of PEFT's start, and says so in the file", "[cli][methods]") {
+  const Workplace place("bert");
+  place.train("prompt", {"--prompt-init", "text", "--prompt-text", "good day", "--virtual-tokens", "6"}, "prompt", {"--learning-rate", "0"});
+  const JsonConfig config = JsonConfig::open(place.folder / "prompt/adapter_config.json");
+  CHECK(config.get<std::string>("prompt_tuning_init") == "TEXT");
+  CHECK(config.get<std::string>("prompt_tuning_init_text") == "good day");
+  CHECK(config.get<std::string>("tokenizer_name_or_path") == place.path("model"));
+
+  const std::vector<std::int32_t> ids = WordPiece::load(place.folder / "model").encode("good day", 16);
+  REQUIRE(ids.size() == 4);  // [CLS] good day [SEP]
+  const auto floats = [](const TensorInfo& tensor) {
+    std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
+    read_floats(tensor, std::span<float>(values));
+    return values;
+  };
+  const SafeTensors model = SafeTensors::open(place.folder / "model/model.safetensors"), adapter = SafeTensors::open(place.folder / "prompt/adapter_model.safetensors");
+  const TensorInfo& table = model.at("bert.embeddings.word_embeddings.weight");
+  const std::vector<float> words = floats(table), rows = floats(adapter.at("prompt_embeddings"));
+  const std::size_t columns = static_cast<std::size_t>(table.shape.at(1));
+  REQUIRE(rows.size() == 6 * columns);
+  for (std::size_t row = 0; row < 6; ++row)
+    for (std::size_t j = 0; j < columns; ++j) CHECK(rows[row * columns + j] == words[static_cast<std::size_t>(ids[row % 4]) * columns + j]);
 }
 
 TEST_CASE("every method on GPT-2", "[cli][methods]") {
