@@ -5,9 +5,11 @@
 
 #include "commands.hpp"
 #include "deltatune/core/error.hpp"
+#include "wait_policy.hpp"
 
 int main(int argc, char** argv) {
   using namespace deltatune::cli;
+  if (argc > 1 && argv[1][0] != '-') set_wait_policy(argv);  // for --help there is nothing to wait for
   CLI::App app{"deltatune: parameter-efficient fine-tuning of Transformers.\n"
                "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
   app.require_subcommand(1);

@@ -20,6 +20,8 @@ class MosLora {
   template <class E>
   using View = deltatune::View<E>;
 
+  static constexpr bool kIsSum = true;  // so it may be merged before or after other LoRA
+
   struct Saved {
     View<const T> u, v;  // (N, R)
   };

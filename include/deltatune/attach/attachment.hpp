@@ -1,13 +1,14 @@
 // The handle on the deltas of one method in a model, whatever seams they plug into: enable, train or not, merge, detach.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "deltatune/attach/merge_site.hpp"
 #include "deltatune/core/error.hpp"
-#include "deltatune/core/scalar.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/seam/input.hpp"
 #include "deltatune/seam/kv.hpp"
@@ -17,7 +18,27 @@
 
 namespace deltatune {
 
-// The deltas live in the model's slots; the handle is valid as long as the model lives, stays where it is, and has them.
+// The deltas live in the model's slots; the handle is valid as long as the model lives and stays where it is. Its states, and what leads from one to
+// another:
+//
+//   state      the deltas                                        set_enabled   set_routed   merge     unmerge   detach
+//   active     apply to all rows                                 yes           -> routed    -> merged  Error    -> detached
+//   routed     apply to the sequences that name them             yes           -> active    Error      Error    -> detached
+//   merged     are in the base weights, which apply to all rows  Error         Error        Error      -> back  -> detached
+//   detached   are gone                                          Error         Error        Error      Error    nothing
+//
+// Active and routed deltas may be switched off and on with set_enabled(); merge() applies what is switched off as well. What throws changes nothing.
+//
+// - Switched off or merged, deltas cost no product, no gradient and no activation: outputs and products are those of a model without them, and what
+//   the others compute has the same bits. Their parameters keep their memory and their masks, and rest until they take part again.
+// - merge() keeps the bits that it replaces. unmerge() goes back to the state before merge(), and the base weights have the bits they had, whatever else
+//   was merged or unmerged in between: with several deltas merged at a place the weights depend on which, not on the order of the calls.
+// - Deltas at one place run in the order of attachment. merge(), unmerge() and set_enabled(true) throw Error where they would change what is computed: a
+//   sum cannot wait outside of a factor that is merged, nor can anything be merged under DoRA, which computes with the weight. in_the_way() says which
+//   other attachment has to be merged, or unmerged, first.
+// - detach() is final. What is merged stays so, and the kept bits are given back; so merge() and detach() make a plain model of the adapted one. Not
+//   merged, the deltas leave nothing behind: bits, memory and products are those of a model that never had them. Parameters of the model itself that
+//   trained because of this attachment alone (heads, biases) keep the values they have learned, and are frozen or not as they were before.
 template <class X>
 class Attachment {
  public:
@@ -26,30 +47,32 @@ class Attachment {
   using Context = context_of<X>;
 
   explicit Attachment(std::string name) : name_(std::move(name)) {}
+  // Two handles would not know of each other's calls.
+  Attachment(const Attachment&) = delete;
+  Attachment& operator=(const Attachment&) = delete;
+  Attachment(Attachment&&) noexcept = default;
+  Attachment& operator=(Attachment&&) noexcept = default;
 
   const std::string& name() const { return name_; }
   // Paths of the places that have a delta, in the order of attachment.
   const std::vector<std::string>& paths() const { return paths_; }
+  bool enabled() const { return enabled_; }
+  bool routed() const { return routed_; }
+  // Whether the base weights hold the deltas; after detach() for good.
   bool merged() const { return merged_; }
+  bool detached() const { return detached_; }
   // Of a selection there are none.
   bool has_deltas() const { return !slots_.empty(); }
 
-  // For attach(): puts a delta into the slot of a site and takes note of it.
+  // For attach(): puts a delta into the slot of a site and takes note of it. Throws Error where the delta would change what is merged there.
   template <class D>
   D& add(LinearSite<X>& site, D delta) {
-    D& placed = note(site.path, site.deltas, std::move(delta));
-    merges_.push_back({&site.weight, [&site](const std::string& name) { return site.deltas.can_merge(name); },
-                       [&site](const std::string& name, Context& ctx) { site.deltas.merge(name, ctx, site.weight.value(), site.bias.value()); }});
-    merges_.push_back({&site.bias, {}, {}});
-    return placed;
+    return note_merge(site.path, site.deltas, std::move(delta), site.weight, &site.bias);
   }
   template <class D>
   D& add(LookupSite<X>& site, D delta) {
     if (site.tied) refuse_merge("changes embeddings, and the head of the language model reads the same table unchanged");
-    D& placed = note(site.path, site.deltas, std::move(delta));
-    merges_.push_back({&site.table, [&site](const std::string& name) { return site.deltas.can_merge(name); },
-                       [&site](const std::string& name, Context& ctx) { site.deltas.merge(name, ctx, site.table.value()); }});
-    return placed;
+    return note_merge<D>(site.path, site.deltas, std::move(delta), site.table, nullptr);
   }
   template <class D>
   D& add(SublayerSite<X>& site, D delta) {
@@ -72,92 +95,124 @@ class Attachment {
   D& add(ParameterSlot<X>& slot, D delta) {
     D& placed = note("", slot, std::move(delta));
     parameter_slot_ = &slot;
+    slot.visit_replaced(name_, [this](Parameter<X>& parameter) {
+      parameter.set_replaced(true);
+      replaced_.push_back(&parameter);
+    });
     return placed;
   }
 
-  // For attach(): the method cannot be merged into the model's weights; why: goes on after "it".
-  void refuse_merge(const char* why) { no_merge_ = why; }
+  // For attach(): the method cannot be merged into the model's weights; reason: completes "cannot be merged: it ...".
+  void refuse_merge(const char* reason) { no_merge_ = reason; }
+  // For attach(): a parameter of the model trains as long as this is attached.
+  void train_beside(Parameter<X>& parameter) { claims_.emplace_back(&parameter, parameter.claim()); }
+  // For attach(): arrange(ctx) brings the model's layers in line with what takes part, now and after every change.
+  void set_arrange(Context& ctx, std::function<void(Context&)> arrange) {
+    ctx_ = &ctx;
+    arrange_ = std::move(arrange);
+    arrange_(ctx);
+  }
 
   // f(Parameter<X>&) for each parameter of the deltas.
   template <class F>
   void visit(const F& f) {
-    for (AnySlot<X>* const slot : slots_) slot->visit_delta(name_, [&f](Parameter<X>& parameter) { f(parameter); });
+    check_attached();
+    visit_deltas(f);
   }
 
   // Brings what the deltas compute and save up to date with what it is computed from.
   void evaluate(Context& ctx) {
+    check_attached();
     if (parameter_slot_ != nullptr) parameter_slot_->evaluate(name_, ctx);
   }
 
+  // Switches the deltas off, or on again.
   void set_enabled(bool enabled) {
-    for (AnySlot<X>* const slot : slots_) slot->set_enabled(name_, enabled);
+    check_attached();
+    if (slots_.empty()) throw Error(name_, "has no deltas to switch on or off", {.remedy = "it trains parameters of the model itself"});
+    if (merged_) throw Error(name_, "is merged and cannot be switched on or off", {.remedy = "unmerge() it first"});
+    if (enabled && !enabled_) check_order(false);
+    enabled_ = enabled;
+    update();
   }
   // Whether the deltas apply to those sequences alone whose batch names them (PackedBatch::adapters), so that one batch may go through many
   // adapters, in training and in use. An output layer that trains beside them is the model's, and shared. Throws Error where that cannot be.
   void set_routed(bool routed) {
-    if (routed && merged_) throw Error(name_, "is merged: all rows go through it", {.remedy = "unmerge() it first"});
+    check_attached();
+    if (merged_) throw Error(name_, "is merged: all rows go through it", {.remedy = "unmerge() it first"});
     if (routed && slots_.empty()) throw Error(name_, "has no deltas to route");
     for (AnySlot<X>* const slot : slots_)
       if (routed && !slot->routable(name_))
         throw Error(name_, "cannot be routed: what it does is not a sum that rows take part in one by one", {.remedy = "route LoRA"});
     for (AnySlot<X>* const slot : slots_) slot->set_routed(name_, routed);
     routed_ = routed;
+    update();
   }
   // Whether the deltas' own parameters train; to train several methods one after the other.
   void set_trainable(bool trainable) {
     visit([&](Parameter<X>& parameter) { parameter.set_mask(trainable ? FreezeMask::trainable() : FreezeMask::frozen()); });
   }
 
-  // Writes the deltas into the base weights and keeps the replaced bits; the deltas rest until unmerge(). Throws Error when the method cannot be
-  // merged, and when a merged weight is not finite; the base is then as it was.
-  void merge(Context& ctx) {
-    if (merged_) throw Error(name_, "is merged already");
-    if (routed_) throw Error(name_, "is routed, and merged all rows would go through it", {.remedy = "call set_routed(false) first"});
-    const std::string remedy = "keep it as an adapter";
-    const bool computes = parameter_slot_ != nullptr && parameter_slot_->can_merge(name_);
-    if (!no_merge_.empty()) throw Error(name_, "cannot be merged into the model's weights: it " + no_merge_, {.remedy = remedy});
-    for (const MergeTarget& target : merges_)
-      if (target.can_merge && !target.can_merge(name_))
-        throw Error(name_, "cannot be merged into the model's weights: what it does depends on its input", {.remedy = remedy});
-    if (computes)
-      visit([&](Parameter<X>& parameter) {
-        if (!finite(ctx, parameter.value())) throw Error(parameter.path(), "is not finite", {.expected = "numbers that can be merged"});
-      });
-    if (merges_.empty() && !computes) throw Error(name_, "has nothing to merge");
-    for (const MergeTarget& target : merges_) {
-      const View<T> value = target.parameter->value();
-      X kept;
-      if (value) {
-        kept = X(ctx, target.parameter->shape());
-        ops::copy<B, T>(ctx, value, kept.view());
-      }
-      kept_.push_back(std::move(kept));
-    }
-    for (const MergeTarget& target : merges_)
-      if (target.merge) target.merge(name_, ctx);
-    if (computes) parameter_slot_->merge(name_, ctx);
-    merged_ = true;
-    for (const MergeTarget& target : merges_)
-      if (target.parameter->value() && !finite(ctx, target.parameter->value())) {
-        unmerge(ctx);
-        throw Error(target.parameter->path(), "would not be finite after the merge", {.remedy = "the adapter holds NaN or infinite values"});
-      }
-    for (AnySlot<X>* const slot : slots_)
-      if (!computes || slot != parameter_slot_) slot->set_enabled(name_, false);
+  // Name of an attachment that has to be merged before this one can be, or unmerged before it; "": none.
+  std::string in_the_way() {
+    std::string other;
+    for (detail::MergeSite<X>& site : sites_)
+      if (other.empty()) other = site.slot().in_the_way(name_, !merged_);
+    return other;
   }
 
-  // The base weights get back the bits they had before merge().
+  // Writes the deltas into the base weights and keeps the replaced bits. Throws Error when the method cannot be merged, when another attachment is
+  // in the way, and when a merged weight is not finite.
+  void merge(Context& ctx) {
+    check_attached();
+    const std::string remedy = "keep it as an adapter";
+    if (merged_) throw Error(name_, "is merged already");
+    if (routed_) throw Error(name_, "is routed, and merged all rows would go through it", {.remedy = "call set_routed(false) first"});
+    if (!no_merge_.empty()) throw Error(name_, "cannot be merged into the model's weights: it " + no_merge_, {.remedy = remedy});
+    const bool computes = parameter_slot_ != nullptr && parameter_slot_->can_merge(name_);
+    if (sites_.empty() && !computes) throw Error(name_, "has nothing to merge");
+    for (detail::MergeSite<X>& site : sites_) {
+      Parameter<X>& weight = site.weight();
+      if (!site.slot().can_merge(name_)) throw Error(name_, "cannot be merged into the model's weights: what it does depends on its input", {.remedy = remedy});
+      static_cast<void>(weight.value());  // throws where it is rounded
+      if (weight.replaced() && std::find(replaced_.begin(), replaced_.end(), &weight) == replaced_.end())
+        throw Error(weight.path(), "has values that another delta puts there in every pass", {.remedy = "merge and detach that one first"});
+    }
+    check_order(true);
+    if (computes)
+      visit([&](Parameter<X>& parameter) {
+        if (!detail::digest_of<X>(ctx, parameter.value()).finite) throw Error(parameter.path(), "is not finite", {.expected = "numbers that can be merged"});
+      });
+    check_untouched(ctx);
+    ctx_ = &ctx;
+    try {
+      if (computes) parameter_slot_->keep_computed(name_, ctx);
+      for (detail::MergeSite<X>& site : sites_) site.set_merged(name_, true, ctx);
+      for (const Parameter<X>* const parameter : replaced_)
+        if (!detail::digest_of<X>(ctx, parameter->value()).finite) throw Error(parameter->path(), "would not be finite after the merge");
+    } catch (...) {
+      take_out(ctx);
+      update();
+      throw;
+    }
+    merged_ = true;
+    update();
+  }
+
+  // Back to the state before merge(), with the bits that the base weights had. Throws Error when they have changed since.
   void unmerge(Context& ctx) {
-    for (std::size_t i = 0; i < kept_.size(); ++i)
-      if (kept_[i]) ops::copy<B, T>(ctx, kept_[i].view(), merges_[i].parameter->value());
-    kept_.clear();
+    check_attached();
+    if (!merged_) throw Error(name_, "is not merged");
+    if (enabled_) check_order(false);
+    check_untouched(ctx);
+    take_out(ctx);
     merged_ = false;
-    if (parameter_slot_ != nullptr) parameter_slot_->unmerge(name_);
-    set_enabled(true);
+    update();
   }
 
   // Takes the deltas out that stand after the sublayers of the first `count` layers. AdapterDrop: Rücklé et al. 2021, arXiv 2010.11918.
   void drop_first_layers(Index count) {
+    check_attached();
     for (const Place& place : sublayers_) {
       if (place.layer >= count) continue;
       place.slot->remove(name_);
@@ -167,14 +222,31 @@ class Attachment {
     std::erase_if(sublayers_, [&](const Place& place) { return place.layer < count; });
   }
 
-  // Takes the deltas out of the model. Weights stay as they are: merged ones stay merged.
+  // Takes the deltas out of the model. Throws Error for what is merged above another merged delta that it cannot go under.
   void detach() {
+    if (detached_) return;
+    if (merged_) {
+      for (detail::MergeSite<X>& site : sites_)
+        if (const std::string other = site.slot().merged_before(name_); !other.empty())
+          throw Error(name_, "is merged above \"" + other + "\" and cannot become part of the base before it", {.remedy = "detach or unmerge \"" + other + "\" first"});
+      check_untouched(*ctx_);
+      for (detail::MergeSite<X>& site : sites_) site.settle(name_, *ctx_);
+    }
+    for (Parameter<X>* const parameter : replaced_) {
+      parameter->set_resting(false);
+      parameter->set_replaced(false);
+    }
     for (AnySlot<X>* const slot : slots_) slot->remove(name_);
     slots_.clear();
     sublayers_.clear();
     paths_.clear();
-    merges_.clear();
-    kept_.clear();
+    sites_.clear();
+    replaced_.clear();
+    parameter_slot_ = nullptr;
+    for (auto& [parameter, claim] : claims_) parameter->release(std::move(claim));
+    claims_.clear();
+    detached_ = true;
+    if (arrange_) arrange_(*ctx_);
   }
 
  private:
@@ -183,12 +255,6 @@ class Attachment {
     AnySlot<X>* slot;
     std::string path;
   };
-  struct MergeTarget {
-    Parameter<X>* parameter;
-    std::function<bool(const std::string&)> can_merge;  // empty: another entry speaks for it
-    std::function<void(const std::string&, Context&)> merge;
-  };
-
   template <class S, class D>
   D& note(const std::string& path, S& slot, D delta) {
     D& placed = slot.add(name_, std::move(delta));
@@ -197,28 +263,67 @@ class Attachment {
     return placed;
   }
 
-  static bool finite(Context& ctx, View<const T> values) {
-    using math::isfinite;
-    std::vector<T> row(static_cast<std::size_t>(values.cols));
-    for (Index i = 0; i < values.rows; ++i) {
-      B::copy_out(ctx, values.row(i), row.data(), values.cols * static_cast<Index>(sizeof(T)));
-      B::synchronize(ctx);
-      for (const T& x : row)
-        if (!isfinite(x)) return false;
+  template <class D, class S>
+  D& note_merge(const std::string& path, S& slot, D delta, Parameter<X>& weight, Parameter<X>* bias) {
+    D& placed = note(path, slot, std::move(delta));
+    sites_.emplace_back(slot, weight, bias);
+    if (const std::string other = slot.in_the_way(name_, false); !other.empty())
+      throw Error(name_, "cannot be attached to " + path + " while \"" + other + "\" is merged there", {.remedy = "detach or unmerge \"" + other + "\" first"});
+    return placed;
+  }
+
+  template <class F>
+  void visit_deltas(const F& f) {
+    for (AnySlot<X>* const slot : slots_) slot->visit_delta(name_, [&f](Parameter<X>& parameter) { f(parameter); });
+  }
+
+  void check_attached() const {
+    if (detached_) throw Error(name_, "is detached from its model", {.remedy = "attach it anew"});
+  }
+  // Throws Error if outputs would change when the deltas became merged, or active.
+  void check_order(bool merging) {
+    for (detail::MergeSite<X>& site : sites_) {
+      const std::string other = site.slot().in_the_way(name_, merging);
+      if (other.empty()) continue;
+      const bool merged = site.slot().is_merged(other);
+      throw Error(name_, std::string(merging ? "cannot be merged" : "cannot run") + " beside \"" + other + "\", which is " + (merged ? "merged" : "not merged") +
+                             ": outputs would change",
+                  {.remedy = (merged ? "detach or unmerge \"" : "merge or switch off \"") + other + "\" first"});
     }
-    return true;
+  }
+  void check_untouched(Context& ctx) {
+    for (detail::MergeSite<X>& site : sites_) site.check_untouched(ctx);
+  }
+  // The base weights without these deltas.
+  void take_out(Context& ctx) {
+    for (detail::MergeSite<X>& site : sites_) site.set_merged(name_, false, ctx);
+    if (parameter_slot_ != nullptr) parameter_slot_->drop_computed(name_);
+  }
+  // Slots, parameters and layers follow the state.
+  void update() {
+    const bool active = enabled_ && !merged_;
+    for (AnySlot<X>* const slot : slots_) slot->set_enabled(name_, active);
+    visit_deltas([&](Parameter<X>& parameter) { parameter.set_resting(!active); });
+    for (Parameter<X>* const parameter : replaced_)
+      if (parameter->derived()) parameter->set_resting(!active);
+    if (arrange_) arrange_(*ctx_);
   }
 
   std::string name_;
   std::vector<std::string> paths_;
   std::vector<AnySlot<X>*> slots_;
   std::vector<Place> sublayers_;
-  std::vector<MergeTarget> merges_;
-  std::vector<X> kept_;  // one an entry of merges_ while merged
+  std::vector<detail::MergeSite<X>> sites_;
+  std::vector<Parameter<X>*> replaced_;  // of the model: values that a delta puts there
+  std::vector<std::pair<Parameter<X>*, typename Parameter<X>::Claim>> claims_;
   std::string no_merge_;
   ParameterSlot<X>* parameter_slot_ = nullptr;
-  bool merged_ = false;
+  Context* ctx_ = nullptr;
+  std::function<void(Context&)> arrange_;  // or empty
+  bool enabled_ = true;
   bool routed_ = false;
+  bool merged_ = false;
+  bool detached_ = false;
 };
 
 // f() works on what is attached; where it throws, that is taken out of the model again.

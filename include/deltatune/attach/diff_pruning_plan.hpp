@@ -62,7 +62,7 @@ struct DiffPruningPlan : PlanBase {
       for (std::size_t i = 0; i < globs.size(); ++i)
         if (matches(globs[i], parameter.path())) matched[i] = any = true;
       if (!any) return;
-      if (parameter.derived()) throw Error(where + ": " + parameter.path(), "is computed by another delta already");
+      check_own_values(parameter, where);
       chosen.push_back(&parameter);
     });
     for (std::size_t i = 0; i < globs.size(); ++i)

@@ -78,6 +78,7 @@ struct LoraPlan : PlanBase {
       if (config.bias && !site.bias.value()) throw Error(where + ": lora_bias", site.path + " has no bias", {.expected = "false"});
       Lora<X>& placed = dora ? attachment.add(site, Dora<X>(ctx, site.path, site.weight, config, key)).lora()
                              : attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], config, key));
+      if (start) check_own_values(site.weight, where);
       if (start) residual.start(ctx, site.path, site.weight, placed, start, where + " (" + site.path + ")");
     };
     const auto on_table = [&](LookupSite<X>& site) {

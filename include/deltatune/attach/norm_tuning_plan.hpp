@@ -46,7 +46,7 @@ struct NormTuningPlan : PlanBase {
     model.visit([&](Parameter<X>& parameter) {
       if (parameter.role() != Role::norm_scale && parameter.role() != Role::norm_shift) return;
       if (std::find(chosen.begin(), chosen.end(), norm_of(parameter)) == chosen.end()) return;
-      if (parameter.derived()) throw Error(where + ": " + parameter.path(), "is computed by another delta already");
+      check_own_values(parameter, where);
       parameters.push_back(&parameter);
     });
     attachment.add(model.derived(), NormTuning<X>(ctx, parameters));

@@ -60,6 +60,13 @@ bool trains_beside(const Plan& plan, const Parameter<X>& parameter, const std::v
   return plan.bias == BiasTraining::all;
 }
 
+// Throws Error for a parameter whose values are not the model's own, so that a method cannot start from them. where: names the plan.
+template <class X>
+void check_own_values(const Parameter<X>& parameter, const std::string& where) {
+  if (parameter.replaced()) throw Error(where + ": " + parameter.path(), "is computed by another delta already");
+  if (parameter.backup().values) throw Error(where + ": " + parameter.path(), "has another delta merged into it", {.remedy = "detach or unmerge that one first"});
+}
+
 // Freezes all of the model's own parameters; those of deltas stay as they are.
 template <class Model>
 void freeze_base(Model& model) {
@@ -69,7 +76,7 @@ void freeze_base(Model& model) {
   });
 }
 
-// Attaches a method beside what is there, and lets train what it trains; what else trains goes on training.
+// Attaches a method without freezing anything: what trained before goes on training.
 // Throws Error when the plan does not fit the model, in which nothing of it is left then.
 template <class Model, class Plan>
 Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
@@ -84,10 +91,12 @@ Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, M
     if (!found) throw Error(where + ": modules_to_save", "\"" + module + "\" matches nothing");
   }
   Attachment<X> attachment(plan.name);
-  or_detach(attachment, [&] { plan.place(ctx, model, attachment, seed, where); });
-  model.visit_linears([&](Linear<X>& layer) { layer.arrange(ctx); });
-  model.visit([&](Parameter<X>& parameter) {
-    if (parameter.role() != Role::delta && trains_beside(plan, parameter, attachment.paths())) parameter.set_mask(FreezeMask::trainable());
+  or_detach(attachment, [&] {
+    plan.place(ctx, model, attachment, seed, where);
+    attachment.set_arrange(ctx, [&model](typename Model::Context& context) { model.visit_linears([&](Linear<X>& layer) { layer.arrange(context); }); });
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.role() != Role::delta && trains_beside(plan, parameter, attachment.paths())) attachment.train_beside(parameter);
+    });
   });
   return attachment;
 }

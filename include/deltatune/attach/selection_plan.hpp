@@ -42,7 +42,7 @@ struct SelectionPlan : PlanBase {
   // Throws Error for a glob that matches nothing.
   template <class Model>
   void place(typename Model::Context&, Model& model, Attachment<typename Model::Tensor>&, std::uint64_t, const std::string&) const {
-    unfreeze(model, selection.trainable);
+    detail::visit_matching(model, selection.trainable, [](auto&) {});  // attach() lets them train: trains_too()
   }
 };
 

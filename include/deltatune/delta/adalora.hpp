@@ -83,6 +83,8 @@ class AdaLora {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kIsSum = true;
+
   struct Saved {
     View<const T> u;  // (N, R)
     DropoutMask dropout;

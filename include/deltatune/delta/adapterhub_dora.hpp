@@ -72,6 +72,8 @@ class AdapterHubDora {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kReadsWeight = true;
+
   struct Saved {
     typename Lora<X>::Saved lora;
     View<const T> lengths;  // (1, out) n

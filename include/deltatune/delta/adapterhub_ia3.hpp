@@ -26,6 +26,8 @@ class AdapterHubIa3 {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kIsFactor = true;
+
   struct Saved {
     View<const T> y;  // (N, n·w) before it was scaled, while l trains
   };

@@ -90,6 +90,8 @@ class AdapterHubLora {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kIsSum = true;
+
   struct Saved {
     View<const T> u;  // (N, n·R)
     typename detail::SequenceGate<X>::Saved gate;

@@ -199,6 +199,11 @@ class DiffPruning {
     }
   }
 
+  template <class F>
+  void visit_replaced(const F& f) {
+    for (const auto& entry : entries_) f(*entry->parameter);
+  }
+
   void forward(Pass<X>& pass) {
     noise_ = pass.mode == Mode::train && !pruned_;
     key_stream_ = pass.next_stream++;
@@ -307,6 +312,7 @@ class DiffPruning {
     X base;  // θ₀
     X diff_value, log_alpha_value, group_value, mask;
     Parameter<X> diff, log_alpha, group;
+    typename Parameter<X>::Claim claim;
     bool lent = false;
 
     Entry(Context& context, Parameter<X>& theta, const DiffPruningConfig& config, bool pruned)
@@ -315,7 +321,7 @@ class DiffPruning {
       ops::copy<B, T>(context, theta.value(), base.view());
       diff.set_mask(FreezeMask::trainable());
       diff.set_sparse_in_file(pruned);
-      theta.set_mask(FreezeMask::trainable());
+      claim = theta.claim();
       theta.set_derived(true);
       lent = true;
       if (pruned) return;
@@ -337,7 +343,7 @@ class DiffPruning {
     // The model's own again, with the values it has now.
     void release() {
       parameter->set_derived(false);
-      parameter->set_mask(FreezeMask::frozen());
+      parameter->release(std::move(claim));
     }
   };
 

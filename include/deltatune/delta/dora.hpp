@@ -89,6 +89,8 @@ class Dora {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kReadsWeight = true;
+
   struct Saved {
     typename Lora<X>::Saved lora;
     View<const T> z;        // (N, out), while m trains

@@ -26,6 +26,8 @@ class Ia3 {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kIsFactor = true;
+
   struct Saved {
     View<const T> y;  // (N, out) before it was scaled; at the output, while l trains
   };

@@ -63,6 +63,8 @@ class Lora {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kIsSum = true;
+
   struct Saved {
     View<const T> u;  // (N, R)
     DropoutMask dropout;

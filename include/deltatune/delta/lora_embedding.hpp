@@ -29,6 +29,8 @@ class LoraEmbedding {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kIsSum = true;
+
   struct Saved {
     View<const T> rows;  // (N, R) A[id]
   };
@@ -88,6 +90,8 @@ class DoraEmbedding {
   using T = scalar_of<X>;
   using B = backend_of<X>;
   using Context = context_of<X>;
+
+  static constexpr bool kReadsWeight = true;
 
   struct Saved {
     typename LoraEmbedding<X>::Saved lora;

@@ -72,6 +72,11 @@ class LoraResidual {
     }
   }
 
+  template <class F>
+  void visit_replaced(const F& f) {
+    for (const auto& entry : entries_) f(*entry->weight);
+  }
+
   void forward(Pass<X>& pass) { take_all(pass.ctx); }
   // Back to the weights' own bits.
   void rest() {

@@ -14,6 +14,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deltatune/delta/own_parameter.hpp"
@@ -43,6 +44,11 @@ class NormTuning {
     for (const auto& entry : entries_) f(*entry->trained);
   }
 
+  template <class F>
+  void visit_replaced(const F& f) {
+    for (const auto& entry : entries_) f(*entry->parameter);
+  }
+
   void forward(Pass<X>& pass) { merge(pass.ctx); }
   void backward(Pass<X>& pass) {
     for (const auto& entry : entries_) {
@@ -68,6 +74,7 @@ class NormTuning {
     Context* ctx;
     X base;  // its own values
     detail::OwnParameter<X> trained;
+    typename Parameter<X>::Claim claim;
     bool replaced = false;
 
     Entry(Context& context, Parameter<X>& of_norm)
@@ -75,7 +82,7 @@ class NormTuning {
       ops::copy<B, T>(context, of_norm.value(), base.view());
       ops::copy<B, T>(context, of_norm.value(), trained->value());
       trained->set_decays(false);
-      of_norm.set_mask(FreezeMask::trainable());
+      claim = of_norm.claim();
       of_norm.set_derived(true);
     }
     static std::string path_for(const std::string& path) {
@@ -89,7 +96,7 @@ class NormTuning {
     // The model's own again, with the values it has now.
     void release() {
       parameter->set_derived(false);
-      parameter->set_mask(FreezeMask::frozen());
+      parameter->release(std::move(claim));
     }
   };
 

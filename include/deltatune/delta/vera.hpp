@@ -106,6 +106,8 @@ class Vera {
   using B = backend_of<X>;
   using Context = context_of<X>;
 
+  static constexpr bool kIsSum = true;
+
   struct Saved {
     View<const T> p;  // (N, R)
     DropoutMask dropout;

@@ -98,11 +98,22 @@ class Linear {
     return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.deltas.mixes_rows(); });
   }
 
-  // Lays the weights out anew: W, under it what low-rank deltas give. attach() calls it; without it every delta runs products of its own.
+  // Repacks the weight as [W; A1; A2; ...], the A of deltas that take part first, so that one product gives y and every x·Aᵀ, and the others cost
+  // nothing but their memory. An Attachment calls it whenever its state changes; without it every delta runs products of its own.
   void arrange(context_of<X>& ctx) {
-    Index rank = 0;
-    for (const LinearSite<X>& site : sites_) rank += site.deltas.low_rank();
-    if (rank > 0 || rank_ > 0) lay_out(ctx, base_rows(), rank);
+    const Index active = low_rank(true), rank = active + low_rank(false);
+    Index first = 0;
+    bool placed = true;
+    for (const bool taking_part : {true, false})
+      for (const LinearSite<X>& site : sites_) placed = site.deltas.placed(taking_part, first) && placed;
+    if (rank != rank_) {
+      lay_out(ctx, base_rows(), rank);
+    } else if (!placed) {
+      X between(ctx, {rank, in_});  // rows change places
+      place(ctx, between.view());
+      place(ctx, weight_.view().row_range(base_rows(), rank));
+    }
+    active_rank_ = active;
   }
 
   // Rounds the weight to bfloat16 for good (nn/base_matrix.hpp). A layer whose weight trains is left as it is.
@@ -118,8 +129,8 @@ class Linear {
   }
 
   // Output matrices (N, out + rank) for forward to write, kept or scratch, and for the gradients of backward: with the columns of u.
-  View<T> keep_output(Pass<X>& pass, Index rows) const { return pass.keep(rows, stride()).column_range(0, out_ + rank_); }
-  View<T> take_output(Pass<X>& pass, Index rows) const { return pass.take(rows, stride()).column_range(0, out_ + rank_); }
+  View<T> keep_output(Pass<X>& pass, Index rows) const { return pass.keep(rows, stride()).column_range(0, out_ + active_rank_); }
+  View<T> take_output(Pass<X>& pass, Index rows) const { return pass.take(rows, stride()).column_range(0, out_ + active_rank_); }
 
   // x (N, in) -> y (N, out). A y from keep_output() also holds u and must then live until backward.
   void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
@@ -129,12 +140,12 @@ class Linear {
     if (saved.apart) return forward_apart(pass, x, y, saved);
     View<T> u;
     if (saved.low_rank && y.cols > out_ && !rounded_) {
-      B::gemm(pass.ctx, Gemm<T>{.a = x, .b = weight_.view(), .c = y, .transpose_b = true});
-      u = y.column_range(out_, rank_);
+      B::gemm(pass.ctx, Gemm<T>{.a = x, .b = packed(), .c = y, .transpose_b = true});
+      u = y.column_range(out_, active_rank_);
     } else {
       base().multiply(pass, x, true, y.column_range(0, out_));
       if (saved.low_rank) {
-        u = y.cols > out_ ? y.column_range(out_, rank_) : pass.keep(x.rows, rank_);
+        u = y.cols > out_ ? y.column_range(out_, active_rank_) : pass.keep(x.rows, active_rank_);
         B::gemm(pass.ctx, Gemm<T>{.a = x, .b = factors(), .c = u, .transpose_b = true});
       }
     }
@@ -150,7 +161,7 @@ class Linear {
     const auto scope = pass.scope();
     const bool together = saved.low_rank && dy_io.cols > out_ && !rounded_;
     View<T> du;
-    if (saved.low_rank) du = dy_io.cols > out_ ? dy_io.column_range(out_, rank_) : pass.take(dy_io.rows, rank_);
+    if (saved.low_rank) du = dy_io.cols > out_ ? dy_io.column_range(out_, active_rank_) : pass.take(dy_io.rows, active_rank_);
     for (std::size_t s = sites_.size(); s-- > 0;) {
       LinearSite<X>& site = sites_[s];
       const View<T> dy = dy_io.column_range(site.first, site.width);
@@ -165,7 +176,7 @@ class Linear {
         B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
     }
     if (!dx.wanted() || saved.apart) return;
-    if (together) return B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = weight_.view(), .c = dx.view(), .beta = dx.next_beta()});
+    if (together) return B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = packed(), .c = dx.view(), .beta = dx.next_beta()});
     base().multiply(pass, dy_io.column_range(0, out_), false, dx.view(), dx.next_beta());
     if (saved.low_rank) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = factors(), .c = dx.view(), .beta = dx.next_beta()});
   }
@@ -228,33 +239,45 @@ class Linear {
   Index base_rows() const { return rounded_ ? 0 : out_; }
   BaseMatrix<X> base() const { return rounded_ ? BaseMatrix<X>{{}, rounded_.view()} : BaseMatrix<X>{weight_.view().row_range(0, out_), {}}; }
   BaseMatrix<X> base(const LinearSite<X>& site) const { return base().row_range(site.first, site.width); }
-  View<const T> factors() const { return weight_.view().row_range(base_rows(), rank_); }
+  View<const T> factors() const { return weight_.view().row_range(base_rows(), active_rank_); }
+  View<const T> packed() const { return weight_.view().row_range(0, out_ + active_rank_); }
+
+  Index low_rank(bool taking_part) const {
+    Index rows = 0;
+    for (const LinearSite<X>& site : sites_) rows += site.deltas.low_rank(taking_part);
+    return rows;
+  }
+  // Moves every A to its row of `factors` (rank, in).
+  void place(context_of<X>& ctx, View<T> factors) {
+    Index first = 0;
+    for (const bool taking_part : {true, false})
+      for (LinearSite<X>& site : sites_) first = site.deltas.place(ctx, factors, taking_part, first);
+  }
 
   // A new matrix of the first `kept` rows of the old one, and `rank` rows for the deltas.
   void lay_out(context_of<X>& ctx, Index kept, Index rank) {
     X weight(ctx, {kept + rank, in_});
     if (kept > 0) ops::copy<B, T>(ctx, weight_.view().row_range(0, kept), weight.view().row_range(0, kept));
-    Index placed = 0;
-    for (LinearSite<X>& site : sites_) {
-      site.weight.set_value(kept > 0 ? weight.view().row_range(site.first, site.width) : View<T>());
-      placed = site.deltas.place(ctx, weight.view().row_range(kept, rank), placed);
-    }
+    for (LinearSite<X>& site : sites_) site.weight.set_value(kept > 0 ? weight.view().row_range(site.first, site.width) : View<T>());
+    place(ctx, weight.view().row_range(kept, rank));
     weight_ = std::move(weight);
     rank_ = rank;
   }
 
   // Whole cache lines where there are columns of u, so that rows stay as aligned as without.
-  Index stride() const { return rank_ == 0 ? out_ : (out_ + rank_ + 15) / 16 * 16; }
-  // All of what is placed takes part, or none: a delta that is switched off has no columns of its own to leave out.
+  Index stride() const { return active_rank_ == 0 ? out_ : (out_ + active_rank_ + 15) / 16 * 16; }
+  // The packed A are those of the deltas that take part, unless a slot was changed without arrange().
   bool multiplies_low_rank() const {
-    Index rows = 0;
-    for (const LinearSite<X>& site : sites_) rows += site.deltas.placed_rows();
-    return rank_ > 0 && rows == rank_;
+    Index first = 0;
+    bool placed = active_rank_ > 0;
+    for (const LinearSite<X>& site : sites_) placed = placed && site.deltas.placed(true, first);
+    return placed && first == active_rank_;
   }
 
   Index in_ = 0;
   Index out_ = 0;
-  Index rank_ = 0;  // rows of A under the weight
+  Index rank_ = 0;         // rows of A under the weight
+  Index active_rank_ = 0;  // of these the first, which belong to deltas that take part
   X weight_;  // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away; (rank, in) where W is rounded
   Tensor<Bfloat16, B> rounded_;  // (out, in), or empty
   X bias_;    // (out), or empty

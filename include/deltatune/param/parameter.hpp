@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,6 +65,21 @@ class Parameter {
   bool derived() const { return derived_; }
   void set_derived(bool derived) { derived_ = derived; }
 
+  // A delta puts values of its own in place of these (seam/parameter.hpp); they come back when it is switched off or detached.
+  bool replaced() const { return replaced_; }
+  void set_replaced(bool replaced) { replaced_ = replaced; }
+  // While deltas are merged into the values: what they were before, and a digest of what the merge wrote (attach/merge_site.hpp).
+  struct Backup {
+    X values;
+    std::uint64_t digest = 0;
+  };
+  Backup& backup() { return backup_; }
+  const Backup& backup() const { return backup_; }
+
+  // Belongs to a delta that takes no part, being switched off or merged: it trains again, with the same mask and gradient, when the delta does.
+  bool resting() const { return resting_; }
+  void set_resting(bool resting) { resting_ = resting; }
+
   // What a method keeps and does not learn: the parameter stays frozen, whatever set_mask() is asked for.
   bool constant() const { return constant_; }
   void set_constant() {
@@ -76,11 +93,11 @@ class Parameter {
   bool decays() const { return decays_; }
   void set_decays(bool decays) { decays_ = decays; }
 
-  bool trains() const { return mask_.trains(); }
+  bool trains() const { return mask_.trains() && !resting_; }
   const FreezeMask& mask() const { return mask_; }
   // Values that updates change.
   bool updated() const { return trains() && !derived_; }
-  Index trainable_count() const { return derived_ ? 0 : mask_.trainable_count(shape_); }
+  Index trainable_count() const { return updated() ? mask_.trainable_count(shape_) : 0; }
 
   // Throws Error when an index of the mask lies outside the parameter, or when it shall train and is held rounded. Drops a gradient that is no longer wanted.
   void set_mask(FreezeMask mask) {
@@ -93,6 +110,22 @@ class Parameter {
     mask_ = std::move(mask);
     mask_values_ = X();
     gradient_ = X();
+    claimed_.reset();
+  }
+
+  // For methods that train a parameter of the model: all of it trains until the last claim is released, which brings back the mask from before
+  // the first. A mask set in between wins, and a claim that is dropped without release() leaves the parameter training.
+  using Claim = std::shared_ptr<const FreezeMask>;
+  [[nodiscard]] Claim claim() {
+    Claim before = claimed_.lock();
+    if (!before) before = std::make_shared<const FreezeMask>(mask_);
+    if (mask_.kind() != FreezeMask::Kind::trainable) set_mask(FreezeMask::trainable());
+    claimed_ = before;
+    return before;
+  }
+  void release(Claim claim) {
+    const bool current = claimed_.lock() == claim, last = claim.use_count() == 1;
+    if (current && last) set_mask(*claim);
   }
 
   // Storage for the gradient, zeroed, and for a partial mask; nothing for a frozen parameter.
@@ -131,12 +164,16 @@ class Parameter {
   bool rounded_ = false;
   bool sparse_in_file_ = false;
   bool derived_ = false;
+  bool replaced_ = false;
+  bool resting_ = false;
   bool constant_ = false;
   bool decays_ = true;
   double rate_factor_ = 1;
   FreezeMask mask_ = FreezeMask::frozen();
   X gradient_;
   X mask_values_;
+  Backup backup_;
+  std::weak_ptr<const FreezeMask> claimed_;
 };
 
 }  // namespace deltatune

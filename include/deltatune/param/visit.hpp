@@ -15,18 +15,22 @@ namespace deltatune {
 
 namespace detail {
 
-// Applies a mask to every parameter whose path matches one of the globs. Throws Error for a glob that matches nothing.
-template <class Module>
-void mask_matching(Module& root, const std::vector<std::string>& globs, const FreezeMask& mask) {
+// f(Parameter<X>&) for every parameter whose path matches one of the globs. Throws Error for a glob that matches nothing.
+template <class Module, class F>
+void visit_matching(Module& root, const std::vector<std::string>& globs, const F& f) {
   std::vector<bool> matched(globs.size(), false);
   root.visit([&](auto& parameter) {
     bool selected = false;
     for (std::size_t i = 0; i < globs.size(); ++i)
       if (matches(globs[i], parameter.path())) matched[i] = selected = true;
-    if (selected) parameter.set_mask(mask);
+    if (selected) f(parameter);
   });
   for (std::size_t i = 0; i < globs.size(); ++i)
     if (!matched[i]) throw Error("pattern \"" + globs[i] + "\"", "matches no parameter", {.remedy = "visit() lists the paths; ** stands for any number of segments"});
+}
+template <class Module>
+void mask_matching(Module& root, const std::vector<std::string>& globs, const FreezeMask& mask) {
+  visit_matching(root, globs, [&](auto& parameter) { parameter.set_mask(mask); });
 }
 
 }  // namespace detail

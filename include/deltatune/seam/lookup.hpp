@@ -6,6 +6,7 @@
 //     void forward(Pass<X>&, const std::int32_t* ids, View<T> y_io, Saved&) const;               // y_io (N, C) += its part; a negative id: nothing
 //     void backward(Pass<X>&, const Saved&, const RowGroups& groups, View<const T> dy);     // groups: rows of dy by id
 //     void merge(Context&, View<T> table_io) const;                                              // optional; table (V, C)
+//     static constexpr bool kIsSum, kReadsWeight;                                                // optional: see seam/weight.hpp
 //   };
 #pragma once
 
@@ -39,7 +40,8 @@ struct ErasedLookupDelta {
   virtual void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, const RowGroups& groups, View<const T> dy) = 0;
   virtual bool can_merge() const = 0;
-  virtual void merge(context_of<X>& ctx, View<T> table_io) const = 0;
+  virtual MergeTraits merge_traits() const = 0;
+  virtual void merge(context_of<X>& ctx, View<T> table_io, View<T> none) const = 0;
 };
 
 template <class X, LookupDelta<X> D>
@@ -57,7 +59,8 @@ struct LookupDeltaHolder final : ErasedLookupDelta<X> {
   bool can_merge() const override {
     return requires(const D& d, context_of<X>& ctx, View<T> table) { d.merge(ctx, table); };
   }
-  void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> table_io) const override {
+  MergeTraits merge_traits() const override { return merge_traits_of<D>(); }
+  void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> table_io, View<T> /*none*/) const override {
     if constexpr (requires { delta.merge(ctx, table_io); }) delta.merge(ctx, table_io);
   }
 
@@ -77,9 +80,6 @@ class LookupSlot : public Slot<X, detail::ErasedLookupDelta<X>> {
   D& add(std::string name, D delta) {
     return this->template insert<detail::LookupDeltaHolder<X, D>>(std::move(name), std::move(delta));
   }
-
-  bool can_merge(const std::string& name) { return this->at(name).delta->can_merge(); }
-  void merge(const std::string& name, context_of<X>& ctx, View<T> table_io) { this->at(name).delta->merge(ctx, table_io); }
 
   void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, Saved& saved) const {
     saved.resize(this->entries_.size());

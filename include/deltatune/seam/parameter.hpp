@@ -14,6 +14,7 @@
 //     Index position_shift() const;                // positions of the tokens begin there (PEFT's prefixes)
 //     void evaluate(Context&);                     // brings derived parameters of its own that are saved up to date
 //     void rest();                                 // switched off or taken out: derived parameters of the model get back their own values
+//     template <class F> void visit_replaced(const F& f);  // f(Parameter<X>&) for each of the model's own parameters whose values it replaces
 //     void merge(Context&);                        // writes the values of evaluation; they stay until rest(), for good where the delta is taken out
 //   };
 #pragma once
@@ -50,6 +51,7 @@ struct ErasedParameterDelta {
   virtual Index position_shift() const = 0;
   virtual void evaluate(context_of<X>& ctx) = 0;
   virtual void rest() = 0;
+  virtual void visit_replaced(const ParameterVisitor<X>& f) = 0;
   virtual bool can_merge() const = 0;
   virtual void merge(context_of<X>& ctx) = 0;
 };
@@ -81,6 +83,9 @@ struct ParameterDeltaHolder final : ErasedParameterDelta<X> {
   }
   void rest() override {
     if constexpr (requires { delta.rest(); }) delta.rest();
+  }
+  void visit_replaced([[maybe_unused]] const ParameterVisitor<X>& f) override {
+    if constexpr (requires { delta.visit_replaced(f); }) delta.visit_replaced(f);
   }
   bool can_merge() const override {
     return requires(D& d, context_of<X>& ctx) { d.merge(ctx); };
@@ -114,14 +119,15 @@ class ParameterSlot : public Slot<X, detail::ErasedParameterDelta<X>> {
     if (entry.enabled && !enabled) entry.delta->rest();
     entry.enabled = enabled;
   }
-  bool can_merge(const std::string& name) { return this->at(name).delta->can_merge(); }
+  void visit_replaced(const std::string& name, const ParameterVisitor<X>& f) { this->at(name).delta->visit_replaced(f); }
+  bool can_merge(const std::string& name) override { return this->at(name).delta->can_merge(); }
   // The delta takes no part from now on, but what it computed stays.
-  void merge(const std::string& name, context_of<X>& ctx) {
+  void keep_computed(const std::string& name, context_of<X>& ctx) {
     auto& entry = this->at(name);
     entry.delta->merge(ctx);
     entry.enabled = false;
   }
-  void unmerge(const std::string& name) { this->at(name).delta->rest(); }
+  void drop_computed(const std::string& name) { this->at(name).delta->rest(); }
   void evaluate(const std::string& name, context_of<X>& ctx) { this->at(name).delta->evaluate(ctx); }
 
   Index position_shift() const {

@@ -14,6 +14,12 @@
 // backward accumulates into the gradients of its own parameters, contributes to dx where it is wanted, and leaves in dy_io the gradient of
 // the y_io that it received. Deltas of a site run in the order of attachment, backward in reverse; the frozen product comes last.
 //
+// Optional: how merging goes together with other deltas of the site (MergeTraits of seam/slot.hpp). Without them it takes part in no other order than
+// that of attachment.
+//     static constexpr bool kIsSum = true;        // y += what depends on x alone
+//     static constexpr bool kIsFactor = true;     // scales columns of x or y
+//     static constexpr bool kReadsWeight = true;  // computes with the site's weight
+//
 // Optional, of a delta that changes what the product reads, all three or none:
 //     bool changes_input() const;
 //     void before(Pass<X>&, View<const T> x, View<T> x_out) const;               // x_out (N, in): read instead of x; also called in backward
@@ -91,6 +97,7 @@ struct ErasedWeightDelta {
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) = 0;
   // What is optional: never called, or nothing to do, where a delta has it not.
   virtual bool can_merge() const { return false; }
+  virtual MergeTraits merge_traits() const = 0;
   virtual void merge(context_of<X>&, View<T> /*w_io*/, View<T> /*b_io*/) const {}
   virtual bool mixes_rows() const { return false; }
   virtual bool routable() const = 0;
@@ -122,6 +129,11 @@ struct WeightDeltaHolder final : ErasedWeightDelta<X> {
     delta.backward(pass, saved.template get<S>(), x, dy_io, dx);
   }
   bool can_merge() const override { return MergeableDelta<D, X>; }
+  MergeTraits merge_traits() const override {
+    MergeTraits traits = merge_traits_of<D>();
+    traits.outermost = InputChangingDelta<D, X> || OutputChangingDelta<D, X>;
+    return traits;
+  }
   void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> w_io, [[maybe_unused]] View<T> b_io) const override {
     if constexpr (MergeableDelta<D, X>) delta.merge(ctx, w_io, b_io);
   }
@@ -188,36 +200,40 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   bool changes_input() const {
     return this->any([](const auto& delta) { return delta.changes_input(); });
   }
-  bool can_merge(const std::string& name) { return this->at(name).delta->can_merge(); }
-  void merge(const std::string& name, context_of<X>& ctx, View<T> w_io, View<T> b_io) { this->at(name).delta->merge(ctx, w_io, b_io); }
-
-  // Rows of A that the deltas give away together.
-  Index low_rank() const {
+  // Rows of A that the deltas give away together: those that take part for all rows of a batch, or the others.
+  Index low_rank(bool taking_part) const {
     Index rows = 0;
-    for (const auto& entry : this->entries_) rows += entry.delta->low_rank();
+    for (std::size_t i = 0; i < this->entries_.size(); ++i) rows += takes_part(i) == taking_part ? this->entries_[i].delta->low_rank() : 0;
     return rows;
   }
-  // Gives every such delta its rows of `factors` (all A of a layer), from `first` on; returns the row after the last.
-  Index place(context_of<X>& ctx, View<T> factors, Index first) {
-    for (auto& [name, enabled, delta, routed] : this->entries_) {
-      delta->rank = delta->low_rank();
-      delta->first = first;
-      if (delta->rank > 0) delta->place(ctx, factors.row_range(first, delta->rank));
-      first += delta->rank;
+  // Gives each of these its rows of `factors` (all A of a layer), from `first` on; returns the row after the last.
+  Index place(context_of<X>& ctx, View<T> factors, bool taking_part, Index first) {
+    for (std::size_t i = 0; i < this->entries_.size(); ++i) {
+      if (takes_part(i) != taking_part) continue;
+      auto& delta = *this->entries_[i].delta;
+      delta.rank = delta.low_rank();
+      delta.first = first;
+      if (delta.rank > 0) delta.place(ctx, factors.row_range(first, delta.rank));
+      first += delta.rank;
     }
     return first;
   }
-  // Rows that are placed and take part.
-  Index placed_rows() const {
-    Index rows = 0;
-    for (const auto& entry : this->entries_) rows += entry.enabled && !entry.routed ? entry.delta->rank : 0;
-    return rows;
+  // Whether each of these has its rows there already.
+  bool placed(bool taking_part, Index& first_io) const {
+    bool all = true;
+    for (std::size_t i = 0; i < this->entries_.size(); ++i) {
+      if (takes_part(i) != taking_part) continue;
+      const auto& delta = *this->entries_[i].delta;
+      all = all && delta.rank == delta.low_rank() && (delta.rank == 0 || delta.first == first_io);
+      first_io += delta.low_rank();
+    }
+    return all;
   }
 
   // What the product of this site reads, from x into x_out, where changes_input().
   void before(Pass<X>& pass, View<const T> x, View<T> x_out) const {
     View<const T> from = x;
-    for (const auto& [name, enabled, delta, routed] : this->entries_) {
+    for (const auto& [name, enabled, delta, routed, merged] : this->entries_) {
       if (!enabled || !delta->changes_input()) continue;
       delta->before(pass, from, x_out);
       from = x_out;
@@ -226,7 +242,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   void before_backward(Pass<X>& pass, View<const T> x, View<T> dx_io) {
     const auto scope = pass.scope();
     for (std::size_t i = this->entries_.size(); i-- > 0;) {
-      const auto& [name, enabled, delta, routed] = this->entries_[i];
+      const auto& [name, enabled, delta, routed, merged] = this->entries_[i];
       if (!enabled || !delta->changes_input()) continue;
       delta->before_backward(pass, input_of(pass, i, x), dx_io);
     }
@@ -236,7 +252,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   void forward(Pass<X>& pass, View<const T> x, View<const T> u, View<T> y_io, Saved& saved) const {
     saved.resize(this->entries_.size());
     for (std::size_t i = 0; i < this->entries_.size(); ++i) {
-      const auto& [name, enabled, delta, routed] = this->entries_[i];
+      const auto& [name, enabled, delta, routed, merged] = this->entries_[i];
       if (!enabled) continue;
       if (routed) {  // what it keeps for each of its routes stands behind the rest
         visit_routes(pass, name, [&, &own = delta](const Route& route) {  // named: clang 14 captures no bindings by itself
@@ -267,7 +283,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
     if (saved.size() > this->entries_.size() && dx.wanted() && dx.next_beta() == T(0)) backend_of<X>::fill(pass.ctx, dx.view(), T(0));  // routes add to some rows
     std::size_t next = saved.size();
     for (std::size_t i = this->entries_.size(); i-- > 0;) {
-      const auto& [name, enabled, delta, routed] = this->entries_[i];
+      const auto& [name, enabled, delta, routed, merged] = this->entries_[i];
       if (!enabled) continue;
       if (routed) {
         std::size_t first = next;
@@ -302,7 +318,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   View<const T> input_of(Pass<X>& pass, std::size_t i, View<const T> x) const {
     View<const T> from = x;
     for (std::size_t j = 0; j < i; ++j) {
-      const auto& [name, enabled, delta, routed] = this->entries_[j];
+      const auto& [name, enabled, delta, routed, merged] = this->entries_[j];
       if (!enabled || !delta->changes_input()) continue;
       const View<T> to = pass.take(x.rows, x.cols);
       delta->before(pass, from, to);

@@ -67,7 +67,8 @@ struct GraphOf<B> {
 };
 }  // namespace detail
 
-// Trains what is not frozen at construction. The model stays where it is while the trainer lives.
+// Trains what is not frozen at construction. The model stays where it is while the trainer lives; deltas may be switched off and on, merged and
+// detached between steps.
 template <class Model>
 class Trainer {
  public:
@@ -118,6 +119,7 @@ class Trainer {
     const auto start = std::chrono::steady_clock::now();
     StepReport report;
     double total_weight = 0;
+    parameters_.follow(*ctx_, *model_);
     for (const PackedBatch& batch : batches) {
       model_->check_labels(batch);
       total_weight += label_weight(batch, config_.loss, model_->layout());

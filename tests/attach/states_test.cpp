@@ -1,0 +1,424 @@
+// Attachments through every order of attach, disable, route, merge, unmerge and detach, compared with models rebuilt from nothing: bits of outputs,
+// weights and gradients, bytes held, products, and what trains.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "deltatune/attach/adapterhub_plan.hpp"
+#include "deltatune/attach/diff_pruning_plan.hpp"
+#include "deltatune/attach/ia3_plan.hpp"
+#include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/norm_tuning_plan.hpp"
+#include "deltatune/attach/prefix_plan.hpp"
+#include "deltatune/attach/selection_plan.hpp"
+#include "deltatune/delta/lora_start.hpp"
+#include "deltatune/delta/selections.hpp"
+#include "deltatune/train/trainer.hpp"
+#include "support/error_text.hpp"
+#include "support/tiny_bert.hpp"
+#include "support/tiny_gpt2.hpp"
+
+using namespace deltatune;
+
+namespace {
+
+using X = test::DeviceTensor;
+using Context = test::DeviceContext;
+
+// A method, and what of it may be done.
+template <class Model>
+struct Method {
+  std::string name;
+  std::function<Attachment<X>(Context&, Model&)> attach = {};
+  bool has_deltas = true;
+  bool routes = false;
+  bool merges = false;
+  bool on_weights = false;    // at the same places as the other's deltas
+  bool outermost = false;     // runs around sums: (IA)3
+  bool reads_weight = false;  // DoRA
+};
+
+template <class Model>
+Model tiny(Context& ctx) {
+  if constexpr (std::is_same_v<Model, Bert<X>>) {
+    return test::tiny_bert(ctx);
+  } else {
+    return test::tiny_gpt2(ctx, Head::classifier(3));
+  }
+}
+
+// Deltas that do something: their start values, and noise that depends on their names alone.
+void stir(Context& ctx, Attachment<X>& attachment) {
+  std::uint64_t number = attachment.name().front();
+  attachment.visit([&](Parameter<X>& parameter) {
+    ++number;
+    if (!parameter.updated()) return;
+    std::vector<float> values = download_floats<X>(ctx, parameter.value());
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] += 0.1F * static_cast<float>(normal(derive(number), i));
+    upload_values(ctx, std::span<const float>(values), parameter);
+  });
+}
+
+template <class Model, class Plan>
+std::function<Attachment<X>(Context&, Model&)> attaches(Plan plan, const std::string& name) {
+  plan.name = name;
+  return [plan = std::move(plan)](Context& ctx, Model& model) {
+    Attachment<X> attachment = attach_beside(ctx, model, plan, 3);
+    stir(ctx, attachment);
+    return attachment;
+  };
+}
+
+template <class Model>
+Method<Model> lora(const std::string& name, Index rank, bool dora = false) {
+  LoraPlan plan;
+  plan.lora = {rank, 4, 0.0, false};
+  plan.targets = Targets::every_linear();
+  plan.dora = dora;
+  return {name, attaches<Model>(plan, name), true, true, true, true, false, dora};
+}
+
+template <class Model>
+Method<Model> method(const std::string& kind, const std::string& name) {
+  if (kind == "lora") return lora<Model>(name, 3);
+  if (kind == "dora") return lora<Model>(name, 2, true);
+  if (kind == "ia3") {
+    const Ia3Plan plan;
+    return {name, attaches<Model>(plan, name), true, false, true, true, true};
+  }
+  if (kind == "prefix") {
+    PrefixPlan plan;
+    plan.prefix.rows = 3;
+    return {name, attaches<Model>(plan, name)};
+  }
+  if (kind == "bitfit")
+    return {name,
+            [name](Context& ctx, Model& model) { return attaches<Model>(SelectionPlan(bitfit(family_of(model))), name)(ctx, model); },
+            false};
+  if (kind == "diff pruning") {
+    DiffPruningPlan plan;
+    plan.parameters = {"**.LayerNorm.*"};
+    return {name, attaches<Model>(plan, name), true, false, true};
+  }
+  if (kind == "norms") {
+    const NormTuningPlan plan;
+    return {name, attaches<Model>(plan, name), true, false, true};
+  }
+  AdapterHubPlan plan = adapterhub_preset("houlsby");
+  std::get<AdapterHubBottleneck>(plan.members[0]).reduction.factor = 4;
+  return {name, attaches<Model>(plan, name)};
+}
+
+PackedBatch batch_for(const std::vector<std::string>& routed) {
+  PackedBatch batch;
+  for (std::size_t b = 0; b < 3; ++b) {
+    std::vector<std::int32_t> ids(3 + 2 * b);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(1 + (7 * b + 3 * i) % 27);
+    batch.add(ids);
+    batch.labels.push_back(static_cast<std::int32_t>(b % 3));
+    if (!routed.empty()) batch.adapters.push_back(b < routed.size() ? routed[b] : "");  // the last through none
+  }
+  return batch;
+}
+
+using Products = std::vector<std::tuple<Index, Index, Index>>;
+
+struct Seen {
+  Index bytes = 0;
+  std::vector<float> outputs;
+  std::vector<std::pair<std::string, std::vector<float>>> base, gradients;
+  Products forward, backward;
+};
+
+Products products(const std::vector<GemmRecord>& records) {
+  Products all;
+  for (const GemmRecord& r : records) all.emplace_back(r.m, r.n, r.k);
+  return all;
+}
+
+template <class Model>
+Seen look(Context& ctx, Model& model, const std::vector<std::string>& routed) {
+  Seen seen;
+  seen.bytes = ctx.live_bytes();
+  const PackedBatch host = batch_for(routed);
+  Workspace<test::Device> saved(ctx), scratch(ctx);
+  DeviceBatch<X> batch(ctx);
+  std::vector<GemmRecord> records;
+  typename Model::Activations kept;
+  ctx.trace_gemms(&records);
+  {
+    Pass<X> pass{ctx, saved, scratch};
+    batch.upload(host, false, model.layout());
+    const View<float> logits = pass.keep(host.count(), model.classes());
+    model.forward(pass, batch, logits, kept);
+    seen.outputs = test::on_host<X>(ctx, logits);
+  }
+  seen.forward = products(records);
+  records.clear();
+  allocate_gradients(model, ctx);
+  if (trainable_count(model) > 0) {
+    Pass<X> pass{ctx, saved, scratch, Mode::differentiate};
+    X loss(ctx, {1});
+    batch.upload(host, model.embeddings_train(), model.layout());
+    model.loss(pass, batch, Objective<X>{0, {}, 3}, loss.view(), kept);
+    model.backward(pass, batch, kept);
+  }
+  seen.backward = products(records);
+  ctx.trace_gemms(nullptr);
+  model.visit([&](Parameter<X>& parameter) {
+    if (parameter.role() != Role::delta) seen.base.emplace_back(parameter.path(), test::on_host<X>(ctx, parameter.value()));
+    if (parameter.trains()) seen.gradients.emplace_back(parameter.path(), test::on_host<X>(ctx, parameter.gradient()));
+  });
+  return seen;
+}
+
+// What a sequence of calls should have led to.
+struct State {
+  bool attached = false, enabled = true, routed = false, merged = false;
+  int order = 0;         // of attachment; of detaching where it is settled
+  bool settled = false;  // merged and detached: part of the base
+
+  bool active() const { return attached && enabled && !merged; }
+  auto key() const { return std::tuple(attached, enabled, routed, merged, settled); }
+};
+
+enum class Call { attach, disable, enable, route, share, merge, unmerge, detach };
+constexpr Call kCalls[] = {Call::attach, Call::disable, Call::enable, Call::route, Call::share, Call::merge, Call::unmerge, Call::detach};
+const char* const kNames[] = {"attach", "disable", "enable", "route", "share", "merge", "unmerge", "detach"};
+
+template <class Model>
+class Orders {
+ public:
+  using Step = std::pair<std::size_t, Call>;
+
+  Orders(Method<Model> a, Method<Model> b) : methods_{std::move(a), std::move(b)} {}
+
+  // All sequences of so many calls that begin like this.
+  void run(std::vector<Step> beginning, std::size_t calls) {
+    std::vector<State> states(2);
+    for (std::size_t i = 0; i < beginning.size(); ++i) apply(states, beginning[i], static_cast<int>(i));
+    walk(beginning, states, beginning.size() + calls);
+  }
+  int sequences() const { return sequences_; }
+
+ private:
+  void walk(std::vector<Step>& steps, const std::vector<State>& states, std::size_t most) {
+    if (steps.size() == most) return;
+    for (std::size_t which = 0; which < 2; ++which)
+      for (const Call call : kCalls) {
+        steps.emplace_back(which, call);
+        std::vector<State> next = states;
+        const bool allowed = apply(next, steps.back(), static_cast<int>(steps.size()));
+        check(steps, allowed, next);
+        if (allowed && next[which].key() != states[which].key()) walk(steps, next, most);
+        steps.pop_back();
+      }
+  }
+
+  // The table of attach/attachment.hpp. Returns whether the call is allowed; if not, nothing changes.
+  bool apply(std::vector<State>& states, const Step& step, int number) const {
+    const auto& [which, call] = step;
+    const Method<Model>& method = methods_[which];
+    State next = states[which];
+    if (call == Call::attach) {
+      if (next.attached || next.settled) return false;
+      next = {.attached = true, .order = number};
+    } else if (!next.attached) {
+      return false;
+    } else if (call == Call::disable || call == Call::enable) {
+      if (next.merged || !method.has_deltas) return false;
+      next.enabled = call == Call::enable;
+    } else if (call == Call::route) {
+      if (next.merged || !method.routes) return false;
+      next.routed = true;
+    } else if (call == Call::share) {
+      if (next.merged) return false;
+      next.routed = false;
+    } else if (call == Call::merge) {
+      if (next.merged || next.routed || !method.merges) return false;
+      next.merged = true;
+    } else if (call == Call::unmerge) {
+      if (!next.merged) return false;
+      next.merged = false;
+    } else {
+      if (next.merged && states[1 - which].merged && runs_before(1 - which, states[1 - which], which, next)) return false;
+      next = {.order = next.merged ? number : 0, .settled = next.merged};
+    }
+    std::vector<State> all = states;
+    all[which] = next;
+    for (const std::size_t active : {0U, 1U}) {
+      const std::size_t merged = 1 - active;
+      if (call == Call::detach || !all[active].active() || !all[merged].merged) continue;
+      if (methods_[active].reads_weight || runs_before(active, all[active], merged, all[merged])) return false;
+    }
+    for (const std::size_t first : {0U, 1U}) {
+      const std::size_t second = 1 - first;
+      if (all[first].merged && all[second].merged && methods_[second].reads_weight && runs_before(first, all[first], second, all[second])) return false;
+    }
+    states = all;
+    return true;
+  }
+  // Whether a runs before b, and would do something else behind it.
+  bool runs_before(std::size_t a, const State& of_a, std::size_t b, const State& of_b) const {
+    const Method<Model>&first = methods_[a], &second = methods_[b];
+    if (!first.on_weights || !second.on_weights) return false;
+    if (!first.outermost && !second.outermost && !first.reads_weight && !second.reads_weight) return false;  // sums
+    return first.outermost == second.outermost ? of_a.order < of_b.order : second.outermost;
+  }
+
+  static std::string text(const std::vector<Step>& steps) {
+    std::string all;
+    for (const auto& [which, call] : steps) all += std::string(1, static_cast<char>('a' + which)) + "." + kNames[static_cast<int>(call)] + " ";
+    return all;
+  }
+
+  void call(Context& ctx, Model& model, std::vector<std::optional<Attachment<X>>>& handles, const Step& step) const {
+    auto& handle = handles[step.first];
+    if (step.second == Call::attach) {
+      if (handle && !handle->detached()) {
+        if (!methods_[step.first].has_deltas) throw Error("test", "selections may be attached several times");
+        const Attachment<X> second = methods_[step.first].attach(ctx, model);  // throws
+        return;
+      }
+      if (handle && handle->merged()) throw Error("test", "is part of the base already");
+      handle.emplace(methods_[step.first].attach(ctx, model));
+      return;
+    }
+    if (!handle) throw Error("test", "is not attached");
+    switch (step.second) {
+      case Call::attach: return;
+      case Call::disable: return handle->set_enabled(false);
+      case Call::enable: return handle->set_enabled(true);
+      case Call::route: return handle->set_routed(true);
+      case Call::share: return handle->set_routed(false);
+      case Call::merge: return handle->merge(ctx);
+      case Call::unmerge: return handle->unmerge(ctx);
+      case Call::detach:
+        if (handle->detached()) throw Error("test", "is detached");
+        return handle->detach();
+    }
+  }
+
+  // Whichever way the model came into a state, it is this one.
+  const std::pair<Seen, Seen>& expected(const std::vector<State>& states) {
+    const auto key = std::tuple(states[0].key(), states[1].key(), states[0].order < states[1].order);
+    const auto known = expected_.find(key);
+    if (known != expected_.end()) return known->second;
+    const auto build = [&](bool all) {
+      Context ctx(1);
+      Model model = tiny<Model>(ctx);
+      std::vector<std::optional<Attachment<X>>> handles(2);
+      std::vector<std::size_t> order{0, 1};
+      if (states[1].order < states[0].order) std::swap(order[0], order[1]);
+      // What is part of the base first.
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return states[i].settled && !states[j].settled; });
+      for (const std::size_t i : order) {
+        if (!states[i].settled) continue;
+        handles[i].emplace(methods_[i].attach(ctx, model));
+        handles[i]->merge(ctx);
+        handles[i]->detach();
+      }
+      for (const std::size_t i : order)
+        if (states[i].attached && (all || states[i].enabled || states[i].merged)) handles[i].emplace(methods_[i].attach(ctx, model));
+      for (const std::size_t i : order)
+        if (states[i].attached && handles[i]) {
+          if (all && !states[i].enabled) handles[i]->set_enabled(false);
+          if (states[i].routed) handles[i]->set_routed(true);
+        }
+      if (all) {
+        const std::size_t first = methods_[0].outermost || methods_[1].reads_weight ? 1 : 0;
+        for (const std::size_t i : {first, 1 - first})
+          if (states[i].merged) handles[i]->merge(ctx);
+      }
+      return look(ctx, model, routed(states, all));
+    };
+    Seen same = build(true), running = build(false);
+    return expected_.emplace(key, std::pair(std::move(same), std::move(running))).first->second;
+  }
+  // all: or those alone that are switched on.
+  std::vector<std::string> routed(const std::vector<State>& states, bool all) const {
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < 2; ++i)
+      names.push_back(states[i].attached && states[i].routed && (all || states[i].enabled) ? methods_[i].name : "");
+    if (names[0].empty() && names[1].empty()) names.clear();
+    return names;
+  }
+
+  void check(const std::vector<Step>& steps, bool allowed, const std::vector<State>& states) {
+    ++sequences_;
+    INFO(text(steps));
+    Context ctx(1);
+    Model model = tiny<Model>(ctx);
+    std::vector<std::optional<Attachment<X>>> handles(2);
+    for (std::size_t i = 0; i + 1 < steps.size(); ++i) call(ctx, model, handles, steps[i]);
+    std::string error;
+    try {
+      call(ctx, model, handles, steps.back());
+    } catch (const Error& e) {
+      error = e.what();
+    }
+    INFO(error);
+    REQUIRE(error.empty() == allowed);
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (!handles[i]) continue;
+      REQUIRE(handles[i]->detached() == !states[i].attached);
+      REQUIRE(handles[i]->merged() == (states[i].merged || states[i].settled));
+      if (!states[i].attached) continue;
+      REQUIRE(handles[i]->enabled() == states[i].enabled);
+      REQUIRE(handles[i]->routed() == states[i].routed);
+    }
+    const auto& [same, running] = expected(states);
+    const Seen seen = look(ctx, model, routed(states, true));
+    REQUIRE(seen.bytes == same.bytes);
+    REQUIRE(seen.base == same.base);
+    REQUIRE(seen.outputs == same.outputs);
+    REQUIRE(seen.forward == same.forward);
+    REQUIRE(seen.backward == same.backward);
+    REQUIRE(seen.gradients == same.gradients);
+    const bool any_merged = states[0].merged || states[1].merged;
+    // And what is switched off isn't there at all, what is merged computes the same.
+    for (std::size_t i = 0; i < seen.outputs.size(); ++i) REQUIRE(seen.outputs[i] == Approx(running.outputs[i]).margin(2e-4));
+    if (any_merged) return;
+    REQUIRE(seen.outputs == running.outputs);
+    REQUIRE(seen.forward == running.forward);
+    // Heads train as long as a method is attached.
+    if (states[0].active() || states[1].active()) REQUIRE(seen.backward == running.backward);
+  }
+
+  std::vector<Method<Model>> methods_;
+  using Key = decltype(State().key());
+  std::map<std::tuple<Key, Key, bool>, std::pair<Seen, Seen>> expected_;
+  int sequences_ = 0;
+};
+
+template <class Model>
+void every_order(const std::string& a, const std::string& b, std::size_t from_nothing, std::size_t from_both) {
+  INFO(a + " and " + b);
+  Orders<Model> orders(a == "lora" ? lora<Model>("a", 2) : method<Model>(a, "a"), method<Model>(b, "b"));
+  orders.run({}, from_nothing);
+  orders.run({{0, Call::attach}, {1, Call::attach}}, from_both);
+  CHECK(orders.sequences() > 100);
+}
+
+}  // namespace
+
+TEST_CASE("states: LoRA beside LoRA, every order of calls", "[attach][states]") {
+  every_order<Bert<X>>("lora", "lora", 4, 4);
+  every_order<Gpt2<X>>("lora", "lora", 4, 3);
+}
+
+TEST_CASE("states: LoRA beside other methods, every order of calls", "[attach][states]") {
+  for (const char* const other : {"ia3", "dora", "prefix", "bottleneck", "bitfit"}) every_order<Bert<X>>("lora", other, 4, 3);
+  for (const char* const other : {"ia3", "prefix", "bitfit"}) every_order<Gpt2<X>>("lora", other, 4, 2);
+}
+
+TEST_CASE("states: methods that replace values of the model, every order of calls", "[attach][states]") {
+  every_order<Bert<X>>("lora", "diff pruning", 4, 3);
+  every_order<Bert<X>>("lora", "norms", 4, 3);
+}
