@@ -1,8 +1,8 @@
 // GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with the names, defaults and arithmetic of Hugging Face's
 // GPT2Model, GPT2LMHeadModel and GPT2ForSequenceClassification.
 //
-// The classifier reads the last row of each sequence. (Hugging Face looks for the last token that isn't the padding id; the same, unless a
-// sequence itself ends in it.)
+// The classifier reads the last token of each sequence that isn't config.pad_id, as Hugging Face's does: a text that ends in the padding token is
+// read in front of it. Without a padding token it reads the last one; Hugging Face's then takes one sequence at a time.
 #pragma once
 
 #include <cmath>
@@ -137,6 +137,7 @@ class Gpt2 {
   InputLayout layout() const {
     InputLayout layout = embeddings_.input().deltas.layout();
     layout.shift = derived_.position_shift();
+    if (has_classifier()) layout.pad_id = static_cast<std::int32_t>(config_.pad_id);
     return layout;
   }
   // And where they go on with sequences that a cache holds the beginning of.
