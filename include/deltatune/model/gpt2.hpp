@@ -295,8 +295,9 @@ template <class X>
 Gpt2<X> Gpt2<X>::load(Context& ctx, const std::filesystem::path& folder, Head head, std::uint64_t seed) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(folder);
   Gpt2 model(ctx, Gpt2Config::from_json(checkpoint.config()), head);
-  const detail::CheckpointNames names{"GPT-2", [&](const std::string& path) { return gpt2_names::candidates(path, model.prefix_); }, gpt2_names::is_head,
-                                      gpt2_names::belongs_to_another_head};
+  const detail::CheckpointNames names{
+      "GPT-2", [&](const std::string& path) { return head.fresh && path.starts_with("score.") ? std::vector<std::string>{} : gpt2_names::candidates(path, model.prefix_); },
+      gpt2_names::is_head, gpt2_names::belongs_to_another_head};
   model.report_ = detail::load_parameters(ctx, checkpoint, model, names, model.config_.initializer_range, seed);
   return model;
 }
