@@ -1,6 +1,7 @@
 // A classifier's right answers and mistakes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -32,10 +33,15 @@ class Confusion {
   double macro_f1() const { return mean(&Confusion::f1); }
 
  private:
+  // Over the classes that occur, in truth or as an answer, as scikit-learn does.
   double mean(double (Confusion::*of)(std::size_t) const) const {
-    double sum = 0;
-    for (std::size_t c = 0; c < classes(); ++c) sum += (this->*of)(c);
-    return sum / static_cast<double>(classes());
+    double sum = 0, count = 0;
+    for (std::size_t c = 0; c < classes(); ++c) {
+      if (examples(c) + answers(c) == 0) continue;
+      sum += (this->*of)(c);
+      ++count;
+    }
+    return sum / std::max(1.0, count);
   }
   static double ratio(Index part, Index whole) { return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole); }
 

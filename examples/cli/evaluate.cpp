@@ -61,6 +61,8 @@ nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, con
 
 // A language model: how well it foretells the tokens.
 void run_language_model(const EvaluateOptions& options) {
+  if (!options.text.labels.empty() || !options.text.columns.label.empty())
+    throw Error(options.text.model, "has no classifier for --labels or --label-column", {.remedy = "leave them out, or give the adapter that brings a classifier: --adapter DIR"});
   const std::unique_ptr<Device> device = open_device(options.text.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.text.model, options.text.adapters);
   const ModelInfo& info = model->info();

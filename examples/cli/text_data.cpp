@@ -25,7 +25,9 @@ std::string usual_column(const Table& table, const std::vector<std::string>& usu
   for (const std::string& name : usual)
     for (const std::string& column : table.columns)
       if (folded_label(column) == name) return column;
-  throw Error(table.name, "has no column \"" + usual.front() + "\"", {.got = joined(table.columns), .remedy = std::string("name the column with ") + option});
+  const bool has_completions = std::find(table.columns.begin(), table.columns.end(), "completion") != table.columns.end();
+  throw Error(table.name, "has no column \"" + usual.front() + "\"",
+              {.got = joined(table.columns), .remedy = std::string("name the column with ") + option + (has_completions ? "; --task lm learns prompts and completions" : "")});
 }
 
 // What is noted of rows: how many, and the first.

@@ -381,5 +381,7 @@ TEST_CASE("a language model's prompts that are too long are counted", "[cli][lab
   CHECK_THAT(place.train_error("gpt2", place.folder.file("c.jsonl", "{\"messages\": [{\"role\": \"user\"}]}\n").string(), lm), Contains("c.jsonl: line 1") && Contains("messages"));
   CHECK_THAT(place.train_error("gpt2", place.folder.file("i.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n").string(), lm), Contains("instruction, output") && Contains("completion"));
   CHECK_THAT(place.train_error("gpt2", place.folder.file("t.csv", "text,label\na,b\n").string(), lm), Contains("is a table"));
+  CHECK_THAT(place.train_error("gpt2", data), Contains("--task lm"));
+  CHECK_THAT(place.error({"evaluate", "--model", place.path("gpt2"), "--data", data, "--labels", "a,b"}), Contains("--labels"));
   place.train("gpt2", place.folder.file("list.json", "[{\"text\": \"abc\"},\n{\"prompt\": \"a\", \"completion\": \"b\"}]").string(), lm);
 }
