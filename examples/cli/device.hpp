@@ -74,6 +74,7 @@ struct Recipe {
   std::filesystem::path model, out;
   Head head;
   std::vector<std::string> labels;
+  std::string problem_type;  // of a whole model's classifier, as transformers names it
   std::vector<AnyPlan> plans;
   double lora_plus_ratio = 0;  // 0: LoRA+ is not asked for
   bool saves_model = false;    // a whole model and not an adapter

@@ -1,12 +1,15 @@
 // deltatune evaluate: how often a model is right on labelled texts.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "commands.hpp"
+#include "confusion.hpp"
 #include "model_io.hpp"
 #include "deltatune/train/evaluation.hpp"
 #include "report.hpp"
@@ -21,40 +24,14 @@ struct EvaluateOptions {
   bool json = false;
 };
 
-// Right answers and mistakes by class: count(truth, answer).
-class Confusion {
- public:
-  Confusion(const Dataset& data, const std::vector<std::int32_t>& answers, std::size_t classes) : counts_(classes, std::vector<Index>(classes, 0)) {
-    for (std::size_t i = 0; i < answers.size(); ++i)
-      ++counts_[static_cast<std::size_t>(data[static_cast<Index>(i)].label)][static_cast<std::size_t>(answers[i])];
-  }
-
-  std::size_t classes() const { return counts_.size(); }
-  const std::vector<std::vector<Index>>& counts() const { return counts_; }
-  Index examples(std::size_t c) const { return std::accumulate(counts_[c].begin(), counts_[c].end(), Index{0}); }
-  Index answers(std::size_t c) const {
-    return std::accumulate(counts_.begin(), counts_.end(), Index{0}, [c](Index sum, const auto& row) { return sum + row[c]; });
-  }
-  double precision(std::size_t c) const { return ratio(counts_[c][c], answers(c)); }
-  double recall(std::size_t c) const { return ratio(counts_[c][c], examples(c)); }
-  double f1(std::size_t c) const { return ratio(2 * counts_[c][c], examples(c) + answers(c)); }
-  double macro_f1() const {
-    double sum = 0;
-    for (std::size_t c = 0; c < classes(); ++c) sum += f1(c);
-    return sum / static_cast<double>(classes());
-  }
-
- private:
-  static double ratio(Index part, Index whole) { return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole); }
-
-  std::vector<std::vector<Index>> counts_;
-};
-
 std::string class_table(const Confusion& confusion, const std::vector<std::string>& labels) {
   TextTable table({"label", "precision", "recall", "F1", "examples"});
   const auto share = [](double x) { return formatted("%.3f", x); };
   for (std::size_t c = 0; c < labels.size(); ++c)
     table.add({labels[c], share(confusion.precision(c)), share(confusion.recall(c)), share(confusion.f1(c)), grouped(confusion.examples(c))});
+  Index examples = 0;
+  for (std::size_t c = 0; c < labels.size(); ++c) examples += confusion.examples(c);
+  table.add({"macro average", share(confusion.macro_precision()), share(confusion.macro_recall()), share(confusion.macro_f1()), grouped(examples)});
   return table.text();
 }
 
@@ -84,12 +61,14 @@ nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, con
 
 // A language model: how well it foretells the tokens.
 void run_language_model(const EvaluateOptions& options) {
+  if (!options.text.labels.empty() || !options.text.columns.label.empty())
+    throw Error(options.text.model, "has no classifier for --labels or --label-column", {.remedy = "leave them out, or give the adapter that brings a classifier: --adapter DIR"});
   const std::unique_ptr<Device> device = open_device(options.text.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.text.model, options.text.adapters);
   const ModelInfo& info = model->info();
-  const Index room = info.positions - info.taken;
-  const Dataset data = tokenize_for_language(options.text.data, Tokenizer::open(options.text.model),
-                                             options.text.max_length > 0 ? std::min(options.text.max_length, room) : std::min<Index>(128, room));
+  Notes notes;
+  const Dataset data = tokenize_for_language(options.text.data, Tokenizer::open(options.text.model), max_length_of(options.text, info), notes);
+  print(notes);
   double loss = 0, tokens = 0;
   std::vector<Index> members;
   for (Index first = 0; first < data.size(); first += options.text.batch_size) {
@@ -106,12 +85,80 @@ void run_language_model(const EvaluateOptions& options) {
     std::cout << nlohmann::json{{"examples", data.size()}, {"tokens", tokens}, {"eval_loss", loss}, {"perplexity", std::exp(loss)}}.dump() << "\n";
 }
 
+// The examples of the rows with a label; set_label(row, example).
+template <class SetLabel>
+Dataset labelled_rows(TextTask& task_io, const LabelColumn& column, bool regression, const SetLabel& set_label) {
+  task_io.notes.insert(task_io.notes.end(), column.notes.begin(), column.notes.end());
+  std::vector<Example> examples =
+      tokenize(task_io.table, task_io.columns, task_io.tokenizer, task_io.max_length, task_io.notes, [&](std::size_t row) { return !column.labels[row].empty(); });
+  Dataset data(regression);
+  for (std::size_t row = 0; row < examples.size(); ++row) {
+    if (column.labels[row].empty()) continue;
+    set_label(row, examples[row]);
+    data.add(std::move(examples[row]));
+  }
+  print(task_io.notes);
+  return data;
+}
+
+// Pearson's correlation; 0 where one of the two does not vary.
+double correlation(const std::vector<double>& x, const std::vector<double>& y) {
+  const double n = static_cast<double>(x.size());
+  const double mean_x = std::accumulate(x.begin(), x.end(), 0.0) / n, mean_y = std::accumulate(y.begin(), y.end(), 0.0) / n;
+  double xx = 0, yy = 0, xy = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    xx += (x[i] - mean_x) * (x[i] - mean_x);
+    yy += (y[i] - mean_y) * (y[i] - mean_y);
+    xy += (x[i] - mean_x) * (y[i] - mean_y);
+  }
+  return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0.0;
+}
+
+// The place of each value in order, ties sharing theirs.
+std::vector<double> ranks(const std::vector<double>& values) {
+  std::vector<std::size_t> order(values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
+  std::vector<double> result(values.size());
+  for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
+    while (last < order.size() && values[order[last]] == values[order[first]]) ++last;
+    for (std::size_t i = first; i < last; ++i) result[order[i]] = 0.5 * static_cast<double>(first + last - 1);
+  }
+  return result;
+}
+
+// A model with a single output: how near its numbers are.
+void run_regression(const EvaluateOptions& options, TextTask& task) {
+  if (task.model->info().classes != 1)
+    throw Error(options.text.model, "predicts " + std::to_string(task.model->info().classes) + " numbers per text, and 'evaluate' compares one", {.remedy = "use 'deltatune predict'"});
+  const LabelColumn column = read_label_column(task.table, task.columns.label);
+  const std::vector<std::optional<float>> targets = scores(column);
+  const Dataset data = labelled_rows(task, column, true, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
+  std::vector<double> truth, answers;
+  for (Index i = 0; i < data.size(); ++i) truth.push_back(static_cast<double>(data[i].target));
+  const Evaluation result = evaluate(data, options.text.batch_size, 1, [&](const PackedBatch& batch) {
+    std::vector<float> outputs = task.model->logits(batch);
+    answers.insert(answers.end(), outputs.begin(), outputs.end());
+    return outputs;
+  });
+  const double pearson = correlation(answers, truth), spearman = correlation(ranks(answers), ranks(truth));
+  std::cout << grouped(result.examples) << " examples, mean squared error " << formatted("%.4f", result.loss) << ", Pearson correlation " << formatted("%.3f", pearson)
+            << ", Spearman correlation " << formatted("%.3f", spearman) << "\n";
+  if (options.json) std::cout << nlohmann::json{{"examples", result.examples}, {"eval_loss", result.loss}, {"pearson", pearson}, {"spearman", spearman}}.dump() << "\n";
+}
+
 void run(const EvaluateOptions& options) {
   if (head_of(options.text.model, options.text.adapters).next_token) return run_language_model(options);
   TextTask task(options.text, true);
+  if (task.output == Output::numbers) return run_regression(options, task);
+  if (task.output == Output::several_labels)
+    throw Error(options.text.model, "gives each text any number of labels (problem_type multi_label_classification), and 'evaluate' compares one per text",
+                {.remedy = "use 'deltatune predict'"});
   DeviceModel& model = *task.model;
-  const std::vector<std::string>& labels = model.info().labels;
-  const Dataset data = tokenize(task.table, task.columns, task.tokenizer, task.max_length, labels);
+  const std::vector<std::string>& labels = task.labels;
+  LabelColumn column = read_label_column(task.table, task.columns.label);
+  const std::vector<std::int32_t> numbers = class_numbers(column, labels, "--labels names the classes in the order of the model's output layer");
+  const Dataset data = labelled_rows(task, column, false, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
   const Evaluation result = evaluate(data, options.text.batch_size, model.info().classes, [&](const PackedBatch& batch) { return model.logits(batch); });
   const Confusion confusion(data, result.predictions, labels.size());
   std::cout << grouped(result.examples) << " examples, accuracy " << formatted("%.2f", 100.0 * result.accuracy) << " %, mean loss "
@@ -125,9 +172,9 @@ void run(const EvaluateOptions& options) {
 
 void add_evaluate(CLI::App& app) {
   const auto options = std::make_shared<EvaluateOptions>();
-  CLI::App* const command = app.add_subcommand("evaluate", "How good a model is: on labelled texts accuracy, loss and mistakes by class; of a language model loss and perplexity");
+  CLI::App* const command = app.add_subcommand("evaluate", "How good a model is: on labelled texts accuracy, loss and mistakes by class, or the error of numbers; of a language model loss and perplexity");
   add_text_options(*command, options->text);
-  command->add_option("--label-column", options->text.columns.label, "Column with the right labels [label or sentiment]")->type_name("NAME");
+  command->add_option("--label-column", options->text.columns.label, "Column with the right labels, as names or class numbers [label, labels or sentiment]")->type_name("NAME");
   command->add_flag("--json", options->json, "Print the numbers once more as one JSON object, on the last line");
   command->footer("Example:\n  deltatune evaluate --model minilm --adapter runs/tweets --data held_out.csv");
   command->callback([options] { run(*options); });

@@ -1,4 +1,5 @@
-// The curve of the training loss as a picture: every step faintly, a smoothed curve over it. Legible on white and on black.
+// The curve of the training loss as a picture: every step faintly, a smoothed curve over it, and the loss of evaluations beside it. Legible on white and
+// on black.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +11,11 @@
 #include "report.hpp"
 
 namespace deltatune::cli {
+
+// The loss of an evaluation after a step.
+struct EvaluationPoint {
+  double step = 0, loss = 0;
+};
 
 namespace detail {
 
@@ -23,30 +29,36 @@ inline double tick_distance(double range, int count) {
 
 class LossPlot {
  public:
-  explicit LossPlot(std::span<const double> losses) {
+  LossPlot(std::span<const double> losses, std::span<const EvaluationPoint> evaluations) {
     for (const double loss : losses) losses_.push_back(std::isfinite(loss) ? loss : losses_.empty() ? 0.0 : losses_.back());
     if (losses_.empty()) losses_.push_back(0.0);
-    const auto [lowest, highest] = std::minmax_element(losses_.begin(), losses_.end());
+    for (const EvaluationPoint& point : evaluations)
+      if (std::isfinite(point.loss)) evaluations_.push_back(point);
+    std::vector<double> all = losses_;
+    for (const EvaluationPoint& point : evaluations_) all.push_back(point.loss);
+    const auto [lowest, highest] = std::minmax_element(all.begin(), all.end());
     y_tick_ = tick_distance(std::max(*highest - *lowest, 1e-3 * std::max(1.0, std::abs(*highest))), 6);
     bottom_ = std::floor(*lowest / y_tick_) * y_tick_;
     top_ = std::max(std::ceil(*highest / y_tick_) * y_tick_, bottom_ + y_tick_);
     steps_ = std::max(2.0, static_cast<double>(losses_.size()));
+    for (const EvaluationPoint& point : evaluations_) steps_ = std::max(steps_, point.step);
   }
 
   std::string svg() const {
     std::string text =
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 420\" font-family=\"sans-serif\" font-size=\"13\">\n"
-        "<title>Training loss by step</title>\n"
+        "<title>Loss by step</title>\n"
         "<style>\n"
         "  text { fill: #777; } .grid { stroke: #888; stroke-opacity: 0.35; } .axis { stroke: #888; fill: none; }\n"
         "  .raw { stroke: #4a90d9; stroke-opacity: 0.55; fill: none; } .smooth { stroke: #2f7fd0; stroke-width: 2.5; fill: none; }\n"
+        "  .evaluation { stroke: #d9822b; stroke-width: 2; fill: none; } circle { fill: #d9822b; }\n"
         "  @media (prefers-color-scheme: dark) { text { fill: #bbb; } .smooth { stroke: #6db3f8; } }\n"
         "</style>\n";
     text += y_axis() + x_axis();
     text += "<path class=\"axis\" d=\"M" + point(1, top_) + " L" + point(1, bottom_) + " L" + point(steps_, bottom_) + "\"/>\n";
     text += "<text x=\"360\" y=\"412\" text-anchor=\"middle\">step</text>\n";
-    text += "<text x=\"16\" y=\"195\" text-anchor=\"middle\" transform=\"rotate(-90 16 195)\">training loss</text>\n";
-    return text + curve("raw", losses_) + curve("smooth", smoothed()) + "</svg>\n";
+    text += "<text x=\"16\" y=\"195\" text-anchor=\"middle\" transform=\"rotate(-90 16 195)\">" + std::string(evaluations_.empty() ? "training loss" : "loss") + "</text>\n";
+    return text + curve("raw", losses_) + curve("smooth", smoothed()) + evaluation() + "</svg>\n";
   }
 
  private:
@@ -107,13 +119,32 @@ class LossPlot {
     return "<path class=\"" + std::string(name) + "\" stroke-linejoin=\"round\" d=\"" + path + "\"/>\n";
   }
 
+  // The evaluations as points on a line, and which curve is which.
+  std::string evaluation() const {
+    if (evaluations_.empty()) return "";
+    const std::size_t every = evaluations_.size() / 400 + 1;
+    std::string path, points;
+    for (std::size_t i = 0; i < evaluations_.size(); ++i) {
+      if (i % every != 0 && i + 1 < evaluations_.size()) continue;
+      const double step = std::max(1.0, evaluations_[i].step), loss = evaluations_[i].loss;
+      path += (path.empty() ? "M" : " L") + point(step, loss);
+      points += "<circle cx=\"" + formatted("%.1f", x(step)) + "\" cy=\"" + formatted("%.1f", y(loss)) + "\" r=\"3\"/>\n";
+    }
+    return "<path class=\"evaluation\" stroke-linejoin=\"round\" d=\"" + path + "\"/>\n" + points +
+           "<path class=\"smooth\" d=\"M540 30 H565\"/><text x=\"572\" y=\"34\">training loss</text>\n"
+           "<path class=\"evaluation\" d=\"M540 50 H565\"/><circle cx=\"552.5\" cy=\"50\" r=\"3\"/><text x=\"572\" y=\"54\">evaluation loss</text>\n";
+  }
+
   std::vector<double> losses_;
+  std::vector<EvaluationPoint> evaluations_;
   double y_tick_ = 1, bottom_ = 0, top_ = 1, steps_ = 2;
 };
 
 }  // namespace detail
 
 // losses[i]: of step i + 1.
-inline std::string loss_plot_svg(std::span<const double> losses) { return detail::LossPlot(losses).svg(); }
+inline std::string loss_plot_svg(std::span<const double> losses, std::span<const EvaluationPoint> evaluations = {}) {
+  return detail::LossPlot(losses, evaluations).svg();
+}
 
 }  // namespace deltatune::cli

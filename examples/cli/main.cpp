@@ -1,11 +1,27 @@
 // deltatune: fine-tune, evaluate and use Transformers from the shell.
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
 #include <iostream>
+#include <new>
+#include <string>
 
 #include "commands.hpp"
 #include "deltatune/core/error.hpp"
+#include "suggestion.hpp"
 #include "wait_policy.hpp"
+
+namespace {
+
+// Nobody shall take a cut-off output for the whole: `code`, or 1 where standard output could not be written.
+int finished(int code) {
+  std::cout.flush();
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout) return code;
+  std::cerr << "error: standard output: cannot be written (is the disk full?)\n";
+  return 1;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace deltatune::cli;
@@ -24,10 +40,17 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);  // runs the command
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
+    if (const std::string mistake = deltatune::cli::unknown_argument(app, {argv + 1, argv + argc}); error.get_exit_code() != 0 && !mistake.empty()) {
+      std::cerr << "error: " << mistake << "\n";
+      return 1;
+    }
+    return finished(app.exit(error) == 0 ? 0 : 1);
+  } catch (const std::bad_alloc&) {
+    std::cerr << "error: memory: there is not enough for this (take a smaller batch, shorter sequences or smaller files)\n";
+    return 1;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;
   }
-  return 0;
+  return finished(0);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "deltatune/io/hf_checkpoint.hpp"
+#include "deltatune/model/config_fields.hpp"
 
 namespace deltatune::cli {
 
@@ -60,6 +61,19 @@ Head head_of(const std::filesystem::path& folder, const std::vector<std::filesys
   }
   if (const Index classes = checkpoint_classes(folder, family); classes > 0) return Head::classifier(classes);
   return family == "gpt2" ? Head::language_model() : Head::none();
+}
+
+OwnHead own_head(const std::filesystem::path& folder) {
+  return {checkpoint_classes(folder, family_in(folder)), detail::config_labels(JsonConfig::open(folder / "config.json"))};
+}
+
+Output output_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters, Index classes) {
+  // `train` makes classifiers of one label, and says so by naming the classes; what others made is as the model's configuration says.
+  for (const std::filesystem::path& adapter : adapters)
+    if (std::filesystem::exists(adapter / "labels.json")) return classes == 1 ? Output::numbers : Output::one_label;
+  const std::string type = JsonConfig::open(folder / "config.json").get_or<std::string>("problem_type", "");
+  if (type == "multi_label_classification") return Output::several_labels;
+  return type == "regression" || classes == 1 ? Output::numbers : Output::one_label;
 }
 
 std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index class_count, const std::vector<std::filesystem::path>& adapters) {

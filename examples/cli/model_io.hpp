@@ -24,6 +24,21 @@ std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesy
 // Names of the classes: from an adapter's labels.json, else from the model's config, else numbered.
 std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index classes, const std::vector<std::filesystem::path>& adapters);
 
+// The model's own output layer: classes that its file holds weights for, and their names in config.json.
+struct OwnHead {
+  Index classes = 0;  // 0: none
+  std::vector<std::string> labels;
+};
+OwnHead own_head(const std::filesystem::path& folder);
+
+// What a classifier's outputs are.
+enum class Output {
+  one_label,       // scores, of which the largest wins
+  several_labels,  // of each label whether it applies (transformers' multi_label_classification)
+  numbers          // regression
+};
+Output output_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters, Index classes);
+
 template <class Model>
 struct LoadedModel {
   std::unique_ptr<Model> model;  // stays where it is: adapters point into it

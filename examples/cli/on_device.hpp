@@ -198,7 +198,7 @@ class OnDeviceTraining : public DeviceTraining {
   }
 
   void save() override {
-    if (recipe_.saves_model) return save_hf_checkpoint(ctx_, recipe_.out, model_, recipe_.model, recipe_.labels);
+    if (recipe_.saves_model) return save_hf_checkpoint(ctx_, recipe_.out, model_, recipe_.model, recipe_.labels, recipe_.problem_type);
     if (attachments_.size() == 1) return save_adapter(ctx_, recipe_.out, model_, recipe_.plans[0], attachments_[0], recipe_.model.string());
     nlohmann::json parts = nlohmann::json::array();
     for (std::size_t i = 0; i < attachments_.size(); ++i) {

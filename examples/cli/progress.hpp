@@ -1,6 +1,7 @@
 // How far a run is: one line that is rewritten on a terminal, now and then a plain line elsewhere (a file, a pipe).
 #pragma once
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,34 @@
 #include "report.hpp"
 
 namespace deltatune::cli {
+
+// What a progress line says.
+struct ProgressState {
+  Index step = 0, total = 1;
+  double loss = 0, learning_rate = 0, tokens_per_second = 0;
+  std::string time_left;
+};
+
+// One line of at most `width` characters: where room is short, first the bar shrinks, then the least important numbers are left out.
+inline std::string progress_line(const ProgressState& state, Index width) {
+  const auto bar = [&](Index length) {
+    const Index filled = std::clamp<Index>(length * state.step / std::max<Index>(1, state.total), 0, length);
+    return "[" + std::string(static_cast<std::size_t>(filled), '#') + std::string(static_cast<std::size_t>(length - filled), '.') + "] ";
+  };
+  const std::string count = std::to_string(state.step) + "/" + std::to_string(state.total), loss = "  loss " + formatted("%.4f", state.loss);
+  const std::string rate = formatted("%.2e", state.learning_rate), speed = "  " + grouped(static_cast<Index>(state.tokens_per_second)) + " tokens/s";
+  const std::string left = "  " + state.time_left + " left";
+  for (const std::string& line : {bar(24) + count + loss + "  learning rate " + rate + speed + left, bar(10) + count + loss + "  lr " + rate + speed + left,
+                                  bar(10) + count + loss + speed + left, bar(10) + count + loss + left, count + loss + left, count + loss, count})
+    if (static_cast<Index>(line.size()) <= width) return line;
+  return count.substr(0, static_cast<std::size_t>(std::max<Index>(0, width)));
+}
+
+// Columns of the terminal on standard output; 80 where it does not say.
+inline Index terminal_width() {
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? static_cast<Index>(size.ws_col) : 80;
+}
 
 class ProgressBar {
  public:
@@ -33,7 +62,8 @@ class ProgressBar {
     if (on_terminal_) {
       clear();
       line_open_ = true;
-      std::printf("%s %s  %s  %s left", bar(step).c_str(), count.c_str(), numbers.c_str(), time_left(step, now).c_str());
+      // The last column stays free: a full line may make the terminal wrap.
+      std::printf("%s", progress_line({step, total_, loss, learning_rate, tokens_per_second, time_left(step, now)}, terminal_width() - 1).c_str());
     } else {
       std::printf("step %s  %s\n", count.c_str(), numbers.c_str());
     }
@@ -50,17 +80,11 @@ class ProgressBar {
 
  private:
   using Clock = std::chrono::steady_clock;
-  static constexpr Index kBarWidth = 24;
   static constexpr Index kPlainLines = 20;  // in a whole run
 
   bool is_due(Index step, Clock::time_point now) const {
     if (on_terminal_) return now - printed_ > std::chrono::milliseconds(100);
     return step == first_ || step % std::max<Index>(1, total_ / kPlainLines) == 0;
-  }
-
-  std::string bar(Index step) const {
-    const Index filled = kBarWidth * step / std::max<Index>(1, total_);
-    return "[" + std::string(static_cast<std::size_t>(filled), '#') + std::string(static_cast<std::size_t>(kBarWidth - filled), '.') + "]";
   }
 
   std::string time_left(Index step, Clock::time_point now) const {

@@ -1,125 +1,202 @@
 #include "text_data.hpp"
 
 #include <algorithm>
-#include <set>
-#include <sstream>
+#include <iostream>
 
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
+#include "labels.hpp"
+#include "report.hpp"
 
 namespace deltatune::cli {
 
 namespace {
 
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 std::string usual_column(const Table& table, const std::vector<std::string>& usual, const char* option) {
   for (const std::string& name : usual)
     if (std::find(table.columns.begin(), table.columns.end(), name) != table.columns.end()) return name;
-  std::string present;
-  for (const std::string& name : table.columns) present += (present.empty() ? "" : ", ") + name;
-  throw Error(table.name, "has no column \"" + usual.front() + "\"", {.got = present, .remedy = std::string("name the column with ") + option});
+  for (const std::string& name : usual)
+    for (const std::string& column : table.columns)
+      if (folded_label(column) == name) return column;
+  const bool has_completions = std::find(table.columns.begin(), table.columns.end(), "completion") != table.columns.end();
+  throw Error(table.name, "has no column \"" + usual.front() + "\"",
+              {.got = joined(table.columns), .remedy = std::string("name the column with ") + option + (has_completions ? "; --task lm learns prompts and completions" : "")});
 }
 
-bool is_number(const std::string& text) {
-  return !text.empty() && text.size() < 18 &&
-         std::all_of(text.begin() + (text[0] == '-' && text.size() > 1 ? 1 : 0), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
-}  // namespace
-
-TextColumns resolve_columns(const Table& table, TextColumns columns, bool with_label) {
-  if (columns.text.empty()) columns.text = usual_column(table, {"text", "sentence", "tweet"}, "--text-column");
-  if (with_label && columns.label.empty()) columns.label = usual_column(table, {"label", "sentiment"}, "--label-column");
-  return columns;
-}
-
-std::vector<std::string> class_names(const Table& table, const std::string& label_column) {
-  const std::size_t column = static_cast<std::size_t>(table.column(label_column));
-  std::set<std::string> distinct;
-  for (const auto& row : table.rows) distinct.insert(row[column]);
-  std::vector<std::string> names(distinct.begin(), distinct.end());
-  if (std::all_of(names.begin(), names.end(), is_number))
-    std::sort(names.begin(), names.end(), [](const std::string& a, const std::string& b) { return std::stoll(a) < std::stoll(b); });
-  return names;
-}
-
-Dataset tokenize(const Table& table, const TextColumns& columns, const Tokenizer& tokenizer, Index max_length, const std::vector<std::string>& classes) {
-  const std::size_t text = static_cast<std::size_t>(table.column(columns.text));
-  const std::size_t pair = columns.pair.empty() ? 0 : static_cast<std::size_t>(table.column(columns.pair));
-  const std::size_t label = classes.empty() ? 0 : static_cast<std::size_t>(table.column(columns.label));
-  std::map<std::string, std::int32_t> numbers;
-  std::string known;
-  for (const std::string& name : classes) {
-    numbers.emplace(name, static_cast<std::int32_t>(numbers.size()));
-    known += (known.empty() ? "\"" : ", \"") + name + "\"";
+// What is noted of rows: how many, and the first.
+struct Counted {
+  Index count = 0;
+  std::size_t first = 0;
+  void add(std::size_t row) {
+    if (count++ == 0) first = row;
   }
+};
+
+std::string of_texts(Index count, Index all, const std::string& singular, const std::string& plural) {
+  return grouped(count) + " of " + grouped(all) + " texts " + (count == 1 ? singular : plural);
+}
+
+// "prompt", "completion" and "text" of a record.
+Example language_example(const JsonConfig& row, const Tokenizer& tokenizer) {
+  Example example;
+  const char* const target = row.has("completion") ? "completion" : "text";
+  if (!row.has(target)) {
+    std::vector<std::string> fields;
+    for (const auto& [name, value] : row.raw().items()) fields.push_back(name);
+    throw Error(row.name(), row.has("prompt") ? "has a prompt but no completion" : "has neither prompt and completion nor text",
+                {.expected = "{\"prompt\": ..., \"completion\": ...} or {\"text\": ...}, both strings", .got = "the fields " + joined(fields),
+                 .remedy = "other formats, such as chats and instructions, have to be written so first"});
+  }
+  if (row.has("prompt")) example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
+  example.token_labels.assign(example.ids.size(), ops::kIgnoredLabel);
+  std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(target), 0);
+  if (const auto end = tokenizer.byte_bpe()->eos_id()) completion.push_back(*end);
+  example.ids.insert(example.ids.end(), completion.begin(), completion.end());
+  example.token_labels.insert(example.token_labels.end(), completion.begin(), completion.end());
+  return example;
+}
+
+bool has_prediction(const Example& example) {
+  return example.ids.size() > 1 && std::any_of(example.token_labels.begin() + 1, example.token_labels.end(), [](std::int32_t label) { return label != ops::kIgnoredLabel; });
+}
+
+Dataset language_records(std::string_view text, const std::string& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
   Dataset data;
-  for (std::size_t row = 0; row < table.rows.size(); ++row) {
-    Example example;
-    if (columns.pair.empty()) {
-      example.ids = tokenizer.encode(table.rows[row][text], max_length);
-    } else {
-      EncodedPair encoded = tokenizer.encode_pair(table.rows[row][text], table.rows[row][pair], max_length);
-      example.ids = std::move(encoded.ids);
-      example.types = std::move(encoded.token_types);
+  Counted cut, without_room, without_text;
+  const std::vector<deltatune::detail::JsonRecord> records = deltatune::detail::json_records(text, file);
+  for (const auto& record : records) {
+    const std::size_t line = static_cast<std::size_t>(record.line);
+    Example example = language_example(JsonConfig::parse(record.text, file + ": line " + std::to_string(line)), tokenizer);
+    if (!has_prediction(example)) {
+      without_text.add(line);
+      continue;
     }
-    if (!classes.empty()) {
-      const auto number = numbers.find(table.rows[row][label]);
-      if (number == numbers.end())
-        throw Error(table.name + ": data row " + std::to_string(row + 1) + ", column " + columns.label, "unknown label",
-                    {.expected = "one of " + known, .got = "\"" + table.rows[row][label] + "\""});
-      example.label = number->second;
+    if (static_cast<Index>(example.ids.size()) > max_length) {
+      example.ids.resize(static_cast<std::size_t>(max_length));
+      example.token_labels.resize(static_cast<std::size_t>(max_length));
+      if (!has_prediction(example)) {  // the prompt leaves no room for its completion
+        without_room.add(line);
+        continue;
+      }
+      cut.add(line);
     }
+    data.add(std::move(example));
+  }
+  const Index all = static_cast<Index>(records.size());
+  const auto note = [&](const Counted& rows, const std::string& singular, const std::string& plural) {
+    if (rows.count > 0) notes_io.push_back(file + ": " + of_texts(rows.count, all, singular, plural) + "; the first in line " + std::to_string(rows.first));
+  };
+  const std::string length = "--max-length " + std::to_string(max_length);
+  if (data.size() == 0 && without_room.count > 0)
+    throw Error(file, "every prompt is longer than " + length + ", which leaves no room for a completion", {.remedy = "raise --max-length, or shorten the prompts"});
+  note(without_room, "is left out, since its prompt alone is longer than " + length, "are left out, since their prompts alone are longer than " + length);
+  note(cut, "is longer than " + length + " and was cut", "are longer than " + length + " and were cut");
+  note(without_text, "is left out, since it has nothing to predict", "are left out, since they have nothing to predict");
+  return data;
+}
+
+Dataset language_blocks(std::string_view text, const std::string& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
+  Dataset data;
+  const std::vector<std::int32_t> ids = tokenizer.encode(text, 0);
+  for (std::size_t first = 0; first < ids.size(); first += static_cast<std::size_t>(max_length)) {
+    const std::size_t last = std::min(ids.size(), first + static_cast<std::size_t>(max_length));
+    if (last - first < 2) {
+      if (first > 0) notes_io.push_back(file + ": the last of " + grouped(static_cast<Index>(ids.size())) + " tokens stands alone in its block and is left out");
+      break;
+    }
+    Example example{.ids = {ids.begin() + static_cast<std::ptrdiff_t>(first), ids.begin() + static_cast<std::ptrdiff_t>(last)}};
+    example.token_labels = example.ids;
     data.add(std::move(example));
   }
   return data;
 }
 
-Dataset tokenize_for_language(const std::filesystem::path& file, const Tokenizer& tokenizer, Index max_length) {
-  const ByteBpe* const bpe = tokenizer.byte_bpe();
-  if (bpe == nullptr) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
-  Dataset data;
-  const MappedFile mapped(file);
-  if (file.extension() != ".jsonl") {
-    const std::vector<std::int32_t> ids = tokenizer.encode(mapped.text(), 0);
-    for (std::size_t first = 0; first + 1 < ids.size(); first += static_cast<std::size_t>(max_length)) {
-      const std::size_t last = std::min(ids.size(), first + static_cast<std::size_t>(max_length));
-      if (last - first < 2) break;
-      Example example{.ids = {ids.begin() + static_cast<std::ptrdiff_t>(first), ids.begin() + static_cast<std::ptrdiff_t>(last)}};
-      example.token_labels = example.ids;
-      data.add(std::move(example));
-    }
-  } else {
-    std::istringstream lines{std::string(mapped.text())};
-    Index number = 0;
-    for (std::string line; std::getline(lines, line);) {
-      ++number;
-      if (line.find_first_not_of(" \r\t") == std::string::npos) continue;
-      const std::string place = file.string() + ": line " + std::to_string(number);
-      const JsonConfig row = JsonConfig::parse(line, place);
-      Example example;
-      if (row.has("prompt")) example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
-      example.token_labels.assign(example.ids.size(), ops::kIgnoredLabel);
-      std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(row.has("completion") ? "completion" : "text"), 0);
-      if (bpe->eos_id()) completion.push_back(*bpe->eos_id());
-      example.ids.insert(example.ids.end(), completion.begin(), completion.end());
-      example.token_labels.insert(example.token_labels.end(), completion.begin(), completion.end());
-      if (static_cast<Index>(example.ids.size()) > max_length) {
-        example.ids.resize(static_cast<std::size_t>(max_length));
-        example.token_labels.resize(static_cast<std::size_t>(max_length));
-      }
-      const bool is_labelled = std::any_of(example.token_labels.begin(), example.token_labels.end(), [](std::int32_t label) { return label != ops::kIgnoredLabel; });
-      if (example.ids.size() > 1 && is_labelled) data.add(std::move(example));  // a prompt that leaves no room for its completion teaches nothing
-    }
-  }
-  if (data.size() == 0) throw Error(file.string(), "holds no text to learn from", {.expected = "a plain text, or .jsonl with prompt and completion"});
-  return data;
+}  // namespace
+
+void print(const Notes& notes) {
+  for (const std::string& note : notes) std::cerr << "note: " << note << "\n";
 }
 
-std::string encoding_note(const Table& table) {
-  if (table.rows_with_invalid_utf8 == 0) return "";
-  return table.name + ": " + std::to_string(table.replaced_sequences) + " sequences of bytes in " + std::to_string(table.rows_with_invalid_utf8) +
-         " rows are not UTF-8 and were replaced by U+FFFD";
+TextColumns resolve_columns(const Table& table, TextColumns columns, bool with_label) {
+  if (columns.text.empty()) columns.text = usual_column(table, {"text", "sentence", "tweet"}, "--text-column");
+  if (with_label && columns.label.empty()) columns.label = usual_column(table, {"label", "labels", "sentiment"}, "--label-column");
+  return columns;
+}
+
+Notes table_notes(const Table& table) {
+  Notes notes;
+  const std::string extension = std::filesystem::path(table.name).extension().string();
+  if (folded_label(extension) == ".csv" && table.delimiter != ',')
+    notes.push_back(table.name + ": the header has no commas, so the columns are cut at " + (table.delimiter == ';' ? "semicolons" : "tabs"));
+  if (table.rows_with_invalid_utf8 > 0)
+    notes.push_back(table.name + ": " + std::to_string(table.replaced_sequences) + " sequences of bytes in " + std::to_string(table.rows_with_invalid_utf8) +
+                    " rows are not UTF-8 and were replaced by U+FFFD");
+  return notes;
+}
+
+std::vector<Example> tokenize(const Table& table, const TextColumns& columns, const Tokenizer& tokenizer, Index max_length, Notes& notes_io,
+                              const std::function<bool(std::size_t)>& wanted) {
+  const std::size_t text = static_cast<std::size_t>(table.column(columns.text));
+  const std::size_t pair = columns.pair.empty() ? 0 : static_cast<std::size_t>(table.column(columns.pair));
+  const auto encoded = [&](std::size_t row, Index length) {
+    Example example;
+    if (columns.pair.empty()) {
+      example.ids = tokenizer.encode(table.rows[row][text], length);
+    } else {
+      EncodedPair both = tokenizer.encode_pair(table.rows[row][text], table.rows[row][pair], length);
+      example.ids = std::move(both.ids);
+      example.types = std::move(both.token_types);
+    }
+    return example;
+  };
+  const auto is_empty = [&](std::size_t row, std::size_t column) { return normal_label(table.rows[row][column]).empty(); };
+  std::vector<Example> examples(table.rows.size());
+  Counted cut, empty, without_tokens;
+  Index read = 0;
+  for (std::size_t row = 0; row < table.rows.size(); ++row) {
+    if (wanted && !wanted(row)) continue;
+    ++read;
+    examples[row] = encoded(row, max_length + 1);
+    if (static_cast<Index>(examples[row].ids.size()) > max_length) {
+      examples[row] = encoded(row, max_length);
+      cut.add(row);
+    }
+    if (examples[row].ids.empty()) without_tokens.add(row);
+    if (is_empty(row, text) || (!columns.pair.empty() && is_empty(row, pair))) empty.add(row);
+  }
+  if (without_tokens.count > 0)
+    throw Error(table.place(without_tokens.first) + ", column " + columns.text, "is empty, and this model's tokenizer makes no token of an empty text",
+                {.expected = "a text",
+                 .got = without_tokens.count > 1 ? "\"\", and " + std::to_string(without_tokens.count - 1) + " more empty texts" : "\"\"",
+                 .remedy = "leave out the row, or give it a text"});
+  const auto note = [&](const Counted& rows, const std::string& singular, const std::string& plural) {
+    if (rows.count > 0) notes_io.push_back(table.name + ": " + of_texts(rows.count, read, singular, plural) + "; the first in data row " + std::to_string(rows.first + 1));
+  };
+  const std::string length = "longer than --max-length " + std::to_string(max_length);
+  note(empty, "is empty", "are empty");
+  note(cut, "is " + length + " and was cut", "are " + length + " and were cut");
+  return examples;
+}
+
+Dataset tokenize_for_language(const std::filesystem::path& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
+  if (tokenizer.byte_bpe() == nullptr) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
+  const std::string extension = file.extension().string();
+  if (extension == ".csv" || extension == ".tsv")
+    throw Error(file.string(), "is a table, which a language model does not learn from",
+                {.expected = "a plain text, or .jsonl with prompt and completion", .remedy = "--task classify trains on texts with labels"});
+  const MappedFile mapped(file);
+  const bool has_records = extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
+  Dataset data = has_records ? language_records(mapped.text(), file.string(), tokenizer, max_length, notes_io)
+                             : language_blocks(mapped.text(), file.string(), tokenizer, max_length, notes_io);
+  if (data.size() == 0) throw Error(file.string(), "holds no text to learn from", {.expected = "a plain text, or .jsonl with prompt and completion"});
+  return data;
 }
 
 }  // namespace deltatune::cli

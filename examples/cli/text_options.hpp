@@ -8,6 +8,8 @@
 #include <string>
 
 #include "device_options.hpp"
+#include "labels.hpp"
+#include "model_io.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -16,6 +18,7 @@ struct TextOptions {
   std::string model, data;
   std::vector<std::filesystem::path> adapters;
   TextColumns columns;
+  std::string labels;  // --labels, or empty
   Index batch_size = 32;
   Index max_length = 0;  // 0: not given
   DeviceOptions device;
@@ -24,9 +27,11 @@ struct TextOptions {
 inline void add_text_options(CLI::App& command, TextOptions& options) {
   command.add_option("--model", options.model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command.add_option("--adapter", options.adapters, "Folder of an adapter for it, as 'deltatune train', PEFT or AdapterHub wrote it; several times for several")->type_name("DIR");
-  command.add_option("--data", options.data, "Texts: .csv, .tsv or .jsonl")->required()->type_name("FILE");
+  command.add_option("--data", options.data, "Texts: .csv, .tsv, .jsonl or .json")->required()->type_name("FILE");
   command.add_option("--text-column", options.columns.text, "Column with the text [text, sentence or tweet]")->type_name("NAME");
   command.add_option("--text-pair-column", options.columns.pair, "Column with a second text, for models that compare two [none]")->type_name("NAME");
+  command.add_option("--labels", options.labels, "Names of the classes by number, with commas between them, or a .json file with a list [those of the adapter, else of the model]")
+      ->type_name("NAMES");
   command.add_option("--batch-size", options.batch_size, "Texts at a time; changes speed and memory only")
       ->capture_default_str()
       ->check(CLI::Range(1, 65536))
@@ -37,14 +42,25 @@ inline void add_text_options(CLI::App& command, TextOptions& options) {
   add_device_options(command, options.device);
 }
 
-// The model, its adapter, and the table with its columns found. Throws Error unless the model is a classifier of two classes or more.
+// --max-length, or its default. Throws Error when the model has fewer positions.
+inline Index max_length_of(const TextOptions& options, const ModelInfo& info) {
+  const Index room = info.positions - info.taken;
+  if (options.max_length > room)
+    throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
+  return options.max_length > 0 ? options.max_length : std::min<Index>(128, room);
+}
+
+// The model, its adapter, and the table with its columns found. Throws Error unless the model is a classifier.
 struct TextTask {
   std::unique_ptr<Device> device;
   std::unique_ptr<DeviceModel> model;
   Table table;
   TextColumns columns;
   Tokenizer tokenizer;
-  Index max_length;
+  Index max_length = 0;
+  Output output = Output::one_label;
+  std::vector<std::string> labels;  // one name per class
+  Notes notes;                      // to be printed
 
   TextTask(const TextOptions& options, bool with_label)
       : device(open_device(options.device)),
@@ -53,17 +69,18 @@ struct TextTask {
         columns(resolve_columns(table, options.columns, with_label)),
         tokenizer(Tokenizer::open(options.model)) {
     const ModelInfo& config = model->info();
-    if (config.classes < 2)
-      throw Error(options.model, config.classes == 1 ? "has a single output, a number" : "has no classifier",
-                  {.expected = "a model with two classes or more", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
+    if (config.classes < 1)
+      throw Error(options.model, "has no classifier", {.expected = "a model that was trained on labels", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
     if (tokenizer.vocab_size() > config.vocab_size)
       throw Error(options.model, "the tokenizer has more tokens than the model",
                   {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
-    if (options.max_length > config.positions)
-      throw Error("--max-length", "is more than the model's positions",
-                  {.expected = "at most " + std::to_string(config.positions), .got = std::to_string(options.max_length)});
-    max_length = options.max_length > 0 ? options.max_length : std::min<Index>(128, config.positions - config.taken);
-    if (const std::string note = encoding_note(table); !note.empty()) std::cerr << "note: " << note << "\n";
+    max_length = max_length_of(options, config);
+    output = output_of(options.model, options.adapters, config.classes);
+    labels = options.labels.empty() ? config.labels : labels_option(options.labels);
+    if (static_cast<Index>(labels.size()) != config.classes)
+      throw Error("--labels", "does not fit the model's output layer",
+                  {.expected = std::to_string(config.classes) + " names, instead of " + listed(config.labels), .got = std::to_string(labels.size()) + ": " + listed(labels)});
+    notes = table_notes(table);
   }
 };
 

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "commands.hpp"
+#include "confusion.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "device_options.hpp"
 #include "loss_plot.hpp"
@@ -21,14 +22,14 @@
 #include "plans.hpp"
 #include "progress.hpp"
 #include "report.hpp"
-#include "text_data.hpp"
+#include "training_data.hpp"
 
 namespace deltatune::cli {
 
 namespace {
 
 struct TrainOptions {
-  std::string model, data, eval_data, out, task;
+  std::string model, data, eval_data, out, task, labels;
   double eval_fraction = 0.1;
   TextColumns columns;
   MethodOptions method;
@@ -42,7 +43,7 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   Index evaluate_every = 0, patience = 0, save_every = 0;
   std::string kept_precision = "float32";
-  bool cached_features = false, recompute = false, resume = false, json = false;
+  bool cached_features = false, recompute = false, resume = false, json = false, new_head = false;
   DeviceOptions device;
 };
 
@@ -50,7 +51,8 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   Recipe recipe;
   recipe.model = options.model;
   recipe.out = options.out;
-  recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size())) : Head::language_model();
+  recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size()), options.new_head) : Head::language_model();
+  recipe.problem_type = options.task == "regression" ? "regression" : options.task == "classify" ? "single_label_classification" : "";
   recipe.labels = labels;
   const auto encode = [&tokenizer](const std::string& text, bool special_tokens) {
     std::vector<std::int32_t> ids = tokenizer.encode(text, 1 << 20);
@@ -85,7 +87,7 @@ class MetricsLog {
       for (std::string line; std::getline(earlier, line);) {
         const nlohmann::json entry = parse_json(line, path_.string());
         if (entry.value("step", Index{0}) > kept) continue;
-        if (entry.contains("loss")) losses_.push_back(entry.at("loss").get<double>());
+        remember(entry);
         text += line + "\n";
       }
     }
@@ -94,17 +96,24 @@ class MetricsLog {
   }
 
   void add(const nlohmann::json& entry) {
-    if (entry.contains("loss")) losses_.push_back(entry.at("loss").get<double>());
+    remember(entry);
     stream_ << entry.dump() << std::endl;
     if (!stream_) throw Error(path_.string(), "cannot be written", {.remedy = "is the disk full?"});
   }
 
   const std::vector<double>& losses() const { return losses_; }
+  const std::vector<EvaluationPoint>& evaluations() const { return evaluations_; }
 
  private:
+  void remember(const nlohmann::json& entry) {
+    if (entry.contains("loss")) losses_.push_back(entry.at("loss").get<double>());
+    if (entry.contains("eval_loss") && entry.at("eval_loss").is_number()) evaluations_.push_back({entry.at("step").get<double>(), entry.at("eval_loss").get<double>()});
+  }
+
   std::filesystem::path path_;
   std::ofstream stream_;
   std::vector<double> losses_;
+  std::vector<EvaluationPoint> evaluations_;
 };
 
 double median(std::vector<double> values) {
@@ -117,21 +126,6 @@ double peak_rss_mb() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024.0;
-}
-
-// Splits a share of the rows off, at random but the same for the same seed.
-Table split_off(Table& table_io, double fraction, std::uint64_t seed) {
-  const Index rows = static_cast<Index>(table_io.rows.size());
-  const Index held_out = static_cast<Index>(std::floor(fraction * static_cast<double>(rows)));
-  Table other{table_io.name, table_io.columns, {}, 0, 0};
-  std::vector<std::vector<std::string>> kept;
-  const std::vector<Index> order = shuffled_order(seed, 0, rows);
-  for (Index i = 0; i < rows; ++i) {
-    std::vector<std::string>& row = table_io.rows[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])];
-    (i < held_out ? other.rows : kept).push_back(std::move(row));
-  }
-  table_io.rows = std::move(kept);
-  return other;
 }
 
 nlohmann::json run_settings(const TrainOptions& options, Index examples, Index steps) {
@@ -158,68 +152,33 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"threads", options.device.threads}};
 }
 
-// Class names: those of the model's own output layer when they are the ones in the data, else found in the data.
-std::vector<std::string> choose_labels(const JsonConfig& config, std::vector<std::string> found) {
-  std::vector<std::string> own;
-  if (config.has("id2label")) {
-    const JsonConfig names = config.object("id2label");
-    for (Index id = 0; names.has(std::to_string(id)); ++id) own.push_back(names.get<std::string>(std::to_string(id)));
-  }
-  std::vector<std::string> a = own, b = found;
-  std::sort(a.begin(), a.end());
-  std::sort(b.begin(), b.end());
-  return a == b ? own : found;
+// What is to be learned, unless the user says: of a model with a single output numbers, of a plain text its language, else classes.
+std::string default_task(const TrainOptions& options, const OwnHead& head, bool is_decoder) {
+  if (is_decoder && std::filesystem::path(options.data).extension() == ".txt") return "lm";
+  return head.classes == 1 && !options.new_head ? "regression" : "classify";
 }
 
-// What a run learns from.
-struct TrainingData {
-  Dataset training;
-  std::optional<Dataset> evaluation;
-  std::vector<std::string> labels;  // of a classifier
-};
-
-Dataset part_of(Dataset& data, const std::vector<Index>& order, Index first, Index last) {
-  Dataset part;
-  for (Index i = first; i < last; ++i) part.add(std::move(data[order[static_cast<std::size_t>(i)]]));
-  return part;
+// Throws Error when the model's trained output layer learned another kind of answer than `task`.
+void check_head(const TrainOptions& options, const OwnHead& head) {
+  if (head.classes == 0 || options.new_head || options.task == "lm") return;
+  const Output output = output_of(options.model, {}, head.classes);
+  const bool fits = options.task == "regression" ? output == Output::numbers && head.classes == 1 : output == Output::one_label;
+  if (!fits)
+    throw Error(options.model, "the output layer was trained for another task",
+                {.expected = options.task == "regression" ? "a single output, a number" : "one label per text",
+                 .got = output == Output::one_label        ? "one label per text, of " + std::to_string(head.classes)
+                        : output == Output::several_labels ? "any number of labels per text (problem_type multi_label_classification)"
+                                                           : std::to_string(head.classes) + (head.classes == 1 ? " number" : " numbers") + " per text",
+                 .remedy = output == Output::numbers && head.classes == 1 ? "--task regression goes on with it; --new-head draws a new output layer" : "--new-head draws a new output layer"});
 }
 
-TrainingData language_data(const TrainOptions& options, const Tokenizer& tokenizer) {
-  Dataset all = tokenize_for_language(options.data, tokenizer, options.max_length);
-  TrainingData data;
-  if (!options.eval_data.empty()) {
-    data.training = std::move(all);
-    data.evaluation = tokenize_for_language(options.eval_data, tokenizer, options.max_length);
-    return data;
-  }
-  const std::vector<Index> order = shuffled_order(options.seed, 0, all.size());
-  const Index held_out = static_cast<Index>(std::floor(options.eval_fraction * static_cast<double>(all.size())));
-  if (held_out > 0) data.evaluation = part_of(all, order, 0, held_out);
-  data.training = part_of(all, order, held_out, all.size());
-  if (data.training.size() == 0) throw Error(options.data, "nothing is left to train on", {.remedy = "lower --eval-fraction"});
-  return data;
-}
-
-TrainingData labelled_data(TrainOptions& options, const JsonConfig& config, const Tokenizer& tokenizer) {
-  Table table = read_table(options.data);
-  options.columns = resolve_columns(table, options.columns, true);
-  std::optional<Table> eval_table;
-  if (!options.eval_data.empty()) {
-    eval_table = read_table(options.eval_data);
-  } else if (options.eval_fraction > 0) {
-    eval_table = split_off(table, options.eval_fraction, options.seed);
-    if (eval_table->rows.empty()) eval_table.reset();
-  }
-  if (table.rows.empty()) throw Error(options.data, "no rows are left to train on", {.remedy = "lower --eval-fraction"});
-  for (const Table* each : {&table, eval_table ? &*eval_table : nullptr})
-    if (each != nullptr && !encoding_note(*each).empty()) std::cout << "note: " << encoding_note(*each) << "\n";
-  TrainingData data;
-  data.labels = choose_labels(config, class_names(table, options.columns.label));
-  if (data.labels.size() < 2)
-    throw Error(options.data + ": column " + options.columns.label, "holds a single label", {.expected = "two classes or more", .got = "\"" + data.labels.front() + "\""});
-  data.training = tokenize(table, options.columns, tokenizer, options.max_length, data.labels);
-  if (eval_table) data.evaluation = tokenize(*eval_table, options.columns, tokenizer, options.max_length, data.labels);
-  return data;
+TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const Tokenizer& tokenizer) {
+  const DataOptions data{options.data, options.eval_data, options.eval_fraction, options.columns, options.labels.empty() ? std::vector<std::string>() : labels_option(options.labels),
+                         any_labels,   options.max_length, options.seed};
+  if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
+  if (options.task == "lm") return language_data(data, tokenizer);
+  if (options.task == "regression") return scored_data(data, tokenizer);
+  return labelled_data(data, {options.model, options.new_head ? 0 : head.classes, options.new_head ? std::vector<std::string>() : head.labels}, tokenizer);
 }
 
 void train(TrainOptions options) {
@@ -232,9 +191,11 @@ void train(TrainOptions options) {
   const Index positions = is_decoder ? Gpt2Config::from_json(config).positions : BertConfig::from_json(config).positions;
   const Index layers = is_decoder ? Gpt2Config::from_json(config).layers : BertConfig::from_json(config).layers;
   const Index vocabulary = is_decoder ? Gpt2Config::from_json(config).vocab_size : BertConfig::from_json(config).vocab_size;
-  if (options.task.empty()) options.task = is_decoder && std::filesystem::path(options.data).extension() == ".txt" ? "lm" : "classify";
-  const bool classifies = options.task == "classify";
-  if (!classifies && !is_decoder) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
+  const OwnHead head = own_head(options.model);
+  const bool any_labels = options.task == "classify";  // said, not guessed
+  if (options.task.empty()) options.task = default_task(options, head, is_decoder);
+  const bool classifies = options.task == "classify", has_classifier = options.task != "lm";
+  if (!has_classifier && !is_decoder) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
   const Index room = positions - positions_taken(options.method);
   if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
   if (options.max_length > room)
@@ -242,7 +203,9 @@ void train(TrainOptions options) {
   const Tokenizer tokenizer = Tokenizer::open(options.model);
   if (tokenizer.vocab_size() > vocabulary)
     throw Error(options.model, "the tokenizer has more tokens than the model", {.expected = "at most " + std::to_string(vocabulary), .got = std::to_string(tokenizer.vocab_size())});
-  TrainingData data = classifies ? labelled_data(options, config, tokenizer) : language_data(options, tokenizer);
+  check_head(options, head);
+  TrainingData data = read_data(options, head, any_labels, tokenizer);
+  print(data.notes);
   Dataset& training = data.training;
   std::optional<Dataset>& evaluation = data.evaluation;
   const std::vector<std::string>& labels = data.labels;
@@ -250,13 +213,13 @@ void train(TrainOptions options) {
 
   const Index per_epoch = steps_per_epoch(training.size(), options.batch_size, options.accumulation);
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
-  const ModelFamily family{is_decoder ? "gpt2" : "bert", classifies, layers};
+  const ModelFamily family{is_decoder ? "gpt2" : "bert", has_classifier, layers};
   const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, tokenizer, family, steps));
-  for (const std::string& path : run->load_report().initialised) std::cout << "note: " << path << " is not in the model's file: drawn at random\n";
+  for (const std::string& path : run->load_report().initialised) std::cout << "note: " << path << (options.new_head ? " is drawn at random\n" : " is not in the model's file: drawn at random\n");
   for (const std::string& name : run->load_report().left_out) std::cout << "note: " << name << " is not used\n";
   const auto save = [&] {
     run->save();
-    if (method != "full" && classifies) write_text_file(out / "labels.json", nlohmann::json(labels).dump(2) + "\n");
+    if (method != "full" && has_classifier) write_text_file(out / "labels.json", nlohmann::json(labels).dump(2) + "\n");
   };
 
   make_directory(out);
@@ -268,6 +231,7 @@ void train(TrainOptions options) {
   std::cout << "training " << method << " on " << training.size() << " texts, ";
   if (classifies) std::cout << labels.size() << " classes, ";
   std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
+  if (classifies) std::cout << class_report(data) << "\n";
   std::vector<double> seconds, tokens_per_second;
   std::optional<ProgressBar> bar(std::in_place, steps, false);
   FitCallbacks callbacks;
@@ -279,15 +243,22 @@ void train(TrainOptions options) {
     bar->update(report.step, report.loss, report.learning_rate, speed);
   };
   callbacks.after_evaluation = [&](const Evaluation& result, const Progress& now, bool is_best) {
-    if (classifies) {
-      metrics.add({{"step", now.step}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss}});
-    } else {
-      metrics.add({{"step", now.step}, {"eval_perplexity", result.perplexity()}, {"eval_loss", result.loss}});
-    }
+    nlohmann::json entry{{"step", now.step}, {"eval_loss", result.loss}};
     std::ostringstream line;
-    line << "step " << now.step << ": " << (classifies ? "accuracy " : "perplexity ") << (classifies ? result.accuracy : result.perplexity()) << ", loss "
-         << result.loss << " on " << result.examples << " held-out texts"
-         << (is_best ? ", the best so far" : "");
+    line << "step " << now.step << ": ";
+    if (classifies) {
+      const double f1 = Confusion(*evaluation, result.predictions, labels.size()).macro_f1();
+      entry["eval_accuracy"] = result.accuracy;
+      entry["eval_macro_f1"] = f1;
+      line << "accuracy " << result.accuracy << ", macro F1 " << f1 << ", loss " << result.loss;
+    } else if (has_classifier) {
+      line << "mean squared error " << result.loss;
+    } else {
+      entry["eval_perplexity"] = result.perplexity();
+      line << "perplexity " << result.perplexity() << ", loss " << result.loss;
+    }
+    metrics.add(entry);
+    line << " on " << result.examples << " held-out texts" << (is_best ? ", the best so far" : "");
     bar->note(line.str());
     if (is_best) save();
   };
@@ -299,7 +270,7 @@ void train(TrainOptions options) {
   bar.reset();
   if (!evaluation) save();
 
-  write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses()));
+  write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
   const auto after_warm = [warm](const std::vector<double>& values) { return std::vector<double>(values.begin() + static_cast<std::ptrdiff_t>(warm), values.end()); };
   const std::vector<double>& losses = metrics.losses();
@@ -315,7 +286,7 @@ void train(TrainOptions options) {
       {"peak_rss_mb", peak_rss_mb()},
       {"final_train_loss", std::accumulate(losses.end() - static_cast<std::ptrdiff_t>(last), losses.end(), 0.0) / static_cast<double>(std::max<std::size_t>(1, last))},
       {"eval_accuracy", evaluation && classifies ? nlohmann::json(end.best_accuracy) : nlohmann::json(nullptr)},
-      {"eval_perplexity", evaluation && !classifies ? nlohmann::json(std::exp(end.best_loss)) : nlohmann::json(nullptr)},
+      {"eval_perplexity", evaluation && !has_classifier ? nlohmann::json(std::exp(end.best_loss)) : nlohmann::json(nullptr)},
       {"eval_loss", evaluation ? nlohmann::json(end.best_loss) : nlohmann::json(nullptr)},
       {"best_step", evaluation ? nlohmann::json(end.best_step) : nlohmann::json(nullptr)},
       {"device", options.device.device},
@@ -333,16 +304,18 @@ void add_train(CLI::App& app) {
   CLI::App* const command = app.add_subcommand("train", "Fine-tune a model on labelled text, or a language model on text");
   TrainOptions& o = *options;
   command->add_option("--model", o.model, "Hugging Face folder of the base model")->required();
-  command->add_option("--data", o.data, "Labelled texts: .csv, .tsv or .jsonl; for --task lm a plain text or .jsonl")->required();
+  command->add_option("--data", o.data, "Labelled texts: .csv, .tsv, .jsonl or .json; for --task lm a plain text, .jsonl or .json")->required();
   command->add_option("--out", o.out, "Folder for the result")->required();
   command->add_option("--text-column", o.columns.text, "Column with the text [text, sentence or tweet]");
   command->add_option("--text-pair-column", o.columns.pair, "Column with a second text");
-  command->add_option("--label-column", o.columns.label, "Column with the label [label or sentiment]");
+  command->add_option("--label-column", o.columns.label, "Column with the label [label, labels or sentiment]");
+  command->add_option("--labels", o.labels, "Classes in the order of the output layer, with commas between them, or a .json file with a list [those of the model's output layer, else of the data]");
+  command->add_flag("--new-head", o.new_head, "Draw a new output layer at random, where the model has one for other classes");
   command->add_option("--eval-data", o.eval_data, "Labelled texts to evaluate on");
   command->add_option("--eval-fraction", o.eval_fraction, "Share of --data to hold out when there is no --eval-data; 0: no evaluation")
       ->check(CLI::Range(0.0, 0.99))->capture_default_str();
-  command->add_option("--task", o.task, "classify (texts with labels) or lm (a language model on plain text, or on .jsonl with prompt and completion) [lm for .txt]")
-      ->check(CLI::IsMember({"classify", "lm"}));
+  command->add_option("--task", o.task, "classify (texts with labels), regression (texts with numbers) or lm (a language model on plain text, or on .jsonl with prompt and completion) [lm for .txt, regression for a model with a single output, else classify]")
+      ->check(CLI::IsMember({"classify", "regression", "lm"}));
   add_method_options(*command, o.method);
 
   command->add_option("--epochs", o.epochs, "Passes over the data")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();

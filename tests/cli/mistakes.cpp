@@ -85,6 +85,43 @@ TEST_CASE("the command line itself", "[cli][mistakes]") {
   }
 }
 
+TEST_CASE("misspelt commands and options get a suggestion", "[cli][mistakes]") {
+  const auto says = [](const std::vector<std::string>& arguments, const std::string& words) {
+    const Outcome outcome = run_program(arguments);
+    INFO(outcome.err);
+    CHECK(outcome.code == 1);
+    CHECK(outcome.err.starts_with("error: "));
+    CHECK(outcome.err.find(words) != std::string::npos);
+  };
+  says({"trian", "--model", "x"}, "trian: unknown command (did you mean train?)");
+  says({"fly"}, "fly: unknown command; ");
+  says({"train", "--model", "x", "--data", "y", "--out", "z", "--lr", "1e-3"}, "train: unknown option --lr (did you mean --learning-rate?)");
+  says({"train", "--modle", "x", "--data", "y", "--out", "z"}, "unknown option --modle (did you mean --model?)");
+  says({"train", "--model", "x", "--data", "y", "--out", "z", "--batch_size=4"}, "unknown option --batch_size (did you mean --batch-size?)");
+  says({"predict", "--model", "x", "--data", "y", "-lr", "3"}, "unknown option -lr; ");
+}
+
+TEST_CASE("an output that cannot be written is a failure", "[cli][mistakes]") {
+  const Workplace place;
+  const std::string model = place.path("model"), data = place.path("data.csv");
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{{"predict", "--model", model, "--data", data},
+                                                                                         {"evaluate", "--model", model, "--data", data},
+                                                                                         {"inspect", "--model", model},
+                                                                                         {"train", "--model", model, "--data", data, "--steps", "1", "--max-length", "16", "--out", place.path("out")},
+                                                                                         {"--help"}}) {
+    const Outcome outcome = run_program(arguments, "deltatune_full() { \"$@\" >/dev/full; }; deltatune_full");
+    INFO(arguments[0] << outcome.err);
+    CHECK(outcome.code == 1);
+    CHECK(outcome.err.find("error: standard output: cannot be written") != std::string::npos);
+  }
+}
+
+TEST_CASE("memory that cannot be had is named", "[cli][mistakes]") {
+  const Workplace place;
+  place.spoil_json("model/config.json", "vocab_size", Index{1} << 40);
+  place.fails({"inspect", "--model", place.path("model")}, {"memory", "140737488355328 bytes"}, "export ASAN_OPTIONS=allocator_may_return_null=1;");
+}
+
 TEST_CASE("devices that make no sense", "[cli][mistakes]") {
   const Workplace place;
   place.forward_fails({"--device", "cpu, cuda or cuda:NUMBER", "\"tpu\""}, {"--device", "tpu"});
@@ -272,7 +309,7 @@ TEST_CASE("texts that cannot be used", "[cli][mistakes]") {
   SECTION("missing column") { evaluate(data, {data, "\"review\"", "text, label"}, {"--text-column", "review"}); }
   SECTION("no usual column") { evaluate(place.folder.file("x.csv", "a,b\n1,2\n").string(), {"x.csv", "text", "--text-column"}); }
   SECTION("unknown label") {
-    evaluate(place.folder.file("x.csv", "text,label\ngood,LABEL_1\nbad,LABEL_7\n").string(), {"x.csv", "row 2", "label", "LABEL_7", "LABEL_0"});
+    evaluate(place.folder.file("x.csv", "text,label\ngood,LABEL_1\nbad,LABEL_7\n").string(), {"x.csv", "data row 2 (line 3)", "label", "LABEL_7", "LABEL_0", "--labels"});
   }
   SECTION("sequences longer than the model's positions") { evaluate(data, {"--max-length", "40", "41"}, {"--max-length", "41"}); }
   SECTION("too many tokens in the tokenizer") {
@@ -308,7 +345,7 @@ TEST_CASE("training that cannot begin or go on", "[cli][mistakes]") {
   SECTION("a target that matches nothing") { train({"--targets", "query,valu"}, {"\"valu\"", "matches nothing", "value"}); }
   SECTION("a layer that isn't there") { train({"--layers", "0,7"}, {"layers_to_transform", "7"}); }
   SECTION("unknown label in the evaluation data") {
-    train({"--eval-data", place.folder.file("eval.csv", "text,label\ngood,LABEL_5\n").string()}, {"eval.csv", "row 1", "LABEL_5"});
+    train({"--eval-data", place.folder.file("eval.csv", "text,label\ngood,LABEL_5\n").string()}, {"eval.csv", "data row 1 (line 2)", "LABEL_5"});
   }
   SECTION("empty data") { place.folder.file("data.csv", "text,label\n"), train({}, {"data.csv", "no rows"}); }
   SECTION("missing column") { train({"--label-column", "mood"}, {"data.csv", "\"mood\"", "text, label"}); }

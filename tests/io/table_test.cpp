@@ -105,6 +105,32 @@ TEST_CASE("csv: mistakes name the line", "[io][table]") {
   CHECK_THAT(error_of(".csv", "a,b,a\n1,2,3\n"), Contains("line 1: two columns are named \"a\""));
 }
 
+TEST_CASE("json: a list of objects, each with its line", "[io][table]") {
+  for (const char* extension : {".json", ".jsonl"}) {
+    const Table table = read(extension, "[ {\"a\": 1, \"b\": \"x, ] } \\\" y\"},\n\n {\"b\":\n \"z\"}\n]\n");
+    CHECK(table.rows == std::vector<Row>{{"1", "x, ] } \" y"}, {"", "z"}});
+    CHECK(table.lines == std::vector<Index>{1, 3});
+  }
+  CHECK(read(".json", "{\"a\": 1}\n\n{\"a\": 2}\n").lines == std::vector<Index>{1, 3});
+  CHECK_THAT(error_of(".json", "[]"), Contains("no rows"));
+  CHECK_THAT(error_of(".json", "[{\"a\": 1}"), Contains("never ends"));
+  CHECK_THAT(error_of(".json", "[{\"a\": 1},\n]"), Contains("line 2: not valid JSON"));
+  CHECK_THAT(error_of(".json", "[{\"a\": 1},\n,{\"a\": 1}]"), Contains("line 2: not valid JSON"));
+  CHECK_THAT(error_of(".json", "[{\"a\": 1}\n] {}"), Contains("line 2: text after the end"));
+  CHECK_THAT(error_of(".json", "[{\"a\": 1}\n{\"a\": 1}]"), Contains("line 1: not valid JSON"));
+}
+
+TEST_CASE("rows know their line, and a csv its delimiter", "[io][table]") {
+  const Table table = read(".csv", "a;b\n\"x\n;\";1,5\n\ny;2\n");
+  CHECK(table.delimiter == ';');
+  CHECK(table.rows == std::vector<Row>{{"x\n;", "1,5"}, {"y", "2"}});
+  CHECK(table.lines == std::vector<Index>{2, 5});
+  CHECK_THAT(table.place(1), Contains(".csv: data row 2 (line 5)"));
+  CHECK(read(".csv", "a\tb\n1\t2\n").columns == Row{"a", "b"});
+  CHECK(read(".csv", "a;b,c\n1,2\n").columns == Row{"a;b", "c"});
+  CHECK(read(".csv", "\"a;b\"\n1\n").columns == Row{"a;b"});
+}
+
 TEST_CASE("jsonl: mistakes name the line", "[io][table]") {
   CHECK_THAT(error_of(".jsonl", "{\"a\": 1}\n\n{\"a\": \n"), Contains(".jsonl: line 3: not valid JSON"));
   CHECK_THAT(error_of(".jsonl", "{\"a\": 1} {\"a\": 2}\n"), Contains("line 1: not valid JSON"));
@@ -122,7 +148,7 @@ TEST_CASE("tables without rows, of unknown kind, that cannot be read", "[io][tab
     CHECK_THAT(error_of(".csv", text), Contains(".csv: no rows"));
   for (const char* text : {"", "\n \n"}) CHECK_THAT(error_of(".jsonl", text), Contains(".jsonl: no rows"));
   CHECK_THAT(error_of(".xlsx", "a,b\n1,2\n"),
-             Contains("unknown kind of table; expected a name that ends in .csv, .tsv, .jsonl or .ndjson"));
+             Contains("unknown kind of table; expected a name that ends in .csv, .tsv, .jsonl, .ndjson or .json"));
   CHECK_THAT(error_of("", "a,b\n1,2\n"), Contains("unknown kind of table"));
   CHECK_THAT(error_of(".csv",
                       "\xFF\xFE"

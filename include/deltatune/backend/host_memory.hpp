@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <cstring>
 #include <new>
+#include <string>
 
 #include "deltatune/backend/context.hpp"
+#include "deltatune/core/error.hpp"
 #include "deltatune/tensor/view.hpp"
 
 namespace deltatune {
@@ -21,7 +23,12 @@ struct HostMemory {
   static void* allocate(ContextBase& ctx, Index bytes) {
     ctx.count_allocation(bytes);
     const std::size_t size = static_cast<std::size_t>(bytes);
-    void* const data = ::operator new(size, alignment(bytes));
+    void* const data = ::operator new(size, alignment(bytes), std::nothrow);
+    if (data == nullptr) {
+      ctx.count_release(bytes);
+      throw Error("memory", "cannot allocate " + std::to_string(bytes) + " bytes beside the " + std::to_string(ctx.live_bytes()) + " held",
+                  {.remedy = "take a smaller batch, shorter sequences or a smaller model"});
+    }
     // Products read matrices across their rows, a page apart: with huge pages they miss fewer translations. Advice, so it may fail.
     if (bytes >= kLarge) static_cast<void>(madvise(data, size / kHugePage * kHugePage, MADV_HUGEPAGE));
     return data;

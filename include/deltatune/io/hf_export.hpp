@@ -15,10 +15,11 @@
 namespace deltatune {
 
 // Writes the base parameters (merge deltas first: what is attached is not written). source: the folder the model was loaded from.
-// labels: names of the classes, or empty. Throws Error when the folder can't be written, or is the source itself.
+// labels: names of the classes, or empty. problem_type: what a new output layer was trained for, as transformers names it; empty: as the source says.
+// Throws Error when the folder can't be written, or is the source itself.
 template <class Model>
 void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const std::filesystem::path& source,
-                        const std::vector<std::string>& labels) {
+                        const std::vector<std::string>& labels, const std::string& problem_type = "") {
   using X = typename Model::Tensor;
   make_directory(folder);
   if (std::filesystem::equivalent(folder, source)) throw Error(folder.string(), "is the model's own folder", {.remedy = "write to another one"});
@@ -43,6 +44,7 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
     }
     config["id2label"] = id2label;
     config["label2id"] = label2id;
+    if (!problem_type.empty()) config["problem_type"] = problem_type;
   }
   write_model_folder(folder, "model.safetensors", writer, "config.json", config.dump(2) + "\n");
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json"})

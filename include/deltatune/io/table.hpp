@@ -1,5 +1,6 @@
-// Rows of text with named columns from a file: .csv (RFC 4180), .tsv (the same with tabs) and .jsonl / .ndjson (one flat object a line).
-// Lines end in LF, CRLF or CR; a byte order mark and blank lines are skipped. Bytes that aren't UTF-8 become U+FFFD and are counted.
+// Rows of text with named columns from a file: .csv (RFC 4180), .tsv (the same with tabs), .jsonl / .ndjson (one flat object per line) and .json
+// (a list of flat objects; .jsonl may hold one, too). Lines end in LF, CRLF or CR; a byte order mark and blank lines are skipped. A .csv whose
+// header has no comma but semicolons or tabs is cut at those. Bytes that aren't UTF-8 become U+FFFD and are counted.
 #pragma once
 
 #include <algorithm>
@@ -27,6 +28,13 @@ struct Table {
   std::vector<std::vector<std::string>> rows;  // each as long as columns
   Index replaced_sequences = 0;                // U+FFFD written for bytes that weren't UTF-8, header included
   Index rows_with_invalid_utf8 = 0;
+  std::vector<Index> lines = {};  // of the file, counted from 1, where each row begins
+  char delimiter = ',';           // of a .csv or .tsv
+
+  // "data.csv: data row 2 (line 3)", for messages; row counts from 0.
+  std::string place(std::size_t row) const {
+    return name + ": data row " + std::to_string(row + 1) + (row < lines.size() ? " (line " + std::to_string(lines[row]) + ")" : "");
+  }
 
   DELTATUNE_FUNCTION Index column(std::string_view wanted) const {
     const auto found = std::find(columns.begin(), columns.end(), wanted);
@@ -148,7 +156,84 @@ DELTATUNE_FUNCTION void read_delimited(std::string_view text, char delimiter, Ta
     table_io.replaced_sequences += replaced;
     table_io.rows_with_invalid_utf8 += replaced > 0 ? 1 : 0;
     table_io.rows.push_back(std::move(fields));
+    table_io.lines.push_back(reader.line());
   }
+}
+
+// A comma, unless the header has none and is cut at semicolons (as spreadsheets write where the comma is the decimal point) or tabs.
+DELTATUNE_FUNCTION char delimiter_of_csv(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of("\r\n"), text.size()));
+  bool quoted = false, semicolon = false, tab = false;
+  for (const char c : text) {
+    if (c == '"') quoted = !quoted;
+    if (quoted) continue;
+    if (c == ',') return ',';
+    if (c == '\n' || c == '\r') break;
+    semicolon = semicolon || c == ';';
+    tab = tab || c == '\t';
+  }
+  return semicolon ? ';' : tab ? '\t' : ',';
+}
+
+struct JsonRecord {
+  std::string_view text;
+  Index line = 1;
+};
+
+// The entries of a JSON list, uncut; what stands between them is checked, they themselves are not.
+DELTATUNE_FUNCTION std::vector<JsonRecord> json_list_entries(std::string_view text, const std::string& file) {
+  std::vector<JsonRecord> entries;
+  Index line = 1, depth = 0, first_line = 0;
+  bool in_string = false, closed = false;
+  std::size_t begin = 0;
+  const auto add = [&](std::size_t end) {
+    if (first_line == 0 && entries.empty() && text[end] == ']') return;  // an empty list
+    if (first_line == 0) throw Error(line_of(file, line), "not valid JSON: an entry of the list is missing", {.expected = "{\"column\": value, ...}"});
+    entries.push_back({text.substr(begin, end - begin), first_line});
+    first_line = 0;
+  };
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (c == '\n') ++line;
+    const bool is_space = c == ' ' || c == '\t' || c == '\r' || c == '\n';
+    if (is_space && !in_string) continue;
+    if (closed) throw Error(line_of(file, line), "text after the end of the list");
+    if (in_string) {
+      if (c == '\\') {
+        ++at;
+      } else if (c == '"') {
+        in_string = false;
+      }
+      continue;
+    }
+    if (depth == 1 && (c == ',' || c == ']')) {
+      add(at);
+      closed = c == ']';
+      continue;
+    }
+    if (depth == 1 && first_line == 0) {
+      begin = at;
+      first_line = line;
+    }
+    in_string = c == '"';
+    if (c == '[' || c == '{') ++depth;
+    if (c == ']' || c == '}') --depth;
+  }
+  if (!closed) throw Error(file, "a list begins here and never ends", {.expected = "] at its end", .remedy = "is the file complete?"});
+  return entries;
+}
+
+// The records of a JSON file: the entries of a list, or else the lines that are not blank.
+DELTATUNE_FUNCTION std::vector<JsonRecord> json_records(std::string_view text, const std::string& file) {
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first != std::string_view::npos && text[first] == '[') return json_list_entries(text, file);
+  std::vector<JsonRecord> records;
+  for (Index line = 1; !text.empty(); ++line) {
+    const std::string_view content = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(content.size() + 1, text.size()));
+    if (content.find_first_not_of(" \t\r") != std::string_view::npos) records.push_back({content, line});
+  }
+  return records;
 }
 
 // Receives the events of one line of JSON and puts its values into a row; numbers stay as they are written where they aren't integers.
@@ -210,20 +295,17 @@ class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
   bool in_object_ = false;
 };
 
-DELTATUNE_FUNCTION void read_json_lines(std::string_view text, Table& table_io) {
+DELTATUNE_FUNCTION void read_json_records(std::string_view text, Table& table_io) {
   std::unordered_map<std::string, std::size_t> columns;
-  for (Index line = 1; !text.empty(); ++line) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string content(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (content.find_first_not_of(" \t\r") == std::string::npos) continue;
-
+  for (const JsonRecord& record : json_records(text, table_io.name)) {
+    std::string content(record.text);
     const Index replaced = deltatune::replace_invalid_utf8(content);
     table_io.replaced_sequences += replaced;
     table_io.rows_with_invalid_utf8 += replaced > 0 ? 1 : 0;
-    JsonRowReader reader(table_io, columns, line_of(table_io.name, line));
+    JsonRowReader reader(table_io, columns, line_of(table_io.name, record.line));
     sax_parse(content, reader);
     table_io.rows.push_back(std::move(reader.row()));
+    table_io.lines.push_back(record.line);
   }
   for (auto& row : table_io.rows) row.resize(table_io.columns.size());
 }
@@ -235,9 +317,9 @@ DELTATUNE_FUNCTION Table read_table(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  const bool is_json = extension == ".jsonl" || extension == ".ndjson";
+  const bool is_json = extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
   if (!is_json && extension != ".csv" && extension != ".tsv") {
-    throw Error(path.string(), "unknown kind of table", {.expected = "a name that ends in .csv, .tsv, .jsonl or .ndjson"});
+    throw Error(path.string(), "unknown kind of table", {.expected = "a name that ends in .csv, .tsv, .jsonl, .ndjson or .json"});
   }
 
   const MappedFile file(path);
@@ -250,12 +332,13 @@ DELTATUNE_FUNCTION Table read_table(const std::filesystem::path& path) {
   Table table;
   table.name = path.string();
   if (is_json) {
-    detail::read_json_lines(text, table);
+    detail::read_json_records(text, table);
   } else {
-    detail::read_delimited(text, extension == ".csv" ? ',' : '\t', table);
+    table.delimiter = extension == ".csv" ? detail::delimiter_of_csv(text) : '\t';
+    detail::read_delimited(text, table.delimiter, table);
   }
   if (table.rows.empty()) {
-    throw Error(table.name, "no rows", {.expected = is_json ? "one object on each line" : "a header line and at least one row"});
+    throw Error(table.name, "no rows", {.expected = is_json ? "one object on each line, or a list of objects" : "a header line and at least one row"});
   }
   return table;
 }

@@ -259,7 +259,7 @@ Bert<X> Bert<X>::load(Context& ctx, const std::filesystem::path& folder, Head he
   Bert model(ctx, BertConfig::from_json(checkpoint.config()), head, has_pooler);
   const std::string& prefix = model.prefix_;
   const detail::CheckpointNames names{
-      "BERT", [&](const std::string& path) { return bert_names::candidates(path, prefix); },
+      "BERT", [&](const std::string& path) { return head.fresh && path.starts_with("classifier.") ? std::vector<std::string>{} : bert_names::candidates(path, prefix); },
       [&](const std::string& path) { return path.starts_with("classifier.") || path.starts_with(prefix + "pooler."); }, bert_names::belongs_to_another_head};
   model.report_ = detail::load_parameters(ctx, checkpoint, model, names, model.config_.initializer_range, seed);
   return model;

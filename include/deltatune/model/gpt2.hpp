@@ -1,8 +1,8 @@
 // GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with the names, defaults and arithmetic of Hugging Face's
 // GPT2Model, GPT2LMHeadModel and GPT2ForSequenceClassification.
 //
-// The classifier reads the last row of each sequence. (Hugging Face looks for the last token that isn't the padding id; the same, unless a
-// sequence itself ends in it.)
+// The classifier reads the last token of each sequence that isn't config.pad_id, as Hugging Face's does: a text that ends in the padding token is
+// read in front of it. Without a padding token it reads the last one; Hugging Face's then takes one sequence at a time.
 #pragma once
 
 #include <cmath>
@@ -137,6 +137,7 @@ class Gpt2 {
   InputLayout layout() const {
     InputLayout layout = embeddings_.input().deltas.layout();
     layout.shift = derived_.position_shift();
+    if (has_classifier()) layout.pad_id = static_cast<std::int32_t>(config_.pad_id);
     return layout;
   }
   // And where they go on with sequences that a cache holds the beginning of.
@@ -294,8 +295,9 @@ template <class X>
 Gpt2<X> Gpt2<X>::load(Context& ctx, const std::filesystem::path& folder, Head head, std::uint64_t seed) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(folder);
   Gpt2 model(ctx, Gpt2Config::from_json(checkpoint.config()), head);
-  const detail::CheckpointNames names{"GPT-2", [&](const std::string& path) { return gpt2_names::candidates(path, model.prefix_); }, gpt2_names::is_head,
-                                      gpt2_names::belongs_to_another_head};
+  const detail::CheckpointNames names{
+      "GPT-2", [&](const std::string& path) { return head.fresh && path.starts_with("score.") ? std::vector<std::string>{} : gpt2_names::candidates(path, model.prefix_); },
+      gpt2_names::is_head, gpt2_names::belongs_to_another_head};
   model.report_ = detail::load_parameters(ctx, checkpoint, model, names, model.config_.initializer_range, seed);
   return model;
 }

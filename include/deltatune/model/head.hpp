@@ -8,9 +8,10 @@ namespace deltatune {
 struct Head {
   Index classes = 0;        // of a classifier of sequences
   bool next_token = false;  // scores of all tokens as the next one
+  bool fresh = false;       // a classifier's output layer is drawn at random, whatever the model's file holds
 
   static Head none() { return {}; }
-  static Head classifier(Index classes) { return {.classes = classes}; }
+  static Head classifier(Index classes, bool fresh = false) { return {.classes = classes, .fresh = fresh}; }
   static Head language_model() { return {.next_token = true}; }
 };
 

@@ -83,6 +83,16 @@ DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLay
   return result;
 }
 
+// The row that a classifier of the last token reads, of the sequence in the rows [first, last): as GPT2ForSequenceClassification of transformers
+// the last token that is not padding, the first token where all are; the last one of all where the model has no padding token, or rows of a prompt,
+// behind which transformers does not see the ids.
+DELTATUNE_FUNCTION Index last_row(const PackedBatch& batch, Index first, Index last, const InputLayout& layout) {
+  if (layout.pad_id < 0 || layout.rows() > 0) return last - 1;
+  for (Index row = last - 1; row > first; --row)
+    if (batch.ids[static_cast<std::size_t>(row)] != layout.pad_id) return row;
+  return first;
+}
+
 // f(row, label) for each row behind which stands a token with a label: what a language model predicts there.
 template <class F>
 void visit_predictions(const PackedBatch& batch, const F& f) {
@@ -110,7 +120,7 @@ class DeviceBatch {
   // grouped: also groups the rows by token, position and type, which the gradients of embeddings need. layout: the model's, for the rows and
   // positions of its deltas.
   void upload(const PackedBatch& tokens, bool grouped, const InputLayout& layout = {}) {
-    const bool plain = layout == InputLayout{};
+    const bool plain = !layout.moves_tokens();
     const PackedBatch with_rows = plain ? PackedBatch() : detail::arranged(tokens, layout);
     const PackedBatch& batch = plain ? tokens : with_rows;
     check_prompts(batch, layout);
@@ -130,7 +140,7 @@ class DeviceBatch {
       const Index first = batch.offsets[static_cast<std::size_t>(b)];
       const Index last = batch.offsets[static_cast<std::size_t>(b) + 1];
       longest = std::max(longest, last - first);
-      host_last_rows_.push_back(last - 1);
+      host_last_rows_.push_back(detail::last_row(batch, first, last, layout));
       std::fill(row_sequence.begin() + first, row_sequence.begin() + last, static_cast<std::int32_t>(b));
     }
     host_features_.clear();

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -28,15 +29,17 @@ struct InputRows {
   Index prompts = 1;         // of so many prompts one is chosen for each sequence: pass.sequences->prompts
 };
 
-// Where the rows of deltas lie in each sequence: `front` before its first token, `after_first` behind it.
+// How the model wants sequences laid out. Where the rows of deltas lie in each: `front` before its first token, `after_first` behind it.
 struct InputLayout {
   Index front = 0;
   Index after_first = 0;
   Index counted = 0;  // of all these, how many have positions, which the tokens' come after
   Index shift = 0;    // the first position: with prefixes that count (PEFT's) not 0
   Index prompts = 1;  // that a sequence may choose from
+  std::int32_t pad_id = -1;  // padding, which a classifier of the last token passes over; -1: none
 
   Index rows() const { return front + after_first; }
+  bool moves_tokens() const { return rows() > 0 || counted > 0 || shift != 0; }
   bool operator==(const InputLayout&) const = default;
 };
 
