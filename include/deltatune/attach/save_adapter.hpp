@@ -90,7 +90,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
     if (other == converted.end()) return write_parameter(ctx, name, parameter, writer);
     writer.add_copy(name, other->second.shape, other->second.values);
   });
-  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2, ' ', true) + "\n");
+  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", detail::config_text(config));
 }
 
 }  // namespace deltatune

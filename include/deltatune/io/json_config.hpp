@@ -79,9 +79,10 @@ class JsonConfig {
 
   // `name` stands for the text in messages.
   static JsonConfig parse(std::string_view text, std::string name) {
-    nlohmann::json root = parse_json(text, name);
+    KeyOrder order;
+    nlohmann::json root = parse_json(text, name, DuplicateKeys::kLastWins, &order);
     if (!root.is_object()) throw Error(name, "wrong JSON", {.expected = "an object {...}", .got = describe(root)});
-    return JsonConfig(std::move(root), std::move(name));
+    return JsonConfig(std::move(root), std::move(name), std::move(order));
   }
 
   // Present and not null.
@@ -102,14 +103,22 @@ class JsonConfig {
   JsonConfig object(std::string_view key) const {
     const nlohmann::json& value = require(key, "an object");
     if (!value.is_object()) throw Error(where(key), "wrong type", {.expected = "an object", .got = describe(value)});
-    return JsonConfig(value, where(key));
+    const auto order = order_.find(std::string(key));
+    return JsonConfig(value, where(key), order == order_.end() ? KeyOrder{} : KeyOrder{{"", order->second}});
+  }
+
+  // The keys in the order of the text; for settings of which the first that fits counts. Kept for a whole file and for the objects in it, no deeper.
+  const std::vector<std::string>& keys() const {
+    static const std::vector<std::string> kNone;
+    const auto order = order_.find("");
+    return order == order_.end() ? kNone : order->second;
   }
 
   const nlohmann::json& raw() const { return root_; }
   const std::string& name() const { return name_; }
 
  private:
-  JsonConfig(nlohmann::json root, std::string name) : root_(std::move(root)), name_(std::move(name)) {}
+  JsonConfig(nlohmann::json root, std::string name, KeyOrder order) : root_(std::move(root)), name_(std::move(name)), order_(std::move(order)) {}
 
   std::string where(std::string_view key) const { return name_ + ": " + std::string(key); }
 
@@ -126,6 +135,7 @@ class JsonConfig {
 
   nlohmann::json root_;
   std::string name_;
+  KeyOrder order_;
 };
 
 }  // namespace deltatune
