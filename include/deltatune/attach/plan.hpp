@@ -35,6 +35,7 @@ struct PlanBase {
   std::string name = "default";                            // of the attachment
   std::vector<std::string> modules_to_save = {"classifier", "score"};  // trained as a whole; matched as ends of module paths
   BiasTraining bias = BiasTraining::none;
+  std::vector<std::string> unread = {};  // fields of the file that it was read from which are set and mean nothing here
 
   // Whether a parameter or site belongs to a module of modules_to_save.
   DELTATUNE_FUNCTION bool saves(const std::string& path) const {
@@ -65,7 +66,9 @@ template <class Model>
 void freeze_base(Model& model) {
   using X = typename Model::Tensor;
   model.visit([](Parameter<X>& parameter) {
-    if (parameter.role() != Role::delta && !parameter.derived()) parameter.set_mask(FreezeMask::frozen());
+    if (parameter.role() == Role::delta) return;
+    parameter.set_brought_by("");
+    if (!parameter.derived()) parameter.set_mask(FreezeMask::frozen());
   });
 }
 

@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -114,6 +117,17 @@ class JsonConfig {
     return order == order_.end() ? kNone : order->second;
   }
 
+  // Keys that are set (to something else than null, false, "" or an empty list or object) and that nobody has asked for, `known` ones left out.
+  std::vector<std::string> unread(const std::set<std::string, std::less<>>& known) const {
+    std::vector<std::string> keys;
+    for (const auto& member : root_.items()) {
+      const nlohmann::json& value = member.value();
+      const bool is_set = !value.is_null() && value != false && !(value.is_structured() && value.empty()) && value != "";
+      if (is_set && !asked_->contains(member.key()) && !known.contains(member.key())) keys.push_back(member.key());
+    }
+    return keys;
+  }
+
   const nlohmann::json& raw() const { return root_; }
   const std::string& name() const { return name_; }
 
@@ -123,6 +137,7 @@ class JsonConfig {
   std::string where(std::string_view key) const { return name_ + ": " + std::string(key); }
 
   const nlohmann::json* find(std::string_view key) const {
+    asked_->emplace(key);
     const auto member = root_.find(std::string(key));
     return member == root_.end() || member->is_null() ? nullptr : &*member;
   }
@@ -136,6 +151,7 @@ class JsonConfig {
   nlohmann::json root_;
   std::string name_;
   KeyOrder order_;
+  std::shared_ptr<std::set<std::string, std::less<>>> asked_ = std::make_shared<std::set<std::string, std::less<>>>();  // keys; shared with copies
 };
 
 }  // namespace deltatune

@@ -63,6 +63,10 @@ class Parameter {
   bool derived() const { return derived_; }
   void set_derived(bool derived) { derived_ = derived; }
 
+  // The attachment whose file brought the values of a parameter of the model itself; empty: they are the model's own.
+  const std::string& brought_by() const { return brought_by_; }
+  void set_brought_by(std::string attachment) { brought_by_ = std::move(attachment); }
+
   // What a method keeps and does not learn: the parameter stays frozen, whatever set_mask() is asked for.
   bool constant() const { return constant_; }
   void set_constant() {
@@ -123,6 +127,7 @@ class Parameter {
 
  private:
   std::string path_;
+  std::string brought_by_;
   Role role_ = Role::weight;
   Shape shape_;
   View<Scalar> value_;
