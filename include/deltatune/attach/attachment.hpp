@@ -45,7 +45,6 @@ class Attachment {
   }
   template <class D>
   D& add(LookupSite<X>& site, D delta) {
-    if (site.tied) refuse_merge("changes embeddings, and the head of the language model reads the same table unchanged");
     D& placed = note(site.path, site.deltas, std::move(delta));
     merges_.push_back({&site.table, [&site](const std::string& name) { return site.deltas.can_merge(name); },
                        [&site](const std::string& name, Context& ctx) { site.deltas.merge(name, ctx, site.table.value()); }});
@@ -77,6 +76,12 @@ class Attachment {
 
   // For attach(): the method cannot be merged into the model's weights; why: goes on after "it".
   void refuse_merge(const char* why) { no_merge_ = why; }
+
+  // For attach(): the method changes a table that another layer reads, too. part(ctx): before merge() changes it; join(ctx): after unmerge().
+  void set_shared_table(std::function<void(Context&)> part, std::function<void(Context&)> join) {
+    part_ = std::move(part);
+    join_ = std::move(join);
+  }
 
   // f(Parameter<X>&) for each parameter of the deltas.
   template <class F>
@@ -124,6 +129,7 @@ class Attachment {
         if (!finite(ctx, parameter.value())) throw Error(parameter.path(), "is not finite", {.expected = "numbers that can be merged"});
       });
     if (merges_.empty() && !computes) throw Error(name_, "has nothing to merge");
+    if (part_) part_(ctx);
     for (const MergeTarget& target : merges_) {
       const View<T> value = target.parameter->value();
       X kept;
@@ -152,6 +158,7 @@ class Attachment {
       if (kept_[i]) ops::copy<B, T>(ctx, kept_[i].view(), merges_[i].parameter->value());
     kept_.clear();
     merged_ = false;
+    if (join_) join_(ctx);
     if (parameter_slot_ != nullptr) parameter_slot_->unmerge(name_);
     set_enabled(true);
   }
@@ -216,6 +223,7 @@ class Attachment {
   std::vector<MergeTarget> merges_;
   std::vector<X> kept_;  // one an entry of merges_ while merged
   std::string no_merge_;
+  std::function<void(Context&)> part_, join_;
   ParameterSlot<X>* parameter_slot_ = nullptr;
   bool merged_ = false;
   bool routed_ = false;

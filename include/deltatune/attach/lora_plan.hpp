@@ -99,6 +99,8 @@ struct LoraPlan : PlanBase {
       const Shape& shape = site.weight.shape();  // (out, in)
       const LoraConfig config = at(site.path, where);
       const RandomKey key = derive(seed, stream++);
+      if (start && site.shared)
+        throw Error(where + ": init_lora_weights", site.path + " reads a table that it shares with the word embeddings, which this start would change");
       if (config.bias && !site.bias.value()) throw Error(where + ": lora_bias", site.path + " has no bias", {.expected = "false"});
       Lora<X>& placed = dora ? attachment.add(site, Dora<X>(ctx, site.path, site.weight, config, key)).lora()
                              : attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], config, key));

@@ -53,7 +53,7 @@ namespace detail {
 // Fields of PEFT's configurations that are set in every file, or say how an adapter was made and not what it computes.
 DELTATUNE_FUNCTION const std::set<std::string, std::less<>>& fields_without_effect() {
   static const std::set<std::string, std::less<>> fields{
-      "auto_mapping", "base_model_name_or_path", "corda_config", "encoder_hidden_size", "ensure_weight_tying", "eva_config", "fan_in_fan_out", "inference_mode",
+      "auto_mapping", "base_model_name_or_path", "corda_config", "encoder_hidden_size", "eva_config", "fan_in_fan_out", "inference_mode",
       "init_ia3_weights", "init_lora_weights", "init_weights", "lora_ga_config", "loftq_config", "megatron_config", "megatron_core", "num_attention_heads",
       "num_layers", "peft_type", "peft_version", "qalora_group_size", "r", "revision", "token_dim", "tokenizer_kwargs", "total_step"};
   return fields;
@@ -76,6 +76,44 @@ bool holds_values_of(context_of<X>& ctx, const TensorInfo& tensor, const Paramet
   std::vector<float> values(static_cast<std::size_t>(parameter.size()));
   read_floats(tensor, std::span<float>(values));
   return values == download_in_file_order<X>(ctx, parameter, parameter.value());
+}
+
+inline bool same_values(const TensorInfo& a, const TensorInfo& b) {
+  std::vector<double> x(static_cast<std::size_t>(element_count(a.shape))), y(static_cast<std::size_t>(element_count(b.shape)));
+  read_floats(a, std::span<double>(x));
+  read_floats(b, std::span<double>(y));
+  return x == y;
+}
+
+// The names under which a file may hold a parameter of the model, which are the head's as well for the table that it is tied to.
+template <class Model, class Plan, class X>
+std::vector<std::string> keys_of(Model& model, const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
+  std::vector<std::string> keys = peft_names(plan, parameter, paths);
+  if constexpr (requires { model.tied_head(); }) {
+    if (model.tied_head() == nullptr || &parameter != &model.word_table()) return keys;
+    for (const std::string& key : peft_names(plan, *model.tied_head(), paths)) keys.push_back(key);
+  }
+  return keys;
+}
+
+// Brings the model to the number of words of the tables in a file: PEFT saves them where the vocabulary was resized.
+template <class Model, class Plan>
+void fit_vocabulary(typename Model::Context& ctx, Model& model, const Plan& plan, const TensorFile& file, const std::string& in_file,
+                    std::vector<std::string>& notes_io) {
+  const std::string path = model.word_table().path(), site = path.substr(0, path.rfind('.'));
+  const Index words = model.word_table().shape().at(0);
+  const TensorInfo* table = nullptr;
+  for (const std::string& key : keys_of(model, plan, model.word_table(), {site, "lm_head"}))
+    if (table == nullptr) table = file.find(key);
+  if (table == nullptr || table->shape.size() != 2 || table->shape[0] == words || table->shape[1] != model.word_table().shape().at(1)) return;
+  if constexpr (requires { model.tied(); }) {
+    const bool has_head = file.find(peft_names(plan, Parameter<typename Model::Tensor>("lm_head.weight", Role::weight, {}, {}), {}).front()) != nullptr ||
+                          file.find(std::string(kPeftPrefix) + "lm_head.base_layer.weight") != nullptr;
+    if (model.is_language_model() && !model.tied() && !has_head)
+      throw Error(in_file, "has a table of " + std::to_string(table->shape[0]) + " words and no lm_head.weight for them", {.remedy = "is the file complete?"});
+  }
+  model.resize_vocabulary(ctx, table->shape[0]);
+  notes_io.push_back(in_file + ": the vocabulary has " + std::to_string(table->shape[0]) + " words instead of the model's " + std::to_string(words));
 }
 
 // What a file brings of the model itself.
@@ -179,6 +217,7 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
     if (!note.empty()) notes.push_back(note);
   }
   detail::note_unread(in_config, plan.unread, notes);
+  if constexpr (detail::is_peft_type<Plan>()) detail::fit_vocabulary(ctx, model, plan, file, in_file, notes);
   Plan placed = plan;
   if constexpr (requires { placed.targets; }) {
     placed.targets.paths = detail::sites_in<Plan>(file, in_file);
@@ -224,10 +263,20 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
     // Weights of the model that the file holds besides, whatever its configuration says: biases, tables of embeddings.
     model.visit([&](Parameter<X>& parameter) {
       if (parameter.role() == Role::delta || !detail::is_peft_type<Plan>()) return;
-      for (const std::string& key : detail::peft_names(plan, parameter, paths)) {
+      const auto read_before = adapter.keys.find(parameter.path());
+      const TensorInfo* taken = read_before == adapter.keys.end() ? nullptr : file.find(read_before->second);
+      for (const std::string& key : detail::keys_of(model, plan, parameter, paths)) {
         if (unused.erase(key) == 0) continue;
         const TensorInfo& tensor = file.at(key);
         check_fits(tensor, parameter);
+        if (taken != nullptr) {  // a table under the name of the head that is tied to it
+          if (!detail::same_values(*taken, tensor))
+            throw Error(in_file + ": " + key, "differs from " + taken->name + ", and the model has one table for both",
+                        {.remedy = "name one of the two in modules_to_save, or use a model with tie_word_embeddings false"});
+          adapter.ignored.push_back(key);
+          continue;
+        }
+        taken = &tensor;
         if (brought.add(tensor, parameter, false)) {
           reads.emplace_back([&ctx, &parameter, &tensor] { read_parameter(ctx, tensor, parameter); });
         } else {

@@ -133,6 +133,7 @@ void read_base(const Json& json, PlanBase& plan_io) {
     throw Error(json.name() + ": bias", "unknown value", {.expected = "none, all or lora_only", .got = "\"" + bias + "\""});
   plan_io.bias = bias == "all" ? BiasTraining::all : bias == "none" ? BiasTraining::none : BiasTraining::targets;
   plan_io.modules_to_save = one_or_many<std::string>(json, "modules_to_save");
+  plan_io.ensure_weight_tying = json.template get_or<bool>("ensure_weight_tying", false);
   const std::string task = text("task_type", "");
   if (task == "SEQ_CLS" || task == "TOKEN_CLS")
     for (const char* head : {"classifier", "score"})

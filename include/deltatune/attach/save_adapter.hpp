@@ -78,6 +78,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
       {"modules_to_save", detail::list_or_null(plan.modules_to_save)},
       {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::targets ? "lora_only" : "none"},
   };
+  if (plan.ensure_weight_tying) config["ensure_weight_tying"] = true;
   if constexpr (requires { plan.write(config, attachment.paths(), model); }) {
     plan.write(config, attachment.paths(), model);
   } else {

@@ -188,6 +188,10 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   bool changes_input() const {
     return this->any([](const auto& delta) { return delta.changes_input(); });
   }
+  // For a layer whose rows are not those of the batch.
+  void forbid_routes() { has_routes_ = false; }
+  bool routable(const std::string& name) override { return has_routes_ && Slot<X, detail::ErasedWeightDelta<X>>::routable(name); }
+
   bool can_merge(const std::string& name) { return this->at(name).delta->can_merge(); }
   void merge(const std::string& name, context_of<X>& ctx, View<T> w_io, View<T> b_io) { this->at(name).delta->merge(ctx, w_io, b_io); }
 
@@ -310,6 +314,8 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
     }
     return from;
   }
+
+  bool has_routes_ = true;
 };
 
 }  // namespace deltatune
