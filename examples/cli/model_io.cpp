@@ -29,9 +29,14 @@ std::string task_of(const std::filesystem::path& adapter) {
 }  // namespace
 
 std::string family_in(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) throw Error(folder.string(), "no such folder", {.expected = "a Hugging Face model folder with config.json"});
-  if (!std::filesystem::exists(folder / "config.json"))
-    throw Error(folder.string(), "has no config.json", {.expected = "the folder of a base model", .remedy = "an adapter's folder goes to --adapter"});
+  if (!std::filesystem::is_directory(folder))
+    throw Error(folder.string(), "no such folder", {.expected = "a Hugging Face model folder with config.json", .remedy = missing_folder_remedy(folder)});
+  if (!std::filesystem::exists(folder / "config.json")) {
+    const bool is_adapter = std::filesystem::exists(folder / "adapter_config.json");
+    const std::string below = folder_above_remedy(folder, "config.json");
+    throw Error(folder.string(), "has no config.json",
+                {.expected = "the folder of a base model", .remedy = is_adapter || below.empty() ? "an adapter's folder goes to --adapter" : below});
+  }
   const JsonConfig config = JsonConfig::open(folder / "config.json");
   const std::string type = config.get<std::string>("model_type");
   if (type != "bert" && type != "gpt2")

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -54,6 +55,7 @@ LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesyste
   for (const std::filesystem::path& adapter : adapter_folders(given)) {
     const std::string name = loaded.adapters.empty() ? "default" : "default" + std::to_string(loaded.adapters.size() + 1);
     loaded.adapters.push_back(load_adapter_beside(ctx, *loaded.model, adapter, name));
+    for (const std::string& note : loaded.adapters.back().notes) std::cerr << "note: " << note << "\n";
   }
   loaded.labels = label_names(loaded.model->config().labels, loaded.model->classes(), given);
   return loaded;

@@ -228,6 +228,7 @@ class OnDeviceTraining : public DeviceTraining {
     const std::string& path = parameter.path();
     if (parameter.role() == Role::delta) return "deltas";
     if (path.starts_with("score")) return "classifier";
+    if (path.starts_with("lm_head")) return "head";
     if (parameter.role() == Role::embedding) return "embeddings";
     for (const char* part : {"embeddings", "pooler", "classifier"})
       if (path.starts_with(part) || path.starts_with(std::string("bert.") + part)) return part;

@@ -147,6 +147,20 @@ class Maker {
     if (!o_.layers.empty()) to.layers = o_.layers;
   }
 
+  // In the order given: the first that matches counts.
+  template <class Setting>
+  void patterns(const char* option, const std::vector<std::string>& given, std::vector<std::pair<Pattern, Setting>>& to) {
+    asked_.insert(option);
+    for (const std::string& text : given) {
+      const std::pair<std::string, double> setting = pattern_setting(text, option);
+      for (const auto& other : to)
+        if (other.first.text() == setting.first) throw Error(option, "names \"" + setting.first + "\" twice", {.remedy = "leave out one of the two"});
+      const auto value = static_cast<Setting>(setting.second);
+      if (static_cast<double>(value) != setting.second) throw Error(option, "needs a whole number", {.got = "\"" + text + "\""});
+      to.emplace_back(regex(setting.first, option), value);
+    }
+  }
+
   AnyPlan lora(bool dora) {
     LoraPlan plan;
     plan.dora = dora;
@@ -157,16 +171,8 @@ class Maker {
     asked_.insert("--rslora");
     plan.lora.rank_stabilized = o_.rank_stabilized;
     targets(plan.targets);
-    asked_.insert("--rank-pattern");
-    for (const std::string& text : o_.rank_pattern) {
-      const auto [pattern, value] = pattern_setting(text, "--rank-pattern");
-      plan.rank_pattern.emplace_back(regex(pattern, "--rank-pattern"), static_cast<Index>(value));
-    }
-    asked_.insert("--alpha-pattern");
-    for (const std::string& text : o_.alpha_pattern) {
-      const auto [pattern, value] = pattern_setting(text, "--alpha-pattern");
-      plan.alpha_pattern.emplace_back(regex(pattern, "--alpha-pattern"), value);
-    }
+    patterns("--rank-pattern", o_.rank_pattern, plan.rank_pattern);
+    patterns("--alpha-pattern", o_.alpha_pattern, plan.alpha_pattern);
     if (asked("--bias", o_.bias)) plan.bias = *o_.bias == "all" ? BiasTraining::all : *o_.bias == "lora_only" ? BiasTraining::targets : BiasTraining::none;
     if (asked("--init", o_.init)) plan.start = *o_.init == "pissa" ? pissa() : *o_.init == "olora" ? olora() : LoraStart();
     asked_.insert("--lora-plus-ratio");

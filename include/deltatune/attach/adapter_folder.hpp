@@ -13,10 +13,22 @@
 #include "deltatune/attach/opendelta_format.hpp"
 #include "deltatune/attach/peft_format.hpp"
 #include "deltatune/core/config.hpp"
+#include "deltatune/io/folder_remedy.hpp"
 
 namespace deltatune {
 
 namespace detail {
+
+// Throws Error unless the folder is that of an adapter, of any kind.
+DELTATUNE_FUNCTION void check_adapter_folder(const std::filesystem::path& folder) {
+  const std::string expected = "an adapter's folder, with adapter_config.json";
+  if (!std::filesystem::is_directory(folder)) throw Error(folder.string(), "no such folder", {.expected = expected, .remedy = missing_folder_remedy(folder)});
+  if (std::filesystem::exists(folder / "adapter_config.json") || is_opendelta_folder(folder)) return;
+  const std::string below = folder_above_remedy(folder, "adapter_config.json");
+  const bool is_model = std::filesystem::exists(folder / "config.json");
+  throw Error(folder.string(), "has no adapter_config.json",
+              {.expected = "an adapter's folder", .remedy = below.empty() && is_model ? "this is a model: it goes to --model, or is loaded as it is" : below});
+}
 
 inline bool is_adapterhub_folder(const std::filesystem::path& folder) {
   return std::filesystem::exists(folder / "adapter_config.json") && is_adapterhub_config(JsonConfig::open(folder / "adapter_config.json"));
@@ -26,14 +38,14 @@ inline bool is_adapterhub_folder(const std::filesystem::path& folder) {
 
 // Classes of the output layer that the folder carries; 0 when it carries none.
 DELTATUNE_FUNCTION Index adapter_classes(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder))
-    throw Error(folder.string(), "no such folder", {.expected = "an adapter folder with adapter_config.json"});
+  detail::check_adapter_folder(folder);
   if (detail::is_adapterhub_folder(folder)) return adapterhub_classes(folder);
   const TensorFile file =
       TensorFile::open(detail::is_opendelta_folder(folder) ? folder / "pytorch_model.bin" : detail::tensors_file(folder));
-  for (const auto& [name, tensor] : file.tensors())
-    if (name == "classifier.weight" || name == "score.weight" || name.ends_with(".classifier.weight") || name.ends_with(".score.weight"))
-      return tensor.shape.at(0);
+  for (const auto& [name, tensor] : file.tensors()) {
+    const std::string path = detail::PeftKey::of(name).path;
+    if (path == "classifier.weight" || path == "score.weight") return tensor.shape.at(0);
+  }
   return 0;
 }
 
@@ -42,12 +54,10 @@ DELTATUNE_FUNCTION Index adapter_classes(const std::filesystem::path& folder) {
 template <class Model>
 Adapter<typename Model::Tensor> load_adapter_beside(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
                                                     const std::string& name = "default") {
+  detail::check_adapter_folder(folder);
   if (detail::is_opendelta_folder(folder)) return load_opendelta(ctx, model, folder, name);
-  if (!std::filesystem::exists(folder / "adapter_config.json"))
-    throw Error(folder.string(), "has no adapter_config.json", {.expected = "an adapter folder"});
   if (!detail::is_adapterhub_folder(folder)) return load_peft(ctx, model, folder, name);
-  auto adapter = load_adapterhub(ctx, model, folder, name);
-  return {std::move(adapter.plan), std::move(adapter.attachment), std::move(adapter.keys), std::move(adapter.ignored)};
+  return of_any_plan(load_adapterhub(ctx, model, folder, name));
 }
 
 // The same, with everything of the model itself frozen before.

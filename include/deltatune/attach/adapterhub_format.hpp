@@ -49,12 +49,6 @@ inline std::optional<std::filesystem::path> adapterhub_head_file(const std::file
   return either_file(folder, "model_head.safetensors", "pytorch_model_head.bin");
 }
 
-// "bert." of a model whose paths begin so, else "".
-template <class Model>
-std::string base_prefix(Model& model) {
-  const std::string& path = model.input().path;
-  return path.substr(0, path.rfind('.') + 1);
-}
 DELTATUNE_FUNCTION std::string without_base_prefix(const std::string& name) {
   for (const char* const prefix : {"bert.", "transformer."})
     if (name.starts_with(prefix)) return name.substr(std::string_view(prefix).size());
@@ -243,11 +237,14 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
     for (const char* const module : {"classifier", "score", "pooler"})
       if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight")))
         placed.modules_to_save.emplace_back(module);
-  Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, (folder / "adapter_config.json").string()), {}, {}};
+  const std::string in_config = (folder / "adapter_config.json").string();
+  Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, in_config), {}};
+  detail::note_unread(in_config, placed.unread, adapter.notes);
 
   or_detach(adapter.attachment, [&] {
     std::map<std::string, detail::AdapterHubTensors::Entry> unused = tensors.entries();
     std::vector<std::function<void()>> reads;  // made when all is known to fit
+    detail::BroughtValues<X> brought(ctx, tensors.path().string(), placed.name);
     detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
       const std::string name = detail::adapterhub_name(parameter, placed.name_in_file);
       const auto entry = unused.find(name);
@@ -259,6 +256,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
                                       : "is the file complete?"});
       }
       check_fits(*entry->second.tensor, parameter);
+      if (parameter.role() != Role::delta) brought.add(*entry->second.tensor, parameter, true);
       reads.emplace_back([&ctx, &parameter, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, parameter); });
       adapter.keys[parameter.path()] = entry->second.key;
       unused.erase(entry);
@@ -271,6 +269,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
       adapter.ignored.push_back(entry.key);
     }
     for (const auto& read_one : reads) read_one();
+    brought.note(adapter.notes);
   });
   return adapter;
 }

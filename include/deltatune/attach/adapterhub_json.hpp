@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -136,7 +138,8 @@ DELTATUNE_FUNCTION nlohmann::json to_json(const AdapterHubBottleneck& method) {
   const PhmConfig phm = adapter.phm.value_or(PhmConfig{});
   nlohmann::json reduction = whole_if_possible(method.reduction.factor);
   if (!method.reduction.by_layer.empty()) {
-    reduction = {{"default", whole_if_possible(method.reduction.factor)}};
+    reduction = nlohmann::json::object();
+    if (method.reduction.factor != 0) reduction["default"] = whole_if_possible(method.reduction.factor);
     for (const auto& [layer, factor] : method.reduction.by_layer) reduction[std::to_string(layer)] = whole_if_possible(factor);
   }
   nlohmann::json residual = adapter.residual == C::Residual::before_ln;
@@ -291,6 +294,16 @@ struct AdapterHubVersion {
   }
 };
 
+// Fields that say how an adapter was made, or that count only beside others.
+DELTATUNE_FUNCTION const std::set<std::string, std::less<>>& adapterhub_fields_without_effect() {
+  static const std::set<std::string, std::less<>> fields{
+      "alpha", "architecture", "attn_matrices", "bottleneck_size", "config", "config_id", "cross_prefix", "dtype", "encoder_prefix",
+      "factorized_phm_W", "factorized_phm_rule", "hidden_size", "hypercomplex_nonlinearity", "init_weights", "init_weights_seed", "inv_adapter_reduction_factor",
+      "learn_phm", "model_class", "model_name", "model_type", "name", "non_linearity", "phm_bias", "phm_c_init", "phm_dim", "phm_init_range",
+      "phm_rank", "prompt_init", "prompt_init_text", "random_uniform_scale", "shared_W_phm", "shared_gating", "shared_phm_rule", "type", "version"};
+  return fields;
+}
+
 DELTATUNE_FUNCTION AdapterHubMember read_adapterhub_member(const JsonConfig& json, const AdapterHubVersion& version) {
   const std::string architecture = json.get_or<std::string>("architecture", "bottleneck");
   if (architecture == "bottleneck") return read_bottleneck(json, version.first);
@@ -313,15 +326,20 @@ DELTATUNE_FUNCTION AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
   }
   const JsonConfig config = json.object("config");
   const detail::AdapterHubVersion version = detail::AdapterHubVersion::of(json);
+  plan.unread = json.unread(detail::adapterhub_fields_without_effect());
+  const auto read = [&](const JsonConfig& member) {
+    plan.members.push_back(detail::read_adapterhub_member(member, version));
+    const std::vector<std::string> unread = member.unread(detail::adapterhub_fields_without_effect());
+    plan.unread.insert(plan.unread.end(), unread.begin(), unread.end());
+  };
   if (config.get_or<std::string>("architecture", "") != "union") {
-    plan.members = {detail::read_adapterhub_member(config, version)};
+    read(config);
     return plan;
   }
   const nlohmann::json& members = config.raw().contains("configs") ? config.raw().at("configs") : nlohmann::json();
   if (!members.is_array() || members.empty()) throw Error(config.name() + ": configs", "is no list of configurations");
   for (std::size_t i = 0; i < members.size(); ++i)
-    plan.members.push_back(detail::read_adapterhub_member(
-        JsonConfig::parse(members[i].dump(), config.name() + ": configs[" + std::to_string(i) + "]"), version));
+    read(JsonConfig::parse(members[i].dump(), config.name() + ": configs[" + std::to_string(i) + "]"));
   return plan;
 }
 

@@ -32,7 +32,7 @@ namespace deltatune {
 
 // The model's width by the bottleneck's.
 struct ReductionFactor {
-  double factor = 16;
+  double factor = 16;                     // 0: only layers of by_layer have one
   std::map<Index, double> by_layer = {};  // others than that
 
   double at(Index layer) const {
@@ -47,8 +47,14 @@ struct ReductionFactor {
       if (!(value > 0 && std::isfinite(value)))
         throw Error(where + ": reduction_factor", "is no factor", {.expected = "a positive number", .got = std::to_string(value)});
     };
-    check(factor);
+    if (factor != 0 || by_layer.empty()) check(factor);
     for (const auto& [layer, other] : by_layer) check(other);
+  }
+  // Throws Error where a layer that gets an adapter has no factor.
+  DELTATUNE_FUNCTION void check_layer(Index layer, const std::string& where) const {
+    if (at(layer) == 0)
+      throw Error(where + ": reduction_factor", "has no factor for layer " + std::to_string(layer),
+                  {.expected = "one for each layer, or a \"default\"", .remedy = "name the layer in leave_out if it has no adapter"});
   }
 };
 
@@ -196,6 +202,7 @@ struct AdapterHubPlan : PlanBase {
     model.visit_sublayers([&](SublayerSite<X>& site) {
       const bool wanted = site.sublayer == Sublayer::attention ? method.after_attention : method.after_feed_forward;
       if (!wanted || detail::holds(method.leave_out, site.layer)) return;
+      method.reduction.check_layer(site.layer, where);
       config.bottleneck = method.reduction.bottleneck(width, site.layer);
       config.validate(where, width);
       attachment.add(site, Bottleneck<X>(ctx, adapters_path(site, Model::kFamily), width, config, derive(key, stream++), shared));

@@ -71,7 +71,6 @@ class Attachment {
   }
   template <class D>
   D& add(LookupSite<X>& site, D delta) {
-    if (site.tied) refuse_merge("changes embeddings, and the head of the language model reads the same table unchanged");
     return note_merge<D>(site.path, site.deltas, std::move(delta), site.table, nullptr);
   }
   template <class D>
@@ -111,6 +110,12 @@ class Attachment {
     ctx_ = &ctx;
     arrange_ = std::move(arrange);
     arrange_(ctx);
+  }
+
+  // For attach(): the method changes a table that another layer reads, too. part(ctx): before merge() changes it; join(ctx): after unmerge().
+  void set_shared_table(std::function<void(Context&)> part, std::function<void(Context&)> join) {
+    part_ = std::move(part);
+    join_ = std::move(join);
   }
 
   // f(Parameter<X>&) for each parameter of the deltas.
@@ -185,6 +190,7 @@ class Attachment {
       });
     check_untouched(ctx);
     ctx_ = &ctx;
+    if (part_) part_(ctx);
     try {
       if (computes) parameter_slot_->keep_computed(name_, ctx);
       for (detail::MergeSite<X>& site : sites_) site.set_merged(name_, true, ctx);
@@ -192,6 +198,7 @@ class Attachment {
         if (!detail::digest_of<X>(ctx, parameter->value()).finite) throw Error(parameter->path(), "would not be finite after the merge");
     } catch (...) {
       take_out(ctx);
+      if (join_) join_(ctx);
       update();
       throw;
     }
@@ -207,6 +214,7 @@ class Attachment {
     check_untouched(ctx);
     take_out(ctx);
     merged_ = false;
+    if (join_) join_(ctx);
     update();
   }
 
@@ -317,6 +325,7 @@ class Attachment {
   std::vector<Parameter<X>*> replaced_;  // of the model: values that a delta puts there
   std::vector<std::pair<Parameter<X>*, typename Parameter<X>::Claim>> claims_;
   std::string no_merge_;
+  std::function<void(Context&)> part_, join_;
   ParameterSlot<X>* parameter_slot_ = nullptr;
   Context* ctx_ = nullptr;
   std::function<void(Context&)> arrange_;  // or empty

@@ -4,6 +4,7 @@
 // that was not converted so is read as PEFT does: the start is computed again from the base.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -35,7 +36,7 @@ struct LoraPlan : PlanBase {
   bool dora = false;
   LoraStart start = {};  // pissa() or olora() of delta/lora_start.hpp; empty: B = 0
   Targets targets = {};  // tables of embeddings too; empty: the family's
-  // Regular expressions for a path or its end, the first that matches counts: another rank or alpha for some sites.
+  // Regular expressions for a path or its end: another rank or alpha for some sites. The first that matches counts, here and in the order of a file.
   std::vector<std::pair<Pattern, Index>> rank_pattern = {};
   std::vector<std::pair<Pattern, double>> alpha_pattern = {};
 
@@ -53,6 +54,29 @@ struct LoraPlan : PlanBase {
     matching(alpha_pattern, config.alpha);
     config.validate(where + " (" + path + ")");
     return config;
+  }
+
+  // Throws Error for a pattern that matches none of the targets. What a file holds need not use all of its patterns, but each has to be for a layer
+  // of this model.
+  template <class Model>
+  void check_patterns(Model& model, const Targets& wanted, const std::string& where) const {
+    if (rank_pattern.empty() && alpha_pattern.empty()) return;
+    std::vector<std::string> paths;
+    const auto add = [&](const auto& site) { paths.push_back(site.path); };
+    if (targets.paths.empty()) {
+      for_each_target(model, wanted, *this, where, add, add);
+    } else {
+      model.visit_sites(add);
+      model.visit_lookups(add);
+    }
+    const auto check = [&](const auto& patterns, const char* field) {
+      for (const auto& pattern : patterns)
+        if (std::none_of(paths.begin(), paths.end(), [&](const std::string& path) { return pattern.first.matches_end(path, where); }))
+          throw Error(where + ": " + field, "\"" + pattern.first.text() + "\" matches none of the targets",
+                      {.expected = paths.empty() ? "" : "the path of a target or its end, such as " + paths.front()});
+    };
+    check(rank_pattern, "rank_pattern");
+    check(alpha_pattern, "alpha_pattern");
   }
 
   // The method's part of adapter_config.json. paths: the sites that have a delta.
@@ -75,6 +99,8 @@ struct LoraPlan : PlanBase {
       const Shape& shape = site.weight.shape();  // (out, in)
       const LoraConfig config = at(site.path, where);
       const RandomKey key = derive(seed, stream++);
+      if (start && site.shared)
+        throw Error(where + ": init_lora_weights", site.path + " reads a table that it shares with the word embeddings, which this start would change");
       if (config.bias && !site.bias.value()) throw Error(where + ": lora_bias", site.path + " has no bias", {.expected = "false"});
       Lora<X>& placed = dora ? attachment.add(site, Dora<X>(ctx, site.path, site.weight, config, key)).lora()
                              : attachment.add(site, Lora<X>(ctx, site.path, shape[1], shape[0], config, key));
@@ -91,7 +117,9 @@ struct LoraPlan : PlanBase {
         attachment.add(site, LoraEmbedding<X>(ctx, site, config, key));
       }
     };
-    for_each_target(model, targets_or_default<Model>(targets, kPeftType, where), *this, where, on_site, on_table);
+    const Targets wanted = targets_or_default<Model>(targets, kPeftType, where);
+    check_patterns(model, wanted, where);
+    for_each_target(model, wanted, *this, where, on_site, on_table);
     if (!residual.empty()) attachment.add(model.derived(), std::move(residual));
   }
 };
@@ -124,11 +152,11 @@ LoraPlan LoraPlan::read(const Json& json) {
   plan.targets = detail::read_targets(json);
   if (json.has("rank_pattern")) {
     const auto patterns = json.object("rank_pattern");
-    for (const auto& entry : patterns.raw().items()) plan.rank_pattern.emplace_back(read_key_pattern(patterns, entry.key()), patterns.template get<std::int64_t>(entry.key()));
+    for (const std::string& key : patterns.keys()) plan.rank_pattern.emplace_back(read_key_pattern(patterns, key), patterns.template get<std::int64_t>(key));
   }
   if (json.has("alpha_pattern")) {
     const auto patterns = json.object("alpha_pattern");
-    for (const auto& entry : patterns.raw().items()) plan.alpha_pattern.emplace_back(read_key_pattern(patterns, entry.key()), patterns.template get<double>(entry.key()));
+    for (const std::string& key : patterns.keys()) plan.alpha_pattern.emplace_back(read_key_pattern(patterns, key), patterns.template get<double>(key));
   }
   return plan;
 }
@@ -136,9 +164,6 @@ LoraPlan LoraPlan::read(const Json& json) {
 template <class Model>
 void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
   detail::write_targets(config_io, targets, paths);
-  nlohmann::json ranks = nlohmann::json::object(), alphas = nlohmann::json::object();
-  for (const auto& [key, rank] : rank_pattern) ranks[key.text()] = rank;
-  for (const auto& [key, alpha] : alpha_pattern) alphas[key.text()] = detail::whole_if_possible(alpha);
   config_io.update({{"r", lora.rank},
                     {"lora_alpha", detail::whole_if_possible(lora.alpha)},
                     {"lora_dropout", lora.dropout},
@@ -147,8 +172,8 @@ void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& 
                     {"use_dora", dora},
                     {"fan_in_fan_out", detail::fan_in_fan_out(model, paths)},
                     {"init_lora_weights", true},
-                    {"rank_pattern", ranks},
-                    {"alpha_pattern", alphas}});
+                    {"rank_pattern", detail::patterns_json(rank_pattern)},
+                    {"alpha_pattern", detail::patterns_json(alpha_pattern)}});
 }
 
 template <class X>
@@ -157,8 +182,8 @@ FileTensors LoraPlan::convert(context_of<X>& ctx, Attachment<X>& attachment, nlo
   const auto twice = [&](nlohmann::json& alpha) { alpha = detail::whole_if_possible(alpha.get<double>() * (lora.rank_stabilized ? std::sqrt(2.0) : 2.0)); };
   config_io["r"] = 2 * lora.rank;
   twice(config_io["lora_alpha"]);
-  for (auto& rank : config_io["rank_pattern"]) rank = 2 * rank.get<std::int64_t>();
-  for (auto& alpha : config_io["alpha_pattern"]) twice(alpha);
+  for (auto& pair : config_io["rank_pattern"]) pair.at(1) = 2 * pair.at(1).get<std::int64_t>();
+  for (auto& pair : config_io["alpha_pattern"]) twice(pair.at(1));
 
   std::map<std::string, Parameter<X>*> all;
   attachment.visit([&](Parameter<X>& parameter) { all[parameter.path()] = &parameter; });

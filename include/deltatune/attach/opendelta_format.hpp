@@ -288,7 +288,8 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
   base_of(plan).modules_to_save.clear();
   for (const char* const head : {"classifier", "score"})
     if (model.has_classifier() && tensors.contains(std::string(head) + ".weight")) base_of(plan).modules_to_save.emplace_back(head);
-  Adapter<X> adapter{plan, attach_beside(ctx, model, plan, 0, json.name()), {}, {}};
+  Adapter<X> adapter{plan, attach_beside(ctx, model, plan, 0, json.name()), {}};
+  detail::BroughtValues<X> brought(ctx, in_file, name);
 
   or_detach(adapter.attachment, [&] {
     detail::OpenDeltaTensors unused = tensors;
@@ -307,6 +308,7 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
       if (entry == unused.end())
         throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
       check_fits(*entry->second.tensor, parameter);
+      if (parameter.role() != Role::delta) brought.add(*entry->second.tensor, parameter, true);
       reads.emplace_back([&ctx, &parameter, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, parameter); });
       adapter.keys[parameter.path()] = entry->second.key;
       unused.erase(entry);
@@ -326,6 +328,7 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
       adapter.ignored.push_back(entry.key);
     }
     for (const auto& read_one : reads) read_one();
+    brought.note(adapter.notes);
   });
   return adapter;
 }

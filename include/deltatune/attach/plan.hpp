@@ -35,7 +35,10 @@ struct PlanBase {
   std::string name = "default";                            // of the attachment
   std::vector<std::string> modules_to_save = {"classifier", "score"};  // trained as a whole; matched as ends of module paths
   BiasTraining bias = BiasTraining::none;
+  bool ensure_weight_tying = false;  // where modules_to_save names the head of a language model that is tied to a table: both train as one
+  std::vector<std::string> unread = {};  // fields of the file that it was read from which are set and mean nothing here
 
+  bool saves_tied_head() const { return ensure_weight_tying && saves("lm_head"); }
   // Whether a parameter or site belongs to a module of modules_to_save.
   DELTATUNE_FUNCTION bool saves(const std::string& path) const {
     for (std::size_t end = path.find('.');; end = path.find('.', end + 1)) {
@@ -54,6 +57,7 @@ bool trains_beside(const Plan& plan, const Parameter<X>& parameter, const std::v
   }
   const std::string& path = parameter.path();
   if (plan.saves(path)) return true;
+  if (plan.saves_tied_head() && parameter.role() == Role::embedding && path.ends_with("wte.weight")) return true;
   if (parameter.role() != Role::bias && parameter.role() != Role::norm_shift) return false;
   if (plan.bias == BiasTraining::targets)
     return path.ends_with(".bias") && std::find(paths.begin(), paths.end(), path.substr(0, path.size() - 5)) != paths.end();
@@ -72,9 +76,40 @@ template <class Model>
 void freeze_base(Model& model) {
   using X = typename Model::Tensor;
   model.visit([](Parameter<X>& parameter) {
-    if (parameter.role() != Role::delta && !parameter.derived()) parameter.set_mask(FreezeMask::frozen());
+    if (parameter.role() == Role::delta) return;
+    parameter.set_brought_by("");
+    if (!parameter.derived()) parameter.set_mask(FreezeMask::frozen());
   });
 }
+
+namespace detail {
+
+// A table trained as a whole parts from the head that is tied to it, and the head from the table, as PEFT trains a copy of the one that is named.
+// Returns whether it did so.
+template <class Model, class Plan>
+bool part_saved_table(typename Model::Context& ctx, Model& model, const Plan& plan) {
+  if constexpr (requires { model.tied_head(); }) {
+    if (!model.tied() || plan.saves_tied_head() || !(plan.saves("lm_head.weight") || plan.saves(model.word_table().path()))) return false;
+    model.untie(ctx);
+    return true;
+  }
+  return false;
+}
+
+template <class Model, class Plan>
+void check_modules_to_save(Model& model, const Plan& plan, const std::string& where) {
+  using X = typename Model::Tensor;
+  for (const std::string& module : plan.modules_to_save) {
+    PlanBase alone;
+    alone.modules_to_save = {module};
+    const bool is_usual = module == "classifier" || module == "score";  // PEFT lists both, whichever the model has
+    bool found = is_usual || (plan.saves_tied_head() && alone.saves("lm_head"));
+    model.visit([&](Parameter<X>& parameter) { found = found || alone.saves(parameter.path()); });
+    if (!found) throw Error(where + ": modules_to_save", "\"" + module + "\" matches nothing");
+  }
+}
+
+}  // namespace detail
 
 // Attaches a method without freezing anything: what trained before goes on training.
 // Throws Error when the plan does not fit the model, in which nothing of it is left then.
@@ -82,22 +117,28 @@ template <class Model, class Plan>
 Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
                                                  const std::string& where = "plan") {
   using X = typename Model::Tensor;
-  for (const std::string& module : plan.modules_to_save) {
-    PlanBase alone;
-    alone.modules_to_save = {module};
-    const bool is_usual = module == "classifier" || module == "score";  // PEFT lists both, whichever the model has
-    bool found = is_usual;
-    model.visit([&](Parameter<X>& parameter) { found = found || alone.saves(parameter.path()); });
-    if (!found) throw Error(where + ": modules_to_save", "\"" + module + "\" matches nothing");
-  }
   Attachment<X> attachment(plan.name);
-  or_detach(attachment, [&] {
-    plan.place(ctx, model, attachment, seed, where);
-    attachment.set_arrange(ctx, [&model](typename Model::Context& context) { model.visit_linears([&](Linear<X>& layer) { layer.arrange(context); }); });
-    model.visit([&](Parameter<X>& parameter) {
-      if (parameter.role() != Role::delta && trains_beside(plan, parameter, attachment.paths())) attachment.train_beside(parameter);
+  const bool parted = detail::part_saved_table(ctx, model, plan);
+  try {
+    detail::check_modules_to_save(model, plan, where);
+    or_detach(attachment, [&] {
+      plan.place(ctx, model, attachment, seed, where);
+      if constexpr (requires { model.tie(ctx); }) {
+        const std::vector<std::string>& paths = attachment.paths();
+        if (std::any_of(paths.begin(), paths.end(), [&](const std::string& path) { return model.shares_table(path); }))
+          attachment.set_shared_table([&model](auto& context) { model.untie(context); }, [&model](auto& context) { model.tie(context); });
+      }
+      attachment.set_arrange(ctx, [&model](typename Model::Context& context) { model.visit_linears([&](Linear<X>& layer) { layer.arrange(context); }); });
+      model.visit([&](Parameter<X>& parameter) {
+        if (parameter.role() != Role::delta && trains_beside(plan, parameter, attachment.paths())) attachment.train_beside(parameter);
+      });
     });
-  });
+  } catch (...) {
+    if constexpr (requires { model.tie(ctx); }) {
+      if (parted) model.tie(ctx);
+    }
+    throw;
+  }
   return attachment;
 }
 

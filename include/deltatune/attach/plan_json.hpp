@@ -9,11 +9,14 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "deltatune/attach/plan.hpp"
 #include "deltatune/attach/targets.hpp"
 #include "deltatune/core/config.hpp"
+#include "deltatune/core/pattern.hpp"
 #include "deltatune/io/json_config.hpp"
 
 namespace deltatune::detail {
@@ -44,12 +47,47 @@ DELTATUNE_FUNCTION nlohmann::json rule_json(const NameRule& rule) {
   return nullptr;
 }
 
-inline nlohmann::json list_or_null(const auto& list) { return list.empty() ? nlohmann::json(nullptr) : nlohmann::json(list); }
-
 // Whole numbers as integers, as PEFT's configurations have them.
 inline nlohmann::json whole_if_possible(double value) {
   return value == std::floor(value) ? nlohmann::json(static_cast<std::int64_t>(value)) : nlohmann::json(value);
 }
+
+// Settings by pattern as a list of [pattern, setting], in whose order they count: config_text() writes the object that it stands for.
+template <class Setting>
+nlohmann::json patterns_json(const std::vector<std::pair<Pattern, Setting>>& patterns) {
+  nlohmann::json pairs = nlohmann::json::array();
+  for (const auto& [pattern, setting] : patterns) {
+    if constexpr (std::is_floating_point_v<Setting>) {
+      pairs.push_back(nlohmann::json::array({pattern.text(), whole_if_possible(setting)}));
+    } else {
+      pairs.push_back(nlohmann::json::array({pattern.text(), setting}));
+    }
+  }
+  return pairs;
+}
+
+// A configuration as a file's text: the keys sorted, as PEFT writes them, but those of rank_pattern and alpha_pattern in the order in which they count.
+DELTATUNE_FUNCTION std::string config_text(const nlohmann::json& config) {
+  const auto indented = [](std::string text) {
+    for (std::size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at + 1)) text.insert(at + 1, "  ");
+    return text;
+  };
+  const auto text_of = [](const nlohmann::json& value) { return value.dump(2, ' ', true); };
+  std::string text;
+  for (const auto& member : config.items()) {
+    std::string value;
+    if ((member.key() == "rank_pattern" || member.key() == "alpha_pattern") && member.value().is_array()) {
+      for (const nlohmann::json& pair : member.value()) value += (value.empty() ? "{\n  " : ",\n  ") + text_of(pair.at(0)) + ": " + text_of(pair.at(1));
+      value += value.empty() ? "{}" : "\n}";
+    } else {
+      value = text_of(member.value());
+    }
+    text += (text.empty() ? "{\n  " : ",\n  ") + text_of(member.key()) + ": " + indented(value);
+  }
+  return text + "\n}\n";
+}
+
+inline nlohmann::json list_or_null(const auto& list) { return list.empty() ? nlohmann::json(nullptr) : nlohmann::json(list); }
 
 template <class Json>
 Targets read_targets(const Json& json) {
@@ -95,6 +133,7 @@ void read_base(const Json& json, PlanBase& plan_io) {
     throw Error(json.name() + ": bias", "unknown value", {.expected = "none, all or lora_only", .got = "\"" + bias + "\""});
   plan_io.bias = bias == "all" ? BiasTraining::all : bias == "none" ? BiasTraining::none : BiasTraining::targets;
   plan_io.modules_to_save = one_or_many<std::string>(json, "modules_to_save");
+  plan_io.ensure_weight_tying = json.template get_or<bool>("ensure_weight_tying", false);
   const std::string task = text("task_type", "");
   if (task == "SEQ_CLS" || task == "TOKEN_CLS")
     for (const char* head : {"classifier", "score"})

@@ -2,7 +2,7 @@
 // files, under a peft_type that PEFT refuses by name. (Read: attach/peft_format.hpp.)
 //
 //   base_model.model.<parameter>              of a delta, or trained as a whole: modules_to_save, biases
-//   base_model.model.<site>.base_layer.bias   the bias of a site that has a delta
+//   base_model.model.<site>.base_layer.bias   the bias of a site that has a delta; so its weight, where the adapter's file brought another one
 #pragma once
 
 #include <algorithm>
@@ -38,12 +38,13 @@ std::vector<std::string> peft_names(const Plan& plan, const Parameter<X>& parame
     if (std::vector<std::string> names = plan.file_names(parameter); !names.empty()) return names;
   }
   if (!is_peft_type<Plan>()) return {path};
-  if (path.ends_with(".bias") && std::find(paths.begin(), paths.end(), path.substr(0, path.size() - 5)) != paths.end())
-    return {kPeftPrefix + path.substr(0, path.size() - 5) + ".base_layer.bias", kPeftPrefix + path};
+  const std::size_t dot = path.rfind('.');
+  if (parameter.role() != Role::delta && std::find(paths.begin(), paths.end(), path.substr(0, dot)) != paths.end())
+    return {kPeftPrefix + path.substr(0, dot) + ".base_layer" + path.substr(dot), kPeftPrefix + path};
   return {kPeftPrefix + path};
 }
 
-// f(parameter) for each parameter that belongs into the method's file: its deltas', and what else it lets train.
+// f(parameter) for each parameter that belongs into the method's file: its deltas', what else it lets train, and what its own file brought.
 template <class Plan, class Model, class X, class F>
 void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, const F& f) {
   attachment.visit([&](Parameter<X>& parameter) {
@@ -54,7 +55,8 @@ void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, cons
     }
   });
   model.visit([&](Parameter<X>& parameter) {
-    if (parameter.role() != Role::delta && parameter.updated() && trains_beside(plan, parameter, attachment.paths())) f(parameter);
+    if (parameter.role() == Role::delta) return;
+    if (parameter.brought_by() == attachment.name() || (parameter.updated() && trains_beside(plan, parameter, attachment.paths()))) f(parameter);
   });
 }
 
@@ -76,6 +78,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
       {"modules_to_save", detail::list_or_null(plan.modules_to_save)},
       {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::targets ? "lora_only" : "none"},
   };
+  if (plan.ensure_weight_tying) config["ensure_weight_tying"] = true;
   if constexpr (requires { plan.write(config, attachment.paths(), model); }) {
     plan.write(config, attachment.paths(), model);
   } else {
@@ -90,7 +93,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
     if (other == converted.end()) return write_parameter(ctx, name, parameter, writer);
     writer.add_copy(name, other->second.shape, other->second.values);
   });
-  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", config.dump(2, ' ', true) + "\n");
+  write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", detail::config_text(config));
 }
 
 }  // namespace deltatune

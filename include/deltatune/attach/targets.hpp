@@ -38,7 +38,7 @@ struct NameRule {
 };
 
 struct Targets {
-  std::vector<std::string> paths;  // exactly these: what an adapter file holds. What the rules below choose must be among them.
+  std::vector<std::string> paths;  // what an adapter file holds: what the rules below choose must be among them, and is taken; without rules, all of it
   NameRule include;
   bool all_linear = false;
   NameRule exclude;
@@ -105,7 +105,12 @@ DELTATUNE_FUNCTION std::vector<std::string> choose_targets(const Targets& target
     for (const std::string& path : paths)
       if (is_chosen(path) && !contains(targets.paths, path))
         throw Error(where + ": " + path, "is a target, but the file has no tensors for it", {.remedy = "is the file complete?"});
-    return targets.paths;
+    if (!targets.all_linear && targets.include.empty()) return targets.paths;
+    std::vector<std::string> taken;
+    std::copy_if(targets.paths.begin(), targets.paths.end(), std::back_inserter(taken), is_chosen);
+    if (taken.empty())
+      throw Error(where + ": target_modules", "choose nothing that the file has tensors for", {.expected = "a layer such as " + targets.paths.front()});
+    return taken;
   }
   std::string known;
   for (const std::string& path : paths)
@@ -143,7 +148,7 @@ void for_each_target(Model& model, const Targets& targets, const Plan& plan, con
     });
   model.visit_sites([&](auto& site) {
     paths.push_back(site.path);
-    const bool is_output = site.path == "classifier" || site.path == "score";  // which "all-linear" leaves out, saved or not
+    const bool is_output = site.path == "classifier" || site.path == "score" || site.path == "lm_head";  // which "all-linear" leaves out, saved or not
     if (plan.saves(site.path) || (targets.all_linear && is_output)) reserved.push_back(site.path);
   });
   const std::vector<std::string> chosen = choose_targets(targets, paths, reserved, where);

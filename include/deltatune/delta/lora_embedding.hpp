@@ -3,13 +3,13 @@
 //   LoRA   y = W[id] + s·A[id]·Bᵀ                   dB += s·dyᵀ·A[id],   dA[id] += s·dy·B
 //   DoRA   y = g ∘ (W[id] + s·A[id]·Bᵀ),  g = m / n,  n_c = ‖column c of W + s·A·Bᵀ‖ (no gradient through it)
 //
-// Where the table is the head of a language model too, the head reads it as it was (PEFT).
+// Where the table is the head of a language model too, the head reads it as it was (PEFT); a merge gives it a table of its own.
 //
 // Shapes      A (V, R), which files hold as (R, V), B (C, R), m (C)
 // Start       A = 0, B standard normal, m = the lengths of the table's columns: the delta is 0
 // Parameters  R·(V + C), DoRA C more
 // Seam        lookup
-// Merge       exact: W + s·A·Bᵀ, columns times m/n; not where the head reads the table
+// Merge       exact: W + s·A·Bᵀ, columns times m/n
 // Files       PEFT: <site>.lora_embedding_A, <site>.lora_embedding_B, <site>.lora_magnitude_vector
 #pragma once
 

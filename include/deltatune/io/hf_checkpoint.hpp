@@ -11,6 +11,7 @@
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/io/folder_remedy.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/safetensors.hpp"
 
@@ -49,16 +50,18 @@ class HfCheckpoint {
     const auto has = [&folder](const char* file) { return std::filesystem::exists(folder / file); };
     const std::string place = folder.string();
     if (!std::filesystem::exists(folder)) {
-      throw Error(place, "no such folder", {.expected = "a Hugging Face model folder", .remedy = "check the spelling"});
+      throw Error(place, "no such folder", {.expected = "a Hugging Face model folder", .remedy = missing_folder_remedy(folder)});
     }
     if (!std::filesystem::is_directory(folder)) {
       throw Error(place, "is not a folder", {.expected = "the folder that holds config.json and model.safetensors"});
     }
     if (!has("config.json")) {
+      const std::string below = folder_above_remedy(folder, "config.json");
       throw Error(place, "has no config.json",
                   {.expected = "a Hugging Face model folder",
                    .remedy = has("adapter_config.json") ? "this is an adapter: give the folder of its base model here"
-                                                        : "give the folder that holds config.json and model.safetensors"});
+                             : below.empty()            ? "give the folder that holds config.json and model.safetensors"
+                                                        : below});
     }
     if (!has(kSingleFile) && !has(kIndexFile)) {
       const bool pickled = has("pytorch_model.bin") || has("pytorch_model.bin.index.json");

@@ -33,6 +33,10 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
   config["torch_dtype"] = "float32";
   config.erase("dtype");
   config["architectures"] = {model.architecture()};
+  config["vocab_size"] = model.config().vocab_size;
+  if constexpr (requires { model.tied(); }) {
+    if (model.is_language_model() && !model.tied()) config["tie_word_embeddings"] = false;
+  }
   if (model.has_classifier()) {
     config["num_labels"] = model.classes();
     nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();

@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -79,9 +82,10 @@ class JsonConfig {
 
   // `name` stands for the text in messages.
   static JsonConfig parse(std::string_view text, std::string name) {
-    nlohmann::json root = parse_json(text, name);
+    KeyOrder order;
+    nlohmann::json root = parse_json(text, name, DuplicateKeys::kLastWins, &order);
     if (!root.is_object()) throw Error(name, "wrong JSON", {.expected = "an object {...}", .got = describe(root)});
-    return JsonConfig(std::move(root), std::move(name));
+    return JsonConfig(std::move(root), std::move(name), std::move(order));
   }
 
   // Present and not null.
@@ -102,18 +106,38 @@ class JsonConfig {
   JsonConfig object(std::string_view key) const {
     const nlohmann::json& value = require(key, "an object");
     if (!value.is_object()) throw Error(where(key), "wrong type", {.expected = "an object", .got = describe(value)});
-    return JsonConfig(value, where(key));
+    const auto order = order_.find(std::string(key));
+    return JsonConfig(value, where(key), order == order_.end() ? KeyOrder{} : KeyOrder{{"", order->second}});
+  }
+
+  // The keys in the order of the text; for settings of which the first that fits counts. Kept for a whole file and for the objects in it, no deeper.
+  const std::vector<std::string>& keys() const {
+    static const std::vector<std::string> kNone;
+    const auto order = order_.find("");
+    return order == order_.end() ? kNone : order->second;
+  }
+
+  // Keys that are set (to something else than null, false, "" or an empty list or object) and that nobody has asked for, `known` ones left out.
+  std::vector<std::string> unread(const std::set<std::string, std::less<>>& known) const {
+    std::vector<std::string> keys;
+    for (const auto& member : root_.items()) {
+      const nlohmann::json& value = member.value();
+      const bool is_set = !value.is_null() && value != false && !(value.is_structured() && value.empty()) && value != "";
+      if (is_set && !asked_->contains(member.key()) && !known.contains(member.key())) keys.push_back(member.key());
+    }
+    return keys;
   }
 
   const nlohmann::json& raw() const { return root_; }
   const std::string& name() const { return name_; }
 
  private:
-  JsonConfig(nlohmann::json root, std::string name) : root_(std::move(root)), name_(std::move(name)) {}
+  JsonConfig(nlohmann::json root, std::string name, KeyOrder order) : root_(std::move(root)), name_(std::move(name)), order_(std::move(order)) {}
 
   std::string where(std::string_view key) const { return name_ + ": " + std::string(key); }
 
   const nlohmann::json* find(std::string_view key) const {
+    asked_->emplace(key);
     const auto member = root_.find(std::string(key));
     return member == root_.end() || member->is_null() ? nullptr : &*member;
   }
@@ -126,6 +150,8 @@ class JsonConfig {
 
   nlohmann::json root_;
   std::string name_;
+  KeyOrder order_;
+  std::shared_ptr<std::set<std::string, std::less<>>> asked_ = std::make_shared<std::set<std::string, std::less<>>>();  // keys; shared with copies
 };
 
 }  // namespace deltatune

@@ -7,11 +7,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -29,6 +31,7 @@ class MappedFile {
     ::close(descriptor);
     if (failure == kNotAFile) throw Error(path.string(), "is not a regular file", {.expected = "a file"});
     if (failure != 0) throw_system_error(path, "cannot read the file", failure);
+    if (text().starts_with(kLfsPointer)) throw_lfs_pointer(path);
   }
 
   MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
@@ -54,6 +57,17 @@ class MappedFile {
 
  private:
   static constexpr int kNotAFile = -1;
+  static constexpr std::string_view kLfsPointer = "version https://git-lfs.github.com/spec/";  // how the text begins that git keeps in place of a large file
+
+  [[noreturn]] DELTATUNE_FUNCTION void throw_lfs_pointer(const std::filesystem::path& path) {
+    const std::size_t size = text().find("\nsize ");
+    const std::size_t number = size == std::string_view::npos ? text().size() : size + std::string_view("\nsize ").size();
+    const std::string bytes(text().substr(number, std::min(text().find_first_not_of("0123456789", number), number + 20) - number));
+    const MappedFile released = std::move(*this);  // a constructor that throws runs no destructor
+    throw Error(path.string(), "is a Git LFS pointer and not the file itself",
+                {.expected = bytes.empty() ? "the file itself" : "a file of " + bytes + " bytes",
+                 .remedy = "run `git lfs pull` in the folder that was cloned, or download the file itself"});
+  }
 
   // Returns 0, an errno value or kNotAFile.
   DELTATUNE_FUNCTION int map(int descriptor) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -15,6 +16,9 @@
 namespace deltatune {
 
 enum class DuplicateKeys { kLastWins, kRefused };
+
+// Keys in the order of the text, which a tree does not keep: of the outermost object under "", of each member of it that is an object under its key.
+using KeyOrder = std::map<std::string, std::vector<std::string>>;
 
 inline constexpr std::size_t kMaxJsonDepth = 64;
 
@@ -40,8 +44,8 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
  public:
   using Json = nlohmann::json;
 
-  JsonBuilder(std::string_view text, const std::string& name, DuplicateKeys duplicates)
-      : text_(text), name_(name), duplicates_(duplicates) {}
+  JsonBuilder(std::string_view text, const std::string& name, DuplicateKeys duplicates, KeyOrder* order)
+      : text_(text), name_(name), duplicates_(duplicates), order_(order) {}
 
   Json& root() { return root_; }
 
@@ -65,6 +69,10 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
       throw Error(name_, "the key \"" + name + "\" stands twice in one object", {.remedy = "the file is corrupt; write it again"});
     }
     member_ = &member->second;
+    if (order_ != nullptr && open_.size() <= 2 && open_.front()->is_object()) {
+      if (open_.size() == 1) outer_key_ = name;
+      if (is_new) (*order_)[open_.size() == 1 ? "" : outer_key_].push_back(name);
+    }
     return true;
   }
 
@@ -108,17 +116,20 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
   Json root_;
   std::vector<Json*> open_;  // objects and arrays that have begun, outermost first
   Json* member_ = nullptr;   // where the value of the last key goes
+  KeyOrder* order_;          // or null
+  std::string outer_key_;    // the last key of the outermost object
 };
 
 }  // namespace detail
 
-// `name` stands for the text in messages. A byte order mark is skipped.
-DELTATUNE_FUNCTION nlohmann::json parse_json(std::string_view text, const std::string& name, DuplicateKeys duplicates = DuplicateKeys::kLastWins) {
+// `name` stands for the text in messages. A byte order mark is skipped. order_out: filled unless it is null.
+DELTATUNE_FUNCTION nlohmann::json parse_json(std::string_view text, const std::string& name, DuplicateKeys duplicates = DuplicateKeys::kLastWins,
+                                             KeyOrder* order_out = nullptr) {
   const std::size_t zero = text.find('\0');  // the parser would take it for the end
   if (zero != std::string_view::npos) {
     throw Error(name, "not valid JSON at " + detail::line_and_column(text, zero) + ": a zero byte", {.expected = "text in UTF-8"});
   }
-  detail::JsonBuilder builder(text, name, duplicates);
+  detail::JsonBuilder builder(text, name, duplicates, order_out);
   detail::sax_parse(text, builder);
   return std::move(builder.root());
 }

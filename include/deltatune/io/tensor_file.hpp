@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -24,6 +25,9 @@ class TensorFile {
   const std::map<std::string, TensorInfo>& tensors() const { return table().tensors(); }
   const TensorInfo* find(std::string_view name) const { return table().find(name); }  // null when there is no such tensor
   const TensorInfo& at(std::string_view name) const { return table().at(name); }
+  void rename(const std::function<std::string(const std::string&)>& name_of) {
+    std::visit([&](TensorTable& table) { table.rename(name_of); }, file_);
+  }
 
  private:
   using File = std::variant<SafeTensors, TorchFile>;

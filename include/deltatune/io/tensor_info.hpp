@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <map>
 #include <span>
@@ -96,6 +97,16 @@ class TensorTable {
     const TensorInfo* const tensor = find(name);
     if (tensor == nullptr) throw Error(name_, "has no tensor \"" + std::string(name) + "\"");
     return *tensor;
+  }
+
+  // The tensors under other names from now on; messages keep those of the file. Throws Error where two of them become one.
+  void rename(const std::function<std::string(const std::string&)>& name_of) {
+    std::map<std::string, TensorInfo> renamed;
+    for (const auto& [name, tensor] : tensors_) {
+      const auto [place, is_new] = renamed.emplace(name_of(name), tensor);
+      if (!is_new) throw Error(name_ + ": " + name, "is there twice, under two names", {.got = place->second.name});
+    }
+    tensors_ = std::move(renamed);
   }
 
  protected:

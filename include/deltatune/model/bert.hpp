@@ -120,6 +120,11 @@ class Bert {
   InputSite<X>& input() { return embeddings_.input(); }
   ParameterSlot<X>& derived() { return derived_; }
   Parameter<X>& word_table() { return embeddings_.word_table(); }
+  // Another number of words: the first rows of the table stay, new ones are 0.
+  void resize_vocabulary(Context& ctx, Index words) {
+    embeddings_.resize_vocabulary(ctx, words);
+    config_.vocab_size = words;
+  }
 
   // How batches have to be laid out for the deltas at the input: DeviceBatch::upload() takes it.
   InputLayout layout() const {

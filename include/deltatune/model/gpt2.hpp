@@ -5,6 +5,7 @@
 // read in front of it. Without a padding token it reads the last one; Hugging Face's then takes one sequence at a time.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <string>
@@ -66,6 +67,7 @@ class Gpt2 {
     typename LayerNorm<X>::Saved norm;  // of the rows that the head reads
     View<T> rows;                       // (B, C) what the classifier reads
     typename Linear<X>::Saved score;
+    typename Linear<X>::Saved lm_head;
     Index lowest = 0;  // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the last norm
     bool demanded = false;  // the last block gave only what the classifier reads (nn/demand.hpp)
     View<T> dlogits;   // (B, K) of a classifier's loss()
@@ -108,6 +110,7 @@ class Gpt2 {
   void visit_linears(const F& f) {
     for (PreNormBlock<X>& block : blocks_) block.visit_linears(f);
     if (score_) f(score_);
+    if (lm_head_) f(lm_head_);
   }
   // f(LinearSite<X>&) for every weight that a delta may be attached to.
   template <class F>
@@ -133,6 +136,22 @@ class Gpt2 {
   ParameterSlot<X>& derived() { return derived_; }
   Parameter<X>& word_table() { return embeddings_.word_table(); }
 
+  // The head of a language model may read the table of word embeddings, as transformers ties them, or have one of its own.
+  bool tied() const { return lm_head_ && lm_head_.shares(); }
+  // Whether a site has a weight that another one reads, or could: the table and the head.
+  bool shares_table(const std::string& path) { return lm_head_ && (path == kHead || path == embeddings_.word_path()); }
+  // The head's weight where it is the table, which visit() gives under the table's name alone; else null.
+  Parameter<X>* tied_head() { return tied() ? &head_site().weight : nullptr; }
+  // Gives the head a table of its own, equal to the other, until tie() has been called as often: before one of the two changes.
+  void untie(Context& ctx) {
+    if (untied_++ == 0) lm_head_.own(ctx);
+  }
+  void tie(Context& ctx) {
+    if (--untied_ == 0) share_table(ctx);
+  }
+  // Another number of words: the first rows of both tables stay, new ones are 0.
+  void resize_vocabulary(Context& ctx, Index words);
+
   // How batches have to be laid out for the deltas at the input: DeviceBatch::upload() takes it.
   InputLayout layout() const {
     InputLayout layout = embeddings_.input().deltas.layout();
@@ -143,11 +162,12 @@ class Gpt2 {
   // And where they go on with sequences that a cache holds the beginning of.
   InputLayout layout_behind() const { return {.counted = layout().counted, .shift = layout().shift}; }
 
-  // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp); a head that has a table of its own stays as it is.
+  // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp).
   void round_base(Context& ctx)
     requires kRounds<X>
   {
     embeddings_.round_base(ctx);
+    if (tied()) share_table(ctx);
     visit_linears([&ctx](Linear<X>& layer) { layer.round_base(ctx); });
   }
   // Whether backward computes the inner values of feed-forward layers again instead of keeping them: less than half of the activations' memory,
@@ -185,8 +205,22 @@ class Gpt2 {
 
  private:
   void visit_parameters(const ParameterVisitor<X>& f);
-  BaseMatrix<X> head_table() const { return untied_ ? BaseMatrix<X>{untied_.view(), {}} : embeddings_.word_matrix(); }
-  Parameter<X>& head_parameter() { return untied_ ? untied_parameter_ : embeddings_.word_table(); }
+  static constexpr const char* kHead = "lm_head";
+  LinearSite<X>& head_site() {
+    LinearSite<X>* found = nullptr;
+    lm_head_.visit_sites([&](LinearSite<X>& site) { found = &site; });
+    return *found;
+  }
+  void share_table(Context& ctx) { lm_head_.share(ctx, embeddings_.word_matrix(), embeddings_.word_values()); }
+  void make_head(Context& ctx) {
+    lm_head_ = Linear<X>(ctx, config_.width, {{kHead, config_.vocab_size}}, {.bias = false, .shared = untied_ == 0});
+    head_site().deltas.forbid_routes();
+    if (untied_ == 0) share_table(ctx);
+  }
+  // Scores of all words after rows (M, C): logits (M, V). For values alone.
+  void score_words(Pass<X>& pass, View<const T> rows, View<T> logits, Activations& kept) {
+    run_keeping(pass, false, [&](Pass<X>& p) { lm_head_.forward(p, rows, logits, kept.lm_head); });
+  }
   bool below_head(const Pass<X>& pass, const Activations& kept) { return pass.mode != Mode::evaluate && (kept.lowest < layers() || trains(norm_)); }
 
   // Everything below the last norm: h (N, C) used up -> out (M, C), the demanded rows, or h itself.
@@ -205,8 +239,8 @@ class Gpt2 {
   std::vector<PreNormBlock<X>> blocks_;
   LayerNorm<X> norm_;
   Linear<X> score_;  // of a classifier
-  X untied_;         // (V, C) of a language model whose head has a table of its own
-  Parameter<X> untied_parameter_;
+  Linear<X> lm_head_;  // of a language model; shares the table of word embeddings where the two are tied
+  Index untied_ = 0;   // reasons for a table of its own
   ParameterSlot<X> derived_;
   LoadReport report_;
 };
@@ -263,11 +297,26 @@ Gpt2<X>::Gpt2(Context& ctx, Gpt2Config config, Head head)
   }
   norm_ = LayerNorm<X>(ctx, prefix_ + "ln_f", c.width, c.epsilon);
   if (head_.classes > 0) score_ = Linear<X>(ctx, c.width, {{"score", head_.classes}}, {.bias = false});
-  embeddings_.word_site().tied = head_.next_token && c.tied;
-  if (head_.next_token && !c.tied) {
-    untied_ = X(ctx, {c.vocab_size, c.width});
-    untied_parameter_ = Parameter<X>("lm_head.weight", Role::weight, {c.vocab_size, c.width}, untied_.view());
+  untied_ = c.tied ? 0 : 1;
+  if (head_.next_token) make_head(ctx);
+}
+
+template <class X>
+void Gpt2<X>::resize_vocabulary(Context& ctx, Index words) {
+  if (!lm_head_) {
+    embeddings_.resize_vocabulary(ctx, words);
+    config_.vocab_size = words;
+    return;
   }
+  if (!head_site().deltas.empty()) throw Error(kHead, "has deltas for " + std::to_string(config_.vocab_size) + " words", {.got = std::to_string(words) + " words"});
+  embeddings_.resize_vocabulary(ctx, words);
+  const Linear<X> old = std::exchange(lm_head_, Linear<X>());
+  const Index kept = std::min(words, std::exchange(config_.vocab_size, words));
+  make_head(ctx);
+  if (tied()) return;
+  const View<T> table = head_site().weight.value();
+  B::fill(ctx, table, T(0));
+  ops::copy<B, T>(ctx, old.weight_of(0).row_range(0, kept), table.row_range(0, kept));
 }
 
 template <class X>
@@ -276,7 +325,7 @@ void Gpt2<X>::visit_parameters(const ParameterVisitor<X>& f) {
   for (PreNormBlock<X>& block : blocks_) block.visit(f);
   norm_.visit(f);
   score_.visit(f);
-  if (untied_) f(untied_parameter_);
+  lm_head_.visit(f);
   derived_.visit(f);
 }
 
@@ -393,7 +442,7 @@ void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
     ops::gather_rows<B, T>(pass.ctx, h, batch.token_rows(), rows);
   }
   normalise(pass, rows, kept);
-  head_table().multiply(pass, rows, true, logits);
+  score_words(pass, rows, logits, kept);
 }
 
 template <class X>
@@ -437,8 +486,8 @@ void Gpt2<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X
   }
   normalise(pass, rows, kept);
   kept.d_rows = below_head(pass, kept) ? pass.keep(count, config_.width) : View<T>();
-  const bool table_trains = pass.mode != Mode::evaluate && head_parameter().trains();
-  language_model_loss<X>(pass, rows, head_table(), batch.predicted(), objective, kept.d_rows, table_trains ? head_parameter().gradient() : View<T>(), loss_io);
+  const View<T> d_table = tied() && pass.mode != Mode::evaluate ? word_table().gradient() : View<T>();
+  language_model_loss<X>(pass, rows, lm_head_, kept.lm_head, batch.predicted(), objective, kept.d_rows, d_table, loss_io);
 }
 
 template <class X>
@@ -464,7 +513,7 @@ void Gpt2<X>::continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View
   run_blocks(pass, batch, {}, h, h, kept, &cache);
   const View<T> last = h.row_range(h.rows - 1, 1);
   normalise(pass, last, kept);
-  head_table().multiply(pass, last, true, logits);
+  score_words(pass, last, logits, kept);
 }
 
 }  // namespace deltatune

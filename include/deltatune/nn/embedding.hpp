@@ -1,6 +1,7 @@
 // BERT's input: h = dropout(LN(word[id] + position[p] + type[t])).
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -38,6 +39,19 @@ class Embedding {
   const Parameter<X>& table() const { return site_.table; }
   Index count() const { return site_.table.shape().at(0); }
   BaseMatrix<X> matrix() const { return {table_.view(), rounded_.view()}; }
+  View<T> values() { return table_.view(); }
+
+  // Another number of rows: the first ones stay, new ones are 0. Nothing of it trains then. Throws Error where deltas are attached, or the table is held rounded.
+  void resize(context_of<X>& ctx, Index count) {
+    if (!site_.deltas.empty()) throw Error(site_.path, "has deltas for " + std::to_string(this->count()) + " rows", {.got = std::to_string(count) + " rows"});
+    const View<T> old = site_.table.value();
+    const Index kept = std::min(count, old.rows);
+    X table(ctx, {count, old.cols});
+    B::fill(ctx, table.view(), T(0));
+    ops::copy<B, T>(ctx, old.row_range(0, kept), table.view().row_range(0, kept));
+    site_.table = Parameter<X>(site_.table.path(), Role::embedding, {count, old.cols}, table.view());
+    table_ = std::move(table);
+  }
 
   // Rounds the table to bfloat16 for good, unless it trains.
   void round_base(context_of<X>& ctx)
@@ -113,6 +127,7 @@ class BertEmbeddings {
   InputSite<X>& input() { return input_; }
   const InputSite<X>& input() const { return input_; }
   Parameter<X>& word_table() { return word_.table(); }
+  void resize_vocabulary(context_of<X>& ctx, Index count) { word_.resize(ctx, count); }
   bool tables_train() { return trains(word_) || trains(position_) || trains(type_); }
   void round_base(context_of<X>& ctx)
     requires kRounds<X>

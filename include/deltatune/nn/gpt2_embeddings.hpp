@@ -42,9 +42,11 @@ class Gpt2Embeddings {
   }
   InputSite<X>& input() { return input_; }
   const InputSite<X>& input() const { return input_; }
-  LookupSite<X>& word_site() { return word_.site(); }
+  const std::string& word_path() { return word_.site().path; }
   Parameter<X>& word_table() { return word_.table(); }
   BaseMatrix<X> word_matrix() const { return word_.matrix(); }
+  View<T> word_values() { return word_.values(); }
+  void resize_vocabulary(context_of<X>& ctx, Index count) { word_.resize(ctx, count); }
   bool tables_train() { return trains(word_) || trains(position_); }
   void round_base(context_of<X>& ctx)
     requires kRounds<X>

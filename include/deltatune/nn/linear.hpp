@@ -7,6 +7,8 @@
 //
 // Low-rank deltas give their A to the layer (seam/weight.hpp), which keeps all of them under its weight: with an output matrix that has columns
 // for them, [y | u] = x·[W; A]ᵀ and dx = [dy | du]·[W; A] are one product each, and x and dx are read and written once.
+//
+// The weight may be a table that another layer owns: the head of a language model that reads the word embeddings. It may part from it and join it again.
 #pragma once
 
 #include <algorithm>
@@ -30,11 +32,13 @@ struct LinearSite {
   Parameter<X> weight;  // (width, in)
   Parameter<X> bias;    // (width), or without a path where the layer has none
   WeightSlot<X> deltas;
+  bool shared = false;  // the weight is another layer's: it is read and never changed here
 };
 
 struct LinearOptions {
   bool bias = true;
   bool transposed_in_file = false;  // checkpoints hold the weight as (in, out)
+  bool shared = false;              // without a weight of its own until share() names one or own() makes one; for a layer with one site
 };
 
 template <class X>
@@ -54,7 +58,7 @@ class Linear {
   // Sites as (path, outputs), all reading `in` inputs; values are zero until loaded or initialised.
   Linear(context_of<X>& ctx, Index in, const std::vector<std::pair<std::string, Index>>& sites, LinearOptions options = {}) : in_(in) {
     for (const auto& [path, width] : sites) out_ += width;
-    weight_ = X(ctx, {out_, in});
+    if (!options.shared) weight_ = X(ctx, {out_, in});
     if (options.bias) bias_ = X(ctx, {out_});
     Index first = 0;
     for (const auto& [path, width] : sites) {
@@ -62,7 +66,7 @@ class Linear {
       site.path = path;
       site.first = first;
       site.width = width;
-      site.weight = Parameter<X>(path + ".weight", Role::weight, {width, in}, weight_.view().row_range(first, width));
+      site.weight = Parameter<X>(path + ".weight", Role::weight, {width, in}, options.shared ? View<T>() : weight_.view().row_range(first, width));
       if (options.transposed_in_file) site.weight.set_transposed_in_file();
       if (options.bias) site.bias = Parameter<X>(path + ".bias", Role::bias, {width}, bias_.view().column_range(first, width));
       sites_.push_back(std::move(site));
@@ -77,7 +81,7 @@ class Linear {
   template <class F>
   void visit(const F& f) {
     for (LinearSite<X>& site : sites_) {
-      f(site.weight);
+      if (!site.shared) f(site.weight);
       if (bias_) f(site.bias);
       site.deltas.visit(f);
     }
@@ -107,23 +111,42 @@ class Linear {
     for (const bool taking_part : {true, false})
       for (const LinearSite<X>& site : sites_) placed = site.deltas.placed(taking_part, first) && placed;
     if (rank != rank_) {
-      lay_out(ctx, base_rows(), rank);
+      lay_out(ctx, own_base(), rank);
     } else if (!placed) {
       X between(ctx, {rank, in_});  // rows change places
       place(ctx, between.view());
-      place(ctx, weight_.view().row_range(base_rows(), rank));
+      place(ctx, weight_.view().row_range(own_base().rows, rank));
     }
     active_rank_ = active;
   }
+
+  // Reads `table`, (out, in), from now on, which another layer owns and which stays where it is; a weight of its own is given back.
+  void share(context_of<X>& ctx, const BaseMatrix<X>& table, View<T> values) {
+    shared_ = table;
+    lay_out(ctx, {}, rank_);
+    sites_[0].shared = true;
+    sites_[0].weight = Parameter<X>(sites_[0].path + ".weight", Role::weight, {out_, in_}, values);
+    if (!values) sites_[0].weight.set_rounded();
+  }
+  // Has a weight of its own from now on, equal to the table that it has read.
+  void own(context_of<X>& ctx) {
+    const View<const T> table = sites_[0].weight.value();
+    shared_ = {};
+    sites_[0].shared = false;
+    lay_out(ctx, table, rank_);
+  }
+  bool shares() const { return shared_.rows() > 0; }
+  // (width, in), of the site of that number.
+  View<const T> weight_of(std::size_t site) const { return sites_.at(site).weight.value(); }
 
   // Rounds the weight to bfloat16 for good (nn/base_matrix.hpp). A layer whose weight trains is left as it is.
   void round_base(context_of<X>& ctx)
     requires kRounds<X>
   {
-    if (rounded_ || std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains(); })) return;
+    if (rounded_ || shares() || std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains(); })) return;
     Tensor<Bfloat16, B> rounded(ctx, {out_, in_});
     ops::round_to_bfloat16<B, T>(ctx, weight_.view().row_range(0, out_), rounded.view());
-    lay_out(ctx, 0, rank_);
+    lay_out(ctx, {}, rank_);
     rounded_ = std::move(rounded);
     for (LinearSite<X>& site : sites_) site.weight.set_rounded();
   }
@@ -139,7 +162,7 @@ class Linear {
     saved.low_rank = !saved.apart && multiplies_low_rank();
     if (saved.apart) return forward_apart(pass, x, y, saved);
     View<T> u;
-    if (saved.low_rank && y.cols > out_ && !rounded_) {
+    if (saved.low_rank && y.cols > out_ && stacked()) {
       B::gemm(pass.ctx, Gemm<T>{.a = x, .b = packed(), .c = y, .transpose_b = true});
       u = y.column_range(out_, active_rank_);
     } else {
@@ -157,9 +180,10 @@ class Linear {
   }
 
   // dy_io (N, out), or from take_output(): holds dy, is used up. x (N, in): empty unless needs_input(). dx (N, in) through the sink.
-  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
+  // d_shared (out, in): accumulates the gradient of a shared table; empty where it does not train.
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx, View<T> d_shared = {}) {
     const auto scope = pass.scope();
-    const bool together = saved.low_rank && dy_io.cols > out_ && !rounded_;
+    const bool together = saved.low_rank && dy_io.cols > out_ && stacked();
     View<T> du;
     if (saved.low_rank) du = dy_io.cols > out_ ? dy_io.column_range(out_, active_rank_) : pass.take(dy_io.rows, active_rank_);
     for (std::size_t s = sites_.size(); s-- > 0;) {
@@ -168,12 +192,12 @@ class Linear {
       if (!site.deltas.empty()) site.deltas.after_backward(pass, saved.sites[s], dy);
       if (site.bias.trains()) ops::column_sum<B, T>(pass.ctx, dy, site.bias.gradient());
       if (saved.apart) {
-        site_backward(pass, site, saved.sites[s], x, dy, dx);
+        site_backward(pass, site, saved.sites[s], x, dy, dx, d_shared);
         continue;
       }
       if (!site.deltas.empty()) site.deltas.backward(pass, saved.sites[s], x, dy, du, dx);
-      if (site.weight.trains())
-        B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
+      if (const View<T> dw = site.shared ? d_shared : site.weight.gradient())
+        B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x, .c = dw, .transpose_a = true, .beta = T(1)});  // accumulates
     }
     if (!dx.wanted() || saved.apart) return;
     if (together) return B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = packed(), .c = dx.view(), .beta = dx.next_beta()});
@@ -203,17 +227,18 @@ class Linear {
     }
     finish(pass, y, saved);
   }
-  void site_backward(Pass<X>& pass, LinearSite<X>& site, const typename WeightSlot<X>::Saved& saved, View<const T> x, View<T> dy, GradientSink<T>& dx) {
+  void site_backward(Pass<X>& pass, LinearSite<X>& site, const typename WeightSlot<X>::Saved& saved, View<const T> x, View<T> dy, GradientSink<T>& dx,
+                     View<T> d_shared) {
     const auto scope = pass.scope();
     const bool changed = site.deltas.changes_input();
-    const View<const T> x_site = needs_input() ? input_of(pass, site, x) : x;
+    const View<const T> x_site = needs_input() || d_shared ? input_of(pass, site, x) : x;
     // The deltas in front of the product have parameters that want their gradient even where nothing below does.
     const bool wanted = dx.wanted() || (changed && needs_input());
     const View<T> dx_site = changed && wanted ? pass.take(dy.rows, in_) : dx.view();
     GradientSink<T> sink = !wanted ? GradientSink<T>::none() : changed ? GradientSink<T>::fresh(dx_site) : dx;
     if (!site.deltas.empty()) site.deltas.backward(pass, saved, x_site, dy, {}, sink);
-    if (site.weight.trains())
-      B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x_site, .c = site.weight.gradient(), .transpose_a = true, .beta = T(1)});  // accumulates
+    if (const View<T> dw = site.shared ? d_shared : site.weight.gradient())
+      B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = x_site, .c = dw, .transpose_a = true, .beta = T(1)});  // accumulates
     if (wanted) base(site).multiply(pass, dy, false, sink.view(), sink.next_beta());
     if (!changed) {
       dx = sink;
@@ -236,10 +261,15 @@ class Linear {
     return changed;
   }
 
-  Index base_rows() const { return rounded_ ? 0 : out_; }
-  BaseMatrix<X> base() const { return rounded_ ? BaseMatrix<X>{{}, rounded_.view()} : BaseMatrix<X>{weight_.view().row_range(0, out_), {}}; }
+  // W stands above the A of the deltas, in one matrix with them.
+  bool stacked() const { return !rounded_ && !shares(); }
+  View<const T> own_base() const { return stacked() ? View<const T>(weight_.view().row_range(0, out_)) : View<const T>(); }
+  BaseMatrix<X> base() const {
+    if (shares()) return shared_;
+    return rounded_ ? BaseMatrix<X>{{}, rounded_.view()} : BaseMatrix<X>{weight_.view().row_range(0, out_), {}};
+  }
   BaseMatrix<X> base(const LinearSite<X>& site) const { return base().row_range(site.first, site.width); }
-  View<const T> factors() const { return weight_.view().row_range(base_rows(), active_rank_); }
+  View<const T> factors() const { return weight_.view().row_range(own_base().rows, active_rank_); }
   View<const T> packed() const { return weight_.view().row_range(0, out_ + active_rank_); }
 
   Index low_rank(bool taking_part) const {
@@ -254,12 +284,13 @@ class Linear {
       for (LinearSite<X>& site : sites_) first = site.deltas.place(ctx, factors, taking_part, first);
   }
 
-  // A new matrix of the first `kept` rows of the old one, and `rank` rows for the deltas.
-  void lay_out(context_of<X>& ctx, Index kept, Index rank) {
-    X weight(ctx, {kept + rank, in_});
-    if (kept > 0) ops::copy<B, T>(ctx, weight_.view().row_range(0, kept), weight.view().row_range(0, kept));
-    for (LinearSite<X>& site : sites_) site.weight.set_value(kept > 0 ? weight.view().row_range(site.first, site.width) : View<T>());
-    place(ctx, weight.view().row_range(kept, rank));
+  // A new matrix of `kept`, which are W or nothing, and `rank` rows for the deltas.
+  void lay_out(context_of<X>& ctx, View<const T> kept, Index rank) {
+    X weight(ctx, {kept.rows + rank, in_});
+    if (kept) ops::copy<B, T>(ctx, kept, weight.view().row_range(0, kept.rows));
+    for (LinearSite<X>& site : sites_)
+      if (!site.shared) site.weight.set_value(kept ? weight.view().row_range(site.first, site.width) : View<T>());
+    place(ctx, weight.view().row_range(kept.rows, rank));
     weight_ = std::move(weight);
     rank_ = rank;
   }
@@ -280,6 +311,7 @@ class Linear {
   Index active_rank_ = 0;  // of these the first, which belong to deltas that take part
   X weight_;  // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away; (rank, in) where W is rounded
   Tensor<Bfloat16, B> rounded_;  // (out, in), or empty
+  BaseMatrix<X> shared_;         // (out, in) of another layer, or empty; weight_ holds the A alone then, as where W is rounded
   X bias_;    // (out), or empty
   std::vector<LinearSite<X>> sites_;
 };

@@ -80,6 +80,10 @@ class Parameter {
   bool resting() const { return resting_; }
   void set_resting(bool resting) { resting_ = resting; }
 
+  // The attachment whose file brought the values of a parameter of the model itself; empty: they are the model's own.
+  const std::string& brought_by() const { return brought_by_; }
+  void set_brought_by(std::string attachment) { brought_by_ = std::move(attachment); }
+
   // What a method keeps and does not learn: the parameter stays frozen, whatever set_mask() is asked for.
   bool constant() const { return constant_; }
   void set_constant() {
@@ -156,6 +160,7 @@ class Parameter {
 
  private:
   std::string path_;
+  std::string brought_by_;
   Role role_ = Role::weight;
   Shape shape_;
   View<Scalar> value_;

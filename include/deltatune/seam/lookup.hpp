@@ -99,7 +99,6 @@ struct LookupSite {
   Parameter<X> table;  // (V, C)
   LookupSlot<X> deltas;
   Index skipped_id = -1;  // the padding id, whose row gets no gradient; -1: none
-  bool tied = false;      // the head of a language model reads the table as well
 };
 
 }  // namespace deltatune

@@ -200,6 +200,10 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   bool changes_input() const {
     return this->any([](const auto& delta) { return delta.changes_input(); });
   }
+  // For a layer whose rows are not those of the batch.
+  void forbid_routes() { has_routes_ = false; }
+  bool routable(const std::string& name) override { return has_routes_ && Slot<X, detail::ErasedWeightDelta<X>>::routable(name); }
+
   // Rows of A that the deltas give away together: those that take part for all rows of a batch, or the others.
   Index low_rank(bool taking_part) const {
     Index rows = 0;
@@ -326,6 +330,8 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
     }
     return from;
   }
+
+  bool has_routes_ = true;
 };
 
 }  // namespace deltatune
