@@ -227,6 +227,9 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
     CHECK(end.evaluations_since_best == whole_progress.evaluations_since_best);
   }
 
+  CHECK(checkpoint_settings(folder / "6").raw() == settings);
+  CHECK(has_checkpoint(folder / "6"));
+  CHECK_FALSE(has_checkpoint(folder / "7"));
   CHECK_THROWS_WITH(load_checkpoint(folder / "6", trainer, {{"seed", 4}}), Catch::Contains("seed") && Catch::Contains("expected 3, got 4"));
   Model other = test::tiny_bert(ctx);
   apply(other, head_only());
