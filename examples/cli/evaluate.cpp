@@ -89,7 +89,7 @@ void run_language_model(const EvaluateOptions& options) {
   const ModelInfo& info = model->info();
   const Index room = info.positions - info.taken;
   const Dataset data = tokenize_for_language(options.text.data, Tokenizer::open(options.text.model),
-                                             options.text.max_length > 0 ? std::min(options.text.max_length, room) : std::min<Index>(128, room));
+                                             options.text.max_length > 0 ? std::min(options.text.max_length, room) : usual_max_length(options.text.model, options.text.adapters, room));
   double loss = 0, tokens = 0;
   std::vector<Index> members;
   for (Index first = 0; first < data.size(); first += options.text.batch_size) {

@@ -62,6 +62,13 @@ Head head_of(const std::filesystem::path& folder, const std::vector<std::filesys
   return family == "gpt2" ? Head::language_model() : Head::none();
 }
 
+Index positions_taken_by(const std::vector<std::filesystem::path>& adapters) {
+  Index taken = 0;
+  for (const std::filesystem::path& adapter : adapter_folders(adapters))
+    if (std::filesystem::exists(adapter / "adapter_config.json")) taken += JsonConfig::open(adapter / "adapter_config.json").get_or<std::int64_t>("num_virtual_tokens", 0);
+  return taken;
+}
+
 std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index class_count, const std::vector<std::filesystem::path>& adapters) {
   const std::size_t classes = static_cast<std::size_t>(class_count);
   for (const std::filesystem::path& adapter : adapters) {

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <iostream>
@@ -17,10 +19,15 @@
 #include "loss_plot.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"
+#include "deltatune/io/hf_checkpoint.hpp"
+#include "deltatune/version.hpp"
+#include "interrupts.hpp"
 #include "model_io.hpp"
 #include "plans.hpp"
 #include "progress.hpp"
 #include "report.hpp"
+#include "run_folder.hpp"
+#include "run_record.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -42,18 +49,23 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   Index evaluate_every = 0, patience = 0, save_every = 0;
   std::string kept_precision = "float32";
-  bool cached_features = false, recompute = false, resume = false, json = false;
+  bool cached_features = false, recompute = false, json = false;
+  // the result
+  std::filesystem::path init_adapter;
+  Resume resume = Resume::no;
+  bool overwrite = false;
   DeviceOptions device;
+  nlohmann::json given = nlohmann::json::object();  // "--rank": "4", as the command line has it
 };
 
 Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& labels, const Tokenizer& tokenizer, const ModelFamily& family, Index steps) {
   Recipe recipe;
   recipe.model = options.model;
-  recipe.out = options.out;
   recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size())) : Head::language_model();
   recipe.labels = labels;
+  if (!options.init_adapter.empty()) recipe.init_adapters = adapter_folders({options.init_adapter});
   // Without the special tokens that BERT's tokenizer puts around a text.
-  recipe.plans = plans_of(options.method, family, labels, [&](const std::string& text) {
+  if (recipe.init_adapters.empty()) recipe.plans = plans_of(options.method, family, labels, [&](const std::string& text) {
     std::vector<std::int32_t> ids = tokenizer.encode(text, 1 << 20);
     if (tokenizer.word_piece() != nullptr && ids.size() > 2) ids = {ids.begin() + 1, ids.end() - 1};
     return ids;
@@ -74,7 +86,7 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   return recipe;
 }
 
-// One JSON object a line, on the disk after each.
+// One JSON object a line, on the disk after each. The file is opened for each line: a result may put another folder in the place of this one.
 class MetricsLog {
  public:
   // With `kept` steps the lines of an earlier part of the run up to there stay.
@@ -82,29 +94,34 @@ class MetricsLog {
     std::string text;
     if (kept > 0) {
       std::ifstream earlier(path_);
-      for (std::string line; std::getline(earlier, line);) {
+      for (std::string line; std::getline(earlier, line) && !earlier.eof();) {  // a last line without its end was cut off when the program was killed
         const nlohmann::json entry = parse_json(line, path_.string());
-        if (entry.value("step", Index{0}) > kept) continue;
+        if (entry.value("step", Index{0}) > kept) {
+          evaluated_later_ = evaluated_later_ || entry.contains("eval_loss");
+          continue;
+        }
         if (entry.contains("loss")) losses_.push_back(entry.at("loss").get<double>());
         text += line + "\n";
       }
     }
     write_text_file(path_, text);
-    stream_.open(path_, std::ios::app);
   }
 
   void add(const nlohmann::json& entry) {
     if (entry.contains("loss")) losses_.push_back(entry.at("loss").get<double>());
-    stream_ << entry.dump() << std::endl;
-    if (!stream_) throw Error(path_.string(), "cannot be written", {.remedy = "is the disk full?"});
+    std::ofstream stream(path_, std::ios::app);
+    stream << entry.dump() << "\n" << std::flush;
+    if (!stream) throw Error(path_.string(), "cannot be written", {.remedy = "is the disk full?"});
   }
 
   const std::vector<double>& losses() const { return losses_; }
+  // Whether there were evaluations after the steps that were kept.
+  bool evaluated_later() const { return evaluated_later_; }
 
  private:
   std::filesystem::path path_;
-  std::ofstream stream_;
   std::vector<double> losses_;
+  bool evaluated_later_ = false;
 };
 
 double median(std::vector<double> values) {
@@ -134,6 +151,7 @@ Table split_off(Table& table_io, double fraction, std::uint64_t seed) {
   return other;
 }
 
+// What makes two runs the same one, all that the result depends on. Those of kMayChange may be others when it is resumed.
 nlohmann::json run_settings(const TrainOptions& options, Index examples, Index steps) {
   return {{"method", options.method.method},
           {"method_options", options.method.given},
@@ -155,7 +173,43 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"tf32", options.device.tf32},
           {"base_precision", options.device.base_precision},
           {"kept_precision", options.kept_precision},
+          {"cached_features", options.cached_features},
           {"threads", options.device.threads}};
+}
+constexpr std::array kMayChange{"steps", "threads"};
+
+// From the checkpoint in the folder. Says where it goes on, and what is not as it was. Throws Error when the checkpoint is one of another run.
+struct Resumed {
+  Progress progress;
+  bool changed = false;  // more steps, other threads
+};
+
+Resumed resume(DeviceTraining& run, const RunFolder& folder, const nlohmann::json& settings) {
+  const nlohmann::json before = checkpoint_settings(folder.checkpoint()).raw();
+  nlohmann::json fixed = settings;
+  for (const char* const key : kMayChange) fixed.erase(key);
+  Resumed resumed{run.resume(folder.checkpoint(), fixed)};
+  const Index step = resumed.progress.step, steps = settings.at("steps").get<Index>();
+  if (step > steps) throw Error("--steps", "is less than the run has done", {.expected = "at least " + std::to_string(step), .got = std::to_string(steps)});
+  std::cout << "resuming after step " << step << " of " << steps << ", from " << folder.checkpoint().string() << "\n";
+  for (const std::string key : kMayChange) {
+    const nlohmann::json& was = before.at(key);
+    if (was == settings.at(key)) continue;
+    resumed.changed = true;
+    std::cerr << "note: " << settings.at(key) << " " << key << " instead of " << was << ": "
+              << (key == "threads" ? "sums may be rounded differently"
+                                   : "from here on the learning rate is that of the " + settings.at("schedule").get<std::string>() + " schedule over them all")
+              << "\n";
+  }
+  return resumed;
+}
+
+// "8.4 s", "3 min 20 s", "2 h 5 min"
+std::string duration_text(double seconds) {
+  if (seconds < 60) return formatted("%.1f s", seconds);
+  const Index whole = static_cast<Index>(seconds + 0.5);
+  if (whole < 3600) return std::to_string(whole / 60) + " min " + std::to_string(whole % 60) + " s";
+  return std::to_string(whole / 3600) + " h " + std::to_string(whole % 3600 / 60) + " min";
 }
 
 // Class names: those of the model's own output layer when they are the ones in the data, else found in the data.
@@ -169,6 +223,32 @@ std::vector<std::string> choose_labels(const JsonConfig& config, std::vector<std
   std::sort(a.begin(), a.end());
   std::sort(b.begin(), b.end());
   return a == b ? own : found;
+}
+
+// The model's configuration, with the names of classes that a trained adapter has for its output layer.
+JsonConfig with_labels_of(const std::filesystem::path& adapter, const JsonConfig& config) {
+  const std::filesystem::path file = adapter / "labels.json";
+  if (adapter.empty() || !std::filesystem::exists(file)) return config;
+  const nlohmann::json names = parse_json(MappedFile(file).text(), file.string());
+  nlohmann::json changed = config.raw();
+  changed["id2label"] = nlohmann::json::object();
+  for (std::size_t id = 0; id < names.size(); ++id) changed["id2label"][std::to_string(id)] = names.at(id);
+  return JsonConfig::parse(changed.dump(), file.string());
+}
+
+// The method comes with the adapter. Throws Error for options that would say something else, and for an output layer of other classes.
+void check_init_adapter(const TrainOptions& options) {
+  if (options.init_adapter.empty()) return;
+  for (const auto& [option, value] : options.method.given)
+    if (option != "--lora-plus-ratio") throw Error("--init-adapter", "brings its method's settings with it", {.got = option, .remedy = "leave out " + option});
+  if (options.given.contains("--method")) throw Error("--init-adapter", "brings its method with it", {.got = "--method", .remedy = "leave out --method"});
+}
+void check_labels(const TrainOptions& options, const std::vector<std::string>& labels) {
+  if (options.init_adapter.empty() || labels.empty() || !std::filesystem::exists(options.init_adapter / "labels.json")) return;
+  const std::vector<std::string> own = label_names({}, adapter_classes(adapter_folders({options.init_adapter}).front()), {options.init_adapter});
+  if (!own.empty() && own != labels)
+    throw Error(options.init_adapter.string(), "has an output layer for other classes than those in the data",
+                {.expected = nlohmann::json(own).dump(), .got = nlohmann::json(labels).dump()});
 }
 
 // What a run learns from.
@@ -223,11 +303,13 @@ TrainingData labelled_data(TrainOptions& options, const JsonConfig& config, cons
 }
 
 void train(TrainOptions options) {
-  const std::filesystem::path out = options.out;
+  check_init_adapter(options);
+  RunFolder folder(options.out, options.model, options.resume, options.overwrite);
+  const std::filesystem::path out = folder.path();
   const std::unique_ptr<Device> device = open_device(options.device);
   options.device.threads = device->threads();
 
-  const JsonConfig config = JsonConfig::open(std::filesystem::path(options.model) / "config.json");
+  const JsonConfig config = with_labels_of(options.init_adapter, JsonConfig::open(std::filesystem::path(options.model) / "config.json"));
   const bool is_decoder = family_in(options.model) == "gpt2";
   const Index positions = is_decoder ? Gpt2Config::from_json(config).positions : BertConfig::from_json(config).positions;
   const Index layers = is_decoder ? Gpt2Config::from_json(config).layers : BertConfig::from_json(config).layers;
@@ -235,7 +317,7 @@ void train(TrainOptions options) {
   if (options.task.empty()) options.task = is_decoder && std::filesystem::path(options.data).extension() == ".txt" ? "lm" : "classify";
   const bool classifies = options.task == "classify";
   if (!classifies && !is_decoder) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
-  const Index room = positions - positions_taken(options.method);
+  const Index room = positions - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
   if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
@@ -246,7 +328,7 @@ void train(TrainOptions options) {
   Dataset& training = data.training;
   std::optional<Dataset>& evaluation = data.evaluation;
   const std::vector<std::string>& labels = data.labels;
-  const std::string& method = options.method.method;
+  check_labels(options, labels);
 
   const Index per_epoch = steps_per_epoch(training.size(), options.batch_size, options.accumulation);
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
@@ -254,20 +336,39 @@ void train(TrainOptions options) {
   const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, tokenizer, family, steps));
   for (const std::string& path : run->load_report().initialised) std::cout << "note: " << path << " is not in the model's file: drawn at random\n";
   for (const std::string& name : run->load_report().left_out) std::cout << "note: " << name << " is not used\n";
+  options.method.method = run->method();
+  const std::string& method = options.method.method;
+  nlohmann::json settings = run_settings(options, training.size(), steps);
+  settings["labels"] = labels;
+  settings["training_data"] = content_hash(training);
+  settings["evaluation_data"] = evaluation ? content_hash(*evaluation) : "";
+  settings["base_weights"] = HfCheckpoint::open(options.model).content_hash();
+  nlohmann::json record = settings;
+  record.update({{"version", DELTATUNE_VERSION_STRING}, {"command", "train"}, {"model", options.model}, {"data", options.data}, {"options", options.given}, {"finished", false}});
   const auto save = [&] {
-    run->save();
-    if (method != "full" && classifies) write_text_file(out / "labels.json", nlohmann::json(labels).dump(2) + "\n");
+    folder.save([&](const std::filesystem::path& to) {
+      run->save(to);
+      if (method != "full" && classifies) write_text_file(to / "labels.json", nlohmann::json(labels).dump(2) + "\n");
+      write_text_file(to / kRunRecord, record.dump(2) + "\n");
+    });
   };
 
-  make_directory(out);
-  const nlohmann::json settings = run_settings(options, training.size(), steps);
-  Progress progress;
-  if (options.resume) progress = run->resume(out / "checkpoint", settings);
-  MetricsLog metrics(out / "metrics.jsonl", progress.step);
+  Resumed from;
+  if (folder.resumes()) from = resume(*run, folder, settings);
+  folder.begin();
+  MetricsLog metrics(out / "metrics.jsonl", from.progress.step);
+  if (from.changed && metrics.evaluated_later()) from.progress.best_step = 0;  // the best result on the disk may be of a step that comes again, and differently
 
   std::cout << "training " << method << " on " << training.size() << " texts, ";
   if (classifies) std::cout << labels.size() << " classes, ";
   std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
+  const auto begin = std::chrono::steady_clock::now();
+  const Interrupts interrupts;
+  Index checkpoint_step = 0;
+  const auto save_checkpoint = [&](const Progress& now) {
+    if (now.step != checkpoint_step) run->save_checkpoint(folder.checkpoint(), now, settings);
+    checkpoint_step = now.step;
+  };
   std::vector<double> seconds, tokens_per_second;
   std::optional<ProgressBar> bar(std::in_place, steps, false);
   FitCallbacks callbacks;
@@ -292,12 +393,29 @@ void train(TrainOptions options) {
     if (is_best) save();
   };
   callbacks.at_rest = [&](const Progress& now) {
-    if (options.save_every > 0 && now.step % options.save_every == 0) run->save_checkpoint(out / "checkpoint", now, settings);
+    if (options.save_every > 0 && now.step % options.save_every == 0) save_checkpoint(now);
   };
+  callbacks.should_stop = [&] { return interrupts.received() != 0; };
   const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience};
-  const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, progress, callbacks);
+  const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, from.progress, callbacks);
   bar.reset();
+  const double duration = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const bool stopped_early = options.patience > 0 && end.evaluations_since_best >= options.patience && end.step < steps;
+  if (end.step < steps && !stopped_early) {
+    save_checkpoint(end);
+    std::cerr << "stopped by " << (interrupts.received() == SIGINT ? "Ctrl-C" : "SIGTERM") << " after step " << end.step << " of " << steps << ": the same command with --resume goes on from "
+              << folder.checkpoint().string() << "\n";
+    throw Interrupted{interrupts.received()};
+  }
+  if (stopped_early)
+    std::cout << "stopped early after step " << end.step << " of " << steps << ": " << options.patience << " evaluations without a better result than that of step " << end.best_step
+              << "\n";
+  std::cout << end.step - from.progress.step << " steps in " << duration_text(duration) << "\n";
   if (!evaluation) save();
+  record.update({{"finished", true}, {"last_step", end.step}, {"seconds", duration}});
+  if (evaluation) record.update({{"best_step", end.best_step}, {"eval_loss", end.best_loss}});
+  if (evaluation && classifies) record["eval_accuracy"] = end.best_accuracy;
+  write_text_file(out / kRunRecord, record.dump(2) + "\n");
 
   write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses()));
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
@@ -310,6 +428,8 @@ void train(TrainOptions options) {
       {"trainable_parameters", total(parts).trained},
       {"total_parameters", total(parts).all},
       {"steps", end.step},
+      {"seconds", duration},
+      {"stopped_early", stopped_early},
       {"median_step_ms", 1e3 * median(after_warm(seconds))},
       {"real_tokens_per_second", median(after_warm(tokens_per_second))},
       {"peak_rss_mb", peak_rss_mb()},
@@ -335,6 +455,7 @@ void add_train(CLI::App& app) {
   command->add_option("--model", o.model, "Hugging Face folder of the base model")->required();
   command->add_option("--data", o.data, "Labelled texts: .csv, .tsv or .jsonl; for --task lm a plain text or .jsonl")->required();
   command->add_option("--out", o.out, "Folder for the result")->required();
+  command->add_flag("--overwrite", o.overwrite, "Replace the result that --out holds, once there is a new one");
   command->add_option("--text-column", o.columns.text, "Column with the text [text, sentence or tweet]");
   command->add_option("--text-pair-column", o.columns.pair, "Column with a second text");
   command->add_option("--label-column", o.columns.label, "Column with the label [label or sentiment]");
@@ -344,6 +465,7 @@ void add_train(CLI::App& app) {
   command->add_option("--task", o.task, "classify (texts with labels) or lm (a language model on plain text, or on .jsonl with prompt and completion) [lm for .txt]")
       ->check(CLI::IsMember({"classify", "lm"}));
   add_method_options(*command, o.method);
+  command->add_option("--init-adapter", o.init_adapter, "Instead of --method: train this adapter further")->type_name("DIR");
 
   command->add_option("--epochs", o.epochs, "Passes over the data")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
@@ -366,14 +488,22 @@ void add_train(CLI::App& app) {
   command->add_flag("--recompute", o.recompute, "Compute inner values of feed-forward layers again in backward: less than half of the activations, a sixth more time")->group("Run");
   command->add_option("--kept-precision", o.kept_precision, "Activations kept for backward: float32, or bf16 for half the memory and rounded gradients")
       ->check(CLI::IsMember({"float32", "bf16"}))->group("Run")->capture_default_str();
-  command->add_flag("--resume", o.resume, "Go on from OUT/checkpoint")->group("Run");
+  const auto resume = std::make_shared<std::string>();
+  command->add_option("--resume", *resume, "Go on from OUT/checkpoint; 'auto': start where there is none. Data, model and options must be the same, but for --steps, --epochs and --threads")
+      ->expected(0, 1)->check(CLI::IsMember({"", "auto"}))->type_name("[auto]")->group("Run");
   add_device_options(*command, o.device);
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");
   command->footer(
-      "Writes to OUT: the adapter (or the model, with --method full), metrics.jsonl, loss.svg, labels.json.\n"
+      "Writes to OUT: the adapter (or the model, with --method full), labels.json, run.json (options, seed, version, hash of the data), metrics.jsonl, loss.svg.\n"
+      "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");
-  command->callback([options] { train(*options); });
+  command->callback([options, command, resume] {
+    if (command->count("--resume") > 0) options->resume = *resume == "auto" ? Resume::automatic : Resume::yes;
+    for (const CLI::Option* option : command->get_options([](const CLI::Option* each) { return each->count() > 0; }))
+      options->given[option->get_name()] = CLI::detail::join(option->results());
+    train(*options);
+  });
 }
 
 }  // namespace deltatune::cli
