@@ -69,13 +69,14 @@ class DeviceModel {
   virtual void forward(const PaddedBatch& batch, bool gradients, SafeTensorsWriter& writer) = 0;
 };
 
-// What is trained, and where the result goes.
+// What is trained.
 struct Recipe {
-  std::filesystem::path model, out;
+  std::filesystem::path model;
   Head head;
   std::vector<std::string> labels;
   std::string problem_type;  // of a whole model's classifier, as transformers names it
   std::vector<AnyPlan> plans;
+  std::vector<std::filesystem::path> init_adapters;  // instead of plans: trained adapters that are trained further
   double lora_plus_ratio = 0;  // 0: LoRA+ is not asked for
   bool saves_model = false;    // a whole model and not an adapter
   bool recompute = false;      // inner values of feed-forward layers are computed again in backward
@@ -92,10 +93,11 @@ class DeviceTraining {
  public:
   virtual ~DeviceTraining() = default;
   virtual const LoadReport& load_report() const = 0;
+  virtual std::string method() const = 0;  // "lora", "prefix+parallel"
   virtual Progress resume(const std::filesystem::path& folder, const nlohmann::json& settings) = 0;
   virtual void save_checkpoint(const std::filesystem::path& folder, const Progress& progress, const nlohmann::json& settings) = 0;
   virtual Progress fit(Dataset& training, Dataset* evaluation, const FitConfig& config, const Progress& progress, const FitCallbacks& callbacks) = 0;
-  virtual void save() = 0;
+  virtual void save(const std::filesystem::path& folder) = 0;
   virtual std::map<std::string, PartSize> parts() = 0;  // embeddings, encoder, deltas, pooler, classifier
   virtual MemoryReport memory() = 0;
 };

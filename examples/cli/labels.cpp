@@ -270,11 +270,10 @@ std::vector<std::string> choose_classes(LabelColumn& column_io, const OutputLaye
   const std::size_t trained = static_cast<std::size_t>(layer.classes);
   std::vector<std::string> own = layer.labels;
   if (trained > 0 && own.size() != trained) own = placeholder_names(layer.classes);
-  const std::string kNew = "--new-head draws a new output layer";
   const auto does_not_fit = [&](const std::vector<std::string>& wanted) {
     return Error(layer.model, "the output layer was trained for other classes", {.expected = listed(own) + " (" + std::to_string(own.size()) + ")",
                   .got = listed(wanted) + " (" + std::to_string(wanted.size()) + ") in " + column_io.place(),
-                  .remedy = kNew + "; --labels names the classes of this one, in its order, when they have other names in the data"});
+                  .remedy = layer.remedy + "; --labels names the classes of this one, in its order, when they have other names in the data"});
   };
   if (!given.empty()) {
     if (trained > 0 && given.size() != trained) throw does_not_fit(given);
@@ -301,7 +300,7 @@ std::vector<std::string> choose_classes(LabelColumn& column_io, const OutputLaye
   std::vector<std::string> found = classes_in(column_io, whatever);
   if (trained > 0) {
     if (found.size() != trained) throw does_not_fit(found);
-    column_io.notes.push_back(layer.model + ": the output layer is trained but does not name its classes; its rows are used for " + listed(found) + " in this order (" + kNew +
+    column_io.notes.push_back(layer.model + ": the output layer is trained but does not name its classes; its rows are used for " + listed(found) + " in this order (" + layer.remedy +
                               ", --labels gives another order)");
     return found;
   }

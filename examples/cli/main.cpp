@@ -8,6 +8,8 @@
 
 #include "commands.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/version.hpp"
+#include "interrupts.hpp"
 #include "suggestion.hpp"
 #include "wait_policy.hpp"
 
@@ -29,6 +31,7 @@ int main(int argc, char** argv) {
   CLI::App app{"deltatune: parameter-efficient fine-tuning of Transformers.\n"
                "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
   app.require_subcommand(1);
+  app.set_version_flag("--version", "deltatune " DELTATUNE_VERSION_STRING);
   app.footer("'deltatune COMMAND --help' explains a command and ends with an example.");
   add_train(app);
   add_evaluate(app);
@@ -45,6 +48,8 @@ int main(int argc, char** argv) {
       return 1;
     }
     return finished(app.exit(error) == 0 ? 0 : 1);
+  } catch (const Interrupted& interrupted) {
+    return 128 + interrupted.signal;
   } catch (const std::bad_alloc&) {
     std::cerr << "error: memory: there is not enough for this (take a smaller batch, shorter sequences or smaller files)\n";
     return 1;

@@ -8,7 +8,11 @@
 #include "commands.hpp"
 #include "cpu_model.hpp"
 #include "deltatune/io/hf_export.hpp"
+#include "deltatune/io/staged_folder.hpp"
+#include "deltatune/version.hpp"
 #include "report.hpp"
+#include "run_folder.hpp"
+#include "run_record.hpp"
 
 namespace deltatune::cli {
 
@@ -17,6 +21,7 @@ namespace {
 struct MergeOptions {
   std::string model, out;
   std::vector<std::filesystem::path> adapters;
+  bool overwrite = false;
 };
 
 template <class Model>
@@ -33,13 +38,21 @@ void merge(const MergeOptions& options) {
     (*next)->detach();  // gives back the bits that were kept for unmerge()
     left.erase(next);
   }
-  save_hf_checkpoint(ctx, options.out, *loaded.model, options.model, loaded.labels);
+  StagedFolder staged(options.out, Replaces::whole_run);
+  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels);
+  nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
+  for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
+  if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
+  write_text_file(staged.path() / kRunRecord, record.dump(2) + "\n");
+  staged.commit();
   std::cout << "model of " << grouped(base_parameter_count(*loaded.model)) << " parameters written to " << options.out << "\n";
 }
 
 void run(const MergeOptions& options) {
-  if (std::filesystem::exists(std::filesystem::path(options.out) / "adapter_config.json"))
-    throw Error(options.out, "is the folder of an adapter", {.remedy = "write the merged model to another one"});
+  refuse_own_folder(options.out, options.model, "the model");
+  for (const std::filesystem::path& adapter : adapter_folders(options.adapters)) refuse_own_folder(options.out, adapter, "the adapter");
+  for (const std::filesystem::path& adapter : options.adapters) refuse_own_folder(options.out, adapter, "the adapter");
+  if (!options.overwrite) refuse_earlier_result(options.out);
   family_in(options.model) == "gpt2" ? merge<Gpt2<X>>(options) : merge<Bert<X>>(options);
 }
 
@@ -51,6 +64,7 @@ void add_merge(CLI::App& app) {
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command->add_option("--adapter", options->adapters, "Folder of the adapter; several times for several")->required()->type_name("DIR");
   command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors in float32, the tokenizer's files")->required()->type_name("DIR");
+  command->add_flag("--overwrite", options->overwrite, "Replace the result that --out holds");
   command->footer("Example:\n  deltatune merge --model minilm --adapter runs/tweets --out minilm-tweets");
   command->callback([options] { run(*options); });
 }

@@ -68,8 +68,11 @@ Head head_of(const std::filesystem::path& folder, const std::vector<std::filesys
   return family == "gpt2" ? Head::language_model() : Head::none();
 }
 
-OwnHead own_head(const std::filesystem::path& folder) {
-  return {checkpoint_classes(folder, family_in(folder)), detail::config_labels(JsonConfig::open(folder / "config.json"))};
+OwnHead own_head(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters) {
+  const std::vector<std::string> names = detail::config_labels(JsonConfig::open(folder / "config.json"));
+  for (const std::filesystem::path& adapter : adapter_folders(adapters))
+    if (const Index classes = adapter_classes(adapter); classes > 0) return {classes, label_names(names, classes, adapters)};
+  return {checkpoint_classes(folder, family_in(folder)), names};
 }
 
 Output output_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters, Index classes) {
@@ -79,6 +82,13 @@ Output output_of(const std::filesystem::path& folder, const std::vector<std::fil
   const std::string type = JsonConfig::open(folder / "config.json").get_or<std::string>("problem_type", "");
   if (type == "multi_label_classification") return Output::several_labels;
   return type == "regression" || classes == 1 ? Output::numbers : Output::one_label;
+}
+
+Index positions_taken_by(const std::vector<std::filesystem::path>& adapters) {
+  Index taken = 0;
+  for (const std::filesystem::path& adapter : adapter_folders(adapters))
+    if (std::filesystem::exists(adapter / "adapter_config.json")) taken += JsonConfig::open(adapter / "adapter_config.json").get_or<std::int64_t>("num_virtual_tokens", 0);
+  return taken;
 }
 
 std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index class_count, const std::vector<std::filesystem::path>& adapters) {

@@ -22,15 +22,18 @@ Head head_of(const std::filesystem::path& folder, const std::vector<std::filesys
 // A folder that `train` wrote for several methods lists those of its parts; any other is itself.
 std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesystem::path>& given);
 
+// Positions of the model that prefixes and prompts among the adapters take.
+Index positions_taken_by(const std::vector<std::filesystem::path>& adapters);
+
 // Names of the classes: from an adapter's labels.json, else from the model's config, else numbered.
 std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index classes, const std::vector<std::filesystem::path>& adapters);
 
-// The model's own output layer: classes that its file holds weights for, and their names in config.json.
+// The trained output layer of an adapter, else of the model: classes that the file holds weights for, and their names.
 struct OwnHead {
   Index classes = 0;  // 0: none
   std::vector<std::string> labels;
 };
-OwnHead own_head(const std::filesystem::path& folder);
+OwnHead own_head(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters);
 
 // What a classifier's outputs are.
 enum class Output {

@@ -1,6 +1,7 @@
 // device.hpp for a model on a tensor type: what cpu_*.cpp and cuda.cu compile, each for its own.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -174,10 +175,12 @@ class OnDeviceTraining : public DeviceTraining {
   using X = typename Model::Tensor;
 
   OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe, bool round_base)
-      : ctx_(ctx), recipe_(recipe), model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed)) {
+      : ctx_(ctx), recipe_(recipe), plans_(recipe.plans), model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed)) {
     freeze_base(model_);
-    for (std::size_t i = 0; i < recipe_.plans.size(); ++i)
-      attachments_.push_back(attach_beside(ctx, model_, recipe_.plans[i], recipe.trainer.seed + i, "--method " + method_of(recipe_.plans[i])));
+    for (std::size_t i = 0; i < plans_.size(); ++i)
+      attachments_.push_back(attach_beside(ctx, model_, plans_[i], recipe.trainer.seed + i, "--method " + method_of(plans_[i])));
+    for (const std::filesystem::path& folder : recipe_.init_adapters) attach_trained(folder);
+    if (!recipe_.init_adapters.empty()) train_drawn_head();
     if (round_base) model_.round_base(ctx);
     model_.recompute_feed_forward(recipe.recompute);
     if (recipe_.lora_plus_ratio > 0) lora_plus(model_, recipe.trainer.optimizer.learning_rate, {.ratio = recipe_.lora_plus_ratio});
@@ -185,6 +188,11 @@ class OnDeviceTraining : public DeviceTraining {
   }
 
   const LoadReport& load_report() const override { return model_.load_report(); }
+  std::string method() const override {
+    std::string all;
+    for (const AnyPlan& plan : plans_) all += (all.empty() ? "" : "+") + method_of(plan);
+    return all;
+  }
   Progress resume(const std::filesystem::path& folder, const nlohmann::json& settings) override { return load_checkpoint(folder, *trainer_, settings); }
   void save_checkpoint(const std::filesystem::path& folder, const Progress& progress, const nlohmann::json& settings) override {
     deltatune::save_checkpoint(folder, *trainer_, progress, settings);
@@ -197,17 +205,17 @@ class OnDeviceTraining : public DeviceTraining {
     return deltatune::fit(*trainer_, training, evaluation, config, progress, callbacks);
   }
 
-  void save() override {
-    if (recipe_.saves_model) return save_hf_checkpoint(ctx_, recipe_.out, model_, recipe_.model, recipe_.labels, recipe_.problem_type);
-    if (attachments_.size() == 1) return save_adapter(ctx_, recipe_.out, model_, recipe_.plans[0], attachments_[0], recipe_.model.string());
+  void save(const std::filesystem::path& folder) override {
+    if (recipe_.saves_model) return save_hf_checkpoint(ctx_, folder, model_, recipe_.model, recipe_.labels, recipe_.problem_type);
+    if (attachments_.size() == 1) return save_adapter(ctx_, folder, model_, plans_[0], attachments_[0], recipe_.model.string());
     nlohmann::json parts = nlohmann::json::array();
     for (std::size_t i = 0; i < attachments_.size(); ++i) {
-      const std::string part = std::to_string(i + 1) + "_" + method_of(recipe_.plans[i]);
-      save_adapter(ctx_, recipe_.out / part, model_, recipe_.plans[i], attachments_[i], recipe_.model.string());
-      if (!recipe_.labels.empty()) write_text_file(recipe_.out / part / "labels.json", nlohmann::json(recipe_.labels).dump(2) + "\n");
+      const std::string part = std::to_string(i + 1) + "_" + method_of(plans_[i]);
+      save_adapter(ctx_, folder / part, model_, plans_[i], attachments_[i], recipe_.model.string());
+      if (!recipe_.labels.empty()) write_text_file(folder / part / "labels.json", nlohmann::json(recipe_.labels).dump(2) + "\n");
       parts.push_back(part);
     }
-    write_text_file(recipe_.out / "adapters.json", nlohmann::json{{"adapters", parts}}.dump(2) + "\n");
+    write_text_file(folder / "adapters.json", nlohmann::json{{"adapters", parts}}.dump(2) + "\n");
   }
 
   std::map<std::string, PartSize> parts() override {
@@ -223,6 +231,29 @@ class OnDeviceTraining : public DeviceTraining {
   MemoryReport memory() override { return trainer_->memory(); }
 
  private:
+  void attach_trained(const std::filesystem::path& folder) {
+    const std::string name = attachments_.empty() ? "default" : "default" + std::to_string(attachments_.size() + 1);
+    auto adapter = load_adapter_beside(ctx_, model_, folder, name);
+    plans_.push_back(std::move(adapter.plan));
+    attachments_.push_back(std::move(adapter.attachment));
+  }
+
+  // An output layer that neither the model nor an adapter brings trains beside the first adapter.
+  void train_drawn_head() {
+    const std::vector<std::string>& drawn = model_.load_report().initialised;
+    PlanBase with_head;
+    bool needed = false;
+    model_.visit([&](const Parameter<X>& parameter) {
+      needed = needed || (with_head.saves(parameter.path()) && !parameter.trains() && std::find(drawn.begin(), drawn.end(), parameter.path()) != drawn.end());
+    });
+    if (!needed) return;
+    std::vector<std::string>& modules = base_of(plans_.front()).modules_to_save;
+    modules.insert(modules.end(), with_head.modules_to_save.begin(), with_head.modules_to_save.end());
+    model_.visit([&](Parameter<X>& parameter) {
+      if (parameter.role() != Role::delta && with_head.saves(parameter.path())) parameter.set_mask(FreezeMask::trainable());
+    });
+  }
+
   // In a reader's words.
   static std::string part_of(const Parameter<X>& parameter) {
     const std::string& path = parameter.path();
@@ -237,6 +268,7 @@ class OnDeviceTraining : public DeviceTraining {
 
   context_of<X>& ctx_;
   const Recipe recipe_;
+  std::vector<AnyPlan> plans_;
   Model model_;
   std::vector<Attachment<X>> attachments_;
   std::optional<Trainer<Model>> trainer_;

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "device_options.hpp"
 #include "labels.hpp"
 #include "model_io.hpp"
+#include "run_record.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -36,18 +38,25 @@ inline void add_text_options(CLI::App& command, TextOptions& options) {
       ->capture_default_str()
       ->check(CLI::Range(1, 65536))
       ->type_name("N");
-  command.add_option("--max-length", options.max_length, "Tokens a text, the rest is cut off [128, or fewer where the model reads fewer]")
+  command.add_option("--max-length", options.max_length, "Tokens a text, the rest is cut off [as in training; else 128, or fewer where the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->type_name("N");
   add_device_options(command, options.device);
 }
 
-// --max-length, or its default. Throws Error when the model has fewer positions.
+// Without --max-length: as in training, where a record says so; else 128, or fewer where the model reads fewer.
+inline Index usual_max_length(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, Index room) {
+  const std::optional<Index> trained = trained_max_length(model, adapters);
+  if (trained && *trained != std::min<Index>(128, room)) std::cerr << "note: --max-length " << std::min(*trained, room) << ", as in training\n";
+  return std::min(trained.value_or(128), room);
+}
+
+// --max-length, or its usual value. Throws Error when the model has fewer positions.
 inline Index max_length_of(const TextOptions& options, const ModelInfo& info) {
   const Index room = info.positions - info.taken;
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
-  return options.max_length > 0 ? options.max_length : std::min<Index>(128, room);
+  return options.max_length > 0 ? options.max_length : usual_max_length(options.model, options.adapters, room);
 }
 
 // The model, its adapter, and the table with its columns found. Throws Error unless the model is a classifier.

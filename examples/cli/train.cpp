@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <iostream>
@@ -18,10 +20,15 @@
 #include "loss_plot.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"
+#include "deltatune/io/hf_checkpoint.hpp"
+#include "deltatune/version.hpp"
+#include "interrupts.hpp"
 #include "model_io.hpp"
 #include "plans.hpp"
 #include "progress.hpp"
 #include "report.hpp"
+#include "run_folder.hpp"
+#include "run_record.hpp"
 #include "training_data.hpp"
 
 namespace deltatune::cli {
@@ -43,23 +50,28 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   Index evaluate_every = 0, patience = 0, save_every = 0;
   std::string kept_precision = "float32";
-  bool cached_features = false, recompute = false, resume = false, json = false, new_head = false;
+  bool cached_features = false, recompute = false, json = false, new_head = false;
+  // the result
+  std::filesystem::path init_adapter;
+  Resume resume = Resume::no;
+  bool overwrite = false;
   DeviceOptions device;
+  nlohmann::json given = nlohmann::json::object();  // "--rank": "4", as the command line has it
 };
 
 Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& labels, const Tokenizer& tokenizer, const ModelFamily& family, Index steps) {
   Recipe recipe;
   recipe.model = options.model;
-  recipe.out = options.out;
   recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size()), options.new_head) : Head::language_model();
   recipe.problem_type = options.task == "regression" ? "regression" : options.task == "classify" ? "single_label_classification" : "";
   recipe.labels = labels;
+  if (!options.init_adapter.empty()) recipe.init_adapters = adapter_folders({options.init_adapter});
   const auto encode = [&tokenizer](const std::string& text, bool special_tokens) {
     std::vector<std::int32_t> ids = tokenizer.encode(text, 1 << 20);
     if (!special_tokens && tokenizer.word_piece() != nullptr && ids.size() > 2) ids = {ids.begin() + 1, ids.end() - 1};
     return ids;
   };
-  recipe.plans = plans_of(options.method, family, labels, {options.model, encode});
+  if (recipe.init_adapters.empty()) recipe.plans = plans_of(options.method, family, labels, {options.model, encode});
   recipe.lora_plus_ratio = options.method.lora_plus_ratio.value_or(0);
   recipe.saves_model = options.method.method == "full";
   recipe.recompute = options.recompute;
@@ -76,7 +88,7 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   return recipe;
 }
 
-// One JSON object a line, on the disk after each.
+// One JSON object a line, on the disk after each. The file is opened for each line: a result may put another folder in the place of this one.
 class MetricsLog {
  public:
   // With `kept` steps the lines of an earlier part of the run up to there stay.
@@ -84,25 +96,30 @@ class MetricsLog {
     std::string text;
     if (kept > 0) {
       std::ifstream earlier(path_);
-      for (std::string line; std::getline(earlier, line);) {
+      for (std::string line; std::getline(earlier, line) && !earlier.eof();) {  // a last line without its end was cut off when the program was killed
         const nlohmann::json entry = parse_json(line, path_.string());
-        if (entry.value("step", Index{0}) > kept) continue;
+        if (entry.value("step", Index{0}) > kept) {
+          evaluated_later_ = evaluated_later_ || entry.contains("eval_loss");
+          continue;
+        }
         remember(entry);
         text += line + "\n";
       }
     }
     write_text_file(path_, text);
-    stream_.open(path_, std::ios::app);
   }
 
   void add(const nlohmann::json& entry) {
     remember(entry);
-    stream_ << entry.dump() << std::endl;
-    if (!stream_) throw Error(path_.string(), "cannot be written", {.remedy = "is the disk full?"});
+    std::ofstream stream(path_, std::ios::app);
+    stream << entry.dump() << "\n" << std::flush;
+    if (!stream) throw Error(path_.string(), "cannot be written", {.remedy = "is the disk full?"});
   }
 
   const std::vector<double>& losses() const { return losses_; }
   const std::vector<EvaluationPoint>& evaluations() const { return evaluations_; }
+  // Whether there were evaluations after the steps that were kept.
+  bool evaluated_later() const { return evaluated_later_; }
 
  private:
   void remember(const nlohmann::json& entry) {
@@ -111,9 +128,9 @@ class MetricsLog {
   }
 
   std::filesystem::path path_;
-  std::ofstream stream_;
   std::vector<double> losses_;
   std::vector<EvaluationPoint> evaluations_;
+  bool evaluated_later_ = false;
 };
 
 double median(std::vector<double> values) {
@@ -128,6 +145,7 @@ double peak_rss_mb() {
   return static_cast<double>(usage.ru_maxrss) / 1024.0;
 }
 
+// What makes two runs the same one, all that the result depends on. Those of kMayChange may be others when it is resumed.
 nlohmann::json run_settings(const TrainOptions& options, Index examples, Index steps) {
   return {{"method", options.method.method},
           {"method_options", options.method.given},
@@ -149,7 +167,43 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"tf32", options.device.tf32},
           {"base_precision", options.device.base_precision},
           {"kept_precision", options.kept_precision},
+          {"cached_features", options.cached_features},
           {"threads", options.device.threads}};
+}
+constexpr std::array kMayChange{"steps", "threads"};
+
+// From the checkpoint in the folder. Says where it goes on, and what is not as it was. Throws Error when the checkpoint is one of another run.
+struct Resumed {
+  Progress progress;
+  bool changed = false;  // more steps, other threads
+};
+
+Resumed resume(DeviceTraining& run, const RunFolder& folder, const nlohmann::json& settings) {
+  const nlohmann::json before = checkpoint_settings(folder.checkpoint()).raw();
+  nlohmann::json fixed = settings;
+  for (const char* const key : kMayChange) fixed.erase(key);
+  Resumed resumed{run.resume(folder.checkpoint(), fixed)};
+  const Index step = resumed.progress.step, steps = settings.at("steps").get<Index>();
+  if (step > steps) throw Error("--steps", "is less than the run has done", {.expected = "at least " + std::to_string(step), .got = std::to_string(steps)});
+  std::cout << "resuming after step " << step << " of " << steps << ", from " << folder.checkpoint().string() << "\n";
+  for (const std::string key : kMayChange) {
+    const nlohmann::json& was = before.at(key);
+    if (was == settings.at(key)) continue;
+    resumed.changed = true;
+    std::cerr << "note: " << settings.at(key) << " " << key << " instead of " << was << ": "
+              << (key == "threads" ? "sums may be rounded differently"
+                                   : "from here on the learning rate is that of the " + settings.at("schedule").get<std::string>() + " schedule over them all")
+              << "\n";
+  }
+  return resumed;
+}
+
+// "8.4 s", "3 min 20 s", "2 h 5 min"
+std::string duration_text(double seconds) {
+  if (seconds < 60) return formatted("%.1f s", seconds);
+  const Index whole = static_cast<Index>(seconds + 0.5);
+  if (whole < 3600) return std::to_string(whole / 60) + " min " + std::to_string(whole % 60) + " s";
+  return std::to_string(whole / 3600) + " h " + std::to_string(whole % 3600 / 60) + " min";
 }
 
 // What is to be learned, unless the user says: of a model with a single output numbers, of a plain text its language, else classes.
@@ -158,13 +212,28 @@ std::string default_task(const TrainOptions& options, const OwnHead& head, bool 
   return head.classes == 1 && !options.new_head ? "regression" : "classify";
 }
 
+// The trained adapter to start from, or nothing.
+std::vector<std::filesystem::path> init_adapters(const TrainOptions& options) {
+  return options.init_adapter.empty() ? std::vector<std::filesystem::path>() : std::vector{options.init_adapter};
+}
+std::string head_folder(const TrainOptions& options) { return options.init_adapter.empty() ? options.model : options.init_adapter.string(); }
+
+// The method comes with the adapter. Throws Error for options that would say something else.
+void check_init_adapter(const TrainOptions& options) {
+  if (options.init_adapter.empty()) return;
+  for (const auto& [option, value] : options.method.given)
+    if (option != "--lora-plus-ratio") throw Error("--init-adapter", "brings its method's settings with it", {.got = option, .remedy = "leave out " + option});
+  if (options.given.contains("--method")) throw Error("--init-adapter", "brings its method with it", {.got = "--method", .remedy = "leave out --method"});
+  if (options.new_head) throw Error("--init-adapter", "brings its output layer with it", {.got = "--new-head", .remedy = "leave out --new-head"});
+}
+
 // Throws Error when the model's trained output layer learned another kind of answer than `task`.
 void check_head(const TrainOptions& options, const OwnHead& head) {
   if (head.classes == 0 || options.new_head || options.task == "lm") return;
-  const Output output = output_of(options.model, {}, head.classes);
+  const Output output = output_of(options.model, init_adapters(options), head.classes);
   const bool fits = options.task == "regression" ? output == Output::numbers && head.classes == 1 : output == Output::one_label;
   if (!fits)
-    throw Error(options.model, "the output layer was trained for another task",
+    throw Error(head_folder(options), "the output layer was trained for another task",
                 {.expected = options.task == "regression" ? "a single output, a number" : "one label per text",
                  .got = output == Output::one_label        ? "one label per text, of " + std::to_string(head.classes)
                         : output == Output::several_labels ? "any number of labels per text (problem_type multi_label_classification)"
@@ -178,11 +247,15 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
   if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
   if (options.task == "lm") return language_data(data, tokenizer);
   if (options.task == "regression") return scored_data(data, tokenizer);
-  return labelled_data(data, {options.model, options.new_head ? 0 : head.classes, options.new_head ? std::vector<std::string>() : head.labels}, tokenizer);
+  OutputLayer layer{head_folder(options), options.new_head ? 0 : head.classes, options.new_head ? std::vector<std::string>() : head.labels};
+  if (!options.init_adapter.empty()) layer.remedy = "without --init-adapter a new output layer is trained";
+  return labelled_data(data, layer, tokenizer);
 }
 
 void train(TrainOptions options) {
-  const std::filesystem::path out = options.out;
+  check_init_adapter(options);
+  RunFolder folder(options.out, options.model, options.resume, options.overwrite);
+  const std::filesystem::path out = folder.path();
   const std::unique_ptr<Device> device = open_device(options.device);
   options.device.threads = device->threads();
 
@@ -191,12 +264,12 @@ void train(TrainOptions options) {
   const Index positions = is_decoder ? Gpt2Config::from_json(config).positions : BertConfig::from_json(config).positions;
   const Index layers = is_decoder ? Gpt2Config::from_json(config).layers : BertConfig::from_json(config).layers;
   const Index vocabulary = is_decoder ? Gpt2Config::from_json(config).vocab_size : BertConfig::from_json(config).vocab_size;
-  const OwnHead head = own_head(options.model);
+  const OwnHead head = own_head(options.model, init_adapters(options));
   const bool any_labels = options.task == "classify";  // said, not guessed
   if (options.task.empty()) options.task = default_task(options, head, is_decoder);
   const bool classifies = options.task == "classify", has_classifier = options.task != "lm";
   if (!has_classifier && !is_decoder) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
-  const Index room = positions - positions_taken(options.method);
+  const Index room = positions - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
   if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
@@ -209,7 +282,6 @@ void train(TrainOptions options) {
   Dataset& training = data.training;
   std::optional<Dataset>& evaluation = data.evaluation;
   const std::vector<std::string>& labels = data.labels;
-  const std::string& method = options.method.method;
 
   const Index per_epoch = steps_per_epoch(training.size(), options.batch_size, options.accumulation);
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
@@ -217,21 +289,40 @@ void train(TrainOptions options) {
   const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, tokenizer, family, steps));
   for (const std::string& path : run->load_report().initialised) std::cout << "note: " << path << (options.new_head ? " is drawn at random\n" : " is not in the model's file: drawn at random\n");
   for (const std::string& name : run->load_report().left_out) std::cout << "note: " << name << " is not used\n";
+  options.method.method = run->method();
+  const std::string& method = options.method.method;
+  nlohmann::json settings = run_settings(options, training.size(), steps);
+  settings["labels"] = labels;
+  settings["training_data"] = content_hash(training);
+  settings["evaluation_data"] = evaluation ? content_hash(*evaluation) : "";
+  settings["base_weights"] = HfCheckpoint::open(options.model).content_hash();
+  nlohmann::json record = settings;
+  record.update({{"version", DELTATUNE_VERSION_STRING}, {"command", "train"}, {"model", options.model}, {"data", options.data}, {"options", options.given}, {"finished", false}});
   const auto save = [&] {
-    run->save();
-    if (method != "full" && has_classifier) write_text_file(out / "labels.json", nlohmann::json(labels).dump(2) + "\n");
+    folder.save([&](const std::filesystem::path& to) {
+      run->save(to);
+      if (method != "full" && has_classifier) write_text_file(to / "labels.json", nlohmann::json(labels).dump(2) + "\n");
+      write_text_file(to / kRunRecord, record.dump(2) + "\n");
+    });
   };
 
-  make_directory(out);
-  const nlohmann::json settings = run_settings(options, training.size(), steps);
-  Progress progress;
-  if (options.resume) progress = run->resume(out / "checkpoint", settings);
-  MetricsLog metrics(out / "metrics.jsonl", progress.step);
+  Resumed from;
+  if (folder.resumes()) from = resume(*run, folder, settings);
+  folder.begin();
+  MetricsLog metrics(out / "metrics.jsonl", from.progress.step);
+  if (from.changed && metrics.evaluated_later()) from.progress.best_step = 0;  // the best result on the disk may be of a step that comes again, and differently
 
   std::cout << "training " << method << " on " << training.size() << " texts, ";
   if (classifies) std::cout << labels.size() << " classes, ";
   std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
   if (classifies) std::cout << class_report(data) << "\n";
+  const auto begin = std::chrono::steady_clock::now();
+  const Interrupts interrupts;
+  Index checkpoint_step = 0;
+  const auto save_checkpoint = [&](const Progress& now) {
+    if (now.step != checkpoint_step) run->save_checkpoint(folder.checkpoint(), now, settings);
+    checkpoint_step = now.step;
+  };
   std::vector<double> seconds, tokens_per_second;
   std::optional<ProgressBar> bar(std::in_place, steps, false);
   FitCallbacks callbacks;
@@ -263,12 +354,29 @@ void train(TrainOptions options) {
     if (is_best) save();
   };
   callbacks.at_rest = [&](const Progress& now) {
-    if (options.save_every > 0 && now.step % options.save_every == 0) run->save_checkpoint(out / "checkpoint", now, settings);
+    if (options.save_every > 0 && now.step % options.save_every == 0) save_checkpoint(now);
   };
+  callbacks.should_stop = [&] { return interrupts.received() != 0; };
   const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience};
-  const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, progress, callbacks);
+  const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, from.progress, callbacks);
   bar.reset();
+  const double duration = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const bool stopped_early = options.patience > 0 && end.evaluations_since_best >= options.patience && end.step < steps;
+  if (end.step < steps && !stopped_early) {
+    save_checkpoint(end);
+    std::cerr << "stopped by " << (interrupts.received() == SIGINT ? "Ctrl-C" : "SIGTERM") << " after step " << end.step << " of " << steps << ": the same command with --resume goes on from "
+              << folder.checkpoint().string() << "\n";
+    throw Interrupted{interrupts.received()};
+  }
+  if (stopped_early)
+    std::cout << "stopped early after step " << end.step << " of " << steps << ": " << options.patience << " evaluations without a better result than that of step " << end.best_step
+              << "\n";
+  std::cout << end.step - from.progress.step << " steps in " << duration_text(duration) << "\n";
   if (!evaluation) save();
+  record.update({{"finished", true}, {"last_step", end.step}, {"seconds", duration}});
+  if (evaluation) record.update({{"best_step", end.best_step}, {"eval_loss", end.best_loss}});
+  if (evaluation && classifies) record["eval_accuracy"] = end.best_accuracy;
+  write_text_file(out / kRunRecord, record.dump(2) + "\n");
 
   write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
@@ -281,6 +389,8 @@ void train(TrainOptions options) {
       {"trainable_parameters", total(parts).trained},
       {"total_parameters", total(parts).all},
       {"steps", end.step},
+      {"seconds", duration},
+      {"stopped_early", stopped_early},
       {"median_step_ms", 1e3 * median(after_warm(seconds))},
       {"real_tokens_per_second", median(after_warm(tokens_per_second))},
       {"peak_rss_mb", peak_rss_mb()},
@@ -306,6 +416,7 @@ void add_train(CLI::App& app) {
   command->add_option("--model", o.model, "Hugging Face folder of the base model")->required();
   command->add_option("--data", o.data, "Labelled texts: .csv, .tsv, .jsonl or .json; for --task lm a plain text, .jsonl or .json")->required();
   command->add_option("--out", o.out, "Folder for the result")->required();
+  command->add_flag("--overwrite", o.overwrite, "Replace the result that --out holds, once there is a new one");
   command->add_option("--text-column", o.columns.text, "Column with the text [text, sentence or tweet]");
   command->add_option("--text-pair-column", o.columns.pair, "Column with a second text");
   command->add_option("--label-column", o.columns.label, "Column with the label [label, labels or sentiment]");
@@ -317,6 +428,7 @@ void add_train(CLI::App& app) {
   command->add_option("--task", o.task, "classify (texts with labels), regression (texts with numbers) or lm (a language model on plain text, or on .jsonl with prompt and completion) [lm for .txt, regression for a model with a single output, else classify]")
       ->check(CLI::IsMember({"classify", "regression", "lm"}));
   add_method_options(*command, o.method);
+  command->add_option("--init-adapter", o.init_adapter, "Instead of --method: train this adapter further")->type_name("DIR");
 
   command->add_option("--epochs", o.epochs, "Passes over the data")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
@@ -339,14 +451,22 @@ void add_train(CLI::App& app) {
   command->add_flag("--recompute", o.recompute, "Compute inner values of feed-forward layers again in backward: less than half of the activations, a sixth more time")->group("Run");
   command->add_option("--kept-precision", o.kept_precision, "Activations kept for backward: float32, or bf16 for half the memory and rounded gradients")
       ->check(CLI::IsMember({"float32", "bf16"}))->group("Run")->capture_default_str();
-  command->add_flag("--resume", o.resume, "Go on from OUT/checkpoint")->group("Run");
+  const auto resume = std::make_shared<std::string>();
+  command->add_option("--resume", *resume, "Go on from OUT/checkpoint; 'auto': start where there is none. Data, model and options must be the same, but for --steps, --epochs and --threads")
+      ->expected(0, 1)->check(CLI::IsMember({"", "auto"}))->type_name("[auto]")->group("Run");
   add_device_options(*command, o.device);
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");
   command->footer(
-      "Writes to OUT: the adapter (or the model, with --method full), metrics.jsonl, loss.svg, labels.json.\n"
+      "Writes to OUT: the adapter (or the model, with --method full), labels.json, run.json (options, seed, version, hash of the data), metrics.jsonl, loss.svg.\n"
+      "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");
-  command->callback([options] { train(*options); });
+  command->callback([options, command, resume] {
+    if (command->count("--resume") > 0) options->resume = *resume == "auto" ? Resume::automatic : Resume::yes;
+    for (const CLI::Option* option : command->get_options([](const CLI::Option* each) { return each->count() > 0; }))
+      options->given[option->get_name()] = CLI::detail::join(option->results());
+    train(*options);
+  });
 }
 
 }  // namespace deltatune::cli

@@ -273,7 +273,7 @@ TEMPLATE_TEST_CASE("ten AdamW steps follow PyTorch's", "[conformance]", DELTATUN
     config.dropout = false;
     config.optimizer.learning_rate = settings.get<double>("learning_rate");
     config.optimizer.weight_decay = settings.get<double>("weight_decay");
-    config.schedule = {Schedule::Kind::linear, settings.get<std::int64_t>("warmup_steps"), settings.get<std::int64_t>("steps")};
+    config.schedule = {Schedule::Kind::linear, settings.get<std::int64_t>("warmup_steps"), settings.get<std::int64_t>("steps"), true};
     config.max_gradient_norm = settings.get<double>("clip_norm");
     if (settings.has("lora_plus")) {
       const JsonConfig rates = settings.object("lora_plus");

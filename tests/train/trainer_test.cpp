@@ -227,6 +227,9 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
     CHECK(end.evaluations_since_best == whole_progress.evaluations_since_best);
   }
 
+  CHECK(checkpoint_settings(folder / "6").raw() == settings);
+  CHECK(has_checkpoint(folder / "6"));
+  CHECK_FALSE(has_checkpoint(folder / "7"));
   CHECK_THROWS_WITH(load_checkpoint(folder / "6", trainer, {{"seed", 4}}), Catch::Contains("seed") && Catch::Contains("expected 3, got 4"));
   Model other = test::tiny_bert(ctx);
   apply(other, head_only());
@@ -295,17 +298,25 @@ TEST_CASE("patience ends a run that gets no better", "[train]") {
 
 TEST_CASE("schedules", "[train]") {
   const Schedule linear{Schedule::Kind::linear, 2, 10}, cosine{Schedule::Kind::cosine, 2, 10}, constant{Schedule::Kind::constant, 4, 0};
-  CHECK(linear.factor(0) == 0.0);
-  CHECK(linear.factor(1) == 0.5);
+  CHECK(linear.factor(0) == Approx(1.0 / 3.0));  // the first update trains
+  CHECK(linear.factor(1) == Approx(2.0 / 3.0));
   CHECK(linear.factor(2) == 1.0);
   CHECK(linear.factor(6) == 0.5);
   CHECK(linear.factor(10) == 0.0);
   CHECK(linear.factor(12) == 0.0);
   CHECK(cosine.factor(6) == Approx(0.5));
   CHECK(cosine.factor(4) == Approx(0.5 * (1 + std::sqrt(0.5))));
-  CHECK(constant.factor(3) == 0.75);
+  CHECK(constant.factor(3) == 0.8);
   CHECK(constant.factor(1000) == 1.0);
   CHECK(Schedule{}.factor(0) == 1.0);
+  CHECK(Schedule{Schedule::Kind::linear, 1, 1}.factor(0) == 0.5);
+  CHECK(linear.factor(9) == 0.125);
+
+  // transformers.get_linear_schedule_with_warmup(optimizer, 2, 10) and get_constant_schedule_with_warmup(optimizer, 4)
+  const Schedule theirs{Schedule::Kind::linear, 2, 10, true};
+  const std::vector<double> factors{0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0};
+  for (Index step = 0; step <= 10; ++step) CHECK(theirs.factor(step) == factors[static_cast<std::size_t>(step)]);
+  CHECK(Schedule{Schedule::Kind::constant, 4, 0, true}.factor(3) == 0.75);
 }
 
 TEST_CASE("batches: every example once an epoch, in another order each", "[train]") {

@@ -208,20 +208,18 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
   nlohmann::json config = common;
   config["config"] = adapterhub_config_json(detail::as_attached(model, plan, attachment));
   config["name"] = plan.name_in_file;
-  make_directory(folder);
-  std::vector<AtomicFile> files;
-  const auto add = [&](const char* name) -> AtomicFile& { return files.emplace_back(folder / name); };
-  adapter.write_to(add("adapter.safetensors"));
+  StagedFolder staged(folder);
+  adapter.write(staged.path() / "adapter.safetensors");
   if (has_head) {
     nlohmann::json labels = nlohmann::json::object();
     for (Index c = 0; c < model.classes(); ++c) labels["LABEL_" + std::to_string(c)] = c;
     nlohmann::json head_config = common;
     head_config.update({{"config", nullptr}, {"name", nullptr}, {"num_labels", model.classes()}, {"label2id", labels}});
-    head.write_to(add("model_head.safetensors"));
-    add("head_config.json").write(head_config.dump(2, ' ', true) + "\n");
+    head.write(staged.path() / "model_head.safetensors");
+    write_text_file(staged.path() / "head_config.json", head_config.dump(2, ' ', true) + "\n");
   }
-  add("adapter_config.json").write(config.dump(2, ' ', true) + "\n");
-  commit_all(files);
+  write_text_file(staged.path() / "adapter_config.json", config.dump(2, ' ', true) + "\n");
+  staged.commit();
 }
 
 // Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training. The

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
@@ -33,6 +34,24 @@ DELTATUNE_FUNCTION void write_all(int descriptor, std::span<const std::byte> byt
     }
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
+}
+
+DELTATUNE_FUNCTION std::string temporary_name(const std::string& name, unsigned number) { return "." + name + "." + std::to_string(number) + ".tmp"; }
+
+// Whether a process may have written `file` on its way to `name`.
+DELTATUNE_FUNCTION bool is_temporary_name(const std::string& file, const std::string& name) {
+  const std::string begin = "." + name + ".", end = ".tmp";
+  return file.size() > begin.size() + end.size() && file.starts_with(begin) && file.ends_with(end) &&
+         std::all_of(file.begin() + static_cast<std::ptrdiff_t>(begin.size()), file.end() - static_cast<std::ptrdiff_t>(end.size()),
+                     [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// Brings the names in a folder to the disk, where the file system can.
+DELTATUNE_FUNCTION void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
 }
 
 }  // namespace detail
@@ -78,14 +97,14 @@ class AtomicFile {
     finish();
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) throw_system_error(target_, "cannot replace the file", errno);
     temporary_.clear();
+    detail::sync_folder(target_.has_parent_path() ? target_.parent_path() : std::filesystem::path("."));
   }
 
  private:
   DELTATUNE_FUNCTION void open_temporary() {
     std::random_device random;
     do {
-      const std::string name = "." + target_.filename().string() + "." + std::to_string(random()) + ".tmp";
-      temporary_ = target_.parent_path() / name;
+      temporary_ = target_.parent_path() / detail::temporary_name(target_.filename().string(), random());
       descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     } while (descriptor_ < 0 && errno == EEXIST);
     if (descriptor_ < 0) throw_system_error(target_, "cannot create the file", errno);
@@ -96,16 +115,17 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
-// Files that belong together: none gets its name before all of them are safely on the disk.
-DELTATUNE_FUNCTION void commit_all(std::span<AtomicFile> files) {
-  for (AtomicFile& file : files) file.finish();
-  for (AtomicFile& file : files) file.commit();
-}
-
 DELTATUNE_FUNCTION void write_text_file(const std::filesystem::path& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);
   file.commit();
+}
+
+// Removes what processes that were killed have left in `folder` on their way to `name`; only while no other process writes there.
+DELTATUNE_FUNCTION void remove_leftovers(const std::filesystem::path& folder, const std::string& name) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored))
+    if (detail::is_temporary_name(entry.path().filename().string(), name)) std::filesystem::remove_all(entry.path(), ignored);
 }
 
 // Creates the folder and those above it; one that is already there is fine.

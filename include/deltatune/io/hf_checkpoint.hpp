@@ -11,6 +11,7 @@
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/hash.hpp"
 #include "deltatune/io/folder_remedy.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/safetensors.hpp"
@@ -33,6 +34,17 @@ class HfCheckpoint {
   const JsonConfig& config() const { return config_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   const std::filesystem::path& folder() const { return folder_; }
+
+  // Of the names, types, shapes and bytes of all tensors, however they are spread over files.
+  DELTATUNE_FUNCTION std::string content_hash() const {
+    ContentHash hash;
+    for (const auto& [name, tensor] : tensors_) {
+      hash.add(name + " " + std::string(to_string(tensor.dtype)) + " " + to_string(tensor.shape) + "\n");
+      hash.add(tensor.bytes);
+      forget(tensor);
+    }
+    return hash.text();
+  }
 
   // Lets go of the memory of a tensor that has been read.
   void forget(const TensorInfo& tensor) const {

@@ -4,13 +4,14 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <vector>
 
-#include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
+#include "deltatune/io/staged_folder.hpp"
 
 namespace deltatune {
 
@@ -21,8 +22,9 @@ template <class Model>
 void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const std::filesystem::path& source,
                         const std::vector<std::string>& labels, const std::string& problem_type = "") {
   using X = typename Model::Tensor;
-  make_directory(folder);
-  if (std::filesystem::equivalent(folder, source)) throw Error(folder.string(), "is the model's own folder", {.remedy = "write to another one"});
+  std::error_code is_new;
+  if (std::filesystem::equivalent(folder, source, is_new)) throw Error(folder.string(), "is the model's own folder", {.remedy = "write to another one"});
+  StagedFolder staged(folder);
   SafeTensorsWriter writer;
   model.visit([&](Parameter<X>& parameter) {
     if (parameter.role() != Role::delta)
@@ -50,9 +52,10 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
     config["label2id"] = label2id;
     if (!problem_type.empty()) config["problem_type"] = problem_type;
   }
-  write_model_folder(folder, "model.safetensors", writer, "config.json", config.dump(2) + "\n");
+  write_model_folder(staged.path(), "model.safetensors", writer, "config.json", config.dump(2) + "\n");
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json"})
-    if (std::filesystem::exists(source / name)) write_text_file(folder / name, MappedFile(source / name).text());
+    if (std::filesystem::exists(source / name)) write_text_file(staged.path() / name, MappedFile(source / name).text());
+  staged.commit();
 }
 
 }  // namespace deltatune

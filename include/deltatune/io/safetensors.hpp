@@ -211,20 +211,15 @@ class SafeTensorsWriter {
 
   void set_metadata(std::string key, std::string value) { metadata_.insert_or_assign(std::move(key), std::move(value)); }
 
-  void write(const std::filesystem::path& path) const {
+  DELTATUNE_FUNCTION void write(const std::filesystem::path& path) const {
     AtomicFile file(path);
-    write_to(file);
-    file.commit();
-  }
-
-  // Without the commit, for files that belong together.
-  DELTATUNE_FUNCTION void write_to(AtomicFile& file) const {
     const std::vector<const TensorInfo*> order = data_order();
     const std::string header = make_header(order);
     const std::uint64_t length = header.size();
     file.write(std::as_bytes(std::span(&length, 1)));
     file.write(header);
     for (const TensorInfo* const tensor : order) file.write(tensor->bytes);
+    file.commit();
   }
 
  private:

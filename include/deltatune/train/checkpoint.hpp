@@ -1,8 +1,9 @@
 // The state of an unfinished training run, from which it goes on to the same bits: trainable values, AdamW's moments, what methods keep
 // from one update to the next, and where it stood.
 //
-//   state.safetensors   value.<path>, first.<path>, second.<path> for each trainable parameter; value.<path> for what methods keep
-//   state.json          step, best evaluation, and the settings of the run, which must be the same when it goes on
+//   state.safetensors   value.<path>, first.<path>, second.<path> for each trainable parameter; value.<path> for what methods keep; in the
+//                       metadata as JSON, under "progress" and "settings": step and best evaluation, and what makes it the same run
+// One file, so that it is whole or not there at all.
 #pragma once
 
 #include <filesystem>
@@ -11,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/json_config.hpp"
-#include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/safetensors.hpp"
 #include "deltatune/train/evaluation.hpp"
 #include "deltatune/train/trainer.hpp"
@@ -46,7 +47,26 @@ void visit_state(Trainer<Model>& trainer, const F& f) {
   });
 }
 
+inline constexpr const char* kCheckpointFile = "state.safetensors";
+inline constexpr const char* kResumeRemedy = "resume with the options, the data and the model that the run began with, or start a new run";
+
+// One of the JSON objects in a checkpoint's metadata.
+DELTATUNE_FUNCTION JsonConfig checkpoint_metadata(const SafeTensors& file, const std::filesystem::path& path, const char* key) {
+  const auto text = file.metadata().find(key);
+  if (text == file.metadata().end())
+    throw Error(path.string(), "is no checkpoint of this version", {.expected = std::string("\"") + key + "\" in its metadata", .remedy = "start the run anew"});
+  return JsonConfig::parse(text->second, path.string() + ": " + key);
+}
+
 }  // namespace detail
+
+DELTATUNE_FUNCTION bool has_checkpoint(const std::filesystem::path& folder) { return std::filesystem::exists(folder / detail::kCheckpointFile); }
+
+// The settings that a checkpoint was saved with. Throws Error when the folder holds none.
+DELTATUNE_FUNCTION JsonConfig checkpoint_settings(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / detail::kCheckpointFile;
+  return detail::checkpoint_metadata(SafeTensors::open(path), path, "settings");
+}
 
 // settings: whatever makes two runs the same run (data, batch size, seed, ...); load_checkpoint compares it. T is float or double.
 template <class Model>
@@ -64,23 +84,34 @@ void save_checkpoint(const std::filesystem::path& folder, Trainer<Model>& traine
                                 {"best_step", progress.best_step},
                                 {"best_accuracy", progress.best_accuracy},
                                 {"best_loss", progress.best_loss},
-                                {"evaluations_since_best", progress.evaluations_since_best},
-                                {"settings", settings}};
-  write_model_folder(folder, "state.safetensors", writer, "state.json", state.dump(2) + "\n");
+                                {"evaluations_since_best", progress.evaluations_since_best}};
+  writer.set_metadata("progress", state.dump());
+  writer.set_metadata("settings", settings.dump());
+  make_directory(folder);
+  writer.write(folder / detail::kCheckpointFile);
 }
 
-// Throws Error when the folder holds no checkpoint, or one of a run with other settings or other trainable parameters.
+// settings: those that must be as they were; the checkpoint may have been saved with more. Throws Error when the folder holds no checkpoint, or one of a
+// run with other settings or other trainable parameters.
 template <class Model>
 Progress load_checkpoint(const std::filesystem::path& folder, Trainer<Model>& trainer, const nlohmann::json& settings) {
   using T = typename Trainer<Model>::T;
   using B = typename Trainer<Model>::B;
-  const JsonConfig state = JsonConfig::open(folder / "state.json");
-  const JsonConfig before = state.object("settings");
-  for (const auto& [key, value] : settings.items())
-    if (!before.raw().contains(key) || before.raw().at(key) != value)
-      throw Error(before.name() + ": " + key, "is not the same as in the run to go on with",
-                  {.expected = before.raw().contains(key) ? before.raw().at(key).dump() : "nothing", .got = value.dump()});
-  const SafeTensors file = SafeTensors::open(folder / "state.safetensors");
+  const std::filesystem::path path = folder / detail::kCheckpointFile;
+  const SafeTensors file = SafeTensors::open(path);
+  const JsonConfig state = detail::checkpoint_metadata(file, path, "progress"), before = detail::checkpoint_metadata(file, path, "settings");
+  nlohmann::json expected = nlohmann::json::object(), got = nlohmann::json::object();
+  for (const auto& [key, value] : settings.items()) {
+    const nlohmann::json was = before.raw().value(key, nlohmann::json(nullptr));
+    if (was == value) continue;
+    expected[key] = was;
+    got[key] = value;
+  }
+  if (got.size() == 1)
+    throw Error(before.name() + ": " + got.items().begin().key(), "is not the same as in the run that is to be resumed",
+                {.expected = expected.front().dump(), .got = got.front().dump(), .remedy = detail::kResumeRemedy});
+  if (!got.empty())
+    throw Error(before.name(), "are not the same as in the run that is to be resumed", {.expected = expected.dump(), .got = got.dump(), .remedy = detail::kResumeRemedy});
   std::size_t used = 0;
   detail::visit_state(trainer, [&](const std::string& name, const Shape& shape, View<T> values) {
     const TensorInfo& tensor = file.at(name);
@@ -90,7 +121,7 @@ Progress load_checkpoint(const std::filesystem::path& folder, Trainer<Model>& tr
     B::copy_in(trainer.context(), host.data(), values.data, values.size() * static_cast<Index>(sizeof(T)));
     ++used;
   });
-  if (used != file.tensors().size()) throw Error((folder / "state.safetensors").string(), "holds tensors of parameters that do not train in this run");
+  if (used != file.tensors().size()) throw Error(path.string(), "holds tensors of parameters that do not train in this run");
   Progress progress{state.get<std::int64_t>("step"), state.get<std::int64_t>("best_step"), state.get<double>("best_accuracy"),
                     state.get<double>("best_loss"), state.get<std::int64_t>("evaluations_since_best")};
   trainer.optimizer().set_step_count(progress.step);

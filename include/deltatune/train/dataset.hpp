@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/hash.hpp"
 #include "deltatune/core/random.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 
@@ -70,6 +72,21 @@ class Dataset {
   std::vector<Example> examples_;
   bool regression_;
 };
+
+// Of all that a model learns from: equal for equal examples in the same order.
+DELTATUNE_FUNCTION std::string content_hash(const Dataset& data) {
+  ContentHash hash;
+  for (Index i = 0; i < data.size(); ++i) {
+    const Example& example = data[i];
+    for (const std::vector<std::int32_t>* const list : {&example.ids, &example.types, &example.token_labels}) {
+      hash.add(static_cast<std::uint64_t>(list->size()));
+      hash.add(*list);
+    }
+    hash.add(example.label);
+    hash.add(example.target);
+  }
+  return hash.text();
+}
 
 // Batches in a new order each epoch, found from the number of the batch alone: nothing to store, so a run can go on anywhere.
 class BatchOrder {

@@ -28,6 +28,7 @@ struct FitCallbacks {
   std::function<void(const StepReport&)> after_step;
   std::function<void(const Evaluation&, const Progress&, bool is_best)> after_evaluation;  // is_best: the time to save the adapter
   std::function<void(const Progress&)> at_rest;  // after each update and the evaluation that belongs to it: the time to save a checkpoint
+  std::function<bool()> should_stop;             // asked after at_rest: true ends the training there, with what has been done so far
 };
 
 // Trains from `progress` (of a new run, or of a checkpoint) to config.steps. evaluation: nullptr for none. Plans the trainer's memory first.
@@ -61,6 +62,7 @@ Progress fit(Trainer<Model>& trainer, const Dataset& training, const Dataset* ev
       if (callbacks.after_evaluation) callbacks.after_evaluation(result, progress, is_best);
     }
     if (callbacks.at_rest) callbacks.at_rest(progress);
+    if (callbacks.should_stop && callbacks.should_stop()) break;
   }
   return progress;
 }

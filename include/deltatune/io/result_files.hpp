@@ -1,0 +1,98 @@
+// The files of a result in a folder - an adapter, a model - told apart from whatever else lies there.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "deltatune/core/config.hpp"
+#include "deltatune/io/mapped_file.hpp"
+#include "deltatune/io/parse_json.hpp"
+
+namespace deltatune {
+
+namespace detail {
+
+// As PEFT, AdapterHub and this library write them.
+inline constexpr std::array kAdapterFiles{"adapter_config.json",   "adapter_model.safetensors", "adapter_model.bin",          "adapter.safetensors",
+                                          "pytorch_adapter.bin",   "model_head.safetensors",    "pytorch_model_head.bin",     "head_config.json"};
+inline constexpr std::array kWeightFiles{"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"};
+inline constexpr std::array kModelFiles{"config.json", "generation_config.json", "tokenizer.json",          "tokenizer_config.json", "vocab.txt",
+                                        "vocab.json",  "merges.txt",             "special_tokens_map.json", "added_tokens.json"};
+// What a run of the program adds to either.
+inline constexpr std::array kRunFiles{"adapters.json", "labels.json", "run.json"};
+
+DELTATUNE_FUNCTION bool is_shard(std::string_view name) {
+  return (name.starts_with("model-") && name.ends_with(".safetensors")) || (name.starts_with("pytorch_model-") && name.ends_with(".bin"));
+}
+
+template <class Names>
+bool holds_one_of(const std::filesystem::path& folder, const Names& names) {
+  return std::any_of(names.begin(), names.end(), [&folder](const char* name) { return std::filesystem::exists(folder / name); });
+}
+
+}  // namespace detail
+
+// The files without which a reader takes the folder for nothing: the last to appear and the first to go.
+DELTATUNE_FUNCTION bool is_result_marker(const std::filesystem::path& file) {
+  return file.filename() == "adapter_config.json" || file.filename() == "config.json" || file.filename() == "adapters.json";
+}
+
+DELTATUNE_FUNCTION bool holds_model(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "config.json") && detail::holds_one_of(folder, detail::kWeightFiles);
+}
+
+// The name of a file that makes the folder a result; empty where there is none.
+DELTATUNE_FUNCTION std::string result_in(const std::filesystem::path& folder) {
+  for (const char* const name : {"adapters.json", "adapter_config.json"})
+    if (std::filesystem::exists(folder / name)) return name;
+  return holds_model(folder) ? "config.json" : "";
+}
+
+// Those of an adapter, relative to the folder.
+DELTATUNE_FUNCTION std::set<std::filesystem::path> adapter_files(const std::filesystem::path& folder) {
+  std::set<std::filesystem::path> files;
+  for (const char* const name : detail::kAdapterFiles)
+    if (std::filesystem::exists(folder / name)) files.insert(name);
+  return files;
+}
+
+// Those of a whole model. A config.json alone may be anybody's.
+DELTATUNE_FUNCTION std::set<std::filesystem::path> model_files(const std::filesystem::path& folder) {
+  std::set<std::filesystem::path> files;
+  if (!holds_model(folder)) return files;
+  for (const char* const name : detail::kModelFiles)
+    if (std::filesystem::exists(folder / name)) files.insert(name);
+  for (const char* const name : detail::kWeightFiles)
+    if (std::filesystem::exists(folder / name)) files.insert(name);
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (detail::is_shard(entry.path().filename().string())) files.insert(entry.path().filename());
+  return files;
+}
+
+// All that a run of the program leaves as its result: adapter or model, what is said about them, and the folders of several methods.
+DELTATUNE_FUNCTION std::set<std::filesystem::path> run_files(const std::filesystem::path& folder) {
+  std::set<std::filesystem::path> files = adapter_files(folder);
+  files.merge(model_files(folder));
+  for (const char* const name : detail::kRunFiles)
+    if (std::filesystem::exists(folder / name)) files.insert(name);
+  if (!std::filesystem::exists(folder / "adapters.json")) return files;
+  nlohmann::json parts;
+  try {
+    const nlohmann::json list = parse_json(MappedFile(folder / "adapters.json").text(), "adapters.json");
+    if (list.is_object()) parts = list.value("adapters", nlohmann::json::array());
+  } catch (const Error&) {  // names no folders
+  }
+  for (const nlohmann::json& part : parts) {
+    const std::filesystem::path name = part.is_string() ? part.get<std::string>() : std::string();
+    if (name.empty() || name != name.filename() || name == "." || name == "..") continue;  // nothing outside the folder
+    for (const std::filesystem::path& file : adapter_files(folder / name)) files.insert(name / file);
+    if (std::filesystem::exists(folder / name / "labels.json")) files.insert(name / "labels.json");
+  }
+  return files;
+}
+
+}  // namespace deltatune
