@@ -21,6 +21,7 @@ namespace {
 struct MergeOptions {
   std::string model, out;
   std::vector<std::filesystem::path> adapters;
+  std::string dtype = "auto";
   bool overwrite = false;
 };
 
@@ -39,7 +40,7 @@ void merge(const MergeOptions& options) {
     left.erase(next);
   }
   StagedFolder staged(options.out, Replaces::whole_run);
-  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels);
+  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, "", options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
@@ -63,7 +64,8 @@ void add_merge(CLI::App& app) {
   CLI::App* const command = app.add_subcommand("merge", "Write model and adapter as one model folder, for Hugging Face Transformers or deltatune, where the method can be merged exactly");
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command->add_option("--adapter", options->adapters, "Folder of the adapter; several times for several")->required()->type_name("DIR");
-  command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors in float32, the tokenizer's files")->required()->type_name("DIR");
+  command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors, the tokenizer's files")->required()->type_name("DIR");
+  command->add_option("--dtype", options->dtype, "Type of the written weights: auto, that of the model's files, or float32")->check(CLI::IsMember({"auto", "float32"}))->capture_default_str();
   command->add_flag("--overwrite", options->overwrite, "Replace the result that --out holds");
   command->footer("Example:\n  deltatune merge --model minilm --adapter runs/tweets --out minilm-tweets");
   command->callback([options] { run(*options); });

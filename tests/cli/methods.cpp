@@ -178,6 +178,39 @@ TEST_CASE("every method on GPT-2", "[cli][methods]") {
   for (const Method& method : methods()) check_method(place, method, number++);
 }
 
+TEST_CASE("merging keeps the type of the model's weights", "[cli][methods]") {
+  const Workplace place("bert");
+  const std::filesystem::path file = place.folder / "model/model.safetensors";
+  {
+    const SafeTensors whole = SafeTensors::open(file);
+    SafeTensorsWriter writer;
+    for (const auto& [name, tensor] : whole.tensors()) {
+      std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
+      read_floats(tensor, std::span<float>(values));
+      writer.add_rounded(name, tensor.shape, values, name.find("LayerNorm") == std::string::npos ? DType::BF16 : DType::F32);
+    }
+    writer.write(file);
+  }
+  place.train("lora", {"--rank", "2"}, "lora");
+  const auto merge = [&](const std::string& out, const Arguments& more) {
+    Arguments arguments{"merge", "--model", place.path("model"), "--adapter", place.path("lora"), "--out", place.path(out)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    checked(arguments);
+  };
+  merge("merged", {});
+  merge("wide", {"--dtype", "float32"});
+  const SafeTensors merged = SafeTensors::open(place.folder / "merged/model.safetensors"), wide = SafeTensors::open(place.folder / "wide/model.safetensors");
+  for (const auto& [name, tensor] : merged.tensors()) {
+    INFO(name);
+    CHECK(tensor.dtype == (name.find("LayerNorm") == std::string::npos ? DType::BF16 : DType::F32));
+    CHECK(wide.at(name).dtype == DType::F32);
+  }
+  CHECK(JsonConfig::open(place.folder / "merged/config.json").get<std::string>("torch_dtype") == "bfloat16");
+  CHECK(JsonConfig::open(place.folder / "wide/config.json").get<std::string>("torch_dtype") == "float32");
+  CHECK(place.evaluate("wide", {}).at("eval_loss").get<double>() == Approx(place.evaluate("model", {"lora"}).at("eval_loss").get<double>()).margin(1e-5));
+  CHECK(place.evaluate("merged", {}).at("eval_loss").get<double>() == Approx(place.evaluate("model", {"lora"}).at("eval_loss").get<double>()).epsilon(0.02));
+}
+
 TEST_CASE("several methods at once: a folder each, and the list of them", "[cli][methods]") {
   for (const char* family : {"bert", "gpt2"}) {
     const Workplace place(family);

@@ -53,7 +53,7 @@ DELTATUNE_LAYERS template class Attachment<CompiledTensor>;
   EXTERN template void save_checkpoint(const std::filesystem::path&, Trainer<Model>&, const Progress&, const nlohmann::json&);     \
   EXTERN template Progress load_checkpoint(const std::filesystem::path&, Trainer<Model>&, const nlohmann::json&);                  \
   EXTERN template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, Model&, const std::filesystem::path&, \
-                                                      const std::vector<std::string>&, const std::string&);                                    \
+                                                      const std::vector<std::string>&, const std::string&, SavedDtype);                                    \
   DELTATUNE_METHOD_INSTANCES(EXTERN, Model, LoraPlan)                                                                                                  \
   DELTATUNE_METHOD_INSTANCES(EXTERN, Model, SelectionPlan)
 

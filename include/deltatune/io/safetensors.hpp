@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -20,6 +21,7 @@
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/half.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/mapped_file.hpp"
@@ -207,6 +209,21 @@ class SafeTensorsWriter {
     const auto bytes = std::as_bytes(std::span(values));
     const auto& copy = owned_.emplace_front(bytes.begin(), bytes.end());
     add(std::move(name), std::move(shape), std::span(reinterpret_cast<const T*>(copy.data()), values.size()));
+  }
+
+  // Rounded to F16 or BF16, or as they are for any other type. Throws Error for a finite number that is too large for F16.
+  DELTATUNE_FUNCTION void add_rounded(std::string name, Shape shape, const std::vector<float>& values, DType dtype) {
+    if (dtype != DType::F16 && dtype != DType::BF16) return add_copy(std::move(name), std::move(shape), values);
+    std::vector<std::uint16_t> rounded;
+    rounded.reserve(values.size());
+    for (const float value : values) {
+      rounded.push_back(dtype == DType::F16 ? float_to_half(value) : float_to_bfloat16(value));
+      if (dtype == DType::F16 && std::isfinite(value) && !std::isfinite(half_to_float(rounded.back())))
+        throw Error(name, "holds a number that is too large for float16", {.expected = "at most 65504", .got = std::to_string(value)});
+    }
+    const auto bytes = std::as_bytes(std::span(rounded));
+    const auto& copy = owned_.emplace_front(bytes.begin(), bytes.end());
+    put(std::move(name), dtype, std::move(shape), std::span(reinterpret_cast<const std::uint16_t*>(copy.data()), values.size()));
   }
 
   void set_metadata(std::string key, std::string value) { metadata_.insert_or_assign(std::move(key), std::move(value)); }
