@@ -1,7 +1,9 @@
 // deltatune merge: a model with its adapter written into the weights, as a folder that needs no adapter any more.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <memory>
+#include <vector>
 
 #include "commands.hpp"
 #include "cpu_model.hpp"
@@ -21,8 +23,16 @@ template <class Model>
 void merge(const MergeOptions& options) {
   Context ctx;
   LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
+  std::vector<Attachment<X>*> left;
   for (auto& adapter : loaded.adapters)
-    if (adapter.attachment.has_deltas()) adapter.attachment.merge(ctx);
+    if (adapter.attachment.has_deltas()) left.push_back(&adapter.attachment);
+  while (!left.empty()) {  // in the order given, but for those that another one has to go before
+    auto next = std::find_if(left.begin(), left.end(), [](Attachment<X>* attachment) { return attachment->in_the_way().empty(); });
+    if (next == left.end()) next = left.begin();  // which says what is in its way
+    (*next)->merge(ctx);
+    (*next)->detach();  // gives back the bits that were kept for unmerge()
+    left.erase(next);
+  }
   save_hf_checkpoint(ctx, options.out, *loaded.model, options.model, loaded.labels);
   std::cout << "model of " << grouped(base_parameter_count(*loaded.model)) << " parameters written to " << options.out << "\n";
 }

@@ -49,9 +49,10 @@ class AdamW {
   // f(parameter, first moment, second moment), the moments in the parameter's shape.
   template <class F>
   void visit(const F& f) {
-    for (const auto& [parameter, flat] : parameters_->entries()) {
-      const View<T> value = parameter->value();
-      f(*parameter, View<T>(first_.view().data + flat, value.rows, value.cols), View<T>(second_.view().data + flat, value.rows, value.cols));
+    for (const auto& entry : parameters_->entries()) {
+      const View<T> value = entry.parameter->value();
+      const auto moment = [&](X& all) { return View<T>(all.view().data + entry.flat, value.rows, value.cols); };
+      f(*entry.parameter, moment(first_), moment(second_));
     }
   }
 
