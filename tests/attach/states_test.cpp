@@ -1,5 +1,5 @@
-// Attachments through every order of attach, disable, route, merge, unmerge and detach, compared with models rebuilt from nothing: bits of outputs,
-// weights and gradients, bytes held, products, and what trains.
+// Attachments through every order of attach, disable, route, merge, unmerge and detach, compared with models rebuilt from nothing: bits of
+// outputs, weights and gradients, bytes held, products, and what trains.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <functional>
@@ -58,7 +58,7 @@ Model tiny(Context& ctx) {
 
 // Deltas that do something: their start values, and noise that depends on their names alone.
 void stir(Context& ctx, Attachment<X>& attachment) {
-  std::uint64_t number = attachment.name().front();
+  std::uint64_t number = static_cast<unsigned char>(attachment.name().front());
   attachment.visit([&](Parameter<X>& parameter) {
     ++number;
     if (!parameter.updated()) return;
@@ -101,8 +101,7 @@ Method<Model> method(const std::string& kind, const std::string& name) {
     return {name, attaches<Model>(plan, name)};
   }
   if (kind == "bitfit")
-    return {name,
-            [name](Context& ctx, Model& model) { return attaches<Model>(SelectionPlan(bitfit(family_of(model))), name)(ctx, model); },
+    return {name, [name](Context& ctx, Model& model) { return attaches<Model>(SelectionPlan(bitfit(family_of(model))), name)(ctx, model); },
             false};
   if (kind == "diff pruning") {
     DiffPruningPlan plan;
@@ -262,7 +261,8 @@ class Orders {
     }
     for (const std::size_t first : {0U, 1U}) {
       const std::size_t second = 1 - first;
-      if (all[first].merged && all[second].merged && methods_[second].reads_weight && runs_before(first, all[first], second, all[second])) return false;
+      if (all[first].merged && all[second].merged && methods_[second].reads_weight && runs_before(first, all[first], second, all[second]))
+        return false;
     }
     states = all;
     return true;
@@ -277,7 +277,8 @@ class Orders {
 
   static std::string text(const std::vector<Step>& steps) {
     std::string all;
-    for (const auto& [which, call] : steps) all += std::string(1, static_cast<char>('a' + which)) + "." + kNames[static_cast<int>(call)] + " ";
+    for (const auto& [which, call] : steps)
+      all += std::string(1, static_cast<char>('a' + which)) + "." + kNames[static_cast<int>(call)] + " ";
     return all;
   }
 
@@ -295,13 +296,20 @@ class Orders {
     }
     if (!handle) throw Error("test", "is not attached");
     switch (step.second) {
-      case Call::attach: return;
-      case Call::disable: return handle->set_enabled(false);
-      case Call::enable: return handle->set_enabled(true);
-      case Call::route: return handle->set_routed(true);
-      case Call::share: return handle->set_routed(false);
-      case Call::merge: return handle->merge(ctx);
-      case Call::unmerge: return handle->unmerge(ctx);
+      case Call::attach:
+        return;
+      case Call::disable:
+        return handle->set_enabled(false);
+      case Call::enable:
+        return handle->set_enabled(true);
+      case Call::route:
+        return handle->set_routed(true);
+      case Call::share:
+        return handle->set_routed(false);
+      case Call::merge:
+        return handle->merge(ctx);
+      case Call::unmerge:
+        return handle->unmerge(ctx);
       case Call::detach:
         if (handle->detached()) throw Error("test", "is detached");
         return handle->detach();
@@ -413,17 +421,17 @@ void every_order(const std::string& a, const std::string& b, std::size_t from_no
 
 TEST_CASE("states: LoRA beside LoRA, every order of calls", "[attach][states]") {
   every_order<Bert<X>>("lora", "lora", 4, 4);
-  every_order<Gpt2<X>>("lora", "lora", 4, 3);
+  every_order<Gpt2<X>>("lora", "lora", 3, 2);
 }
 
 TEST_CASE("states: LoRA beside other methods, every order of calls", "[attach][states]") {
-  for (const char* const other : {"ia3", "dora", "prefix", "bottleneck", "bitfit"}) every_order<Bert<X>>("lora", other, 4, 3);
-  for (const char* const other : {"ia3", "prefix", "bitfit"}) every_order<Gpt2<X>>("lora", other, 4, 2);
+  for (const char* const other : {"ia3", "dora", "prefix", "bottleneck", "bitfit"}) every_order<Bert<X>>("lora", other, 4, 2);
+  for (const char* const other : {"ia3", "prefix", "bitfit"}) every_order<Gpt2<X>>("lora", other, 3, 2);
 }
 
 TEST_CASE("states: methods that replace values of the model, every order of calls", "[attach][states]") {
-  every_order<Bert<X>>("lora", "diff pruning", 4, 3);
-  every_order<Bert<X>>("lora", "norms", 4, 3);
+  every_order<Bert<X>>("lora", "diff pruning", 4, 2);
+  every_order<Bert<X>>("lora", "norms", 4, 2);
 }
 
 namespace {
