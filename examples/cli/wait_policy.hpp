@@ -1,6 +1,6 @@
-// How the threads of OpenMP wait for each other. By default they spin for milliseconds, which is quickest on an idle machine; beside one other busy
-// process each wait then lasts as long as the scheduler lets that one run, and training takes three to six times as long. The library reads the
-// policy from the environment when it is loaded, so it has to stand there before the program starts.
+// How the threads of OpenMP wait for each other. By default they spin for milliseconds, which is quickest on an idle machine; beside one
+// other busy process each wait then lasts as long as the scheduler lets that one run, and training takes three to six times as long. The
+// library reads the policy from the environment when it is loaded, so it has to stand there before the program starts.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,8 @@ inline std::string own_file() {
   const std::uintptr_t here = reinterpret_cast<std::uintptr_t>(&wait_policy_is_set);
   for (std::string line; std::getline(maps, line);) {
     std::uintptr_t first = 0, end = 0;
-    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &first, &end) == 2 && first <= here && here < end) return line.ends_with(" " + file) ? file : "";
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &first, &end) == 2 && first <= here && here < end)
+      return line.ends_with(" " + file) ? file : "";
   }
   return {};
 }
@@ -55,8 +56,8 @@ inline bool is_traced() {
 
 }  // namespace detail
 
-// Starts the program once more in this process, with a short spin, unless the environment has a policy already: a user's own, or this one. Process
-// id, arguments, open files and signals stay. Where it can't be done, nothing happens.
+// Starts the program once more in this process, with a short spin, unless the environment has a policy already: a user's own, or this one.
+// Process id, arguments, open files and signals stay. Where it can't be done, nothing happens.
 inline void set_wait_policy(char** argv) {
   if (wait_policy_is_set() || detail::is_traced()) return;
   const std::string file = detail::own_file();

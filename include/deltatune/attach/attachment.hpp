@@ -18,8 +18,8 @@
 
 namespace deltatune {
 
-// The deltas live in the model's slots; the handle is valid as long as the model lives and stays where it is. Its states, and what leads from one to
-// another:
+// The deltas live in the model's slots; the handle is valid as long as the model lives and stays where it is. Its states, and what each
+// call does in them:
 //
 //   state      the deltas                                        set_enabled   set_routed   merge     unmerge   detach
 //   active     apply to all rows                                 yes           -> routed    -> merged  Error    -> detached
@@ -27,18 +27,23 @@ namespace deltatune {
 //   merged     are in the base weights, which apply to all rows  Error         Error        Error      -> back  -> detached
 //   detached   are gone                                          Error         Error        Error      Error    nothing
 //
-// Active and routed deltas may be switched off and on with set_enabled(); merge() applies what is switched off as well. What throws changes nothing.
+// Active and routed deltas are switched off and on with set_enabled(); merge() applies what is switched off, too. A call that throws Error
+// changes nothing.
 //
-// - Switched off or merged, deltas cost no product, no gradient and no activation: outputs and products are those of a model without them, and what
-//   the others compute has the same bits. Their parameters keep their memory and their masks, and rest until they take part again.
-// - merge() keeps the bits that it replaces. unmerge() goes back to the state before merge(), and the base weights have the bits they had, whatever else
-//   was merged or unmerged in between: with several deltas merged at a place the weights depend on which, not on the order of the calls.
-// - Deltas at one place run in the order of attachment. merge(), unmerge() and set_enabled(true) throw Error where they would change what is computed: a
-//   sum cannot wait outside of a factor that is merged, nor can anything be merged under DoRA, which computes with the weight. in_the_way() says which
-//   other attachment has to be merged, or unmerged, first.
-// - detach() is final. What is merged stays so, and the kept bits are given back; so merge() and detach() make a plain model of the adapted one. Not
-//   merged, the deltas leave nothing behind: bits, memory and products are those of a model that never had them. Parameters of the model itself that
-//   trained because of this attachment alone (heads, biases) keep the values they have learned, and are frozen or not as they were before.
+// Switched off or merged, deltas cost no product, no gradient and no activation: outputs and products are those of a model without them, and
+// what other deltas compute has the same bits. Their parameters keep their memory and their masks, and rest until they take part again.
+//
+// merge() keeps the bits that it replaces, once for each weight, however many attachments are merged into it. unmerge() goes back to the
+// state before merge(), and to the bits that the weights had, whatever else was merged or unmerged in between: where several are merged, the
+// weights depend on which, not on the order of the calls.
+//
+// Deltas of one site run in the order of attachment. merge(), unmerge() and set_enabled(true) throw Error where they would change what is
+// computed: LoRA cannot stay active under (IA)3 that is merged, and nothing can be merged beside an active DoRA, which reads the weight.
+// in_the_way() names the other attachment.
+//
+// detach() is final. What is merged stays merged, and the kept bits are dropped: merge() and detach() turn an adapted model into a plain
+// one. Otherwise nothing is left behind: bits, memory and products are those of a model that never had the deltas. Parameters of the model
+// itself that trained for this attachment alone (heads, biases) keep the values they have learned, and train or not as they did before it.
 template <class X>
 class Attachment {
  public:
@@ -64,7 +69,7 @@ class Attachment {
   // Of a selection there are none.
   bool has_deltas() const { return !slots_.empty(); }
 
-  // For attach(): puts a delta into the slot of a site and takes note of it. Throws Error where the delta would change what is merged there.
+  // For attach(): puts a delta into the slot of a site. Throws Error where the delta does not go with what is merged there.
   template <class D>
   D& add(LinearSite<X>& site, D delta) {
     return note_merge(site.path, site.deltas, std::move(delta), site.weight, &site.bias);
