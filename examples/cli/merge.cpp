@@ -28,7 +28,7 @@ void merge(const MergeOptions& options) {
   LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
   for (auto& adapter : loaded.adapters)
     if (adapter.attachment.has_deltas()) adapter.attachment.merge(ctx);
-  StagedFolder staged(options.out, Replaces::whole_run);
+  StagedFolder staged(options.out, Replaces::any_kind);
   save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels);
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
