@@ -31,7 +31,7 @@ build deltatune_program
 echo "== train"
 program=build/quickstart/deltatune
 "$program" train --model "$model" --data examples/data/tweets_train.csv --eval-data examples/data/tweets_eval.csv \
-  --method lora --rank 8 --alpha 16 --targets query,value --learning-rate 1e-3 --epochs 1 --batch-size 32 --out "$out"
+  --method lora --rank 8 --alpha 16 --targets query,value --learning-rate 1e-3 --epochs 1 --batch-size 32 --out "$out" --overwrite
 
 echo "== evaluate"
 "$program" evaluate --model "$model" --adapter "$out" --data examples/data/tweets_eval.csv

@@ -19,7 +19,7 @@ import time
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup, logging
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
 
 WARM_UP_STEPS_OF_THE_CLOCK = 5
 LEARNING_RATE = {"lora": 1e-3, "bitfit": 2e-3, "head": 5e-3, "full": 5e-5}
@@ -113,7 +113,9 @@ def main():
     model = make_model(arguments, len(label_ids))
     optimizer = make_optimizer(model, arguments.learning_rate or LEARNING_RATE[arguments.method])
     steps = arguments.steps or arguments.epochs * math.ceil(len(train_rows) / arguments.batch_size)
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(0.06 * steps), steps)
+    warm_up = math.ceil(0.06 * steps)  # get_linear_schedule_with_warmup begins with a step that changes nothing
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: (step + 1) / (warm_up + 1) if step < warm_up else max(0.0, (steps - step) / max(1, steps - warm_up)))
     trainable = [p for p in model.parameters() if p.requires_grad]
 
     def forward(batch):

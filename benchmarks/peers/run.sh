@@ -150,7 +150,7 @@ accuracy() {
         [[ $method/$precision != full/bf16 ]] || continue
         train "deltatune-$precision" "$method" "$seed" build/benchmarks/deltatune train "${common[@]}" "${extra[@]}" --seed "$seed" \
           --data "$data/tweets_train.csv" --text-column text --label-column label --eval-data "$data/tweets_eval.csv" --base-precision "$precision" \
-          --out "$out/deltatune-$precision.$method.$seed" --json
+          --out "$out/deltatune-$precision.$method.$seed" --overwrite --json
       done
       train peft "$method" "$seed" "$python" -W ignore "$here/peft_train.py" "${common[@]}" --seed "$seed" --train "$data/tweets_train.csv" \
         --eval "$data/tweets_eval.csv" --out "$out/peft.$method.$seed"

@@ -36,7 +36,7 @@ train() {
   echo "== $1: $2" >&2
   mkdir -p "$folder"
   "$program" train --method "$2" --learning-rate "$(rate "$2")" --steps "$steps" --eval-every "$steps" --threads "$threads" --seed 1 --json \
-    --out "$folder" "${@:3}" >"$folder/log" || { cat "$folder/log" >&2; return 1; }
+    --out "$folder" --overwrite "${@:3}" >"$folder/log" || { cat "$folder/log" >&2; return 1; }
   tail -n 1 "$folder/log" >"$folder/summary.json"
 }
 
@@ -53,7 +53,7 @@ if [[ ! -s $out/gpt2/model.safetensors ]]; then
   "$study" texts examples/data/tweets_train.csv negative "$out/texts"
   "$study" texts examples/data/tweets_eval.csv negative "$out/eval"
   "$program" train --task lm --method full --learning-rate 1e-3 --steps 600 --batch-size 32 --max-length 64 --threads "$threads" --model "$out/random" \
-    --data "$out/texts/source.jsonl" --eval-data "$out/eval/source.jsonl" --eval-every 600 --out "$out/gpt2" >"$out/gpt2.log"
+    --data "$out/texts/source.jsonl" --eval-data "$out/eval/source.jsonl" --eval-every 600 --out "$out/gpt2" --overwrite >"$out/gpt2.log"
 fi
 for method in $language; do
   train language "$method" --task lm --model "$out/gpt2" --data "$out/texts/target.jsonl" --eval-data "$out/eval/target.jsonl" --batch-size 32 --max-length 64

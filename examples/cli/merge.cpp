@@ -39,7 +39,7 @@ void merge(const MergeOptions& options) {
     (*next)->detach();  // gives back the bits that were kept for unmerge()
     left.erase(next);
   }
-  StagedFolder staged(options.out, Replaces::whole_run);
+  StagedFolder staged(options.out, Replaces::any_kind);
   save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, "", options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());

@@ -52,7 +52,7 @@ RunFolder::RunFolder(fs::path folder, const fs::path& model, Resume resume, bool
 void RunFolder::begin() {
   make_directory(path_);
   if (!lock_) lock_.emplace(path_);
-  StagedFolder::remove_leftovers(path_);
+  StagedFolder::remove_abandoned(path_);
   for (const char* const name : {"metrics.jsonl", "loss.svg", "run.json"}) remove_leftovers(path_, name);
   if (fs::is_directory(checkpoint())) remove_leftovers(checkpoint(), detail::kCheckpointFile);
   if (resumes_) return;
@@ -63,7 +63,7 @@ void RunFolder::begin() {
 }
 
 void RunFolder::save(const std::function<void(const fs::path&)>& write) {
-  StagedFolder staged(path_, Replaces::whole_run, &*lock_);
+  StagedFolder staged(path_, Replaces::any_kind, &*lock_);
   write(staged.path());
   staged.commit();
 }

@@ -49,13 +49,13 @@ TEST_CASE("StagedFolder: what lies beside a result stays as it is", "[staged_fol
   const std::filesystem::path out = temporary / "out";
   make_directory(out / "deep/er");
   std::filesystem::create_directory(out / "empty");
-  for (const char* name : {"out/metrics.jsonl", "out/deep/er/notes", "out/labels.json"}) temporary.file(name, "own");
+  for (const char* name : {"out/metrics.jsonl", "out/deep/er/notes", "out/README.md"}) temporary.file(name, "own");
   std::filesystem::create_symlink("metrics.jsonl", out / "link");
   std::filesystem::permissions(out, std::filesystem::perms{0750});
   write(out, {"adapter_config.json", "adapter_model.safetensors"}, "1");
   write(out, {"adapter_config.json", "adapter_model.safetensors"}, "2");
   CHECK(content_of(out / "adapter_config.json") == "2");
-  CHECK(names_in(out) == Names{"adapter_config.json", "adapter_model.safetensors", "deep/er/notes", "labels.json", "link", "metrics.jsonl"});
+  CHECK(names_in(out) == Names{"adapter_config.json", "adapter_model.safetensors", "README.md", "deep/er/notes", "link", "metrics.jsonl"});
   CHECK(std::filesystem::read_symlink(out / "link") == "metrics.jsonl");
   CHECK(std::filesystem::is_directory(out / "empty"));
   CHECK(std::filesystem::status(out).permissions() == std::filesystem::perms{0750});
@@ -80,14 +80,13 @@ TEST_CASE("StagedFolder: earlier results of the same kind, or of a whole run", "
   };
   fill();
   write(out, {"adapter_config.json", "adapter_model.safetensors"}, "2");
-  CHECK(names_in(out) == Names{"adapter_config.json", "adapter_model.safetensors", "adapters.json", "1_lora/adapter_config.json", "1_lora/labels.json", "labels.json", "run.json",
-                               "config.json", "model.safetensors", "vocab.txt", "README.md"});
+  CHECK(names_in(out) == Names{"adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors", "vocab.txt", "README.md"});
   fill();
   write(out, {"config.json", "model.safetensors"}, "2");
   CHECK(names_in(out).contains("adapter_config.json"));
   CHECK_FALSE(names_in(out).contains("vocab.txt"));
   fill();
-  write(out, {"adapter_config.json", "adapter_model.safetensors"}, "2", Replaces::whole_run);
+  write(out, {"adapter_config.json", "adapter_model.safetensors"}, "2", Replaces::any_kind);
   CHECK(names_in(out) == Names{"adapter_config.json", "adapter_model.safetensors", "README.md"});
   CHECK_FALSE(std::filesystem::exists(out / "1_lora"));
   CHECK(content_of(temporary / "outside/adapter_config.json") == "not ours");
@@ -97,7 +96,7 @@ TEST_CASE("StagedFolder: earlier results of the same kind, or of a whole run", "
   make_directory(out);
   temporary.file("out/config.json", "of an application");
   CHECK(result_in(out).empty());
-  write(out, {"adapter_config.json"}, "2", Replaces::whole_run);
+  write(out, {"adapter_config.json"}, "2", Replaces::any_kind);
   CHECK(names_in(out) == Names{"adapter_config.json", "config.json"});
 }
 
@@ -144,9 +143,10 @@ TEST_CASE("StagedFolder: targets that cannot be written", "[staged_folder]") {
 
 TEST_CASE("StagedFolder: what killed processes left", "[staged_folder]") {
   const TemporaryFolder temporary;
-  for (const char* name : {"out", ".out.12.tmp/x", "out/.result.3.tmp/y", ".other.1.tmp"}) make_directory(temporary / name);
-  StagedFolder::remove_leftovers(temporary / "out");
-  CHECK(temporary.names() == Names{"out", ".other.1.tmp"});
+  for (const char* name : {"out", ".out.12.tmp/x", ".out.13.tmp", "out/.result.3.tmp/y", ".other.1.tmp"}) make_directory(temporary / name);
+  const FolderLock alive(temporary / ".out.13.tmp");
+  { const StagedFolder looks(temporary / "out"); }
+  CHECK(temporary.names() == Names{"out", ".out.13.tmp", ".other.1.tmp"});
   CHECK(std::filesystem::is_empty(temporary / "out"));
 }
 

@@ -22,7 +22,7 @@ inline constexpr std::array kAdapterFiles{"adapter_config.json",   "adapter_mode
 inline constexpr std::array kWeightFiles{"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"};
 inline constexpr std::array kModelFiles{"config.json", "generation_config.json", "tokenizer.json",          "tokenizer_config.json", "vocab.txt",
                                         "vocab.json",  "merges.txt",             "special_tokens_map.json", "added_tokens.json"};
-// What a run of the program adds to either.
+// What a run of the program adds.
 inline constexpr std::array kRunFiles{"adapters.json", "labels.json", "run.json"};
 
 DELTATUNE_FUNCTION bool is_shard(std::string_view name) {
@@ -52,11 +52,33 @@ DELTATUNE_FUNCTION std::string result_in(const std::filesystem::path& folder) {
   return holds_model(folder) ? "config.json" : "";
 }
 
-// Those of an adapter, relative to the folder.
+// The folders of several methods, which adapters.json lists.
+DELTATUNE_FUNCTION std::set<std::filesystem::path> adapter_parts(const std::filesystem::path& folder) {
+  std::set<std::filesystem::path> parts;
+  nlohmann::json names;
+  try {
+    const nlohmann::json list = parse_json(MappedFile(folder / "adapters.json").text(), "adapters.json");
+    if (list.is_object()) names = list.value("adapters", nlohmann::json::array());
+  } catch (const Error&) {  // no list, or one that names nothing
+  }
+  for (const nlohmann::json& name : names) {
+    const std::filesystem::path part = name.is_string() ? name.get<std::string>() : std::string();
+    if (!part.empty() && part == part.filename() && part != "." && part != "..") parts.insert(part);  // nothing outside the folder
+  }
+  return parts;
+}
+
+// Those of an adapter, relative to the folder, and what a run of the program adds to it.
 DELTATUNE_FUNCTION std::set<std::filesystem::path> adapter_files(const std::filesystem::path& folder) {
   std::set<std::filesystem::path> files;
-  for (const char* const name : detail::kAdapterFiles)
-    if (std::filesystem::exists(folder / name)) files.insert(name);
+  std::set<std::filesystem::path> places = adapter_parts(folder);
+  places.insert("");
+  for (const std::filesystem::path& place : places) {
+    for (const char* const name : detail::kAdapterFiles)
+      if (std::filesystem::exists(folder / place / name)) files.insert(place / name);
+    for (const char* const name : detail::kRunFiles)
+      if (std::filesystem::exists(folder / place / name)) files.insert(place / name);
+  }
   return files;
 }
 
@@ -70,28 +92,6 @@ DELTATUNE_FUNCTION std::set<std::filesystem::path> model_files(const std::filesy
     if (std::filesystem::exists(folder / name)) files.insert(name);
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (detail::is_shard(entry.path().filename().string())) files.insert(entry.path().filename());
-  return files;
-}
-
-// All that a run of the program leaves as its result: adapter or model, what is said about them, and the folders of several methods.
-DELTATUNE_FUNCTION std::set<std::filesystem::path> run_files(const std::filesystem::path& folder) {
-  std::set<std::filesystem::path> files = adapter_files(folder);
-  files.merge(model_files(folder));
-  for (const char* const name : detail::kRunFiles)
-    if (std::filesystem::exists(folder / name)) files.insert(name);
-  if (!std::filesystem::exists(folder / "adapters.json")) return files;
-  nlohmann::json parts;
-  try {
-    const nlohmann::json list = parse_json(MappedFile(folder / "adapters.json").text(), "adapters.json");
-    if (list.is_object()) parts = list.value("adapters", nlohmann::json::array());
-  } catch (const Error&) {  // names no folders
-  }
-  for (const nlohmann::json& part : parts) {
-    const std::filesystem::path name = part.is_string() ? part.get<std::string>() : std::string();
-    if (name.empty() || name != name.filename() || name == "." || name == "..") continue;  // nothing outside the folder
-    for (const std::filesystem::path& file : adapter_files(folder / name)) files.insert(name / file);
-    if (std::filesystem::exists(folder / name / "labels.json")) files.insert(name / "labels.json");
-  }
   return files;
 }
 

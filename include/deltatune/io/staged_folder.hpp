@@ -33,8 +33,8 @@
 
 namespace deltatune {
 
-// Which files of an earlier result go, besides those that get a successor: those of its kind, an adapter's or a model's; or all that a run left.
-enum class Replaces { same_kind, whole_run };
+// Which files of an earlier result go, besides those that get a successor: those of its kind, an adapter's or a model's; or both.
+enum class Replaces { same_kind, any_kind };
 
 class StagedFolder {
  public:
@@ -48,7 +48,7 @@ class StagedFolder {
   // Without commit() nothing remains.
   ~StagedFolder() {
     std::error_code ignored;
-    std::filesystem::remove_all(stage_, ignored);
+    if (!container_.empty()) std::filesystem::remove_all(container_, ignored);
   }
 
   // Where to write the files.
@@ -60,27 +60,29 @@ class StagedFolder {
     for (const Path& file : staged) detail::sync_folder((stage_ / file).parent_path());
     if (!exists_) {
       if (::rename(stage_.c_str(), target_.c_str()) != 0) throw_system_error(target_, "cannot give the folder its name", errno);
-      return detail::sync_folder(target_.parent_path());
+      detail::sync_folder(target_.parent_path());
+      std::error_code ignored;
+      std::filesystem::remove_all(container_, ignored);
+      return;
     }
     std::optional<FolderLock> own;
     if (lock_ == nullptr) lock_ = &own.emplace(target_);
     Changes changes = changes_by(staged);
-    if (changes.count() > 1 && exchangeable_ && exchange(staged, changes)) return;
-    move_into_place(changes);
+    if (changes.count() <= 1 || !exchangeable_ || !exchange(staged, changes)) move_into_place(changes);
     std::error_code ignored;
-    std::filesystem::remove_all(stage_, ignored);
+    std::filesystem::remove_all(container_, ignored);
   }
 
-  // Beside the folder, and within it: what killed processes left of theirs.
-  DELTATUNE_FUNCTION static void remove_leftovers(const std::filesystem::path& target) {
+  // What processes that were killed left on their way to `target`: the temporary folders that no one holds any more.
+  DELTATUNE_FUNCTION static void remove_abandoned(const std::filesystem::path& target) {
     const Path folder = resolved(target);
-    deltatune::remove_leftovers(folder.parent_path(), folder.filename().string());
-    deltatune::remove_leftovers(folder, kInside);
+    remove_abandoned(folder.parent_path(), folder.filename().string());
+    remove_abandoned(folder, kWithin);
   }
 
  private:
   using Path = std::filesystem::path;
-  static constexpr const char* kInside = "result";  // of the temporary folder, where it lies within the target
+  static constexpr const char* kWithin = "result";  // of the temporary folder, where it lies within the target
 
   struct Changes {
     std::vector<Path> written, removed;  // relative to the folder
@@ -99,6 +101,7 @@ class StagedFolder {
     exists_ = std::filesystem::exists(target_);
     if (exists_ && !std::filesystem::is_directory(target_)) throw Error(target_.string(), "is not a folder", {.expected = "the name of a folder to write"});
     if (!exists_) make_directory(target_.parent_path());
+    remove_abandoned(target_);
     exchangeable_ = exists_ && !result_in(target_).empty() && can_change_places();
     if (!exists_ || exchangeable_) {
       const int failure = make_temporary(target_.parent_path(), target_.filename().string());
@@ -106,7 +109,7 @@ class StagedFolder {
       if (!exists_) throw_system_error(target_, "cannot create the folder", failure);
       exchangeable_ = false;
     }
-    if (const int failure = make_temporary(target_, kInside); failure != 0) throw_system_error(target_, "cannot write to the folder", failure);
+    if (const int failure = make_temporary(target_, kWithin); failure != 0) throw_system_error(target_, "cannot write to the folder", failure);
   }
 
   // Returns 0 or an errno value.
@@ -115,10 +118,24 @@ class StagedFolder {
     while (true) {
       const Path path = in / detail::temporary_name(name, random());
       if (::mkdir(path.c_str(), 0777) == 0) {
-        stage_ = path;
-        return 0;
+        container_ = path;
+        alive_.emplace(container_);
+        stage_ = container_ / "new";
+        return ::mkdir(stage_.c_str(), 0777) == 0 ? 0 : errno;
       }
       if (errno != EEXIST) return errno;
+    }
+  }
+
+  DELTATUNE_FUNCTION static void remove_abandoned(const Path& in, const std::string& name) {
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(in, ignored)) {
+      if (!detail::is_temporary_name(entry.path().filename().string(), name) || !entry.is_directory(ignored)) continue;
+      try {
+        const FolderLock abandoned(entry.path());
+        std::filesystem::remove_all(entry.path(), ignored);
+      } catch (const Error&) {  // another process is at work there
+      }
     }
   }
 
@@ -141,10 +158,11 @@ class StagedFolder {
   }
 
   DELTATUNE_FUNCTION std::set<Path> earlier_files(const std::vector<Path>& staged) const {
-    if (replaces_ == Replaces::whole_run) return run_files(target_);
-    const auto writes = [&staged](const char* name) { return std::find(staged.begin(), staged.end(), Path(name)) != staged.end(); };
-    if (writes("adapter_config.json")) return adapter_files(target_);
-    return writes("config.json") ? model_files(target_) : std::set<Path>();
+    const auto writes = [&staged](const char* name) { return std::binary_search(staged.begin(), staged.end(), Path(name)); };
+    std::set<Path> files;
+    if (replaces_ == Replaces::any_kind || writes("adapter_config.json") || writes("adapters.json")) files = adapter_files(target_);
+    if (replaces_ == Replaces::any_kind || writes("config.json")) files.merge(model_files(target_));
+    return files;
   }
 
   DELTATUNE_FUNCTION Changes changes_by(const std::vector<Path>& staged) const {
@@ -176,9 +194,7 @@ class StagedFolder {
     if (::renameat2(AT_FDCWD, stage_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) != 0) return false;
     detail::sync_folder(target_.parent_path());
     *lock_ = std::move(next);
-    std::error_code ignored;
-    std::filesystem::remove_all(stage_, ignored);  // the old one
-    return true;
+    return true;  // the stage is the old one now
 #else
     static_cast<void>(staged);
     static_cast<void>(changes);
@@ -241,7 +257,8 @@ class StagedFolder {
     detail::sync_folder(target_);
   }
 
-  Path target_, stage_;
+  Path target_, container_, stage_;
+  std::optional<FolderLock> alive_;  // on the container
   Replaces replaces_;
   FolderLock* lock_;
   bool exists_ = false;
