@@ -23,7 +23,9 @@ void merge(const MergeOptions& options) {
   LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
   for (auto& adapter : loaded.adapters)
     if (adapter.attachment.has_deltas()) adapter.attachment.merge(ctx);
-  save_hf_checkpoint(ctx, options.out, *loaded.model, options.model, loaded.labels);
+  const Index classes = loaded.model->classes();
+  const Output output = output_of(options.model, options.adapters, classes);  // of the adapter's output layer, which may be for another task than the model's
+  save_hf_checkpoint(ctx, options.out, *loaded.model, options.model, loaded.labels, output == output_of(options.model, {}, classes) ? "" : problem_type_of(output));
   std::cout << "model of " << grouped(base_parameter_count(*loaded.model)) << " parameters written to " << options.out << "\n";
 }
 

@@ -52,7 +52,7 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   recipe.model = options.model;
   recipe.out = options.out;
   recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size()), options.new_head) : Head::language_model();
-  recipe.problem_type = options.task == "regression" ? "regression" : options.task == "classify" ? "single_label_classification" : "";
+  if (family.classifies) recipe.problem_type = problem_type_of(options.task == "regression" ? Output::numbers : Output::one_label);
   recipe.labels = labels;
   // Without the special tokens that BERT's tokenizer puts around a text.
   recipe.plans = plans_of(options.method, family, labels, [&](const std::string& text) {

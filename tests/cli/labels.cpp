@@ -286,6 +286,8 @@ TEST_CASE("several labels per text: each with a probability of its own", "[cli][
   // A new output layer gives one label, in an adapter and in a whole model.
   place.train("model", data, {"--new-head", "--eval-fraction", "0"});
   CHECK_THAT(checked({"predict", "--model", place.path("model"), "--adapter", place.path("out"), "--data", text}).out, Contains("text,label,"));
+  checked({"merge", "--model", place.path("model"), "--adapter", place.path("out"), "--out", place.path("merged")});
+  CHECK_THAT(checked({"predict", "--model", place.path("merged"), "--data", text}).out, Contains("text,label,"));
   place.train("model", data, {"--new-head", "--eval-fraction", "0", "--method", "full"});
   CHECK_THAT(checked({"predict", "--model", place.path("out"), "--data", text}).out, Contains("text,label,"));
 }
