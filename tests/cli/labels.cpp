@@ -166,6 +166,7 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
   arguments.insert(arguments.end(), more.begin(), more.end());
   const Outcome trained = checked(arguments);
   CHECK(Json::parse(last_line(trained.out)).at("eval_loss").get<double>() < 0.3);
+  CHECK_THAT(trained.out, Contains("scores from 0.5 to 4.5"));
   CHECK(Json::parse(last_line(trained.out)).at("eval_accuracy").is_null());
   const Json config = Json::parse(content_of(place.folder / "number/config.json"));
   CHECK(config.at("num_labels") == 1);
