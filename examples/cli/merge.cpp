@@ -40,7 +40,10 @@ void merge(const MergeOptions& options) {
     left.erase(next);
   }
   StagedFolder staged(options.out, Replaces::any_kind);
-  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, "", options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);
+  const Index classes = loaded.model->classes();
+  const Output output = output_of(options.model, options.adapters, classes);  // of the adapter's output layer, which may be for another task than the model's
+  const std::string problem_type = output == output_of(options.model, {}, classes) ? "" : problem_type_of(output);
+  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, problem_type, options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;

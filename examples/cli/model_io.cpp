@@ -60,7 +60,8 @@ std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesy
 Head head_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters) {
   const std::string family = family_in(folder);
   for (const std::filesystem::path& adapter : adapter_folders(adapters)) {
-    if (const Index classes = adapter_classes(adapter); classes > 0) return Head::classifier(classes);
+    // Its output layer replaces the model's own, which may be for other classes.
+    if (const Index classes = adapter_classes(adapter); classes > 0) return Head::classifier(classes, classes != checkpoint_classes(folder, family));
     if (task_of(adapter) == "FEATURE_EXTRACTION") return Head::none();
     if (task_of(adapter) == "CAUSAL_LM" && family == "gpt2") return Head::language_model();
   }
@@ -89,6 +90,10 @@ Index positions_taken_by(const std::vector<std::filesystem::path>& adapters) {
   for (const std::filesystem::path& adapter : adapter_folders(adapters))
     if (std::filesystem::exists(adapter / "adapter_config.json")) taken += JsonConfig::open(adapter / "adapter_config.json").get_or<std::int64_t>("num_virtual_tokens", 0);
   return taken;
+}
+
+std::string problem_type_of(Output output) {
+  return output == Output::numbers ? "regression" : output == Output::several_labels ? "multi_label_classification" : "single_label_classification";
 }
 
 std::vector<std::string> label_names(const std::vector<std::string>& of_model, Index class_count, const std::vector<std::filesystem::path>& adapters) {

@@ -42,6 +42,8 @@ enum class Output {
   numbers          // regression
 };
 Output output_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters, Index classes);
+// As transformers names it.
+std::string problem_type_of(Output output);
 
 template <class Model>
 struct LoadedModel {

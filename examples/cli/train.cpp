@@ -63,7 +63,7 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   Recipe recipe;
   recipe.model = options.model;
   recipe.head = family.classifies ? Head::classifier(static_cast<Index>(labels.size()), options.new_head) : Head::language_model();
-  recipe.problem_type = options.task == "regression" ? "regression" : options.task == "classify" ? "single_label_classification" : "";
+  if (family.classifies) recipe.problem_type = problem_type_of(options.task == "regression" ? Output::numbers : Output::one_label);
   recipe.labels = labels;
   if (!options.init_adapter.empty()) recipe.init_adapters = adapter_folders({options.init_adapter});
   const auto encode = [&tokenizer](const std::string& text, bool special_tokens) {
@@ -241,6 +241,16 @@ void check_head(const TrainOptions& options, const OwnHead& head) {
                  .remedy = output == Output::numbers && head.classes == 1 ? "--task regression goes on with it; --new-head draws a new output layer" : "--new-head draws a new output layer"});
 }
 
+// "scores from 0 to 5"
+std::string score_range(const Dataset& data) {
+  float lowest = data[0].target, highest = lowest;
+  for (Index i = 1; i < data.size(); ++i) {
+    lowest = std::min(lowest, data[i].target);
+    highest = std::max(highest, data[i].target);
+  }
+  return "scores from " + formatted("%g", static_cast<double>(lowest)) + " to " + formatted("%g", static_cast<double>(highest));
+}
+
 TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const Tokenizer& tokenizer) {
   const DataOptions data{options.data, options.eval_data, options.eval_fraction, options.columns, options.labels.empty() ? std::vector<std::string>() : labels_option(options.labels),
                          any_labels,   options.max_length, options.seed};
@@ -314,6 +324,7 @@ void train(TrainOptions options) {
 
   std::cout << "training " << method << " on " << training.size() << " texts, ";
   if (classifies) std::cout << labels.size() << " classes, ";
+  if (options.task == "regression") std::cout << score_range(training) << ", ";
   std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
   if (classifies) std::cout << class_report(data) << "\n";
   const auto begin = std::chrono::steady_clock::now();

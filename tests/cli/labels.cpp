@@ -166,6 +166,7 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
   arguments.insert(arguments.end(), more.begin(), more.end());
   const Outcome trained = checked(arguments);
   CHECK(Json::parse(last_line(trained.out)).at("eval_loss").get<double>() < 0.3);
+  CHECK_THAT(trained.out, Contains("scores from 0.5 to 4.5"));
   CHECK(Json::parse(last_line(trained.out)).at("eval_accuracy").is_null());
   const Json config = Json::parse(content_of(place.folder / "number/config.json"));
   CHECK(config.at("num_labels") == 1);
@@ -286,6 +287,8 @@ TEST_CASE("several labels per text: each with a probability of its own", "[cli][
   // A new output layer gives one label, in an adapter and in a whole model.
   place.train("model", data, {"--new-head", "--eval-fraction", "0"});
   CHECK_THAT(checked({"predict", "--model", place.path("model"), "--adapter", place.path("out"), "--data", text}).out, Contains("text,label,"));
+  checked({"merge", "--model", place.path("model"), "--adapter", place.path("out"), "--out", place.path("merged")});
+  CHECK_THAT(checked({"predict", "--model", place.path("merged"), "--data", text}).out, Contains("text,label,"));
   place.train("model", data, {"--new-head", "--eval-fraction", "0", "--method", "full"});
   CHECK_THAT(checked({"predict", "--model", place.path("out"), "--data", text}).out, Contains("text,label,"));
 }

@@ -73,3 +73,20 @@ TEST_CASE("device batch: buffers are used again by a batch that is no larger, wh
   device.upload(small, true);
   CHECK(device.labels() == nullptr);  // not those of the batch before
 }
+
+TEST_CASE("device batch: a classifier of the last token leaves out the padding at the end of a sequence", "[nn][batch]") {
+  Reference::Context ctx;
+  DeviceBatch<X> device(ctx);
+  PackedBatch batch;
+  for (const Tokens& tokens : std::vector<Tokens>{{5, 9, 9}, {9, 9}, {9, 5}, {2}}) batch.add(tokens);
+  const auto lengths = [&](const InputLayout& layout) {
+    device.upload(batch, false, layout);
+    std::vector<Index> result;
+    for (Index b = 0; b < device.sequences().count; ++b) result.push_back(device.sequences().length(b));
+    return result;
+  };
+  CHECK(lengths({.pad_id = 9}) == std::vector<Index>{1, 1, 2, 1});
+  CHECK(lengths({.shift = 2, .pad_id = 9}) == std::vector<Index>{1, 1, 2, 1});
+  CHECK(lengths({}) == std::vector<Index>{3, 2, 2, 1});
+  CHECK(lengths({.front = 1, .counted = 1, .pad_id = 9}) == std::vector<Index>{4, 3, 3, 2});  // behind a prompt transformers does not see the ids
+}

@@ -50,7 +50,28 @@ struct PackedBatch {
 
 namespace detail {
 
-// The batch with room for the rows of input deltas: their ids are -1.
+// How many tokens of a sequence are laid out: where a classifier reads the last token, none behind the one it reads, which is, as in
+// GPT2ForSequenceClassification of transformers, the last that is not padding, or the first token where all are. Behind rows of a prompt transformers does
+// not see the ids and reads the last token of all.
+DELTATUNE_FUNCTION Index tokens_read(std::span<const std::int32_t> ids, const InputLayout& layout) {
+  std::size_t count = ids.size();
+  while (layout.pad_id >= 0 && layout.rows() == 0 && count > 1 && ids[count - 1] == layout.pad_id) --count;
+  return static_cast<Index>(count);
+}
+DELTATUNE_FUNCTION Index tokens_read(const PackedBatch& batch, Index b, const InputLayout& layout) {
+  const Index first = batch.offsets[static_cast<std::size_t>(b)], last = batch.offsets[static_cast<std::size_t>(b) + 1];
+  return tokens_read(std::span<const std::int32_t>(batch.ids).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)), layout);
+}
+
+// Whether the layout leaves a batch as it is.
+DELTATUNE_FUNCTION bool is_laid_out(const PackedBatch& batch, const InputLayout& layout) {
+  if (layout.moves_tokens()) return false;
+  for (Index b = 0; layout.pad_id >= 0 && b < batch.count(); ++b)
+    if (tokens_read(batch, b, layout) < batch.offsets[static_cast<std::size_t>(b) + 1] - batch.offsets[static_cast<std::size_t>(b)]) return false;
+  return true;
+}
+
+// The batch with room for the rows of input deltas, whose ids are -1, and without the tokens that are not read.
 DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLayout& layout) {
   PackedBatch result;
   result.labels = batch.labels;
@@ -67,7 +88,7 @@ DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLay
     }
   };
   for (Index b = 0; b < batch.count(); ++b) {
-    const Index first = batch.offsets[static_cast<std::size_t>(b)], last = batch.offsets[static_cast<std::size_t>(b) + 1];
+    const Index first = batch.offsets[static_cast<std::size_t>(b)], last = first + tokens_read(batch, b, layout);
     add_rows(layout.front, layout.shift);
     for (Index i = first; i < last; ++i) {
       if (i == first + 1) add_rows(layout.after_first, 0);
@@ -81,16 +102,6 @@ DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLay
     result.offsets.push_back(result.rows());
   }
   return result;
-}
-
-// The row that a classifier of the last token reads, of the sequence in the rows [first, last): as GPT2ForSequenceClassification of transformers
-// the last token that is not padding, the first token where all are; the last one of all where the model has no padding token, or rows of a prompt,
-// behind which transformers does not see the ids.
-DELTATUNE_FUNCTION Index last_row(const PackedBatch& batch, Index first, Index last, const InputLayout& layout) {
-  if (layout.pad_id < 0 || layout.rows() > 0) return last - 1;
-  for (Index row = last - 1; row > first; --row)
-    if (batch.ids[static_cast<std::size_t>(row)] != layout.pad_id) return row;
-  return first;
 }
 
 // f(row, label) for each row behind which stands a token with a label: what a language model predicts there.
@@ -120,7 +131,7 @@ class DeviceBatch {
   // grouped: also groups the rows by token, position and type, which the gradients of embeddings need. layout: the model's, for the rows and
   // positions of its deltas.
   void upload(const PackedBatch& tokens, bool grouped, const InputLayout& layout = {}) {
-    const bool plain = !layout.moves_tokens();
+    const bool plain = detail::is_laid_out(tokens, layout);
     const PackedBatch with_rows = plain ? PackedBatch() : detail::arranged(tokens, layout);
     const PackedBatch& batch = plain ? tokens : with_rows;
     check_prompts(batch, layout);
@@ -140,7 +151,7 @@ class DeviceBatch {
       const Index first = batch.offsets[static_cast<std::size_t>(b)];
       const Index last = batch.offsets[static_cast<std::size_t>(b) + 1];
       longest = std::max(longest, last - first);
-      host_last_rows_.push_back(detail::last_row(batch, first, last, layout));
+      host_last_rows_.push_back(last - 1);
       std::fill(row_sequence.begin() + first, row_sequence.begin() + last, static_cast<std::int32_t>(b));
     }
     host_features_.clear();
