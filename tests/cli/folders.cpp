@@ -56,6 +56,7 @@ struct Place {
   }
 
   Outcome forward(const Arguments& adapters) const {
+    std::filesystem::remove(folder / "out");
     Arguments arguments{"forward", "--model", model, "--batch", (from / "batch.safetensors").string(), "--out", (folder / "out").string()};
     for (const std::string& adapter : adapters) arguments.insert(arguments.end(), {"--adapter", (folder / adapter).string()});
     return run_program(arguments);
@@ -122,8 +123,7 @@ TEST_CASE("keys as other tools leave them", "[cli][folders]") {
   place.change([](const std::string& key) { return key; });
   place.check_read({});
 
-  int number = 0;  // two adapters in one file
-  place.change([&](const std::string& key) { return replaced(key, "lora_A.", number++ % 2 == 0 ? "lora_A.first." : "lora_A.second."); });
+  place.change([&](const std::string& key) { return replaced(key, "lora_A.", key.find("layer.0") == std::string::npos ? "lora_A.first." : "lora_A.second."); });
   place.check_refused(place.forward({"adapter"}), {"adapter_model.safetensors", "several adapters", "first, second"});
 }
 
@@ -190,17 +190,17 @@ TEST_CASE("folders that do not hold what they should", "[cli][folders]") {
     std::filesystem::create_directories(place.folder / "runs");
     std::filesystem::rename(place.folder / "adapter", place.folder / "runs/tuned");
     place.check_refused(place.forward({"runs"}), {"has no adapter_config.json", "runs/tuned"});
+    std::filesystem::create_directories(place.folder / "snapshots/0123");
     std::filesystem::copy(kModels / "bert_gelu", place.folder / "snapshots/0123/model", std::filesystem::copy_options::recursive);
     place.check_refused(run_program({"inspect", "--model", (place.folder / "snapshots").string()}), {"has no config.json", "snapshots/0123/model"});
   }
   SECTION("a layer without a reduction factor") {
-    const Place hub("adapterhub_reductions_without_default", "bert_gelu_new");
-    std::filesystem::remove_all(hub.folder / "adapter");
-    std::filesystem::copy(hub.from / "adapter", hub.folder / "adapter");
-    Json config = Json::parse(content_of(hub.from / "adapter/adapter_config.json"));
+    std::filesystem::copy(kCases / "adapterhub_reductions_without_default/adapter", place.folder / "hub");
+    Json config = Json::parse(content_of(place.folder / "hub/adapter_config.json"));
     config["config"]["reduction_factor"].erase("1");
-    hub.folder.file("adapter/adapter_config.json", config.dump());
-    hub.check_refused(hub.forward({"adapter"}), {"reduction_factor", "no factor for layer 1", "default"});
+    place.folder.file("hub/adapter_config.json", config.dump());
+    place.check_refused(run_program({"inspect", "--model", (kModels / "bert_gelu_new").string(), "--adapter", (place.folder / "hub").string()}),
+                        {"reduction_factor", "no factor for layer 1", "default"});
   }
 }
 
