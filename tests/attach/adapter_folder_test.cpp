@@ -88,7 +88,7 @@ TEST_CASE("wrong adapter tensors", "[attach]") {
   const auto without_saved_modules = [](nlohmann::json& config) { config["modules_to_save"] = config["task_type"] = nullptr; };
   const auto to_score = [](const std::string& name) { return name == "base_model.model.classifier.weight" ? "base_model.model.score.weight" : name; };
   CHECK_THAT(loading_error(without_saved_modules, to_score), Catch::Contains("score.weight") && Catch::Contains("no parameter of the model"));
-  CHECK_THAT(renaming("base_model.model.classifier.bias", "classifier.bias"), Catch::Contains("base_model.model."));
+  CHECK(renaming("base_model.model.classifier.bias", "classifier.bias").empty());
   CHECK_THAT(loading_error(unchanged,
                            [](const std::string& name) {
                              const std::size_t at = name.find("layer.2.");

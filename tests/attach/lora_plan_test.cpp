@@ -110,7 +110,7 @@ TEST_CASE("where nothing is chosen the family's targets are", "[attach]") {
   CHECK_THROWS_WITH(default_targets("IA3", "t5", "plan"), Catch::Contains("plan: target_modules") && Catch::Contains("must be given"));
 }
 
-TEST_CASE("tables of embeddings are targets by name, never of all-linear, and a tied one does not merge", "[attach]") {
+TEST_CASE("tables of embeddings are targets by name, never of all-linear; a tied one parts from the head while it is merged", "[attach]") {
   Context ctx(1);
   LoraPlan plan;
   plan.dora = GENERATE(false, true);
@@ -125,7 +125,21 @@ TEST_CASE("tables of embeddings are targets by name, never of all-linear, and a 
 
   plan.targets = Targets::named({"wte", "wpe"});
   Gpt2<X> gpt2 = test::tiny_gpt2(ctx);
-  CHECK_THROWS_WITH(attach(ctx, gpt2, plan).merge(ctx), Catch::Contains("reads the same table") && Catch::Contains("keep it as an adapter"));
+  auto of_tables = attach(ctx, gpt2, plan);
+  CHECK(gpt2.tied());
+  of_tables.merge(ctx);
+  CHECK_FALSE(gpt2.tied());
+  of_tables.unmerge(ctx);
+  CHECK(gpt2.tied());
+  of_tables.detach();
+  plan.targets = Targets::named({"lm_head"});
+  plan.modules_to_save = {"nothing"};
+  CHECK_THROWS_WITH(attach(ctx, gpt2, plan), Catch::Contains("matches nothing"));
+  plan.modules_to_save = {"wte"};
+  CHECK(attach(ctx, gpt2, plan).paths() == std::vector<std::string>{"lm_head"});
+  CHECK_FALSE(gpt2.tied());
+  plan.modules_to_save = {};
+  plan.targets = Targets::named({"wte", "wpe"});
   Gpt2<X> classifier = test::tiny_gpt2(ctx, Head::classifier(3));
   attach(ctx, classifier, plan).merge(ctx);
 

@@ -58,7 +58,7 @@ TEST_CASE("forward: every conformance case", "[cli][forward][covering]") {
     INFO(outcome.err);
     CHECK(outcome.code == 0);
     if (outcome.code != 0) continue;
-    CHECK(outcome.err.empty());
+    CHECK((outcome.err.empty() || outcome.err.starts_with("note: ")));  // of tables that the adapter's file brings
     const SafeTensors expected = SafeTensors::open(folder / "expected.safetensors"), got = SafeTensors::open(out);
     const bool has_task_loss = expected.find("task_loss") != nullptr;  // of AdaLoRA, without its penalty: not in forward's output
     CHECK(got.tensors().size() + (has_task_loss ? 1 : 0) == expected.tensors().size());
@@ -132,7 +132,9 @@ TEST_CASE("forward: rows without a label don't count", "[cli][forward]") {
 
 TEST_CASE("forward: merged and attached give the same logits", "[cli][merge]") {
   const TemporaryFolder temporary;
-  for (const char* name : {"lora_all_linear_rslora", "lora_bias_all", "lora_old_names", "lora_bare_checkpoint", "lora_feature_extraction"}) {
+  for (const char* name : {"lora_all_linear_rslora", "lora_bias_all", "lora_old_names", "lora_bare_checkpoint", "lora_feature_extraction", "lora_resized_word_embeddings",
+                           "gpt2_save_wte", "gpt2_save_tied", "gpt2_lora_lm_head", "gpt2_lora_wte_lm_head", "gpt2_lora_lm_head_save_wte", "gpt2_dora_lm_head",
+                           "gpt2_resized_lora_wte"}) {
     INFO(name);
     const std::filesystem::path folder = kCases / name;
     const std::string model = (kModels / JsonConfig::open(folder / "case.json").get<std::string>("model")).string();

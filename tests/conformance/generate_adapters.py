@@ -64,6 +64,8 @@ CASES = {
     "adapterhub_pfeiffer_headless": ("bert_gelu_new", "pfeiffer", pick("seq_bn", reduction_factor=8), SAFE, HEADLESS),
     "adapterhub_houlsby_reductions": (
         "bert_gelu", "houlsby", pick("double_seq_bn", reduction_factor={"default": 8, "1": 4, "2": 0.5}), SAFE, {}),
+    "adapterhub_reductions_without_default": (
+        "bert_gelu_new", "pfeiffer", pick("seq_bn", reduction_factor={"0": 2, "1": 8}), SAFE, HEADLESS),
     "adapterhub_parallel": ("bert_gelu", "parallel", pick("par_bn"), SAFE, {}),
     "adapterhub_parallel_both": (
         "bert_relu", "parallel", pick("par_bn", mh_adapter=True, reduction_factor=4, scaling="learned"), BIN, dict(token_types=True)),

@@ -22,8 +22,8 @@ CONFIGS = {
     "lora": LoraConfig, "dora": LoraConfig, "adalora": AdaLoraConfig, "vera": VeraConfig, "ia3": IA3Config, "layer_norm": LNTuningConfig,
     "prefix": PrefixTuningConfig, "prompt": PromptTuningConfig, "p_tuning": PromptEncoderConfig,
 }
-# Warnings of peft that mean nothing: of Conv1D, of an adalora's ranks, of LayerNorms, of lora_B.bias and ranks of 0.
-HARMLESS = ".*(fan_in_fan_out|rank_pattern keys|Unsupported layer type|invalid shape|encoder_num_layers)"
+# Warnings of peft that mean nothing: of Conv1D, of an adalora's ranks, of LayerNorms, of lora_B.bias and ranks of 0, of tied tables.
+HARMLESS = ".*(fan_in_fan_out|rank_pattern keys|Unsupported layer type|invalid shape|encoder_num_layers|tie_word_embeddings|ensure_weight_tying|save_embedding_layers)"
 TASK_TYPES = {"seq_cls": "SEQ_CLS", "causal_lm": "CAUSAL_LM"}
 
 # Layers that the methods may meet, of different sizes.
@@ -31,6 +31,9 @@ BERT_FFN = ["intermediate.dense", "output.dense"]
 ADALORA = dict(init_r=4, target_r=2, lora_alpha=6, total_step=100)
 # Ten steps of which the last is final: ranks are pruned to an average of 2.
 PRUNED = dict(init_r=4, target_r=2, lora_alpha=6, total_step=5, tinit=1, tfinal=1)
+
+
+SHORT = (4, 2, 1)  # row lengths of cases whose tables are large enough
 
 
 def lora(**options):
@@ -49,6 +52,9 @@ CASES = {
     "lora_embeddings_rslora": (
         "bert_gelu_new", "lora", lora(target_modules=["word_embeddings", "position_embeddings", "token_type_embeddings"], use_rslora=True),
         dict(token_types=True)),
+    "lora_save_embedding_layers": ("bert_gelu_new", "lora", lora(target_modules=["query"]), dict(saving=dict(save_embedding_layers=True))),
+    "lora_resized_word_embeddings": (
+        "bert_gelu_new", "lora", lora(target_modules=["query", "word_embeddings"]), dict(words=6, saving=dict(save_embedding_layers=True))),
     "lora_pissa": ("bert_gelu", "lora", lora(target_modules=["query", "intermediate.dense"], init_lora_weights="pissa"), {}),
     "lora_olora": ("bert_gelu", "lora", lora(target_modules=["query", "output.dense"], init_lora_weights="olora"), {}),
     "lora_pissa_converted": (
@@ -99,6 +105,22 @@ CASES = {
     "gpt2_lora_bare_cls": ("gpt2_bare", "lora", lora(), dict(labels=3)),
     "gpt2_lora_cls": ("gpt2_cls", "lora", lora(target_modules=["c_attn", "mlp.c_proj"]), {}),
     "gpt2_lora_cls_all_linear": ("gpt2_cls", "lora", lora(target_modules="all-linear"), {}),
+    "gpt2_alpha_pattern_file_order": (
+        "gpt2_inner", "lora", lora(target_modules=["c_attn"], alpha_pattern={"h.0.attn.c_attn": 40, "c_attn": 1, "attn.c_attn": 20}), dict(lengths=SHORT)),
+    # The table of word embeddings and the head that is tied to it.
+    "gpt2_save_wte": ("gpt2_lm", "lora", lora(modules_to_save=["wte"]), dict(lengths=SHORT)),
+    "gpt2_save_lm_head": ("gpt2_lm", "lora", lora(modules_to_save=["lm_head"]), dict(lengths=SHORT)),
+    "gpt2_save_tied": ("gpt2_lm", "lora", lora(modules_to_save=["lm_head"], ensure_weight_tying=True), dict(lengths=SHORT)),
+    "gpt2_lora_lm_head": ("gpt2_lm", "lora", lora(target_modules=["lm_head", "c_attn"]), dict(lengths=SHORT)),
+    "gpt2_lora_wte_lm_head": ("gpt2_lm", "lora", lora(target_modules=["lm_head", "wte"], use_rslora=True), dict(lengths=SHORT)),
+    "gpt2_lora_lm_head_save_wte": ("gpt2_lm", "lora", lora(target_modules=["lm_head"], modules_to_save=["wte"]), dict(lengths=SHORT)),
+    "gpt2_dora_lm_head": ("gpt2_lm", "dora", dora(target_modules=["lm_head", "c_attn"]), dict(lengths=SHORT)),
+    "gpt2_ia3_lm_head": ("gpt2_lm", "ia3", dict(target_modules=["lm_head", "c_attn"], feedforward_modules=["lm_head"]), dict(lengths=SHORT)),
+    "gpt2_save_embedding_layers": ("gpt2_lm", "lora", lora(), dict(lengths=SHORT, saving=dict(save_embedding_layers=True))),
+    "gpt2_resized": ("gpt2_lm", "lora", lora(), dict(lengths=SHORT, words=7, saving=dict(save_embedding_layers=True))),
+    "gpt2_resized_lora_wte": (
+        "gpt2_lm", "lora", lora(target_modules=["wte", "c_attn"]), dict(lengths=SHORT, words=-20, saving=dict(save_embedding_layers=True))),
+    "gpt2_resized_prompt": ("gpt2_lm", "prompt", dict(num_virtual_tokens=3), dict(lengths=SHORT, words=5, saving=dict(save_embedding_layers=True))),
     "gpt2_lora_pissa": ("gpt2_lm", "lora", lora(init_lora_weights="pissa"), {}),
     "gpt2_lora_pissa_converted": (
         "gpt2_lm", "lora", lora(target_modules=["c_attn", "c_fc"], init_lora_weights="pissa"), dict(convert=True)),
@@ -193,7 +215,11 @@ def save(model, model_name, folder, **options):
     for key in ("target_modules", "feedforward_modules", "exclude_modules"):
         if isinstance(config.get(key), list):  # written in the arbitrary order of a set
             config[key].sort()
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+    config = {key: config[key] for key in sorted(config)}
+    for key in ("rank_pattern", "alpha_pattern"):  # written with sorted keys, though the first that matches counts
+        if isinstance(config.get(key), dict) and getattr(model.peft_config["default"], "init_r", None) is None:
+            config[key] = dict(getattr(model.peft_config["default"], key))
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
 
 
 def is_prompt(folder):
@@ -286,6 +312,20 @@ def hold_out():
             options["target_modules"] = sorted({*targets, one_of(MORE_TARGETS[is_gpt2(model_name)], stream)})
 
 
+def resized(model, words, name):
+    """A model with some words more or fewer, the new rows as far from 0 as the others."""
+    if words:
+        old = model.config.vocab_size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.resize_token_embeddings(old + words)
+        if words > 0:
+            with torch.no_grad():
+                table = model.get_input_embeddings().weight
+                table[old:] = normal((words, table.shape[1]), 0.3, generator("words " + name))
+    return model
+
+
 def write_case(name, models, folder):
     model_name, method, options, extras = CASES[name]
     labels = extras.get("labels", MODELS[model_name][1])
@@ -293,7 +333,7 @@ def write_case(name, models, folder):
     stream = generator("case " + name)
 
     def base():
-        return load_model(models / model_name, labels)
+        return resized(load_model(models / model_name, labels), extras.get("words", 0), name)
 
     kept = {k: v for k, v in extras.items() if k in ("token_types", "lengths")}
     batch = make_batch(base().config, labels, stream, **kept)
@@ -303,7 +343,8 @@ def write_case(name, models, folder):
         made = make(base(), method, options, stream, batch if extras.get("prune") else None, initial if convert else None)
         with torch.no_grad():  # converting changes the configuration
             before = made(**batch).logits
-        save(made, model_name, folder / "adapter", **({"path_initial_model_for_weight_conversion": initial} if convert else {}))
+        saving = {"path_initial_model_for_weight_conversion": initial} if convert else extras.get("saving", {})
+        save(made, model_name, folder / "adapter", **saving)
     model = load(base(), folder / "adapter")
     with torch.no_grad():
         after = model(**batch).logits

@@ -39,6 +39,18 @@ TEST_CASE("JsonConfig reads each type", "[json]") {
   CHECK(config.name() == "config.json");
 }
 
+TEST_CASE("JsonConfig keeps the order of its keys and knows which nobody has read", "[json]") {
+  const JsonConfig config = parse(R"({"z": 1, "b": {"y": 1, "x": 2, "y": 3}, "a": [{"q": 1}], "none": null, "off": false, "empty": {}, "text": ""})");
+  CHECK(config.keys() == std::vector<std::string>{"z", "b", "a", "none", "off", "empty", "text"});
+  CHECK(config.object("b").keys() == std::vector<std::string>{"y", "x"});
+  CHECK(config.object("b").get<std::int64_t>("y") == 3);
+  CHECK(config.object("empty").keys().empty());
+  CHECK(config.unread({}) == std::vector<std::string>{"a", "z"});
+  CHECK(config.unread({"a"}) == std::vector<std::string>{"z"});
+  CHECK(config.get_or<std::int64_t>("z", 0) == 1);
+  CHECK(config.unread({"a"}).empty());
+}
+
 TEST_CASE("JsonConfig errors name file, key, expected and got", "[json]") {
   const JsonConfig config = parse(
       R"({"size": "768", "rate": [1], "huge": 9223372036854775808, "part": 1.5, "names": ["a", 3], "inner": {"x": {}}, "nothing": null})");

@@ -13,6 +13,14 @@ namespace {
 constexpr Index kRows = 7, kVocab = 13, kWidth = 5;
 const std::vector<std::int32_t> kLabels{3, 0, 12, 3, 7, 1, 12};
 
+// A head that reads a table of others.
+template <class X>
+Linear<X> head_on(context_of<X>& ctx, View<scalar_of<X>> table) {
+  Linear<X> head(ctx, kWidth, {{"lm_head", kVocab}}, {.bias = false, .shared = true});
+  head.share(ctx, {table, {}}, table);
+  return head;
+}
+
 auto loss_body(Index chunk_bytes) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
@@ -20,7 +28,9 @@ auto loss_body(Index chunk_bytes) {
     const auto table = trial.parameter("table", kVocab, kWidth);
     const auto loss = trial.loss("loss");
     backend_of<X>::fill(trial.ctx(), loss.value, T(0));
-    language_model_loss<X>(trial.pass(), x.value, {table.value, {}}, trial.array(kLabels), {.label_smoothing = 0.2, .total_weight = 9}, x.gradient, table.gradient,
+    Linear<X> head = head_on<X>(trial.ctx(), table.value);
+    typename Linear<X>::Saved kept;
+    language_model_loss<X>(trial.pass(), x.value, head, kept, trial.array(kLabels), {.label_smoothing = 0.2, .total_weight = 9}, x.gradient, table.gradient,
                            loss.value, chunk_bytes);
   };
 }
@@ -42,7 +52,9 @@ std::vector<std::vector<float>> results(Index rows, bool wanted) {
   X dx(ctx, {kRows, kWidth}), dtable(ctx, {kVocab, kWidth}), loss(ctx, {1});
   Tensor<std::int32_t, test::Device> labels(ctx, {kRows});
   test::Device::copy_in(ctx, kLabels.data(), labels.view().data, labels.bytes());
-  language_model_loss<X>(pass, x.view(), {table.view(), {}}, labels.view().data, {.total_weight = 9}, wanted ? dx.view() : View<float>(),
+  Linear<X> head = head_on<X>(ctx, table.view());
+  typename Linear<X>::Saved kept;
+  language_model_loss<X>(pass, x.view(), head, kept, labels.view().data, {.total_weight = 9}, wanted ? dx.view() : View<float>(),
                          wanted ? dtable.view() : View<float>(), loss.view(), rows * kVocab * 4);
   CHECK(scratch.peak() <= (rows * kVocab * 4 + 63) / 64 * 64 + 64);
   return {test::on_host<X>(ctx, loss.view()), test::on_host<X>(ctx, dx.view()), test::on_host<X>(ctx, dtable.view())};

@@ -158,6 +158,18 @@ DELTATUNE_FUNCTION bool written_twice(const AdapterHubTensors& tensors, const st
          tensors.has(name.substr(0, at) + ".adapter_norm_before." + name.substr(at + std::string_view(".adapter_down.0.").size()));
 }
 
+// The weight of a language model's head: the table of word embeddings where the two are tied, as the library's file has it. Null for other models.
+template <class Model>
+auto* language_model_head(Model& model) {
+  Parameter<typename Model::Tensor>* head = nullptr;
+  if (!model.is_language_model()) return head;
+  head = &model.word_table();
+  model.visit([&](Parameter<typename Model::Tensor>& parameter) {
+    if (parameter.path() == "lm_head.weight") head = &parameter;
+  });
+  return head;
+}
+
 // The plan with leave_out as the attachment is now: see Attachment::drop_first_layers().
 template <class Model, class X>
 AdapterHubPlan as_attached(Model& model, const AdapterHubPlan& plan, const Attachment<X>& attachment) {
@@ -193,10 +205,11 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
   SafeTensorsWriter adapter, head;
   bool has_head = false;
   const std::string prefix = detail::base_prefix(model);
+  const Parameter<X>* const words = detail::language_model_head(model);
   detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
-    const std::string name = detail::adapterhub_name(parameter, plan.name_in_file);
+    const std::string name = &parameter == words ? "lm_head.weight" : detail::adapterhub_name(parameter, plan.name_in_file);
     const bool in_head = parameter.role() != Role::delta;
-    const bool outside = name.starts_with("classifier.") || name.starts_with("score.");
+    const bool outside = name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("lm_head.");
     has_head = has_head || in_head;
     write_parameter(ctx, outside ? name : prefix + name, parameter, in_head ? head : adapter);
   });
@@ -236,8 +249,14 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
       if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight")))
         placed.modules_to_save.emplace_back(module);
   const std::string in_config = (folder / "adapter_config.json").string();
+  std::vector<std::string> notes;
+  detail::note_unread(in_config, placed.unread, notes);
+  if (tensors.has("lm_head.weight") && model.is_language_model()) {
+    const TensorInfo& head = *tensors.entries().at("lm_head.weight").tensor;
+    detail::fit_vocabulary(ctx, model, head, true, head.file, notes);
+  }
   Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, in_config), {}};
-  detail::note_unread(in_config, placed.unread, adapter.notes);
+  adapter.notes = std::move(notes);
 
   or_detach(adapter.attachment, [&] {
     std::map<std::string, detail::AdapterHubTensors::Entry> unused = tensors.entries();
@@ -259,6 +278,16 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
       adapter.keys[parameter.path()] = entry->second.key;
       unused.erase(entry);
     });
+    if (Parameter<X>* const head = detail::language_model_head(model))
+      if (const auto entry = unused.find("lm_head.weight"); entry != unused.end()) {
+        check_fits(*entry->second.tensor, *head);
+        if (brought.add(*entry->second.tensor, *head, false)) {
+          reads.emplace_back([&ctx, head, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, *head); });
+        } else {
+          adapter.ignored.push_back(entry->second.key);
+        }
+        unused.erase(entry);
+      }
     for (const auto& [name, entry] : unused) {
       const bool of_head =
           name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");

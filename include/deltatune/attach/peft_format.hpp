@@ -96,24 +96,29 @@ std::vector<std::string> keys_of(Model& model, const Plan& plan, const Parameter
   return keys;
 }
 
-// Brings the model to the number of words of the tables in a file: PEFT saves them where the vocabulary was resized.
+// Brings the model to the number of words of a table in a file. has_head: the file holds the head's weight, too.
+template <class Model>
+void fit_vocabulary(typename Model::Context& ctx, Model& model, const TensorInfo& table, bool has_head, const std::string& in_file, std::vector<std::string>& notes_io) {
+  const Index words = model.word_table().shape().at(0);
+  if (table.shape.size() != 2 || table.shape[0] == words || table.shape[1] != model.word_table().shape().at(1)) return;
+  if constexpr (requires { model.tied(); }) {
+    if (model.is_language_model() && !model.tied() && !has_head)
+      throw Error(in_file, "has a table of " + std::to_string(table.shape[0]) + " words and no lm_head.weight for them", {.remedy = "is the file complete?"});
+  }
+  model.resize_vocabulary(ctx, table.shape[0]);
+  notes_io.push_back(in_file + ": the vocabulary has " + std::to_string(table.shape[0]) + " words instead of the model's " + std::to_string(words));
+}
+
+// The same for a file of PEFT, which saves the tables where the vocabulary was resized.
 template <class Model, class Plan>
 void fit_vocabulary(typename Model::Context& ctx, Model& model, const Plan& plan, const TensorFile& file, const std::string& in_file,
                     std::vector<std::string>& notes_io) {
   const std::string path = model.word_table().path(), site = path.substr(0, path.rfind('.'));
-  const Index words = model.word_table().shape().at(0);
   const TensorInfo* table = nullptr;
   for (const std::string& key : keys_of(model, plan, model.word_table(), {site, "lm_head"}))
     if (table == nullptr) table = file.find(key);
-  if (table == nullptr || table->shape.size() != 2 || table->shape[0] == words || table->shape[1] != model.word_table().shape().at(1)) return;
-  if constexpr (requires { model.tied(); }) {
-    const bool has_head = file.find(peft_names(plan, Parameter<typename Model::Tensor>("lm_head.weight", Role::weight, {}, {}), {}).front()) != nullptr ||
-                          file.find(std::string(kPeftPrefix) + "lm_head.base_layer.weight") != nullptr;
-    if (model.is_language_model() && !model.tied() && !has_head)
-      throw Error(in_file, "has a table of " + std::to_string(table->shape[0]) + " words and no lm_head.weight for them", {.remedy = "is the file complete?"});
-  }
-  model.resize_vocabulary(ctx, table->shape[0]);
-  notes_io.push_back(in_file + ": the vocabulary has " + std::to_string(table->shape[0]) + " words instead of the model's " + std::to_string(words));
+  const auto is_head = [](const auto& entry) { return entry.first.ends_with("lm_head.weight") || entry.first.ends_with("lm_head.base_layer.weight"); };
+  if (table != nullptr) fit_vocabulary(ctx, model, *table, std::any_of(file.tensors().begin(), file.tensors().end(), is_head), in_file, notes_io);
 }
 
 // What a file brings of the model itself.
