@@ -6,7 +6,8 @@
 // - attached, it changes nothing yet (where the method starts so), and has as many parameters as its formula says
 // - what is frozen owns no bytes; a step after the first allocates nothing
 // - training changes the deltas' parameters and no bit of the base; the same seed gives the same bits
-// - switched off, merged, unmerged, detached: outputs and base weights are what they should be; a merge that would not be finite is refused
+// - switched off, merged, unmerged, detached: outputs and base weights are what they should be; a merge that would not be finite is refused;
+//   detached, it leaves no bit, byte or product behind
 // - written and read back on a fresh base it gives the same outputs; with a tensor less, more or of another shape its file is refused
 // - it trains beside another method
 #pragma once
@@ -115,7 +116,10 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
 
   Model model = make(ctx);
   freeze_base(model);
+  const Index bytes = ctx.live_bytes();
+  ctx.reset_counters();
   const std::vector<double> plain = detail::outputs(ctx, model, batch);
+  const Index products = ctx.gemm_calls();
   const auto base_bits = detail::values(ctx, model, true);
   const auto base_kept = [&](const std::string& when) {
     const auto now = detail::values(ctx, model, true);
@@ -197,6 +201,10 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
     attachment.unmerge(ctx);
     attachment.set_enabled(false);
     base_kept("by merge and unmerge");
+    attachment.merge(ctx);
+    attachment.unmerge(ctx);
+    expect(alike(plain, detail::outputs(ctx, model, batch)), "merged and unmerged while switched off, it is switched on");
+    base_kept("by merge and unmerge while switched off");
     attachment.set_enabled(true);
     expect(alike(trained, detail::outputs(ctx, model, batch)), "unmerged it gives other outputs");
     std::vector<float> kept;
@@ -244,7 +252,10 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
   attachment.detach();
   beside.detach();
   base_kept("by both methods");
-  expect(alike(plain, detail::outputs(ctx, model, batch)), "taken out it still changes the outputs");
+  ctx.reset_counters();
+  expect(plain == detail::outputs(ctx, model, batch), "taken out it still changes the outputs");
+  expect(ctx.gemm_calls() == products, "taken out it leaves products behind");
+  expect(ctx.live_bytes() == bytes, "taken out it still holds memory");
   return broken;
 }
 
