@@ -230,6 +230,7 @@ JsonConfig with_labels_of(const std::filesystem::path& adapter, const JsonConfig
   const std::filesystem::path file = adapter / "labels.json";
   if (adapter.empty() || !std::filesystem::exists(file)) return config;
   const nlohmann::json names = parse_json(MappedFile(file).text(), file.string());
+  if (!names.is_array()) throw Error(file.string(), "does not name the classes", {.expected = "a list of strings", .got = describe(names)});
   nlohmann::json changed = config.raw();
   changed["id2label"] = nlohmann::json::object();
   for (std::size_t id = 0; id < names.size(); ++id) changed["id2label"][std::to_string(id)] = names.at(id);
