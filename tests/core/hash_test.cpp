@@ -21,7 +21,7 @@ TEST_CASE("ContentHash is XXH64", "[hash]") {
   std::string long_text;
   for (int i = 0; i < 1000; ++i) long_text += static_cast<char>(i * 7);
   const std::string whole = hash_of(long_text, long_text.size());
-  for (const std::size_t piece : {1, 3, 31, 32, 33, 64, 999}) CHECK(hash_of(long_text, piece) == whole);
+  for (const std::size_t piece : std::vector<std::size_t>{1, 3, 31, 32, 33, 64, 999}) CHECK(hash_of(long_text, piece) == whole);
   CHECK(whole == "25275608a9cfc168");
   long_text.back() ^= 1;
   CHECK(hash_of(long_text, 32) != whole);

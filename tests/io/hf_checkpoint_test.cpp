@@ -87,6 +87,24 @@ TEST_CASE("HfCheckpoint: shards", "[hf_checkpoint]") {
   }
 }
 
+TEST_CASE("HfCheckpoint: the hash of the tensors, however they are spread over files", "[hf_checkpoint]") {
+  const auto hash_of = [](const std::vector<float>& b, const Shape& shape, bool sharded) {
+    const TemporaryFolder folder;
+    folder.file("config.json", "{}");
+    folder.file("model.safetensors.index.json", R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})");
+    SafeTensorsWriter first, second;
+    first.add_copy("a", {2}, std::vector<float>{1, 2});
+    (sharded ? second : first).add_copy("b", shape, b);
+    first.write(folder / (sharded ? "1.safetensors" : "model.safetensors"));
+    if (sharded) second.write(folder / "2.safetensors");
+    return HfCheckpoint::open(folder.path()).content_hash();
+  };
+  const std::string hash = hash_of({3, 4}, {2}, false);
+  CHECK(hash_of({3, 4}, {2}, true) == hash);
+  CHECK(hash_of({3, 5}, {2}, false) != hash);
+  CHECK(hash_of({3, 4}, {1, 2}, false) != hash);
+}
+
 TEST_CASE("HfCheckpoint: folders that are none", "[hf_checkpoint]") {
   const TemporaryFolder folder;
   CHECK_THAT(error_text([&] { HfCheckpoint::open(folder / "none"); }), Contains("none: no such folder"));

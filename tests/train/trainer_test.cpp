@@ -296,6 +296,34 @@ TEST_CASE("patience ends a run that gets no better", "[train]") {
   CHECK(end.evaluations_since_best == 3);
 }
 
+TEST_CASE("a run ends where its caller says so", "[train]") {
+  Context ctx(2);
+  Model model = test::tiny_bert(ctx);
+  attach(ctx, model, small_plan(), 7);
+  Trainer<Model> trainer(ctx, model, config_with(1e-3));
+  std::vector<Index> at_rest;
+  FitCallbacks callbacks;
+  callbacks.at_rest = [&](const Progress& now) { at_rest.push_back(now.step); };
+  callbacks.should_stop = [&] { return at_rest.size() == 3; };
+  CHECK(fit(trainer, toy_data(20, 4), nullptr, {.steps = 10, .batch_size = 8}, {}, callbacks).step == 3);
+  CHECK(at_rest == std::vector<Index>{1, 2, 3});
+}
+
+TEST_CASE("the hash of a data set", "[train]") {
+  const auto hash_of = [](const std::function<void(Example&)>& change) {
+    Dataset data;
+    for (std::int32_t i = 0; i < 3; ++i) data.add({.ids = {1, i, 4}, .label = i});
+    change(data[1]);
+    return content_hash(data);
+  };
+  const std::string hash = hash_of([](Example&) {});
+  CHECK(hash_of([](Example& example) { example.features = {1.0F}; }) == hash);
+  CHECK(hash_of([](Example& example) { example.label = 2; }) != hash);
+  CHECK(hash_of([](Example& example) { example.ids = {1, 1}; }) != hash);
+  CHECK(hash_of([](Example& example) { example.token_labels = {4}; }) != hash);
+  CHECK(hash_of([](Example& example) { example.target = 0.5F; }) != hash);
+}
+
 TEST_CASE("schedules", "[train]") {
   const Schedule linear{Schedule::Kind::linear, 2, 10}, cosine{Schedule::Kind::cosine, 2, 10}, constant{Schedule::Kind::constant, 4, 0};
   CHECK(linear.factor(0) == Approx(1.0 / 3.0));  // the first update trains
