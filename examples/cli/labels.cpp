@@ -81,7 +81,10 @@ std::vector<std::string> sorted(std::vector<std::string> names) {
 
 }  // namespace
 
-std::string normal_label(const std::string& cell) { return trimmed(mapped(cell, UTF8PROC_COMPOSE)); }
+std::string normal_label(const std::string& cell) {
+  const bool is_ascii = std::all_of(cell.begin(), cell.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  return trimmed(is_ascii ? cell : mapped(cell, UTF8PROC_COMPOSE));
+}
 
 std::string folded_label(const std::string& label) {
   if (const std::optional<double> value = number_in(label)) return "number " + formatted("%.17g", *value == 0 ? 0.0 : *value);
@@ -149,16 +152,17 @@ LabelColumn read_label_column(const Table& table, const std::string& column) {
   const std::size_t c = static_cast<std::size_t>(table.column(column));
   std::size_t first_missing = 0, first_changed = 0;
   Index changed = 0;
-  std::set<std::string> odd;
+  static const std::set<std::string> kOdd{"nan", "null", "none", "n/a", "#n/a", "<na>"};
+  std::vector<std::string> odd;
   for (std::size_t row = 0; row < table.rows.size(); ++row) {
     const std::string& cell = table.rows[row][c];
     const std::string label = normal_label(cell);
     if (label.empty() && result.missing++ == 0) first_missing = row;
     if (!label.empty() && label != cell && changed++ == 0) first_changed = row;
-    const std::string folded = folded_label(label);
-    if (folded == "nan" || folded == "null" || folded == "none" || folded == "n/a" || folded == "#n/a" || folded == "<na>") odd.insert(label);
     result.labels.push_back(label);
   }
+  for (const std::string& label : result.distinct())
+    if (kOdd.contains(folded_label(label))) odd.push_back(label);
   if (result.missing == static_cast<Index>(table.rows.size())) throw Error(result.place(), "no row has a label");
   const std::string rows = " of " + grouped(static_cast<Index>(table.rows.size())) + " rows ";
   if (result.missing > 0)
@@ -167,7 +171,7 @@ LabelColumn read_label_column(const Table& table, const std::string& column) {
   if (changed > 0)
     result.notes.push_back(result.place() + ": " + grouped(changed) + (changed == 1 ? " label is" : " labels are") +
                            " read without the white space around it, or in Unicode's composed form; the first in data row " + std::to_string(first_changed + 1));
-  if (!odd.empty()) result.notes.push_back(result.place() + ": " + listed({odd.begin(), odd.end()}) + " is taken for the name of a class; leave the cell empty where there is no label");
+  if (!odd.empty()) result.notes.push_back(result.place() + ": " + listed(odd) + " is taken for the name of a class; leave the cell empty where there is no label");
   return result;
 }
 

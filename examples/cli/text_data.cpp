@@ -156,7 +156,10 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
     }
     return example;
   };
-  const auto is_empty = [&](std::size_t row, std::size_t column) { return normal_label(table.rows[row][column]).empty(); };
+  const auto is_empty = [&](std::size_t row, std::size_t column) {
+    const std::string& cell = table.rows[row][column];
+    return std::none_of(cell.begin(), cell.end(), [](char c) { return c > ' ' && c < 0x7F; }) && normal_label(cell).empty();
+  };
   std::vector<Example> examples(table.rows.size());
   Counted cut, empty, without_tokens;
   Index read = 0;
