@@ -35,8 +35,8 @@ DELTATUNE_FUNCTION std::string line_and_column(std::string_view text, std::size_
 // The parser alone: json::sax_parse() would bring the readers of four binary formats into every program, too.
 template <class Sax>
 void sax_parse(std::string_view text, Sax& sax) {
-  auto adapter = nlohmann::detail::input_adapter(text.data(), text.data() + text.size());
-  nlohmann::detail::parser<nlohmann::json, decltype(adapter)>(std::move(adapter)).sax_parse(&sax);
+  using Adapter = decltype(nlohmann::detail::input_adapter(text.data(), text.data()));
+  nlohmann::detail::parser<nlohmann::json, Adapter>(nlohmann::detail::input_adapter(text.data(), text.data() + text.size())).sax_parse(&sax);
 }
 
 // Receives the parser's events and builds the tree. Every method returns true: go on.
