@@ -25,7 +25,7 @@ using X = Tensor<float, DefaultCpu>;
 
 struct Job {
   DefaultCpu::Context ctx;
-  Bert<X> model{ctx, {.width = 384, .layers = 6, .heads = 12, .inner_width = 1536, .labels = {}}, Head::classifier(3)};
+  Bert<X> model{ctx, {.hidden_size = 384, .layers = 6, .heads = 12, .intermediate_size = 1536, .labels = {}}, Head::classifier(3)};
   std::vector<Attachment<X>> adapters;
   std::unique_ptr<Trainer<Bert<X>>> trainer;
   PackedBatch batch;

@@ -176,9 +176,9 @@ void show_profiler([[maybe_unused]] bool begins) {
 }
 
 template <class Model>
-void round_base(Backend::Context& ctx, Model& model) {
+void cast_base_to_bf16(Backend::Context& ctx, Model& model) {
   if constexpr (kRounds<X>) {
-    model.round_base(ctx);
+    model.cast_base_to_bf16(ctx);
   } else {
     throw Error("--base-precision", "bf16 is not there on this backend");
   }
@@ -197,7 +197,7 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   } else {
     adapter = load_adapter(ctx, model, options.job / options.method);
   }
-  if (options.rounds_base) round_base(ctx, model);
+  if (options.rounds_base) cast_base_to_bf16(ctx, model);
   model.recompute_feed_forward(options.recompute);
 
   const double rate = job.object("learning_rates").get<double>(options.method);

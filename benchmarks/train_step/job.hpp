@@ -68,7 +68,7 @@ Model& prepare(Device::Context& ctx, Model& model, const Case& c) {
     case Method::full: apply(model, full_fine_tuning()); break;
   }
   if constexpr (kRounds<X>) {
-    if (c.bf16) model.round_base(ctx);
+    if (c.bf16) model.cast_base_to_bf16(ctx);
   }
   return model;
 }
@@ -84,7 +84,7 @@ PackedBatch make_batch(const Model& model, const std::vector<Index>& lengths) {
   for (const Index length : lengths) {
     std::vector<std::int32_t> tokens;
     for (Index t = 0; t < length; ++t) tokens.push_back(draw(batch.count(), t, model.config().vocab_size));
-    if (model.has_classifier()) batch.labels.push_back(draw(batch.count(), length, model.classes()));
+    if (model.has_classifier()) batch.labels.push_back(draw(batch.count(), length, model.num_labels()));
     batch.add(tokens);
   }
   if (model.is_language_model()) batch.token_labels = batch.ids;
@@ -94,22 +94,22 @@ PackedBatch make_batch(const Model& model, const std::vector<Index>& lengths) {
 // What backward has to read, a layer in units of rows · width floats; masks and the outputs of norms and activations are computed again:
 // q, k, v, two normalised inputs, and F/C for the feed-forward part before its activation: 9; and attention's output where something in the
 // projection behind it trains: 10. (Statistics of a row and LoRA's columns, less than a quarter of a unit, are not in it.)
-inline double whole_block(Index inner_width, Index width, Method method) {
+inline double whole_block(Index intermediate_size, Index width, Method method) {
   const bool output_is_read = method == Method::lora_all || method == Method::full;
-  return (output_is_read ? 6.0 : 5.0) + static_cast<double>(inner_width) / static_cast<double>(width);
+  return (output_is_read ? 6.0 : 5.0) + static_cast<double>(intermediate_size) / static_cast<double>(width);
 }
 // BERT: of the last block only its input, k and v for all rows; the rest, and its output, for the rows that the classifier reads. With
 // BitFit not the embeddings' normalised rows either: the gradient of the norm's shift is a column sum.
 inline double activation_floor(const BertConfig& c, const PackedBatch& batch, Method method) {
   const double layers = static_cast<double>(c.layers);
-  const double whole = whole_block(c.inner_width, c.width, method);
+  const double whole = whole_block(c.intermediate_size, c.hidden_size, method);
   const double read = static_cast<double>(batch.count()) / static_cast<double>(batch.rows());
   return (whole * (layers - 1.0) + 3.0 + (whole - 2.0) * read - (method == Method::bitfit ? 1.0 : 0.0)) / layers;
 }
 // GPT-2: and of the rows that predict what the last norm has made of them, and their gradient.
 inline double activation_floor(const Gpt2Config& c, const PackedBatch& batch, Method method) {
   const double predicting = static_cast<double>(batch.rows() - batch.count()) / static_cast<double>(batch.rows());
-  return whole_block(c.inner_width, c.width, method) + 2.0 * predicting / static_cast<double>(c.layers);
+  return whole_block(c.intermediate_size, c.hidden_size, method) + 2.0 * predicting / static_cast<double>(c.layers);
 }
 
 // FLOP/s of the fastest of some large products x·Wᵀ.
@@ -143,7 +143,7 @@ void set_up(Job& job, const Case& c, const Config& config) {
   const auto training = std::make_shared<Training>(job.ctx, c, config);
   training->trainer.plan(training->batch);
   job.rows = training->batch.rows();
-  const Index unit = job.rows * config.width * static_cast<Index>(sizeof(float));
+  const Index unit = job.rows * config.hidden_size * static_cast<Index>(sizeof(float));
   job.activations = static_cast<double>(training->trainer.memory().activations) / static_cast<double>(unit * config.layers);
   job.floor = activation_floor(config, training->batch, c.method);
   job.step = [&job, training] {

@@ -29,7 +29,7 @@ using namespace deltatune;
 using namespace deltatune::bench;
 
 std::vector<Case> all_cases() {
-  const BertConfig minilm{.width = 384, .layers = 6, .heads = 12, .inner_width = 1536, .labels = {}};
+  const BertConfig minilm{.hidden_size = 384, .layers = 6, .heads = 12, .intermediate_size = 1536, .labels = {}};
   // A batch of tweets as MiniLM's tokenizer cuts them: 1,044 rows; padded it would be 1,856.
   const std::vector<Index> tweets{10, 33, 30, 27, 34, 43, 39, 30, 30, 45, 9,  40, 43, 43, 52, 41,
                                   25, 27, 58, 33, 20, 25, 48, 34, 26, 25, 31, 17, 39, 24, 21, 42};

@@ -51,13 +51,13 @@ class BatchFile {
           if (column == 0) fail_without_first(row);
           continue;
         }
-        if (column >= config.positions - config.taken)
+        if (column >= config.max_position_embeddings - config.taken)
           throw Error(place("attention_mask"), "row " + std::to_string(row) + " is longer than the model's positions",
-                      {.expected = "real tokens in the first " + std::to_string(config.positions - config.taken) + " columns", .got = "one in column " + std::to_string(column)});
+                      {.expected = "real tokens in the first " + std::to_string(config.max_position_embeddings - config.taken) + " columns", .got = "one in column " + std::to_string(column)});
         batch.ids.push_back(checked("input_ids", row, column, ids[i], config.vocab_size));
         batch.positions.push_back(static_cast<std::int32_t>(column));
         padded.places.push_back(static_cast<Index>(i));
-        batch.types.push_back(types ? checked("token_type_ids", row, column, (*types)[i], config.types) : 0);
+        batch.types.push_back(types ? checked("token_type_ids", row, column, (*types)[i], config.type_vocab_size) : 0);
       }
       batch.offsets.push_back(batch.rows());
     }

@@ -36,8 +36,8 @@ struct DeviceOptions {
 struct ModelInfo {
   ModelFamily family;
   bool is_language_model = false;
-  Index classes = 0;  // of the output layer; 0: there is none
-  Index vocab_size = 0, positions = 0, types = 1, width = 0, layers = 0, heads = 0, inner_width = 0;
+  Index num_labels = 0;  // of the output layer; 0: there is none
+  Index vocab_size = 0, max_position_embeddings = 0, type_vocab_size = 1, hidden_size = 0, layers = 0, heads = 0, intermediate_size = 0;
   Index taken = 0;  // of the positions, by prefixes and prompts
   std::vector<std::string> labels;  // one name a class
 };

@@ -129,8 +129,8 @@ std::vector<double> ranks(const std::vector<double>& values) {
 
 // A model with a single output: how near its numbers are.
 void run_regression(const EvaluateOptions& options, TextTask& task) {
-  if (task.model->info().classes != 1)
-    throw Error(options.text.model, "predicts " + std::to_string(task.model->info().classes) + " numbers per text, and 'evaluate' compares one", {.remedy = "use 'deltatune predict'"});
+  if (task.model->info().num_labels != 1)
+    throw Error(options.text.model, "predicts " + std::to_string(task.model->info().num_labels) + " numbers per text, and 'evaluate' compares one", {.remedy = "use 'deltatune predict'"});
   const LabelColumn column = read_label_column(task.table, task.columns.label);
   const std::vector<std::optional<float>> targets = scores(column);
   const Dataset data = labelled_rows(task, column, true, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
@@ -159,7 +159,7 @@ void run(const EvaluateOptions& options) {
   LabelColumn column = read_label_column(task.table, task.columns.label);
   const std::vector<std::int32_t> numbers = class_numbers(column, labels, "--labels names the classes in the order of the model's output layer");
   const Dataset data = labelled_rows(task, column, false, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
-  const Evaluation result = evaluate(data, options.text.batch_size, model.info().classes, [&](const PackedBatch& batch) { return model.logits(batch); });
+  const Evaluation result = evaluate(data, options.text.batch_size, model.info().num_labels, [&](const PackedBatch& batch) { return model.logits(batch); });
   const Confusion confusion(data, result.predictions, labels.size());
   std::cout << grouped(result.examples) << " examples, accuracy " << formatted("%.2f", 100.0 * result.accuracy) << " %, mean loss "
             << formatted("%.4f", result.loss) << "\n\n"

@@ -25,7 +25,7 @@ void run(const ForwardOptions& options) {
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   const ModelInfo& info = model->info();
-  const bool has_head = info.classes > 0 || info.is_language_model;
+  const bool has_head = info.num_labels > 0 || info.is_language_model;
   const BatchFile file(options.batch);
   PaddedBatch batch = file.pack(info);
   for (const std::string& name : file.unused()) std::cerr << "note: " << options.batch << ": " << name << " is not used\n";
@@ -39,7 +39,7 @@ void run(const ForwardOptions& options) {
   if (file.has_labels() && info.is_language_model) {
     file.add_token_labels(info.vocab_size, batch);
   } else if (file.has_labels()) {
-    file.add_labels(info.classes, batch.batch);
+    file.add_labels(info.num_labels, batch.batch);
   }
 
   SafeTensorsWriter writer;

@@ -52,12 +52,12 @@ Json model_summary(LoadedModel<Model>& loaded) {
   Json summary{{"architecture", (info.family.name == "gpt2" ? "GPT-2" : "BERT") + head},
                {"parameters", base_parameter_count(model)},
                {"layers", info.layers},
-               {"width", info.width},
+               {"width", info.hidden_size},
                {"heads", info.heads},
-               {"feed_forward_width", info.inner_width},
+               {"feed_forward_width", info.intermediate_size},
                {"vocabulary", info.vocab_size},
-               {"positions", info.positions},
-               {"token_types", info.types}};
+               {"positions", info.max_position_embeddings},
+               {"token_types", info.type_vocab_size}};
   if (model.has_classifier()) summary["labels"] = loaded.labels;
   if (!model.load_report().left_out.empty()) summary["tensors_not_used"] = model.load_report().left_out;
   return summary;

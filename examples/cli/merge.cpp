@@ -40,7 +40,7 @@ void merge(const MergeOptions& options) {
     left.erase(next);
   }
   StagedFolder staged(options.out, Replaces::any_kind);
-  const Index classes = loaded.model->classes();
+  const Index classes = loaded.model->num_labels();
   const Output output = output_of(options.model, options.adapters, classes);  // of the adapter's output layer, which may be for another task than the model's
   const std::string problem_type = output == output_of(options.model, {}, classes) ? "" : problem_type_of(output);
   save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, problem_type, options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);

@@ -30,7 +30,7 @@ std::vector<std::string> label_names(const std::vector<std::string>& of_model, I
 
 // The trained output layer of an adapter, else of the model: classes that the file holds weights for, and their names.
 struct OwnHead {
-  Index classes = 0;  // 0: none
+  Index num_labels = 0;  // 0: none
   std::vector<std::string> labels;
 };
 OwnHead own_head(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters);
@@ -62,7 +62,7 @@ LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesyste
     loaded.adapters.push_back(load_adapter_beside(ctx, *loaded.model, adapter, name));
     for (const std::string& note : loaded.adapters.back().notes) std::cerr << "note: " << note << "\n";
   }
-  loaded.labels = label_names(loaded.model->config().labels, loaded.model->classes(), given);
+  loaded.labels = label_names(loaded.model->config().labels, loaded.model->num_labels(), given);
   return loaded;
 }
 
@@ -72,14 +72,14 @@ ModelInfo info_of(Model& model, std::vector<std::string> labels) {
   ModelInfo info;
   info.family = family_of(model);
   info.is_language_model = model.is_language_model();
-  info.classes = model.classes();
+  info.num_labels = model.num_labels();
   info.vocab_size = config.vocab_size;
-  info.positions = config.positions;
-  if constexpr (requires { config.types; }) info.types = config.types;
-  info.width = config.width;
+  info.max_position_embeddings = config.max_position_embeddings;
+  if constexpr (requires { config.type_vocab_size; }) info.type_vocab_size = config.type_vocab_size;
+  info.hidden_size = config.hidden_size;
   info.layers = config.layers;
   info.heads = config.heads;
-  info.inner_width = config.inner_width;
+  info.intermediate_size = config.intermediate_size;
   info.taken = model.layout().counted + model.layout().shift;
   info.labels = std::move(labels);
   return info;

@@ -23,9 +23,9 @@ class OnDeviceModel : public DeviceModel {
   using X = typename Model::Tensor;
   using B = backend_of<X>;
 
-  OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, bool round_base)
+  OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, bool bf16_base)
       : ctx_(ctx), loaded_(load_model<Model>(ctx, model, adapters)), model_(*loaded_.model), info_(info_of(model_, loaded_.labels)), saved_(ctx), scratch_(ctx), device_batch_(ctx) {
-    if (round_base) model_.round_base(ctx);
+    if (bf16_base) model_.cast_base_to_bf16(ctx);
   }
 
   const ModelInfo& info() const override { return info_; }
@@ -34,7 +34,7 @@ class OnDeviceModel : public DeviceModel {
     device_batch_.upload(batch, false, model_.layout());
     const WorkspaceScope<B> all(saved_);
     Pass<X> pass{ctx_, saved_, scratch_};
-    const View<float> logits = pass.keep(batch.count(), model_.classes());
+    const View<float> logits = pass.keep(batch.count(), model_.num_labels());
     model_.forward(pass, device_batch_, logits, activations_);
     return download_floats<X>(ctx_, logits);
   }
@@ -69,7 +69,7 @@ class OnDeviceModel : public DeviceModel {
  private:
   void run_encoder(const PackedBatch& batch, SafeTensorsWriter& writer) {
     Pass<X> pass{ctx_, saved_, scratch_};
-    const Index width = info_.width;
+    const Index width = info_.hidden_size;
     const View<float> all = pass.keep(device_batch_.sequences().rows, width);
     model_.encode(pass, device_batch_, all, activations_);
     View<float> h = all;
@@ -97,7 +97,7 @@ class OnDeviceModel : public DeviceModel {
       const WorkspaceScope<B> scope(saved_);
       Pass<X> pass{ctx_, saved_, scratch_};
       const bool per_token = model_.is_language_model();
-      const Index columns = per_token ? info_.vocab_size : model_.classes();
+      const Index columns = per_token ? info_.vocab_size : model_.num_labels();
       const View<float> logits = pass.keep(per_token ? batch.rows() : batch.count(), columns);
       model_.forward(pass, device_batch_, logits, activations_);
       std::vector<float> host = download_floats<X>(ctx_, logits);
@@ -174,14 +174,14 @@ class OnDeviceTraining : public DeviceTraining {
  public:
   using X = typename Model::Tensor;
 
-  OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe, bool round_base)
+  OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe, bool bf16_base)
       : ctx_(ctx), recipe_(recipe), plans_(recipe.plans), model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed)) {
     freeze_base(model_);
     for (std::size_t i = 0; i < plans_.size(); ++i)
       attachments_.push_back(attach_beside(ctx, model_, plans_[i], recipe.trainer.seed + i, "--method " + method_of(plans_[i])));
     for (const std::filesystem::path& folder : recipe_.init_adapters) attach_trained(folder);
     if (!recipe_.init_adapters.empty()) train_drawn_head();
-    if (round_base) model_.round_base(ctx);
+    if (bf16_base) model_.cast_base_to_bf16(ctx);
     model_.recompute_feed_forward(recipe.recompute);
     if (recipe_.lora_plus_ratio > 0) lora_plus(model_, recipe.trainer.optimizer.learning_rate, {.ratio = recipe_.lora_plus_ratio});
     trainer_.emplace(ctx, model_, recipe.trainer);
@@ -277,12 +277,12 @@ class OnDeviceTraining : public DeviceTraining {
 // Both of a model; compiled once for each family.
 template <class Model>
 std::unique_ptr<DeviceModel> load_on(typename Model::Context& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters,
-                                     bool round_base) {
-  return std::make_unique<OnDeviceModel<Model>>(ctx, model, adapters, round_base);
+                                     bool bf16_base) {
+  return std::make_unique<OnDeviceModel<Model>>(ctx, model, adapters, bf16_base);
 }
 template <class Model>
-std::unique_ptr<DeviceTraining> train_on(typename Model::Context& ctx, const Recipe& recipe, bool round_base) {
-  return std::make_unique<OnDeviceTraining<Model>>(ctx, recipe, round_base);
+std::unique_ptr<DeviceTraining> train_on(typename Model::Context& ctx, const Recipe& recipe, bool bf16_base) {
+  return std::make_unique<OnDeviceTraining<Model>>(ctx, recipe, bf16_base);
 }
 
 // The two models with this context.
@@ -292,22 +292,22 @@ class OnDevice : public Device {
   using Context = typename BertModel::Context;
 
   template <class... Arguments>
-  explicit OnDevice(bool round_base, Arguments&&... arguments) : ctx_(std::forward<Arguments>(arguments)...), round_base_(round_base) {}
+  explicit OnDevice(bool bf16_base, Arguments&&... arguments) : ctx_(std::forward<Arguments>(arguments)...), bf16_base_(bf16_base) {}
 
   int threads() const override {
     if constexpr (requires { ctx_.threads(); }) return ctx_.threads();
     return 0;
   }
   std::unique_ptr<DeviceModel> load(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) override {
-    return family_in(model) == "gpt2" ? load_on<Gpt2Model>(ctx_, model, adapters, round_base_) : load_on<BertModel>(ctx_, model, adapters, round_base_);
+    return family_in(model) == "gpt2" ? load_on<Gpt2Model>(ctx_, model, adapters, bf16_base_) : load_on<BertModel>(ctx_, model, adapters, bf16_base_);
   }
   std::unique_ptr<DeviceTraining> train(const Recipe& recipe) override {
-    return family_in(recipe.model) == "gpt2" ? train_on<Gpt2Model>(ctx_, recipe, round_base_) : train_on<BertModel>(ctx_, recipe, round_base_);
+    return family_in(recipe.model) == "gpt2" ? train_on<Gpt2Model>(ctx_, recipe, bf16_base_) : train_on<BertModel>(ctx_, recipe, bf16_base_);
   }
 
  private:
   Context ctx_;
-  bool round_base_;
+  bool bf16_base_;
 };
 
 }  // namespace deltatune::cli

@@ -53,7 +53,7 @@ inline Index usual_max_length(const std::filesystem::path& model, const std::vec
 
 // --max-length, or its usual value. Throws Error when the model has fewer positions.
 inline Index max_length_of(const TextOptions& options, const ModelInfo& info) {
-  const Index room = info.positions - info.taken;
+  const Index room = info.max_position_embeddings - info.taken;
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
   return options.max_length > 0 ? options.max_length : usual_max_length(options.model, options.adapters, room);
@@ -78,17 +78,17 @@ struct TextTask {
         columns(resolve_columns(table, options.columns, with_label)),
         tokenizer(Tokenizer::open(options.model)) {
     const ModelInfo& config = model->info();
-    if (config.classes < 1)
+    if (config.num_labels < 1)
       throw Error(options.model, "has no classifier", {.expected = "a model that was trained on labels", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
     if (tokenizer.vocab_size() > config.vocab_size)
       throw Error(options.model, "the tokenizer has more tokens than the model",
                   {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
     max_length = max_length_of(options, config);
-    output = output_of(options.model, options.adapters, config.classes);
+    output = output_of(options.model, options.adapters, config.num_labels);
     labels = options.labels.empty() ? config.labels : labels_option(options.labels);
-    if (static_cast<Index>(labels.size()) != config.classes)
+    if (static_cast<Index>(labels.size()) != config.num_labels)
       throw Error("--labels", "does not fit the model's output layer",
-                  {.expected = std::to_string(config.classes) + " names, instead of " + listed(config.labels), .got = std::to_string(labels.size()) + ": " + listed(labels)});
+                  {.expected = std::to_string(config.num_labels) + " names, instead of " + listed(config.labels), .got = std::to_string(labels.size()) + ": " + listed(labels)});
     notes = table_notes(table);
   }
 };

@@ -209,7 +209,7 @@ std::string duration_text(double seconds) {
 // What is to be learned, unless the user says: of a model with a single output numbers, of a plain text its language, else classes.
 std::string default_task(const TrainOptions& options, const OwnHead& head, bool is_decoder) {
   if (is_decoder && std::filesystem::path(options.data).extension() == ".txt") return "lm";
-  return head.classes == 1 && !options.new_head ? "regression" : "classify";
+  return head.num_labels == 1 && !options.new_head ? "regression" : "classify";
 }
 
 // The trained adapter to start from, or nothing.
@@ -229,16 +229,16 @@ void check_init_adapter(const TrainOptions& options) {
 
 // Throws Error when the model's trained output layer learned another kind of answer than `task`.
 void check_head(const TrainOptions& options, const OwnHead& head) {
-  if (head.classes == 0 || options.new_head || options.task == "lm") return;
-  const Output output = output_of(options.model, init_adapters(options), head.classes);
-  const bool fits = options.task == "regression" ? output == Output::numbers && head.classes == 1 : output == Output::one_label;
+  if (head.num_labels == 0 || options.new_head || options.task == "lm") return;
+  const Output output = output_of(options.model, init_adapters(options), head.num_labels);
+  const bool fits = options.task == "regression" ? output == Output::numbers && head.num_labels == 1 : output == Output::one_label;
   if (!fits)
     throw Error(head_folder(options), "the output layer was trained for another task",
                 {.expected = options.task == "regression" ? "a single output, a number" : "one label per text",
-                 .got = output == Output::one_label        ? "one label per text, of " + std::to_string(head.classes)
+                 .got = output == Output::one_label        ? "one label per text, of " + std::to_string(head.num_labels)
                         : output == Output::several_labels ? "any number of labels per text (problem_type multi_label_classification)"
-                                                           : std::to_string(head.classes) + (head.classes == 1 ? " number" : " numbers") + " per text",
-                 .remedy = output == Output::numbers && head.classes == 1 ? "--task regression goes on with it; --new-head draws a new output layer" : "--new-head draws a new output layer"});
+                                                           : std::to_string(head.num_labels) + (head.num_labels == 1 ? " number" : " numbers") + " per text",
+                 .remedy = output == Output::numbers && head.num_labels == 1 ? "--task regression goes on with it; --new-head draws a new output layer" : "--new-head draws a new output layer"});
 }
 
 // "scores from 0 to 5"
@@ -257,7 +257,7 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
   if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
   if (options.task == "lm") return language_data(data, tokenizer);
   if (options.task == "regression") return scored_data(data, tokenizer);
-  OutputLayer layer{head_folder(options), options.new_head ? 0 : head.classes, options.new_head ? std::vector<std::string>() : head.labels};
+  OutputLayer layer{head_folder(options), options.new_head ? 0 : head.num_labels, options.new_head ? std::vector<std::string>() : head.labels};
   if (!options.init_adapter.empty()) layer.remedy = "without --init-adapter a new output layer is trained";
   return labelled_data(data, layer, tokenizer);
 }
@@ -271,7 +271,7 @@ void train(TrainOptions options) {
 
   const JsonConfig config = JsonConfig::open(std::filesystem::path(options.model) / "config.json");
   const bool is_decoder = family_in(options.model) == "gpt2";
-  const Index positions = is_decoder ? Gpt2Config::from_json(config).positions : BertConfig::from_json(config).positions;
+  const Index positions = is_decoder ? Gpt2Config::from_json(config).max_position_embeddings : BertConfig::from_json(config).max_position_embeddings;
   const Index layers = is_decoder ? Gpt2Config::from_json(config).layers : BertConfig::from_json(config).layers;
   const Index vocabulary = is_decoder ? Gpt2Config::from_json(config).vocab_size : BertConfig::from_json(config).vocab_size;
   const OwnHead head = own_head(options.model, init_adapters(options));

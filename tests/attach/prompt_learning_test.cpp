@@ -68,7 +68,7 @@ std::vector<float> logits_of(test::DeviceContext& ctx, Model& model, const Packe
   Pass<X> pass{ctx, saved, scratch};
   typename Model::Activations kept;
   const bool per_token = model.is_language_model();
-  const View<float> logits = pass.keep(per_token ? host.rows() : host.count(), per_token ? model.config().vocab_size : model.classes());
+  const View<float> logits = pass.keep(per_token ? host.rows() : host.count(), per_token ? model.config().vocab_size : model.num_labels());
   model.forward(pass, batch, logits, kept);
   return test::on_host<X>(ctx, logits);
 }
@@ -78,11 +78,11 @@ auto bert_body(const AnyPlan& plan, Mode mode) {
     trial.pass().mode = mode;
     BertConfig config;
     config.vocab_size = 30;
-    config.width = 12;
+    config.hidden_size = 12;
     config.layers = 2;
     config.heads = 3;
-    config.inner_width = 20;
-    config.positions = 16;
+    config.intermediate_size = 20;
+    config.max_position_embeddings = 16;
     Bert<Y> fresh(trial.ctx(), config, Head::classifier(3));
     attach_beside(trial.ctx(), fresh, plan);
     Bert<Y>& model = trial.own(std::move(fresh));

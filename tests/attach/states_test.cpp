@@ -157,7 +157,7 @@ Seen look(Context& ctx, Model& model, const std::vector<std::string>& routed) {
   {
     Pass<X> pass{ctx, saved, scratch};
     batch.upload(host, false, model.layout());
-    const View<float> logits = pass.keep(host.count(), model.classes());
+    const View<float> logits = pass.keep(host.count(), model.num_labels());
     model.forward(pass, batch, logits, kept);
     seen.outputs = test::on_host<X>(ctx, logits);
   }

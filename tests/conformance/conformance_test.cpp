@@ -127,7 +127,7 @@ struct Case {
   Case(context_of<X>& ctx, const std::string& name)
       : folder(kRoot / "cases" / name),
         config(JsonConfig::open(folder / "case.json")),
-        classes(head_of(config).classes),
+        classes(head_of(config).num_labels),
         model(Model::load(ctx, kRoot / "models" / config.get<std::string>("model"), head_of(config))) {
     if (config.has("adapter")) {
       adapter = load_adapter(ctx, model, folder / config.get<std::string>("adapter"));
@@ -158,13 +158,13 @@ struct Run {
       : saved(ctx), scratch(ctx), device(ctx), pass{ctx, saved, scratch, mode} {
     device.upload(batch, true, model.layout());
     if (model.has_classifier()) {
-      logits = pass.keep(batch.count(), model.classes());
+      logits = pass.keep(batch.count(), model.num_labels());
       model.forward(pass, device, logits, kept);
     } else if (model.is_language_model()) {
       logits = pass.keep(device.token_count(), model.config().vocab_size);
       model.forward(pass, device, logits, kept);
     } else {
-      hidden = pass.keep(batch.rows(), model.config().width);
+      hidden = pass.keep(batch.rows(), model.config().hidden_size);
       model.encode(pass, device, hidden, kept);
     }
   }
@@ -202,7 +202,7 @@ void check_case(context_of<typename Model::Tensor>& ctx, const std::string& name
   const PackedBatch batch = packed(inputs, "", c.classes);
   Run<Model> run(ctx, c.model, batch, Mode::evaluate);
   if (!run.logits) {
-    const View<T> mean = run.pass.keep(batch.count(), c.model.config().width);
+    const View<T> mean = run.pass.keep(batch.count(), c.model.config().hidden_size);
     ops::mean_rows<backend_of<X>, T>(ctx, run.hidden, run.device.sequences().offsets, mean);
     CHECK(largest_difference<X>(ctx, doubles(expected.at("last_hidden_state")), run.hidden) < kLogitsTolerance);
     CHECK(largest_difference<X>(ctx, doubles(expected.at("sentence_embedding")), mean) < kLogitsTolerance);

@@ -20,11 +20,11 @@ template <class Model>
 Model small_model(typename Model::Context& ctx) {
   typename Model::Config config;
   config.vocab_size = 30;
-  config.width = 12;
+  config.hidden_size = 12;
   config.layers = 2;
   config.heads = 3;
-  config.inner_width = 20;
-  config.positions = 24;
+  config.intermediate_size = 20;
+  config.max_position_embeddings = 24;
   config.initializer_range = 0.3;
   constexpr bool is_decoder = std::string_view(Model::kFamily) == "gpt2";
   Model model(ctx, config, is_decoder ? Head::language_model() : Head::classifier(3));

@@ -64,11 +64,11 @@ auto body(const Pair& pair) {
     trial.pass().mode = Mode::differentiate;
     typename Model::Config config;
     config.vocab_size = 30;
-    config.width = 12;
+    config.hidden_size = 12;
     config.layers = 2;
     config.heads = 3;
-    config.inner_width = 20;
-    config.positions = 24;
+    config.intermediate_size = 20;
+    config.max_position_embeddings = 24;
     Model fresh(trial.ctx(), config, Head::classifier(3));
     AnyPlan first = pair.first, second = pair.second;
     base_of(first).name = "first";

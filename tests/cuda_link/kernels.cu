@@ -18,11 +18,11 @@ struct Case {
 void train(Cuda::Context& ctx, const Case& how) {
   BertConfig config;
   config.vocab_size = 16;
-  config.width = 2 * how.head_width;
+  config.hidden_size = 2 * how.head_width;
   config.layers = 2;
   config.heads = 2;
-  config.inner_width = 32;
-  config.positions = how.tokens;
+  config.intermediate_size = 32;
+  config.max_position_embeddings = how.tokens;
   config.activation = how.activation;
   Bert<X> model(ctx, config, Head::classifier(how.classes));
   model.initialise(ctx, 1);

@@ -23,11 +23,11 @@ using Globs = std::vector<std::string>;
 BertConfig tiny() {
   BertConfig config;
   config.vocab_size = 30;
-  config.width = 12;
+  config.hidden_size = 12;
   config.layers = 3;
   config.heads = 3;
-  config.inner_width = 20;
-  config.positions = 10;
+  config.intermediate_size = 20;
+  config.max_position_embeddings = 10;
   config.hidden_dropout = 0.1;
   config.attention_dropout = 0.2;
   config.classifier_dropout = 0.15;

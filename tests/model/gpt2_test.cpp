@@ -26,11 +26,11 @@ using Globs = std::vector<std::string>;
 Gpt2Config tiny() {
   Gpt2Config config;
   config.vocab_size = 30;
-  config.width = 12;
+  config.hidden_size = 12;
   config.layers = 3;
   config.heads = 3;
-  config.inner_width = 20;
-  config.positions = 10;
+  config.intermediate_size = 20;
+  config.max_position_embeddings = 10;
   config.residual_dropout = 0.1;
   config.attention_dropout = 0.2;
   config.embedding_dropout = 0.15;
@@ -148,7 +148,7 @@ struct Runner {
     Pass<X> pass{ctx, saved, scratch};
     const WorkspaceScope<backend_of<X>> all(saved);
     const bool classifies = model.has_classifier();
-    const View<T> result = classifies ? pass.keep(host.count(), model.classes()) : pass.keep(host.rows(), model.config().vocab_size);
+    const View<T> result = classifies ? pass.keep(host.count(), model.num_labels()) : pass.keep(host.rows(), model.config().vocab_size);
     model.forward(pass, batch, result, kept);
     return test::on_host<X>(ctx, result);
   }

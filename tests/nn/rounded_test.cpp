@@ -24,7 +24,7 @@ auto rounded_body(bool wide, double dropout) {
     });
     fresh.arrange(ctx);
     Linear<Y>& layer = trial.own(std::move(fresh));
-    layer.round_base(ctx);
+    layer.cast_base_to_bf16(ctx);
     const auto x = trial.input("x", 67, 45);
     const auto y = trial.output("y", 67, layer.out());
     const View<T> output = wide ? layer.keep_output(trial.pass(), 67) : y.value;
@@ -58,7 +58,7 @@ TEST_CASE("linear: a base in bfloat16 takes half the bytes, and is neither read 
   Linear<test::DeviceTensor> layer(ctx, 8, {{"a", 16}});
   layer.visit([&](auto& parameter) { test::Device::fill(ctx, parameter.value(), 0.5F); });
   const Index before = ctx.live_bytes();
-  layer.round_base(ctx);
+  layer.cast_base_to_bf16(ctx);
   CHECK(ctx.live_bytes() == before - 16 * 8 * 2);
   layer.visit_sites([](auto& site) {
     CHECK_THROWS_WITH(site.weight.value(), Catch::Contains("a.weight") && Catch::Contains("bfloat16"));

@@ -9,11 +9,11 @@ namespace deltatune::test {
 inline Gpt2Config tiny_gpt2_config() {
   Gpt2Config config;
   config.vocab_size = 30;
-  config.width = 12;
+  config.hidden_size = 12;
   config.layers = 2;
   config.heads = 3;
-  config.inner_width = 20;
-  config.positions = 16;
+  config.intermediate_size = 20;
+  config.max_position_embeddings = 16;
   config.eos_id = 29;
   config.initializer_range = 0.3;
   return config;

@@ -457,7 +457,7 @@ void check_rounded(Context& ctx, const std::function<M()>& make, const PackedBat
   for (const bool rounded : {false, true}) {
     M model = make();
     auto lora = attach(ctx, model, small_plan());
-    if (rounded) model.round_base(ctx);
+    if (rounded) model.cast_base_to_bf16(ctx);
     Trainer<M> trainer(ctx, model, config_with(1e-2));
     trainer.plan(batch);
     ctx.reset_counters();
@@ -575,9 +575,9 @@ TEST_CASE("a layer keeps what no frozen layer can do without", "[train][frozen]"
       for (const Index layers : {3, 4}) {
         BertConfig config;
         config.vocab_size = 50;
-        config.width = kWidth;
+        config.hidden_size = kWidth;
         config.heads = 2;
-        config.inner_width = 4 * kWidth;
+        config.intermediate_size = 4 * kWidth;
         config.layers = layers;
         Model model(ctx, config, Head::classifier(3));
         model.initialise(ctx, 1);

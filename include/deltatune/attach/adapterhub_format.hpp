@@ -213,7 +213,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
     has_head = has_head || in_head;
     write_parameter(ctx, outside ? name : prefix + name, parameter, in_head ? head : adapter);
   });
-  const nlohmann::json common = {{"hidden_size", model.config().width},
+  const nlohmann::json common = {{"hidden_size", model.config().hidden_size},
                                  {"model_class", model.architecture()},
                                  {"model_name", base_model},
                                  {"model_type", Model::kFamily},
@@ -225,9 +225,9 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
   adapter.write(staged.path() / "adapter.safetensors");
   if (has_head) {
     nlohmann::json labels = nlohmann::json::object();
-    for (Index c = 0; c < model.classes(); ++c) labels["LABEL_" + std::to_string(c)] = c;
+    for (Index c = 0; c < model.num_labels(); ++c) labels["LABEL_" + std::to_string(c)] = c;
     nlohmann::json head_config = common;
-    head_config.update({{"config", nullptr}, {"name", nullptr}, {"num_labels", model.classes()}, {"label2id", labels}});
+    head_config.update({{"config", nullptr}, {"name", nullptr}, {"num_labels", model.num_labels()}, {"label2id", labels}});
     head.write(staged.path() / "model_head.safetensors");
     write_text_file(staged.path() / "head_config.json", head_config.dump(2, ' ', true) + "\n");
   }

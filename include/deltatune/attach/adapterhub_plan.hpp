@@ -187,7 +187,7 @@ struct AdapterHubPlan : PlanBase {
                     const std::string& where) {
     check_layers(model, method.leave_out, where);
     method.reduction.validate(where);
-    const Index width = model.config().width;
+    const Index width = model.config().hidden_size;
     BottleneckConfig config = method.adapter;
     SharedPhm<X> shared;
     if (config.phm && (config.phm->shared_rule || config.phm->shared_weight)) {
@@ -291,7 +291,7 @@ struct AdapterHubPlan : PlanBase {
           &attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, method.prefix, derive(key, 0, stream))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves nothing of the model");
-    Prefix<X>& prefix = attachment.add(model.derived(), Prefix<X>(ctx, rows, model.config().width, method.prefix, derive(key, 1)));
+    Prefix<X>& prefix = attachment.add(model.derived(), Prefix<X>(ctx, rows, model.config().hidden_size, method.prefix, derive(key, 1)));
     prefix.prompt_embeddings().set_file_shape({prefix.prompt_embeddings().size()});
   }
 

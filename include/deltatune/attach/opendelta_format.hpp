@@ -283,7 +283,7 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
   detail::OpenDeltaTensors tensors;
   for (const auto& [key, tensor] : file.tensors()) tensors[detail::without_base_prefix(key)] = {key, &tensor};
   AnyPlan plan = detail::read_opendelta_plan(json, tensors, std::string_view(Model::kFamily) == "gpt2", model.layers(),
-                                             model.config().width, detail::base_prefix(model), in_file);
+                                             model.config().hidden_size, detail::base_prefix(model), in_file);
   base_of(plan).name = name;
   base_of(plan).modules_to_save.clear();
   for (const char* const head : {"classifier", "score"})

@@ -45,7 +45,7 @@ struct PromptLearningPlan : PlanBase {
                       {"num_transformer_submodules", 1},
                       {"num_layers", model.layers()},
                       {"num_attention_heads", model.config().heads},
-                      {"token_dim", model.config().width}});
+                      {"token_dim", model.config().hidden_size}});
   }
 };
 

@@ -81,9 +81,9 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
     if (model.is_language_model() && !model.tied()) config["tie_word_embeddings"] = false;
   }
   if (model.has_classifier()) {
-    config["num_labels"] = model.classes();
+    config["num_labels"] = model.num_labels();
     nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();
-    for (Index id = 0; id < model.classes(); ++id) {
+    for (Index id = 0; id < model.num_labels(); ++id) {
       const std::string number = std::to_string(id);
       const std::string label = labels.empty() ? "LABEL_" + number : labels.at(static_cast<std::size_t>(id));
       id2label[number] = label;

@@ -25,12 +25,12 @@ namespace deltatune {
 
 struct BertConfig {
   Index vocab_size = 30522;
-  Index width = 768;        // C
+  Index hidden_size = 768;        // C
   Index layers = 12;        // L
   Index heads = 12;         // H
-  Index inner_width = 3072;  // F
-  Index positions = 512;
-  Index types = 2;
+  Index intermediate_size = 3072;  // F
+  Index max_position_embeddings = 512;
+  Index type_vocab_size = 2;
   Index pad_id = 0;
   ops::Activation activation = ops::Activation::gelu;
   double epsilon = 1e-12;
@@ -78,14 +78,14 @@ class Bert {
   // As PEFT names them.
   static constexpr const char* kFamily = "bert";
   const char* task_type() const { return has_classifier() ? "SEQ_CLS" : "FEATURE_EXTRACTION"; }
-  bool has_classifier() const { return classes_ > 0; }
+  bool has_classifier() const { return num_labels_ > 0; }
   bool is_language_model() const { return false; }
-  Index classes() const { return classes_; }
+  Index num_labels() const { return num_labels_; }
   Index layers() const { return static_cast<Index>(blocks_.size()); }
   // Hugging Face's name for this model with this head.
   std::string architecture() const { return has_classifier() ? "BertForSequenceClassification" : "BertModel"; }
   // Throws Error unless loss() can learn from the batch.
-  void check_labels(const PackedBatch& batch) const { deltatune::check_labels(batch, classes_); }
+  void check_labels(const PackedBatch& batch) const { deltatune::check_labels(batch, num_labels_); }
 
   template <class F>
   void visit(const F& f) {
@@ -133,11 +133,11 @@ class Bert {
     return layout;
   }
   // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp).
-  void round_base(Context& ctx)
+  void cast_base_to_bf16(Context& ctx)
     requires kRounds<X>
   {
-    embeddings_.round_base(ctx);
-    visit_linears([&ctx](Linear<X>& layer) { layer.round_base(ctx); });
+    embeddings_.cast_base_to_bf16(ctx);
+    visit_linears([&ctx](Linear<X>& layer) { layer.cast_base_to_bf16(ctx); });
   }
   // Whether backward computes the inner values of feed-forward layers again instead of keeping them: less than half of the activations' memory,
   // for about a sixth more time.
@@ -173,7 +173,7 @@ class Bert {
   void blocks_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> d_out_io, View<T> dh);
 
   BertConfig config_;
-  Index classes_ = 0;
+  Index num_labels_ = 0;
   std::string prefix_;  // "bert." or ""
   BertEmbeddings<X> embeddings_;
   std::vector<PostNormBlock<X>> blocks_;
@@ -188,12 +188,12 @@ DELTATUNE_FUNCTION BertConfig BertConfig::from_json(const JsonConfig& json) {
   detail::check_model_type(json, "bert");
   BertConfig config;
   config.vocab_size = detail::config_size(json, "vocab_size");
-  config.width = detail::config_size(json, "hidden_size");
+  config.hidden_size = detail::config_size(json, "hidden_size");
   config.layers = detail::config_size(json, "num_hidden_layers");
   config.heads = detail::config_size(json, "num_attention_heads");
-  config.inner_width = detail::config_size(json, "intermediate_size");
-  config.positions = detail::config_size(json, "max_position_embeddings");
-  config.types = detail::config_size(json, "type_vocab_size");
+  config.intermediate_size = detail::config_size(json, "intermediate_size");
+  config.max_position_embeddings = detail::config_size(json, "max_position_embeddings");
+  config.type_vocab_size = detail::config_size(json, "type_vocab_size");
   config.pad_id = json.get_or<std::int64_t>("pad_token_id", -1);
   config.epsilon = json.get_or<double>("layer_norm_eps", 1e-12);
   config.hidden_dropout = detail::config_dropout(json, "hidden_dropout_prob", 0.1);
@@ -202,7 +202,7 @@ DELTATUNE_FUNCTION BertConfig BertConfig::from_json(const JsonConfig& json) {
   config.initializer_range = json.get_or<double>("initializer_range", 0.02);
   config.activation = detail::config_activation(json, "hidden_act", "gelu");
   config.labels = detail::config_labels(json);
-  detail::check_heads(json, "hidden_size", config.width, "num_attention_heads", config.heads);
+  detail::check_heads(json, "hidden_size", config.hidden_size, "num_attention_heads", config.heads);
   if (json.get_or<std::string>("position_embedding_type", "absolute") != "absolute")
     throw Error(json.name() + ": position_embedding_type", "is not supported",
                 {.expected = "\"absolute\"", .got = "\"" + json.get<std::string>("position_embedding_type") + "\""});
@@ -212,32 +212,32 @@ DELTATUNE_FUNCTION BertConfig BertConfig::from_json(const JsonConfig& json) {
 
 template <class X>
 Bert<X>::Bert(Context& ctx, BertConfig config, Head head, bool with_pooler)
-    : config_(std::move(config)), classes_(head.classes), prefix_(head.classes > 0 ? "bert." : "") {
+    : config_(std::move(config)), num_labels_(head.num_labels), prefix_(head.num_labels > 0 ? "bert." : "") {
   if (head.next_token) throw Error("BERT", "is no language model that predicts the next token", {.expected = "a classifier, or no head"});
   const BertConfig& c = config_;
   const std::string embeddings = prefix_ + "embeddings.";
-  embeddings_ = BertEmbeddings<X>(prefix_ + "embeddings", Embedding<X>(ctx, embeddings + "word_embeddings", c.vocab_size, c.width, c.pad_id),
-                                  Embedding<X>(ctx, embeddings + "position_embeddings", c.positions, c.width),
-                                  Embedding<X>(ctx, embeddings + "token_type_embeddings", c.types, c.width),
-                                  LayerNorm<X>(ctx, embeddings + "LayerNorm", c.width, c.epsilon), c.hidden_dropout);
+  embeddings_ = BertEmbeddings<X>(prefix_ + "embeddings", Embedding<X>(ctx, embeddings + "word_embeddings", c.vocab_size, c.hidden_size, c.pad_id),
+                                  Embedding<X>(ctx, embeddings + "position_embeddings", c.max_position_embeddings, c.hidden_size),
+                                  Embedding<X>(ctx, embeddings + "token_type_embeddings", c.type_vocab_size, c.hidden_size),
+                                  LayerNorm<X>(ctx, embeddings + "LayerNorm", c.hidden_size, c.epsilon), c.hidden_dropout);
   for (Index l = 0; l < c.layers; ++l) {
     const std::string layer = prefix_ + "encoder.layer." + std::to_string(l) + ".";
     const std::string self = layer + "attention.self.";
-    SelfAttention<X> attention(layer + "attention.self", Linear<X>(ctx, c.width, {{self + "query", c.width}, {self + "key", c.width}, {self + "value", c.width}}),
-                               Linear<X>(ctx, c.width, {{layer + "attention.output.dense", c.width}}),
+    SelfAttention<X> attention(layer + "attention.self", Linear<X>(ctx, c.hidden_size, {{self + "query", c.hidden_size}, {self + "key", c.hidden_size}, {self + "value", c.hidden_size}}),
+                               Linear<X>(ctx, c.hidden_size, {{layer + "attention.output.dense", c.hidden_size}}),
                                {.heads = c.heads, .dropout = c.attention_dropout});
-    FeedForward<X> feed_forward(Linear<X>(ctx, c.width, {{layer + "intermediate.dense", c.inner_width}}),
-                                Linear<X>(ctx, c.inner_width, {{layer + "output.dense", c.width}}), c.activation);
+    FeedForward<X> feed_forward(Linear<X>(ctx, c.hidden_size, {{layer + "intermediate.dense", c.intermediate_size}}),
+                                Linear<X>(ctx, c.intermediate_size, {{layer + "output.dense", c.hidden_size}}), c.activation);
     const auto end = [&](const std::string& module, Sublayer sublayer) {
-      return PostNormResidual<X>({layer + module, l, sublayer, c.width, {}}, LayerNorm<X>(ctx, layer + module + ".LayerNorm", c.width, c.epsilon),
+      return PostNormResidual<X>({layer + module, l, sublayer, c.hidden_size, {}}, LayerNorm<X>(ctx, layer + module + ".LayerNorm", c.hidden_size, c.epsilon),
                                  c.hidden_dropout);
     };
     blocks_.emplace_back(std::move(attention), end("attention.output", Sublayer::attention), std::move(feed_forward), end("output", Sublayer::feed_forward));
   }
   Linear<X> pooler;
-  if (classes_ > 0 || with_pooler) pooler = Linear<X>(ctx, c.width, {{prefix_ + "pooler.dense", c.width}});
+  if (num_labels_ > 0 || with_pooler) pooler = Linear<X>(ctx, c.hidden_size, {{prefix_ + "pooler.dense", c.hidden_size}});
   Linear<X> classifier;
-  if (classes_ > 0) classifier = Linear<X>(ctx, c.width, {{"classifier", classes_}});
+  if (num_labels_ > 0) classifier = Linear<X>(ctx, c.hidden_size, {{"classifier", num_labels_}});
   head_ = ClassificationHead<X>(std::move(pooler), std::move(classifier), c.classifier_dropout);
 }
 
@@ -277,7 +277,7 @@ void Bert<X>::encode(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Acti
 
 template <class X>
 void Bert<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept) {
-  check_layout(batch, layout(), config_.positions);
+  check_layout(batch, layout(), config_.max_position_embeddings);
   detail::check_routes(*this, batch.routes());
   pass.sequences = &batch.sequences();
   pass.routes = &batch.routes();
@@ -305,12 +305,12 @@ template <class X>
 void Bert<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept) {
   if (batch.features()) {
     kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
-    check_features(batch, config_.width, kept.lowest, layers());
+    check_features(batch, config_.hidden_size, kept.lowest, layers());
     const Demand read = batch.first_rows();
     const DemandScope<X> rows(pass, read);
     return head_.forward(pass, batch.features(), logits, kept.head);
   }
-  const View<T> first_rows = pass.keep(batch.sequences().count, config_.width);
+  const View<T> first_rows = pass.keep(batch.sequences().count, config_.hidden_size);
   features(pass, batch, first_rows, kept);
   const Demand read = batch.first_rows();
   const DemandScope<X> rows(pass, read);
@@ -320,13 +320,13 @@ void Bert<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
 template <class X>
 void Bert<X>::features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept) {
   const auto scope = pass.scope();
-  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  const View<T> h = pass.take(batch.sequences().rows, config_.hidden_size);
   run_blocks(pass, batch, batch.first_rows(), h, rows, kept);
 }
 
 template <class X>
 void Bert<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept) {
-  const View<T> logits = pass.keep(batch.sequences().count, classes_);
+  const View<T> logits = pass.keep(batch.sequences().count, num_labels_);
   kept.dlogits = logits;
   forward(pass, batch, logits, kept);
   classification_loss<X>(pass, batch, logits, objective, kept.dlogits, loss_io);
@@ -335,14 +335,14 @@ void Bert<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X
 template <class X>
 void Bert<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dlogits_io) {
   const auto scope = pass.scope();
-  const View<T> d_first = kept.lowest < layers() ? pass.take(batch.sequences().count, config_.width) : View<T>();
+  const View<T> d_first = kept.lowest < layers() ? pass.take(batch.sequences().count, config_.hidden_size) : View<T>();
   {
     const Demand read = batch.first_rows();
     const DemandScope<X> rows(pass, read);
     head_.backward(pass, kept.head, dlogits_io, d_first);
   }
   if (!d_first) return derived_.backward(pass);
-  const View<T> dh = pass.take(batch.sequences().rows, config_.width);
+  const View<T> dh = pass.take(batch.sequences().rows, config_.hidden_size);
   if (kept.demanded) return blocks_backward(pass, batch, kept, d_first, dh);
   ops::scatter_rows<B, T>(pass.ctx, d_first, batch.first_rows().rows, dh);
   blocks_backward(pass, batch, kept, dh, dh);

@@ -85,7 +85,7 @@ std::vector<std::int32_t> generate(typename Model::Context& ctx, Model& model, s
   using B = backend_of<X>;
   config.validate();
   const Index length = static_cast<Index>(prompt.size()) + config.max_new_tokens - 1;  // the last token is not read any more
-  const Index room = model.config().positions - model.layout().counted - model.layout().shift;
+  const Index room = model.config().max_position_embeddings - model.layout().counted - model.layout().shift;
   if (length > room)
     throw Error("generation", "the prompt and the new tokens are longer than the model's positions",
                 {.expected = "at most " + std::to_string(room + 1) + " tokens", .got = std::to_string(length + 1)});

@@ -29,11 +29,11 @@ namespace deltatune {
 
 struct Gpt2Config {
   Index vocab_size = 50257;
-  Index width = 768;         // C
+  Index hidden_size = 768;         // C
   Index layers = 12;         // L
   Index heads = 12;          // H
-  Index inner_width = 3072;  // F
-  Index positions = 1024;
+  Index intermediate_size = 3072;  // F
+  Index max_position_embeddings = 1024;
   Index pad_id = -1;  // -1: none
   Index eos_id = 50256;
   ops::Activation activation = ops::Activation::gelu_new;
@@ -89,16 +89,16 @@ class Gpt2 {
   // As PEFT names them.
   static constexpr const char* kFamily = "gpt2";
   const char* task_type() const { return has_classifier() ? "SEQ_CLS" : is_language_model() ? "CAUSAL_LM" : "FEATURE_EXTRACTION"; }
-  bool has_classifier() const { return head_.classes > 0; }
+  bool has_classifier() const { return head_.num_labels > 0; }
   bool is_language_model() const { return head_.next_token; }
-  Index classes() const { return head_.classes; }
+  Index num_labels() const { return head_.num_labels; }
   Index layers() const { return static_cast<Index>(blocks_.size()); }
   // Hugging Face's name for this model with this head.
   std::string architecture() const { return has_classifier() ? "GPT2ForSequenceClassification" : is_language_model() ? "GPT2LMHeadModel" : "GPT2Model"; }
   // Throws Error unless loss() can learn from the batch.
   void check_labels(const PackedBatch& batch) const {
     if (is_language_model()) return check_token_labels(batch, config_.vocab_size);
-    deltatune::check_labels(batch, classes());
+    deltatune::check_labels(batch, num_labels());
   }
 
   template <class F>
@@ -163,12 +163,12 @@ class Gpt2 {
   InputLayout layout_behind() const { return {.counted = layout().counted, .shift = layout().shift}; }
 
   // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp).
-  void round_base(Context& ctx)
+  void cast_base_to_bf16(Context& ctx)
     requires kRounds<X>
   {
-    embeddings_.round_base(ctx);
+    embeddings_.cast_base_to_bf16(ctx);
     if (tied()) share_table(ctx);
-    visit_linears([&ctx](Linear<X>& layer) { layer.round_base(ctx); });
+    visit_linears([&ctx](Linear<X>& layer) { layer.cast_base_to_bf16(ctx); });
   }
   // Whether backward computes the inner values of feed-forward layers again instead of keeping them: less than half of the activations' memory,
   // for about a sixth more time.
@@ -213,7 +213,7 @@ class Gpt2 {
   }
   void share_table(Context& ctx) { lm_head_.share(ctx, embeddings_.word_matrix(), embeddings_.word_values()); }
   void make_head(Context& ctx) {
-    lm_head_ = Linear<X>(ctx, config_.width, {{kHead, config_.vocab_size}}, {.bias = false, .shared = untied_ == 0});
+    lm_head_ = Linear<X>(ctx, config_.hidden_size, {{kHead, config_.vocab_size}}, {.bias = false, .shared = untied_ == 0});
     head_site().deltas.forbid_routes();
     if (untied_ == 0) share_table(ctx);
   }
@@ -251,11 +251,11 @@ DELTATUNE_FUNCTION Gpt2Config Gpt2Config::from_json(const JsonConfig& json) {
   detail::check_model_type(json, "gpt2");
   Gpt2Config config;
   config.vocab_size = detail::config_size(json, "vocab_size");
-  config.width = detail::config_size(json, "n_embd");
+  config.hidden_size = detail::config_size(json, "n_embd");
   config.layers = detail::config_size(json, "n_layer");
   config.heads = detail::config_size(json, "n_head");
-  config.inner_width = json.has("n_inner") ? detail::config_size(json, "n_inner") : 4 * config.width;
-  config.positions = detail::config_size(json, "n_positions");
+  config.intermediate_size = json.has("n_inner") ? detail::config_size(json, "n_inner") : 4 * config.hidden_size;
+  config.max_position_embeddings = detail::config_size(json, "n_positions");
   config.pad_id = json.get_or<std::int64_t>("pad_token_id", -1);
   config.eos_id = json.get_or<std::int64_t>("eos_token_id", -1);
   config.activation = detail::config_activation(json, "activation_function", "gelu_new");
@@ -268,7 +268,7 @@ DELTATUNE_FUNCTION Gpt2Config Gpt2Config::from_json(const JsonConfig& json) {
   config.tied = json.get_or<bool>("tie_word_embeddings", true);
   config.initializer_range = json.get_or<double>("initializer_range", 0.02);
   config.labels = detail::config_labels(json);
-  detail::check_heads(json, "n_embd", config.width, "n_head", config.heads);
+  detail::check_heads(json, "n_embd", config.hidden_size, "n_head", config.heads);
   if (json.get_or<bool>("add_cross_attention", false))
     throw Error(json.name() + ": add_cross_attention", "is not supported: there is no encoder to attend to", {.expected = "false", .got = "true"});
   return config;
@@ -276,27 +276,27 @@ DELTATUNE_FUNCTION Gpt2Config Gpt2Config::from_json(const JsonConfig& json) {
 
 template <class X>
 Gpt2<X>::Gpt2(Context& ctx, Gpt2Config config, Head head)
-    : config_(std::move(config)), head_(head), prefix_(head.classes > 0 || head.next_token ? gpt2_names::kPrefix : "") {
+    : config_(std::move(config)), head_(head), prefix_(head.num_labels > 0 || head.next_token ? gpt2_names::kPrefix : "") {
   const Gpt2Config& c = config_;
   constexpr LinearOptions kConv1d{.transposed_in_file = true};
-  embeddings_ = Gpt2Embeddings<X>(prefix_ + "wte", Embedding<X>(ctx, prefix_ + "wte", c.vocab_size, c.width),
-                                  Embedding<X>(ctx, prefix_ + "wpe", c.positions, c.width), c.embedding_dropout);
+  embeddings_ = Gpt2Embeddings<X>(prefix_ + "wte", Embedding<X>(ctx, prefix_ + "wte", c.vocab_size, c.hidden_size),
+                                  Embedding<X>(ctx, prefix_ + "wpe", c.max_position_embeddings, c.hidden_size), c.embedding_dropout);
   for (Index l = 0; l < c.layers; ++l) {
     const std::string layer = prefix_ + "h." + std::to_string(l) + ".";
-    const double scale = (c.scales_attention ? 1.0 / std::sqrt(static_cast<double>(c.width / c.heads)) : 1.0) / (c.scales_by_layer ? static_cast<double>(l + 1) : 1.0);
-    SelfAttention<X> attention(layer + "attn", Linear<X>(ctx, c.width, {{layer + "attn.c_attn", 3 * c.width}}, kConv1d),
-                               Linear<X>(ctx, c.width, {{layer + "attn.c_proj", c.width}}, kConv1d),
+    const double scale = (c.scales_attention ? 1.0 / std::sqrt(static_cast<double>(c.hidden_size / c.heads)) : 1.0) / (c.scales_by_layer ? static_cast<double>(l + 1) : 1.0);
+    SelfAttention<X> attention(layer + "attn", Linear<X>(ctx, c.hidden_size, {{layer + "attn.c_attn", 3 * c.hidden_size}}, kConv1d),
+                               Linear<X>(ctx, c.hidden_size, {{layer + "attn.c_proj", c.hidden_size}}, kConv1d),
                                {.heads = c.heads, .dropout = c.attention_dropout, .causal = true, .scale = scale});
-    FeedForward<X> feed_forward(Linear<X>(ctx, c.width, {{layer + "mlp.c_fc", c.inner_width}}, kConv1d),
-                                Linear<X>(ctx, c.inner_width, {{layer + "mlp.c_proj", c.width}}, kConv1d), c.activation);
+    FeedForward<X> feed_forward(Linear<X>(ctx, c.hidden_size, {{layer + "mlp.c_fc", c.intermediate_size}}, kConv1d),
+                                Linear<X>(ctx, c.intermediate_size, {{layer + "mlp.c_proj", c.hidden_size}}, kConv1d), c.activation);
     blocks_.emplace_back(
-        PreNormSublayer<X, SelfAttention<X>>(LayerNorm<X>(ctx, layer + "ln_1", c.width, c.epsilon), std::move(attention),
-                                             {layer + "attn", l, Sublayer::attention, c.width, {}}, c.residual_dropout),
-        PreNormSublayer<X, FeedForward<X>>(LayerNorm<X>(ctx, layer + "ln_2", c.width, c.epsilon), std::move(feed_forward),
-                                           {layer + "mlp", l, Sublayer::feed_forward, c.width, {}}, c.residual_dropout));
+        PreNormSublayer<X, SelfAttention<X>>(LayerNorm<X>(ctx, layer + "ln_1", c.hidden_size, c.epsilon), std::move(attention),
+                                             {layer + "attn", l, Sublayer::attention, c.hidden_size, {}}, c.residual_dropout),
+        PreNormSublayer<X, FeedForward<X>>(LayerNorm<X>(ctx, layer + "ln_2", c.hidden_size, c.epsilon), std::move(feed_forward),
+                                           {layer + "mlp", l, Sublayer::feed_forward, c.hidden_size, {}}, c.residual_dropout));
   }
-  norm_ = LayerNorm<X>(ctx, prefix_ + "ln_f", c.width, c.epsilon);
-  if (head_.classes > 0) score_ = Linear<X>(ctx, c.width, {{"score", head_.classes}}, {.bias = false});
+  norm_ = LayerNorm<X>(ctx, prefix_ + "ln_f", c.hidden_size, c.epsilon);
+  if (head_.num_labels > 0) score_ = Linear<X>(ctx, c.hidden_size, {{"score", head_.num_labels}}, {.bias = false});
   untied_ = c.tied ? 0 : 1;
   if (head_.next_token) make_head(ctx);
 }
@@ -353,7 +353,7 @@ Gpt2<X> Gpt2<X>::load(Context& ctx, const std::filesystem::path& folder, Head he
 
 template <class X>
 void Gpt2<X>::run_blocks(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
-  check_layout(batch, cache == nullptr || cache->front().empty() ? layout() : layout_behind(), config_.positions);
+  check_layout(batch, cache == nullptr || cache->front().empty() ? layout() : layout_behind(), config_.max_position_embeddings);
   detail::check_routes(*this, batch.routes());
   pass.sequences = &batch.sequences();
   pass.routes = &batch.routes();
@@ -394,7 +394,7 @@ void Gpt2<X>::rows_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Ac
   }
   norm_.backward(pass, kept.norm, d_rows, {});
   const auto scope = pass.scope();
-  const View<T> dh = pass.take(batch.sequences().rows, config_.width);
+  const View<T> dh = pass.take(batch.sequences().rows, config_.hidden_size);
   if (kept.demanded) return blocks_backward(pass, batch, kept, d_rows, dh);
   ops::scatter_rows<B, T>(pass.ctx, d_rows, index, dh);
   blocks_backward(pass, batch, kept, dh, dh);
@@ -420,10 +420,10 @@ template <class X>
 void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept) {
   if (!has_classifier() && !is_language_model()) throw Error("GPT-2", "has no head to compute scores with", {.remedy = "call encode()"});
   if (has_classifier()) {
-    kept.rows = pass.keep(batch.sequences().count, config_.width);
+    kept.rows = pass.keep(batch.sequences().count, config_.hidden_size);
     if (batch.features()) {
       kept.lowest = pass.mode == Mode::evaluate ? layers() : detail::gradient_frontier(embeddings_, blocks_);
-      check_features(batch, config_.width, kept.lowest, layers());
+      check_features(batch, config_.hidden_size, kept.lowest, layers());
       ops::copy<B, T>(pass.ctx, batch.features(), kept.rows);
     } else {
       features(pass, batch, kept.rows, kept);
@@ -434,11 +434,11 @@ void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
     return score_.forward(pass, kept.rows, logits, kept.score);
   }
   const auto scope = pass.scope();
-  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  const View<T> h = pass.take(batch.sequences().rows, config_.hidden_size);
   run_blocks(pass, batch, {}, h, h, kept);
   View<T> rows = h;
   if (batch.token_rows() != nullptr) {  // rows of a prompt have no logits
-    rows = pass.take(batch.token_count(), config_.width);
+    rows = pass.take(batch.token_count(), config_.hidden_size);
     ops::gather_rows<B, T>(pass.ctx, h, batch.token_rows(), rows);
   }
   normalise(pass, rows, kept);
@@ -448,7 +448,7 @@ void Gpt2<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits
 template <class X>
 void Gpt2<X>::features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept) {
   const auto scope = pass.scope();
-  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  const View<T> h = pass.take(batch.sequences().rows, config_.hidden_size);
   run_blocks(pass, batch, batch.last_rows(), h, rows, kept);
 }
 
@@ -457,7 +457,7 @@ void Gpt2<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activat
   if (!has_classifier()) throw Error("GPT-2", "has no classifier", {.remedy = "a language model's gradients begin with loss()"});
   const auto scope = pass.scope();
   const bool below = below_head(pass, kept);
-  const View<T> d_rows = below ? pass.take(dlogits_io.rows, config_.width) : View<T>();
+  const View<T> d_rows = below ? pass.take(dlogits_io.rows, config_.hidden_size) : View<T>();
   {
     const Demand read = batch.last_rows();
     const DemandScope<X> rows(pass, read);
@@ -470,22 +470,22 @@ void Gpt2<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activat
 template <class X>
 void Gpt2<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept) {
   if (!is_language_model()) {
-    const View<T> logits = pass.keep(batch.sequences().count, classes());
+    const View<T> logits = pass.keep(batch.sequences().count, num_labels());
     kept.dlogits = logits;
     forward(pass, batch, logits, kept);
     return classification_loss<X>(pass, batch, logits, objective, kept.dlogits, loss_io);
   }
   const Index count = batch.prediction_count();
   const auto scope = pass.scope();
-  const View<T> rows = pass.take(count, config_.width);
+  const View<T> rows = pass.take(count, config_.hidden_size);
   {
     const auto inner = pass.scope();
-    const View<T> h = pass.take(batch.sequences().rows, config_.width);
+    const View<T> h = pass.take(batch.sequences().rows, config_.hidden_size);
     run_blocks(pass, batch, {}, h, h, kept);
     ops::gather_rows<B, T>(pass.ctx, h, batch.predicting_rows(), rows);
   }
   normalise(pass, rows, kept);
-  kept.d_rows = below_head(pass, kept) ? pass.keep(count, config_.width) : View<T>();
+  kept.d_rows = below_head(pass, kept) ? pass.keep(count, config_.hidden_size) : View<T>();
   const View<T> d_table = tied() && pass.mode != Mode::evaluate ? word_table().gradient() : View<T>();
   language_model_loss<X>(pass, rows, lm_head_, kept.lm_head, batch.predicted(), objective, kept.d_rows, d_table, loss_io);
 }
@@ -509,7 +509,7 @@ template <class X>
 void Gpt2<X>::continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache) {
   if (!is_language_model()) throw Error("GPT-2", "is no language model here", {.remedy = "load it with Head::language_model()"});
   const auto scope = pass.scope();
-  const View<T> h = pass.take(batch.sequences().rows, config_.width);
+  const View<T> h = pass.take(batch.sequences().rows, config_.hidden_size);
   run_blocks(pass, batch, {}, h, h, kept, &cache);
   const View<T> last = h.row_range(h.rows - 1, 1);
   normalise(pass, last, kept);

@@ -54,7 +54,7 @@ class Embedding {
   }
 
   // Rounds the table to bfloat16 for good, unless it trains.
-  void round_base(context_of<X>& ctx)
+  void cast_base_to_bf16(context_of<X>& ctx)
     requires kRounds<X>
   {
     if (rounded_ || site_.table.trains()) return;
@@ -129,10 +129,10 @@ class BertEmbeddings {
   Parameter<X>& word_table() { return word_.table(); }
   void resize_vocabulary(context_of<X>& ctx, Index count) { word_.resize(ctx, count); }
   bool tables_train() { return trains(word_) || trains(position_) || trains(type_); }
-  void round_base(context_of<X>& ctx)
+  void cast_base_to_bf16(context_of<X>& ctx)
     requires kRounds<X>
   {
-    for (Embedding<X>* const table : {&word_, &position_, &type_}) table->round_base(ctx);
+    for (Embedding<X>* const table : {&word_, &position_, &type_}) table->cast_base_to_bf16(ctx);
   }
 
   // -> h (N, C).

@@ -140,7 +140,7 @@ class Linear {
   View<const T> weight_of(std::size_t site) const { return sites_.at(site).weight.value(); }
 
   // Rounds the weight to bfloat16 for good (nn/base_matrix.hpp). A layer whose weight trains is left as it is.
-  void round_base(context_of<X>& ctx)
+  void cast_base_to_bf16(context_of<X>& ctx)
     requires kRounds<X>
   {
     if (rounded_ || shares() || std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains(); })) return;

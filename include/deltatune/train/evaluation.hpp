@@ -85,7 +85,7 @@ Evaluation evaluate_language_model(Trainer<Model>& trainer, const Dataset& data,
 template <class Model>
 Evaluation evaluate(Trainer<Model>& trainer, const Dataset& data, Index batch_size) {
   if (trainer.model().is_language_model()) return evaluate_language_model(trainer, data, batch_size);
-  return evaluate(data, batch_size, trainer.model().classes(), [&trainer](const PackedBatch& batch) { return trainer.logits(batch); });
+  return evaluate(data, batch_size, trainer.model().num_labels(), [&trainer](const PackedBatch& batch) { return trainer.logits(batch); });
 }
 
 }  // namespace deltatune

@@ -80,7 +80,7 @@ class Trainer {
   Trainer(Context& ctx, Model& model, TrainerConfig config)
       : ctx_(&ctx), model_(&model), config_(std::move(config)), saved_(ctx), scratch_(ctx), batch_(ctx), numbers_(ctx, {3}),
         parameters_(ctx, model), optimizer_(ctx, parameters_, config_.optimizer) {
-    config_.loss.validate(model.classes());
+    config_.loss.validate(model.num_labels());
     if (!config_.loss.class_weights.empty()) {
       std::vector<T> weights;
       for (const double weight : config_.loss.class_weights) weights.push_back(T(weight));
@@ -158,7 +158,7 @@ class Trainer {
   // Logits (B, K), row-major, without dropout.
   std::vector<T> logits(const PackedBatch& batch) {
     batch_.upload(batch, false, model_->layout());
-    std::vector<T> host(static_cast<std::size_t>(batch.count() * model_->classes()));
+    std::vector<T> host(static_cast<std::size_t>(batch.count() * model_->num_labels()));
     evaluate_uploaded(host);
     return host;
   }
@@ -228,7 +228,7 @@ class Trainer {
   void evaluate_uploaded(std::vector<T>& host) {
     Pass<X> pass{*ctx_, saved_, scratch_};
     const WorkspaceScope<B> all(saved_);
-    const View<T> logits = pass.keep(batch_.sequences().count, model_->classes());
+    const View<T> logits = pass.keep(batch_.sequences().count, model_->num_labels());
     model_->forward(pass, batch_, logits, activations_);
     B::copy_out(*ctx_, logits.data, host.data(), logits.size() * static_cast<Index>(sizeof(T)));
     B::synchronize(*ctx_);
