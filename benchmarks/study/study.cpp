@@ -141,7 +141,7 @@ std::string table_of(const std::vector<Run>& runs, bool classifies) {
     best = std::min(best, smoothed(run.losses).back());
   }
   std::string text = std::string("| method | trained | of all | ") + (classifies ? "accuracy | " : "perplexity | ") +
-                     "held-out loss | 90 % of the way at step | ms a step | peak memory |\n|---|--:|--:|--:|--:|--:|--:|--:|\n";
+                     "held-out loss | 90 % of the way at step | ms per step | peak memory |\n|---|--:|--:|--:|--:|--:|--:|--:|\n";
   for (const Run& run : runs) {
     const nlohmann::json& s = run.summary;
     const double trained = s.at("trainable_parameters").get<double>(), all = s.at("total_parameters").get<double>(), loss = s.at("eval_loss").get<double>();

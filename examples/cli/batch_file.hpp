@@ -64,7 +64,7 @@ class BatchFile {
     return padded;
   }
 
-  // Into the batch of a language model: a label a token.
+  // Into the batch of a language model: a label per token.
   void add_token_labels(Index vocab_size, PaddedBatch& padded_io) const {
     const std::vector<std::int64_t> labels = *matrix("labels");
     for (const Index place : padded_io.places) {
@@ -114,7 +114,7 @@ class BatchFile {
   }
 
   [[noreturn]] void fail_without_first(Index row) const {
-    throw Error(place("attention_mask"), "hides the first token of row " + std::to_string(row) + ", which a model cannot do without",
+    throw Error(place("attention_mask"), "masks the first token of row " + std::to_string(row) + ", which the model reads",
                 {.expected = "1 in column 0", .got = "0", .remedy = "pad on the right"});
   }
 

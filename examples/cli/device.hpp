@@ -39,7 +39,7 @@ struct ModelInfo {
   Index num_labels = 0;  // of the output layer; 0: there is none
   Index vocab_size = 0, max_position_embeddings = 0, type_vocab_size = 1, hidden_size = 0, layers = 0, heads = 0, intermediate_size = 0;
   Index taken = 0;  // of the positions, by prefixes and prompts
-  std::vector<std::string> labels;  // one name a class
+  std::vector<std::string> labels;  // one name per class
 };
 
 // A batch of a file, with the place of each packed row among the padded ones.

@@ -22,7 +22,7 @@ struct GenerateOptions {
 void run(GenerateOptions options) {
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
-  if (!model->info().is_language_model) throw Error(options.model, "is no language model here", {.remedy = "use the folder of a GPT-2 without a classifier"});
+  if (!model->info().is_language_model) throw Error(options.model, "has no language model head", {.remedy = "use the folder of a GPT-2 without a classifier"});
   const Tokenizer tokenizer = Tokenizer::open(options.model);
   const std::vector<std::int32_t> prompt = tokenizer.encode(options.prompt, 0);
   if (prompt.empty()) throw Error("--prompt", "holds no tokens", {.remedy = "begin the text"});

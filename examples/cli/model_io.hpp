@@ -49,7 +49,7 @@ template <class Model>
 struct LoadedModel {
   std::unique_ptr<Model> model;  // stays where it is: adapters point into it
   std::vector<Adapter<typename Model::Tensor>> adapters;
-  std::vector<std::string> labels;  // one name a class
+  std::vector<std::string> labels;  // one name per class
 };
 
 // The model of a folder, everything frozen, or with adapters, whose parameters then train.

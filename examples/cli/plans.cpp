@@ -268,7 +268,7 @@ std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& f
   const std::string plus = "compacter++", stand_in = "compacter_plus";
   for (std::size_t at = list.find(plus); at != std::string::npos; at = list.find(plus)) list.replace(at, plus.size(), stand_in);
   if (list.empty() || list.front() == '+' || list.back() == '+' || list.find("++") != std::string::npos)
-    throw Error("--method", "names no method before or behind a +", {.got = "\"" + options.method + "\""});
+    throw Error("--method", "has a + without a method before or after it", {.got = "\"" + options.method + "\""});
   std::set<std::string> seen;
   for (const std::string& name : split(list, '+')) {
     const std::string method = name == stand_in ? plus : name;

@@ -38,7 +38,7 @@ inline void add_text_options(CLI::App& command, TextOptions& options) {
       ->capture_default_str()
       ->check(CLI::Range(1, 65536))
       ->type_name("N");
-  command.add_option("--max-length", options.max_length, "Tokens a text, the rest is cut off [as in training; else 128, or fewer where the model reads fewer]")
+  command.add_option("--max-length", options.max_length, "Tokens per text, the rest is cut off [as in training; else 128, or fewer where the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->type_name("N");
   add_device_options(command, options.device);

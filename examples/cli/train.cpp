@@ -445,7 +445,7 @@ void add_train(CLI::App& app) {
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--batch-size", o.batch_size, "Texts a batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--accumulate", o.accumulation, "Batches an update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
-  command->add_option("--max-length", o.max_length, "Tokens a text, the rest is cut off [128, or fewer if the model reads fewer]")->check(CLI::Range(2, 1 << 20))->group("Run");
+  command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or fewer if the model reads fewer]")->check(CLI::Range(2, 1 << 20))->group("Run");
   command->add_option("--learning-rate", o.optimizer.learning_rate, "Peak learning rate of AdamW")->group("Run")->capture_default_str();
   command->add_option("--weight-decay", o.optimizer.weight_decay, "Weight decay, not on biases and norms")->group("Run")->capture_default_str();
   command->add_option("--schedule", o.schedule, "Learning rate after the warm-up: linear, cosine or constant")

@@ -107,7 +107,7 @@ TEST_CASE("prompt: each sequence gets the rows of its prompt, the first where no
   CHECK(placed({2, 0, 1}) == std::vector<float>{8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7});
   CHECK(placed({}) == std::vector<float>{0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3});
   CHECK_THAT(test::error_text([&] { placed({0, 3, 0}); }), Catch::Contains("batch: prompts") && Catch::Contains("0 to 2") && Catch::Contains("got 3"));
-  CHECK_THAT(test::error_text([&] { placed({0, 1}); }), Catch::Contains("not one a sequence") && Catch::Contains("expected 3"));
+  CHECK_THAT(test::error_text([&] { placed({0, 1}); }), Catch::Contains("must be one per sequence") && Catch::Contains("expected 3"));
   CHECK(trainable_count(slot) == 3 * rows * width);
 }
 

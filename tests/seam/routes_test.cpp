@@ -150,7 +150,7 @@ TEST_CASE("routes: mistakes", "[routes]") {
   CHECK_THROWS_WITH(trainer.logits(batch_of({"a", "z"})), Catch::Contains("\"z\""));
   PackedBatch short_by_one = batch_of({"a", "a"});
   short_by_one.adapters.pop_back();
-  CHECK_THROWS_WITH(trainer.logits(short_by_one), Catch::Contains("one a sequence"));
+  CHECK_THROWS_WITH(trainer.logits(short_by_one), Catch::Contains("one per sequence"));
   PrefixPlan prefix;
   prefix.name = "prefix";
   auto attached = attach_beside(ctx, model, prefix);

@@ -141,7 +141,7 @@ class AdapterHubTensors {
     for (const auto& [key, tensor] : files_.back().tensors()) {
       const auto other = renamed.find(key);
       const std::string name = other != renamed.end() ? other->second : without_base_prefix(without_legacy(key));
-      if (!entries_.emplace(name, Entry{key, &tensor}).second) throw Error(path.string() + ": " + key, "is there twice, under two names");
+      if (!entries_.emplace(name, Entry{key, &tensor}).second) throw Error(path.string() + ": " + key, "occurs twice, under two names");
     }
   }
 
@@ -292,7 +292,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
       const bool of_head =
           name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
       if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
-        throw Error(entry.tensor->file + ": " + entry.key, "is no tensor of this adapter and no parameter of the model");
+        throw Error(entry.tensor->file + ": " + entry.key, "belongs neither to this adapter nor to the model");
       adapter.ignored.push_back(entry.key);
     }
     for (const auto& read_one : reads) read_one();

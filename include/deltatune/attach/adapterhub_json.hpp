@@ -87,7 +87,7 @@ DELTATUNE_FUNCTION AdapterHubBottleneck read_bottleneck(const JsonConfig& json, 
     for (const auto& [layer, unused] : factors.raw().items()) {
       if (layer == "default") continue;
       if (layer.empty() || layer.size() > 6 || layer.find_first_not_of("0123456789") != std::string::npos)
-        throw Error(factors.name(), "\"" + layer + "\" is no number of a layer", {.expected = "numbers, and \"default\""});
+        throw Error(factors.name(), "\"" + layer + "\" is not the number of a layer", {.expected = "numbers, and \"default\""});
       method.reduction.by_layer[std::stoll(layer)] = factors.get<double>(layer);
     }
   } else {
@@ -337,7 +337,7 @@ DELTATUNE_FUNCTION AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
     return plan;
   }
   const nlohmann::json& members = config.raw().contains("configs") ? config.raw().at("configs") : nlohmann::json();
-  if (!members.is_array() || members.empty()) throw Error(config.name() + ": configs", "is no list of configurations");
+  if (!members.is_array() || members.empty()) throw Error(config.name() + ": configs", "is not a list of configurations");
   for (std::size_t i = 0; i < members.size(); ++i)
     read(JsonConfig::parse(members[i].dump(), config.name() + ": configs[" + std::to_string(i) + "]"));
   return plan;

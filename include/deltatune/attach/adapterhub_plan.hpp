@@ -45,7 +45,7 @@ struct ReductionFactor {
   DELTATUNE_FUNCTION void validate(const std::string& where) const {
     const auto check = [&](double value) {
       if (!(value > 0 && std::isfinite(value)))
-        throw Error(where + ": reduction_factor", "is no factor", {.expected = "a positive number", .got = std::to_string(value)});
+        throw Error(where + ": reduction_factor", "is not a reduction factor", {.expected = "a positive number", .got = std::to_string(value)});
     };
     if (factor != 0 || by_layer.empty()) check(factor);
     for (const auto& [layer, other] : by_layer) check(other);
@@ -208,7 +208,7 @@ struct AdapterHubPlan : PlanBase {
       attachment.add(site, Bottleneck<X>(ctx, adapters_path(site, Model::kFamily), width, config, derive(key, stream++), shared));
       any = true;
     });
-    if (!any) throw Error(where, "goes nowhere", {.expected = "mh_adapter or output_adapter, and layers that leave_out does not hold"});
+    if (!any) throw Error(where, "matches no layer", {.expected = "mh_adapter or output_adapter, and layers that leave_out does not hold"});
   }
   // Parameters have AdapterHub's names without the adapter's.
   template <class X>
@@ -253,7 +253,7 @@ struct AdapterHubPlan : PlanBase {
       add(ctx, attachment, site, method, parts, derive(key, stream++));
     });
     if (!any)
-      throw Error(where, "goes nowhere",
+      throw Error(where, "matches no layer",
                   {.expected = "attn_matrices, intermediate_lora or output_lora, and layers that leave_out does not hold"});
   }
   template <class X>
@@ -290,7 +290,7 @@ struct AdapterHubPlan : PlanBase {
       rows.push_back(
           &attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, method.prefix, derive(key, 0, stream))).kv());
     });
-    if (rows.empty()) throw Error(where + ": leave_out", "leaves nothing of the model");
+    if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
     Prefix<X>& prefix = attachment.add(model.derived(), Prefix<X>(ctx, rows, model.config().hidden_size, method.prefix, derive(key, 1)));
     prefix.prompt_embeddings().set_file_shape({prefix.prompt_embeddings().size()});
   }
@@ -382,7 +382,7 @@ DELTATUNE_FUNCTION AdapterHubPlan adapterhub_preset(const std::string& name) {
     pfeiffer.adapter.gated = true;
     return AdapterHubPlan({prefix, pfeiffer, AdapterHubLoraMember{.lora = {.rank = 8, .alpha = 2}, .gated = true}});
   }
-  throw Error(name, "is no configuration of AdapterHub that is known here",
+  throw Error(name, "is not a known configuration of AdapterHub",
               {.expected = "houlsby, pfeiffer, parallel, scaled_parallel, compacter, compacter++, adapter_plus, lora, dora, ia3, "
                            "prefix_tuning, prefix_tuning_flat, "
                            "prompt_tuning, mam or unipelt"});

@@ -153,7 +153,7 @@ class Attachment {
     if (routed && slots_.empty()) throw Error(name_, "has no deltas to route");
     for (AnySlot<X>* const slot : slots_)
       if (routed && !slot->routable(name_))
-        throw Error(name_, "cannot be routed: what it does is not a sum that rows take part in one by one", {.remedy = "route LoRA"});
+        throw Error(name_, "cannot be routed per sequence: one row's output depends on other rows", {.remedy = "route LoRA"});
     for (AnySlot<X>* const slot : slots_) slot->set_routed(name_, routed);
     routed_ = routed;
     update();

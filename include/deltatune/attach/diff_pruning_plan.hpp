@@ -67,7 +67,7 @@ struct DiffPruningPlan : PlanBase {
     });
     for (std::size_t i = 0; i < globs.size(); ++i)
       if (!matched[i] && !parameters.empty()) throw Error(where + ": parameters", "\"" + globs[i] + "\" matches nothing");
-    if (chosen.empty()) throw Error(where + ": parameters", "choose nothing of this model");
+    if (chosen.empty()) throw Error(where + ": parameters", "match no parameter of this model");
     attachment.add(model.derived(), DiffPruning<X>(ctx, chosen, diff, pruned));
   }
 };

@@ -161,7 +161,7 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
     phm.learn_rule = json.get_or<bool>("learn_phm", true);
     phm.bias = json.get_or<bool>("use_bias_down_sampler", true);
     if (phm.bias != json.get_or<bool>("use_bias_up_sampler", true))
-      throw Error(json.name() + ": use_bias_up_sampler", "must be as use_bias_down_sampler");
+      throw Error(json.name() + ": use_bias_up_sampler", "must equal use_bias_down_sampler");
     const std::vector<std::string> modules =
         require(modules_with(tensors, phm.factorised_weight ? ".compactor.down_sampler.W_right" : ".compactor.down_sampler.W"));
     const Index bottleneck = std::max<Index>(1, width / json.get_or<std::int64_t>("reduction_factor", 16));
@@ -323,7 +323,7 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
     for (const auto& [unknown, entry] : unused) {
       const bool of_head = unknown.starts_with("classifier.") || unknown.starts_with("score.") || unknown.starts_with("lm_head.");
       if (!of_head || model.has_classifier())
-        throw Error(in_file + ": " + entry.key, "is no tensor of this delta",
+        throw Error(in_file + ": " + entry.key, "is not a tensor of this delta",
                     {.remedy = "where the whole model was saved, save again after freeze_module(set_state_dict=True)"});
       adapter.ignored.push_back(entry.key);
     }

@@ -295,7 +295,7 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
       const bool is_copy = key.find(".modules_to_save.") != std::string::npos || key.find(".original_module.") != std::string::npos;
       const std::vector<std::string> ends = Plan::site_tensors();
       const bool of_method = std::any_of(ends.begin(), ends.end(), [&](const std::string& end) { return key.ends_with(end); });
-      if (!is_copy && !of_method && !detail::is_buffer(key)) throw Error(in_file + ": " + key, "is no tensor of this adapter and no parameter of the model");
+      if (!is_copy && !of_method && !detail::is_buffer(key)) throw Error(in_file + ": " + key, "belongs neither to this adapter nor to the model");
       adapter.ignored.push_back(key);
       if (!is_copy) left_out.push_back(key);
     }
@@ -317,7 +317,7 @@ Adapter<typename Model::Tensor> load_peft(typename Model::Context& ctx, Model& m
         if constexpr (requires { P::kPeftType; }) {
           return of_any_plan(load_adapter_as(ctx, model, folder, plan));
         } else {
-          throw Error(json.name(), "is no folder of PEFT's kind");
+          throw Error(json.name(), "is not an adapter folder of PEFT");
         }
       },
       any);

@@ -114,7 +114,7 @@ DELTATUNE_FUNCTION void write_targets(nlohmann::json& config_io, const Targets& 
   config_io["layers_pattern"] = list_or_null(targets.layers_patterns);
 }
 
-// PEFT's name for weights that checkpoints hold the other way round: whether one of the sites at `paths` has such a weight.
+// PEFT's name for weights stored transposed, (in, out): whether one of the sites at `paths` has such a weight.
 template <class Model>
 bool fan_in_fan_out(Model& model, const std::vector<std::string>& paths) {
   bool transposed = false;

@@ -64,7 +64,7 @@ struct PrefixPlan : PromptLearningPlan {
       if (std::find(leave_out.begin(), leave_out.end(), layer++) != leave_out.end()) return;
       rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, config, derive(seed, 0, number))).kv());
     });
-    if (rows.empty()) throw Error(where + ": leave_out", "leaves nothing of the model");
+    if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
     attachment.add(model.derived(), Prefix<X>(ctx, rows, config.embedding > 0 ? config.embedding : model.config().hidden_size, config, derive(seed, 1)));
   }
 };

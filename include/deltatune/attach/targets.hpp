@@ -128,7 +128,7 @@ DELTATUNE_FUNCTION std::vector<std::string> choose_targets(const Targets& target
 
   std::vector<std::string> chosen;
   std::copy_if(paths.begin(), paths.end(), std::back_inserter(chosen), is_chosen);
-  if (chosen.empty() && targets.layers.empty()) throw Error(where + ": target_modules", "choose no layer of this model", remedy);
+  if (chosen.empty() && targets.layers.empty()) throw Error(where + ": target_modules", "match no layer of this model", remedy);
   for (const Index layer : targets.layers)
     if (std::none_of(chosen.begin(), chosen.end(), [&](const std::string& path) { return targets.layer_of(path) == layer; }))
       throw Error(where + ": layers_to_transform", "layer " + std::to_string(layer) + " holds none of the targets");

@@ -61,7 +61,7 @@ struct Cuda {
       int count = 0;
       detail::cuda_check(cudaGetDeviceCount(&count), "looking for a CUDA device");
       if (device < 0 || device >= count)
-        throw Error("CUDA device", "is not there", {.expected = "0 to " + std::to_string(count - 1), .got = std::to_string(device)});
+        throw Error("CUDA device", "does not exist", {.expected = "0 to " + std::to_string(count - 1), .got = std::to_string(device)});
       detail::cuda_check(cudaSetDevice(device), "cudaSetDevice");
       return device;
     }
@@ -79,7 +79,7 @@ struct Cuda {
   };
 
   static void* allocate(Context& ctx, Index bytes) {
-    if (ctx.recording_) throw Error("CUDA", "memory is wanted while work is recorded", {.remedy = "plan() with the largest batch first"});
+    if (ctx.recording_) throw Error("CUDA", "memory was requested while a graph is recorded", {.remedy = "plan() with the largest batch first"});
     void* memory = nullptr;
     detail::cuda_check(cudaMallocFromPoolAsync(&memory, static_cast<std::size_t>(bytes > 0 ? bytes : 1), ctx.pool_.get(), ctx.stream()),
                        ("allocating " + std::to_string(bytes) + " bytes").c_str());

@@ -182,7 +182,7 @@ std::vector<std::string> contract(Context& ctx, const Make& make, const PackedBa
       freeze_base(untouched);
       try {
         load_adapter_as(ctx, untouched, spoilt, deltatune::detail::read_plan<Plan>(json));
-        expect(false, "a file with " + mistake + " is read without a word");
+        expect(false, "a file with " + mistake + " is accepted silently");
       } catch (const Error&) {
         expect(alike(plain, detail::outputs(ctx, untouched, batch)), "a file with " + mistake + " is refused and leaves something behind");
       }

@@ -318,7 +318,7 @@ class AdaLoraBudget {
   void after_step(Context& ctx, const UpdateInfo& info) {
     if (sites_.empty() || !sites_.front().delta->e().trains()) return;
     const Index total = info.total > 0 ? info.total : config_.total;
-    if (total == 0) throw Error("AdaLoRA", "does not know how long the run is, which its budget follows", {.remedy = "set the schedule's total, or total_step"});
+    if (total == 0) throw Error("AdaLoRA", "needs the length of the run, which its budget follows", {.remedy = "set the schedule's total, or total_step"});
     const Index end = total - config_.last;
     if (config_.first >= end)
       throw Error("AdaLoRA: tinit, tfinal", "leave no update to prune in", {.expected = "tinit < " + std::to_string(total) + " updates - tfinal"});

@@ -251,7 +251,7 @@ class DiffPruning {
       return;
     }
     if (config_.prune_at == 0 && info.total == 0)
-      throw Error("diff pruning", "does not know when to prune", {.remedy = "set prune_at, or the schedule's total"});
+      throw Error("diff pruning", "needs the step at which to prune", {.remedy = "set prune_at, or the schedule's total"});
     if (info.step >= (config_.prune_at > 0 ? config_.prune_at : info.total / 2)) prune(ctx);
   }
 

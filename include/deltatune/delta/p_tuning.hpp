@@ -36,9 +36,9 @@ struct PTuningConfig {
 
   // Throws Error; `where` names the place the numbers come from.
   void validate(const std::string& where) const {
-    if (rows < 1) throw Error(where + ": num_virtual_tokens", "is no number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
+    if (rows < 1) throw Error(where + ": num_virtual_tokens", "is not a number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
     if (hidden < 0) throw Error(where + ": encoder_hidden_size", "is not a size", {.expected = "at least 1, or 0 for the model's", .got = std::to_string(hidden)});
-    if (layers < 1) throw Error(where + ": encoder_num_layers", "is no number of layers", {.expected = "at least 1", .got = std::to_string(layers)});
+    if (layers < 1) throw Error(where + ": encoder_num_layers", "is not a number of layers", {.expected = "at least 1", .got = std::to_string(layers)});
     if (!(dropout >= 0.0 && dropout < 1.0))
       throw Error(where + ": encoder_dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
   }

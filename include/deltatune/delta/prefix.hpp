@@ -46,7 +46,7 @@ struct PrefixConfig {
 
   // Throws Error; `where` names the place the numbers come from.
   void validate(const std::string& where) const {
-    if (rows < 1) throw Error(where + ": num_virtual_tokens", "is no number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
+    if (rows < 1) throw Error(where + ": num_virtual_tokens", "is not a number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
     if (hidden < 0)
       throw Error(where + ": encoder_hidden_size", "is not a size", {.expected = "at least 1, or 0 for a flat prefix", .got = std::to_string(hidden)});
     if (!(dropout >= 0.0 && dropout < 1.0))

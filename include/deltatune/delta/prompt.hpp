@@ -34,8 +34,8 @@ struct PromptConfig {
 
   // Throws Error; `where` names the place the numbers come from.
   void validate(const std::string& where) const {
-    if (rows < 1) throw Error(where + ": num_virtual_tokens", "is no number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
-    if (prompts < 1) throw Error(where + ": prompts", "is no number of prompts", {.expected = "at least 1", .got = std::to_string(prompts)});
+    if (rows < 1) throw Error(where + ": num_virtual_tokens", "is not a number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
+    if (prompts < 1) throw Error(where + ": prompts", "is not a number of prompts", {.expected = "at least 1", .got = std::to_string(prompts)});
     if (like_words && after_first)
       throw Error(where + ": after_first", "needs rows among the finished embeddings", {.remedy = "set like_words to false, or after_first"});
   }
@@ -56,11 +56,11 @@ struct PromptStart {
   void validate(const std::string& where, const PromptConfig& config) const {
     if (kind != Kind::text && kind != Kind::labels) return;
     const char* const what = kind == Kind::text ? "a text" : "the names of the classes";
-    if (tokens.empty() || (kind == Kind::text && tokens.size() != 1)) throw Error(where + ": prompt", std::string("shall start from ") + what + ": tokens are missing");
+    if (tokens.empty() || (kind == Kind::text && tokens.size() != 1)) throw Error(where + ": prompt", std::string("is to start from ") + what + ": tokens are missing");
     for (const std::vector<std::int32_t>& list : tokens)
-      if (list.empty()) throw Error(where + ": prompt", std::string("shall start from ") + what + " that has no tokens");
+      if (list.empty()) throw Error(where + ": prompt", std::string("is to start from ") + what + " that has no tokens");
     if (kind == Kind::text && config.prompts > 1)
-      throw Error(where + ": prompt", "shall start from a text: all prompts would be the same", {.remedy = "start from random words, or train one prompt"});
+      throw Error(where + ": prompt", "is to start from a text: all prompts would be the same", {.remedy = "start from random words, or train one prompt"});
   }
 };
 
@@ -77,7 +77,7 @@ std::vector<double> prompt_start(context_of<X>& ctx, const PromptStart& start, c
   };
   const auto word = [&](std::int32_t token) {
     if (token < 0 || token >= words.rows)
-      throw Error("prompt", "starts from a token that the model has not", {.expected = "0 to " + std::to_string(words.rows - 1), .got = std::to_string(token)});
+      throw Error("prompt", "starts from a token that the model does not have", {.expected = "0 to " + std::to_string(words.rows - 1), .got = std::to_string(token)});
     std::vector<T> host(static_cast<std::size_t>(width));
     B::copy_out(ctx, words.row(token), host.data(), width * static_cast<Index>(sizeof(T)));
     B::synchronize(ctx);

@@ -183,7 +183,7 @@ class Pickle {
       }
       cursor_.fail("wants to use \"" + detail::printable(scope) + "." + detail::printable(name) + "\"",
                    {.expected = "nothing but tensors, their storages and dictionaries",
-                    .remedy = "this is no plain file of tensors and may be malicious; nothing of it was run. If you trust it, load it in "
+                    .remedy = "this is not a plain file of tensors and may be malicious; nothing of it was run. If you trust it, load it in "
                               "Python and save its state dict of tensors"});
     }
 

@@ -104,7 +104,7 @@ class TensorTable {
     std::map<std::string, TensorInfo> renamed;
     for (const auto& [name, tensor] : tensors_) {
       const auto [place, is_new] = renamed.emplace(name_of(name), tensor);
-      if (!is_new) throw Error(name_ + ": " + name, "is there twice, under two names", {.got = place->second.name});
+      if (!is_new) throw Error(name_ + ": " + name, "occurs twice, under two names", {.got = place->second.name});
     }
     tensors_ = std::move(renamed);
   }

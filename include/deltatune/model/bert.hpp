@@ -158,7 +158,7 @@ class Bert {
   void features(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> rows, Activations& kept);
   // The objective over the labels of a batch: loss_io (1) += its value.
   void loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept);
-  // Gradients of everything that trains, added to what is there; once after each loss().
+  // Accumulates the gradients of all trainable parameters; once after each loss().
   void backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept) { backward(pass, batch, kept, kept.dlogits); }
   // The same from the scores: dlogits_io (B, K), used up.
   void backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dlogits_io);
@@ -213,7 +213,7 @@ DELTATUNE_FUNCTION BertConfig BertConfig::from_json(const JsonConfig& json) {
 template <class X>
 Bert<X>::Bert(Context& ctx, BertConfig config, Head head, bool with_pooler)
     : config_(std::move(config)), num_labels_(head.num_labels), prefix_(head.num_labels > 0 ? "bert." : "") {
-  if (head.next_token) throw Error("BERT", "is no language model that predicts the next token", {.expected = "a classifier, or no head"});
+  if (head.next_token) throw Error("BERT", "has no head that predicts the next token", {.expected = "a classifier, or no head"});
   const BertConfig& c = config_;
   const std::string embeddings = prefix_ + "embeddings.";
   embeddings_ = BertEmbeddings<X>(prefix_ + "embeddings", Embedding<X>(ctx, embeddings + "word_embeddings", c.vocab_size, c.hidden_size, c.pad_id),

@@ -190,7 +190,7 @@ class Gpt2 {
   // The objective over the labels of a batch: loss_io (1) += its value. A language model scores the rows that predict a token alone, a few at a
   // time, and takes the gradient through its head at once.
   void loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Objective<X>& objective, View<T> loss_io, Activations& kept);
-  // Gradients of everything that trains, added to what is there; once after each loss().
+  // Accumulates the gradients of all trainable parameters; once after each loss().
   void backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept);
   // The same from a classifier's scores: dlogits_io (B, K), used up.
   void backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dlogits_io);
@@ -507,7 +507,7 @@ typename Gpt2<X>::Cache Gpt2<X>::make_cache(Context& ctx, Index tokens) const {
 
 template <class X>
 void Gpt2<X>::continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache) {
-  if (!is_language_model()) throw Error("GPT-2", "is no language model here", {.remedy = "load it with Head::language_model()"});
+  if (!is_language_model()) throw Error("GPT-2", "has no language model head", {.remedy = "load it with Head::language_model()"});
   const auto scope = pass.scope();
   const View<T> h = pass.take(batch.sequences().rows, config_.hidden_size);
   run_blocks(pass, batch, {}, h, h, kept, &cache);

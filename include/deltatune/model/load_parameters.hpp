@@ -61,7 +61,7 @@ LoadReport load_parameters(typename Model::Context& ctx, const HfCheckpoint& che
   for (const auto& [name, tensor] : tensors) {
     if (used.contains(name)) continue;
     if (!names.may_be_left_out(name))
-      throw Error(tensor.file + ": " + name, "is no tensor of a " + names.family + " model with " + std::to_string(model.layers()) + " layers",
+      throw Error(tensor.file + ": " + name, "is not a tensor of a " + names.family + " model with " + std::to_string(model.layers()) + " layers",
                   {.remedy = "does config.json belong to this file?"});
     report.left_out.push_back(name);
   }

@@ -61,11 +61,11 @@ DELTATUNE_FUNCTION double label_weight(const PackedBatch& batch, const LossConfi
 DELTATUNE_FUNCTION void check_labels(const PackedBatch& batch, Index classes) {
   const std::size_t count = static_cast<std::size_t>(batch.count());
   if (classes == 1) {
-    if (batch.targets.size() != count) throw Error("batch", "a model with one output learns from targets, one a sequence");
+    if (batch.targets.size() != count) throw Error("batch", "needs one target per sequence, since the model has a single output");
     return;
   }
   if (batch.labels.size() != count)
-    throw Error("batch", "has not one label a sequence", {.expected = std::to_string(count), .got = std::to_string(batch.labels.size())});
+    throw Error("batch", "needs one label per sequence", {.expected = std::to_string(count), .got = std::to_string(batch.labels.size())});
   for (const std::int32_t label : batch.labels)
     if (label != ops::kIgnoredLabel && (label < 0 || label >= classes))
       throw Error("batch", "label outside the classes", {.expected = "0 to " + std::to_string(classes - 1), .got = std::to_string(label)});
@@ -73,7 +73,7 @@ DELTATUNE_FUNCTION void check_labels(const PackedBatch& batch, Index classes) {
 // The same for a language model: one label a token.
 DELTATUNE_FUNCTION void check_token_labels(const PackedBatch& batch, Index vocab_size) {
   if (batch.token_labels.size() != batch.ids.size())
-    throw Error("batch", "has not one label a token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
+    throw Error("batch", "needs one label per token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
   for (const std::int32_t label : batch.token_labels)
     if (label != ops::kIgnoredLabel && (label < 0 || label >= vocab_size))
       throw Error("batch", "label outside the vocabulary", {.expected = "0 to " + std::to_string(vocab_size - 1), .got = std::to_string(label)});

@@ -20,7 +20,7 @@
 
 namespace deltatune {
 
-// On the host. Labels are one a sequence: a class, or a number for a model with a single output; or one a token for a language model, which
+// On the host. Labels are one per sequence: a class, or a number for a model with a single output; or one per token for a language model, which
 // learns to predict it from what stands before it. Any of them may be absent.
 struct PackedBatch {
   std::vector<std::int32_t> ids;        // (N) tokens
@@ -109,7 +109,7 @@ template <class F>
 void visit_predictions(const PackedBatch& batch, const F& f) {
   if (batch.token_labels.empty()) return;
   if (batch.token_labels.size() != batch.ids.size())
-    throw Error("batch", "has not one label a token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
+    throw Error("batch", "needs one label per token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
   for (Index b = 0; b < batch.count(); ++b)
     for (Index row = batch.offsets[static_cast<std::size_t>(b)]; row + 1 < batch.offsets[static_cast<std::size_t>(b) + 1]; ++row) {
       const std::int32_t label = batch.token_labels[static_cast<std::size_t>(row) + 1];
@@ -216,7 +216,7 @@ class DeviceBatch {
  private:
   static void check_prompts(const PackedBatch& batch, const InputLayout& layout) {
     if (!batch.prompts.empty() && static_cast<Index>(batch.prompts.size()) != batch.count())
-      throw Error("batch: prompts", "are not one a sequence", {.expected = std::to_string(batch.count()), .got = std::to_string(batch.prompts.size())});
+      throw Error("batch: prompts", "must be one per sequence", {.expected = std::to_string(batch.count()), .got = std::to_string(batch.prompts.size())});
     for (const std::int32_t prompt : batch.prompts)
       if (prompt < 0 || prompt >= layout.prompts)
         throw Error("batch: prompts", "the model has no such prompt",
@@ -225,7 +225,7 @@ class DeviceBatch {
 
   static void check_adapters(const PackedBatch& batch) {
     if (!batch.adapters.empty() && static_cast<Index>(batch.adapters.size()) != batch.count())
-      throw Error("batch: adapters", "are not one a sequence", {.expected = std::to_string(batch.count()), .got = std::to_string(batch.adapters.size())});
+      throw Error("batch: adapters", "must be one per sequence", {.expected = std::to_string(batch.count()), .got = std::to_string(batch.adapters.size())});
   }
 
   // An array whose capacity only grows.

@@ -49,7 +49,7 @@ class Parameter {
   // Throws Error when they are held rounded.
   View<Scalar> value() const {
     if (rounded_)
-      throw Error(path_, "is held in bfloat16 alone", {.remedy = "what reads or changes this weight (merge, save, train) needs the model as it was loaded"});
+      throw Error(path_, "is stored in bfloat16 only", {.remedy = "what reads or changes this weight (merge, save, train) needs the model as it was loaded"});
     return value_;
   }
   // The values live elsewhere from now on: for layers that lay out their weights anew. Same shape.

@@ -6,7 +6,7 @@
 //     struct Saved {...};                          // trivially copyable, at most kDeltaSavedBytes
 //     template <class F> void visit(const F& f);   // f(Parameter<X>&) for each of its parameters
 //     bool needs_residual() const;                 // whether backward reads the residual
-//     bool completes() const;                      // true: it leaves out itself in h_io, with or without residual and norm, and nothing is added
+//     bool completes() const;                      // true: the delta writes the sublayer's output into h_io; residual add and norm are skipped
 //     void forward(Pass<X>&, const ResidualNorm<X>&, View<const T> residual, View<T> h_io, Saved&) const;      // both (N, C)
 //     void backward(Pass<X>&, const ResidualNorm<X>&, const Saved&, View<const T> residual, View<T> dh_io, GradientSink<T>& d_residual);
 //   };

@@ -95,7 +95,7 @@ struct ErasedWeightDelta {
   virtual void start(DeltaSaved& saved) const = 0;
   virtual void forward(Pass<X>& pass, View<const T> x, View<T> y_io, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) = 0;
-  // What is optional: never called, or nothing to do, where a delta has it not.
+  // Optional hooks: no-ops for a delta that does not implement them.
   virtual bool can_merge() const { return false; }
   virtual MergeTraits merge_traits() const = 0;
   virtual void merge(context_of<X>&, View<T> /*w_io*/, View<T> /*b_io*/) const {}
