@@ -11,8 +11,18 @@ int main() {
   using namespace deltatune;
   using X = Tensor<float, DefaultCpu>;
   DefaultCpu::Context ctx(1);
-  const Gpt2Config config{.vocab_size = 10, .hidden_size = 32, .layers = 2, .heads = 4, .intermediate_size = 64, .max_position_embeddings = 24, .eos_id = 0, .residual_dropout = 0,
-                          .embedding_dropout = 0, .attention_dropout = 0, .initializer_range = 0.3, .labels = {}};
+  const Gpt2Config config{.vocab_size = 10,
+                          .hidden_size = 32,
+                          .layers = 2,
+                          .heads = 4,
+                          .intermediate_size = 64,
+                          .max_position_embeddings = 24,
+                          .eos_id = 0,
+                          .residual_dropout = 0,
+                          .embedding_dropout = 0,
+                          .attention_dropout = 0,
+                          .initializer_range = 0.3,
+                          .labels = {}};
   Gpt2<X> model(ctx, config, Head::language_model());
   model.initialise(ctx, 1);
 

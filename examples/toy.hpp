@@ -16,8 +16,17 @@ using namespace deltatune;
 inline constexpr std::int32_t kStart = 1, kFirstWord = 2, kWanted = 7;
 
 inline BertConfig config(Index positions = 16) {
-  return {.vocab_size = 24, .hidden_size = 32, .layers = 2, .heads = 4, .intermediate_size = 64, .max_position_embeddings = positions, .hidden_dropout = 0, .attention_dropout = 0,
-          .classifier_dropout = 0, .initializer_range = 0.2, .labels = {}};
+  return {.vocab_size = 24,
+          .hidden_size = 32,
+          .layers = 2,
+          .heads = 4,
+          .intermediate_size = 64,
+          .max_position_embeddings = positions,
+          .hidden_dropout = 0,
+          .attention_dropout = 0,
+          .classifier_dropout = 0,
+          .initializer_range = 0.2,
+          .labels = {}};
 }
 
 // A random model with a classifier of two classes.

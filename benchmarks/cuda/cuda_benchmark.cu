@@ -107,7 +107,8 @@ void layer_norm(benchmark::State& state) {
   const X residual = random_matrix(n, c, 1), branch = random_matrix(n, c, 2), gamma = random_matrix(1, c, 3), beta = random_matrix(1, c, 4);
   X y(ctx, {n, c}), normalized(ctx, {n, c}), inverse(ctx, {n, 1});
   measure(state, 0, 16.0 * static_cast<double>(n * c), [&] {
-    ops::layer_norm_forward<Cuda, float>(ctx, residual.view(), branch.view(), {}, gamma.view(), beta.view(), 1e-12, y.view(), normalized.view(), inverse.view());
+    ops::layer_norm_forward<Cuda, float>(ctx, residual.view(), branch.view(), {}, gamma.view(), beta.view(), 1e-12, y.view(), normalized.view(),
+                                         inverse.view());
   });
 }
 void layer_norm_backward(benchmark::State& state) {
@@ -115,16 +116,14 @@ void layer_norm_backward(benchmark::State& state) {
   Cuda::Context& ctx = device().ctx;
   const X normalized = random_matrix(n, c, 1), dy = random_matrix(n, c, 2), gamma = random_matrix(1, c, 3), inverse = random_matrix(n, 1, 4);
   X dr(ctx, {n, c}), d_branch(ctx, {n, c});
-  measure(state, 0, 16.0 * static_cast<double>(n * c), [&] {
-    ops::layer_norm_backward<Cuda, float>(ctx, dy.view(), normalized.view(), inverse.view(), gamma.view(), {}, dr.view(), d_branch.view());
-  });
+  measure(state, 0, 16.0 * static_cast<double>(n * c),
+          [&] { ops::layer_norm_backward<Cuda, float>(ctx, dy.view(), normalized.view(), inverse.view(), gamma.view(), {}, dr.view(), d_branch.view()); });
 }
 void gelu(benchmark::State& state) {
   const Index n = state.range(0), f = 4 * state.range(1);
   const X u = random_matrix(n, f, 1);
   X y(device().ctx, {n, f});
-  measure(state, 0, 8.0 * static_cast<double>(n * f),
-          [&] { ops::activation_forward<Cuda, float>(device().ctx, ops::Activation::gelu, u.view(), y.view()); });
+  measure(state, 0, 8.0 * static_cast<double>(n * f), [&] { ops::activation_forward<Cuda, float>(device().ctx, ops::Activation::gelu, u.view(), y.view()); });
 }
 void bias_gradient(benchmark::State& state) {
   const Index n = state.range(0), f = 4 * state.range(1);

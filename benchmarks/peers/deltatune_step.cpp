@@ -86,14 +86,22 @@ Options options_of(const std::vector<std::string>& words) {
     }
 #endif
     if (++i == words.size()) throw Error(name, "needs a value");
-    if (name == "--job") options.job = words[i];
-    else if (name == "--method") options.method = words[i];
-    else if (name == "--base-precision") options.rounds_base = is_bf16(name, words[i]);
-    else if (name == "--kept-precision") options.rounds_kept = is_bf16(name, words[i]);
-    else if (name == "--steps") options.steps = number(name, words[i]);
-    else if (name == "--warm-up") options.warm_up = number(name, words[i]);
-    else if (name == "--threads") options.threads = number(name, words[i]);
-    else throw Error(name, "is not an option");
+    if (name == "--job")
+      options.job = words[i];
+    else if (name == "--method")
+      options.method = words[i];
+    else if (name == "--base-precision")
+      options.rounds_base = is_bf16(name, words[i]);
+    else if (name == "--kept-precision")
+      options.rounds_kept = is_bf16(name, words[i]);
+    else if (name == "--steps")
+      options.steps = number(name, words[i]);
+    else if (name == "--warm-up")
+      options.warm_up = number(name, words[i]);
+    else if (name == "--threads")
+      options.threads = number(name, words[i]);
+    else
+      throw Error(name, "is not an option");
   }
   if (options.job.empty() || options.method.empty()) throw Error("deltatune_step", "needs --job and --method");
   return options;
@@ -201,8 +209,7 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   model.recompute_feed_forward(options.recompute);
 
   const double rate = job.object("learning_rates").get<double>(options.method);
-  Trainer trainer(ctx, model,
-                  {.optimizer = {.learning_rate = rate}, .dropout = options.dropout, .round_kept = options.rounds_kept, .graph = options.graph});
+  Trainer trainer(ctx, model, {.optimizer = {.learning_rate = rate}, .dropout = options.dropout, .round_kept = options.rounds_kept, .graph = options.graph});
   const auto fewer_tokens = [](const Rows& a, const Rows& b) { return a.tokens() < b.tokens(); };
   trainer.plan(std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed());
 

@@ -31,9 +31,16 @@ void make_model(const fs::path& tokenizer_folder, const fs::path& out) {
   for (const auto& file : fs::directory_iterator(tokenizer_folder))
     if (file.path().extension() == ".json" || file.path().extension() == ".txt")
       fs::copy_file(file.path(), source / file.path().filename(), fs::copy_options::overwrite_existing);
-  const nlohmann::json config = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"vocab_size", vocabulary}, {"n_positions", 128},
-                                 {"n_embd", 128},        {"n_layer", 4},                         {"n_head", 4},             {"bos_token_id", 0},
-                                 {"eos_token_id", 0},    {"activation_function", "gelu_new"}};
+  const nlohmann::json config = {{"model_type", "gpt2"},
+                                 {"architectures", {"GPT2LMHeadModel"}},
+                                 {"vocab_size", vocabulary},
+                                 {"n_positions", 128},
+                                 {"n_embd", 128},
+                                 {"n_layer", 4},
+                                 {"n_head", 4},
+                                 {"bos_token_id", 0},
+                                 {"eos_token_id", 0},
+                                 {"activation_function", "gelu_new"}};
   write_text_file(source / "config.json", config.dump(2) + "\n");
   DefaultCpu::Context ctx;
   Gpt2<Tensor<float, DefaultCpu>> model(ctx, Gpt2Config::from_json(JsonConfig::open(source / "config.json")), Head::language_model());
@@ -116,8 +123,7 @@ std::string curves_svg(const std::vector<Run>& runs, const std::string& title) {
   for (std::size_t r = 0; r < runs.size(); ++r) {
     const std::vector<double> losses = smoothed(runs[r].losses);
     std::string path;
-    for (std::size_t i = 0; i < losses.size(); ++i)
-      path += (i == 0 ? "M" : " L") + fixed(x(static_cast<double>(i + 1)), 1) + " " + fixed(y(losses[i]), 1);
+    for (std::size_t i = 0; i < losses.size(); ++i) path += (i == 0 ? "M" : " L") + fixed(x(static_cast<double>(i + 1)), 1) + " " + fixed(y(losses[i]), 1);
     const std::string colour = colours[r % std::size(colours)], dashes = r < std::size(colours) ? "" : " stroke-dasharray=\"5 3\"";
     const std::string line = fixed(40 + 19.0 * static_cast<double>(r), 0);
     svg += "<path class=\"curve\" stroke=\"" + colour + "\"" + dashes + " d=\"" + path + "\"/>\n<path class=\"curve\" stroke=\"" + colour + "\"" + dashes +
@@ -147,7 +153,8 @@ std::string table_of(const std::vector<Run>& runs, bool classifies) {
     const double trained = s.at("trainable_parameters").get<double>(), all = s.at("total_parameters").get<double>(), loss = s.at("eval_loss").get<double>();
     text += "| " + run.method + " | " + fixed(trained, 0) + " | " + fixed(100 * trained / all, 2) + " % | " +
             (classifies ? fixed(100 * s.at("eval_accuracy").get<double>(), 1) + " %" : fixed(std::exp(loss), 2)) + " | " + fixed(loss, 3) + " | " +
-            convergence(run, start, best) + " | " + fixed(s.at("median_step_ms").get<double>(), 0) + " | " + fixed(s.at("peak_rss_mb").get<double>(), 0) + " MB |\n";
+            convergence(run, start, best) + " | " + fixed(s.at("median_step_ms").get<double>(), 0) + " | " + fixed(s.at("peak_rss_mb").get<double>(), 0) +
+            " MB |\n";
   }
   return text;
 }
@@ -176,10 +183,14 @@ void report(const fs::path& runs) {
 int main(int argc, char** argv) {
   try {
     const std::string command = argc > 1 ? argv[1] : "";
-    if (command == "model" && argc == 4) make_model(argv[2], argv[3]);
-    else if (command == "texts" && argc == 5) split_texts(argv[2], argv[3], argv[4]);
-    else if (command == "report" && argc == 3) report(argv[2]);
-    else throw Error("study", "unknown command", {.expected = "model TOKENIZER OUT, texts TABLE LABEL OUT or report RUNS"});
+    if (command == "model" && argc == 4)
+      make_model(argv[2], argv[3]);
+    else if (command == "texts" && argc == 5)
+      split_texts(argv[2], argv[3], argv[4]);
+    else if (command == "report" && argc == 3)
+      report(argv[2]);
+    else
+      throw Error("study", "unknown command", {.expected = "model TOKENIZER OUT, texts TABLE LABEL OUT or report RUNS"});
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;

@@ -32,7 +32,7 @@ struct Case {
   std::vector<Index> lengths;  // of the batch's sequences
   bool dropout = false;        // as the config says
   Method method = Method::lora;
-  bool bf16 = false;           // of the base weights
+  bool bf16 = false;  // of the base weights
 };
 
 // A prepared case. It does not move: the model refers to the context.
@@ -40,9 +40,9 @@ struct Job {
   Device::Context ctx;
   std::function<double()> step;  // seconds of one; ctx.profile.products are then its products
   Index rows = 0;
-  double activations = 0;        // bytes kept a layer, in units of rows · width floats
-  double floor = 0;              // the same, as few as can be
-  double gemm_flops = 0;         // of a step
+  double activations = 0;                      // bytes kept a layer, in units of rows · width floats
+  double floor = 0;                            // the same, as few as can be
+  double gemm_flops = 0;                       // of a step
   double (*peak)(Device::Context&) = nullptr;  // FLOP/s of the fastest of some large products of the base weights' type
 
   // So far.
@@ -62,10 +62,18 @@ Model& prepare(Device::Context& ctx, Model& model, const Case& c) {
   LoraPlan plan;
   plan.lora = {.rank = 8, .alpha = 16};  // for query and value, or c_attn
   switch (c.method) {
-    case Method::lora_all: plan.targets.all_linear = true; [[fallthrough]];
-    case Method::lora: attach(ctx, model, plan); break;
-    case Method::bitfit: apply(model, bitfit(family_of(model))); break;
-    case Method::full: apply(model, full_fine_tuning()); break;
+    case Method::lora_all:
+      plan.targets.all_linear = true;
+      [[fallthrough]];
+    case Method::lora:
+      attach(ctx, model, plan);
+      break;
+    case Method::bitfit:
+      apply(model, bitfit(family_of(model)));
+      break;
+    case Method::full:
+      apply(model, full_fine_tuning());
+      break;
   }
   if constexpr (kRounds<X>) {
     if (c.bf16) model.cast_base_to_bf16(ctx);

@@ -66,11 +66,13 @@ struct Profiled : Base {
   };
 
   template <class T, class In>
-  static void gemm(Context& ctx, const Gemm<T, In>& product)
-    requires requires { Base::gemm(ctx, product); }
+  static void gemm(Context& ctx, const Gemm<T, In>& product) requires requires {
+    Base::gemm(ctx, product);
+  }
   {
     const double flops = 2.0 * static_cast<double>(product.m()) * static_cast<double>(product.n()) * static_cast<double>(product.k());
-    timed(ctx, gemm_name(product), [&] { Base::gemm(ctx, product); }, flops);
+    timed(
+        ctx, gemm_name(product), [&] { Base::gemm(ctx, product); }, flops);
     if (!ctx.dry_run()) ctx.profile.products.push_back([&ctx, product] { Base::gemm(ctx, product); });
   }
   template <class F>
@@ -88,14 +90,16 @@ struct Profiled : Base {
   }
 
   template <class Op>
-  static void attention_forward(Context& ctx, const Op& op)
-    requires requires { Base::attention_forward(ctx, op); }
+  static void attention_forward(Context& ctx, const Op& op) requires requires {
+    Base::attention_forward(ctx, op);
+  }
   {
     timed(ctx, "attention forward", [&] { Base::attention_forward(ctx, op); });
   }
   template <class Op>
-  static void attention_backward(Context& ctx, const Op& op)
-    requires requires { Base::attention_backward(ctx, op); }
+  static void attention_backward(Context& ctx, const Op& op) requires requires {
+    Base::attention_backward(ctx, op);
+  }
   {
     timed(ctx, "attention backward", [&] { Base::attention_backward(ctx, op); });
   }

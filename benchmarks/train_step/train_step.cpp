@@ -99,8 +99,8 @@ class Bench {
       for (const auto& [name, op] : ops) {
         char speed[32] = "";
         if (op.flops > 0) std::snprintf(speed, sizeof speed, "%.1f", 1e-9 * op.flops / op.seconds);
-        std::printf("%6.1f %% %9.3f %7.0f %9s  %.*s\n", 100 * op.seconds / done.seconds, 1e3 * op.seconds / steps,
-                    static_cast<double>(op.calls) / steps, speed, static_cast<int>(name.size()), name.data());
+        std::printf("%6.1f %% %9.3f %7.0f %9s  %.*s\n", 100 * op.seconds / done.seconds, 1e3 * op.seconds / steps, static_cast<double>(op.calls) / steps, speed,
+                    static_cast<int>(name.size()), name.data());
       }
     }
   }

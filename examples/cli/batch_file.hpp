@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "deltatune/io/safetensors.hpp"
-#include "device.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
+#include "device.hpp"
 
 namespace deltatune::cli {
 
@@ -53,7 +53,8 @@ class BatchFile {
         }
         if (column >= config.max_position_embeddings - config.taken)
           throw Error(place("attention_mask"), "row " + std::to_string(row) + " is longer than the model's positions",
-                      {.expected = "real tokens in the first " + std::to_string(config.max_position_embeddings - config.taken) + " columns", .got = "one in column " + std::to_string(column)});
+                      {.expected = "real tokens in the first " + std::to_string(config.max_position_embeddings - config.taken) + " columns",
+                       .got = "one in column " + std::to_string(column)});
         batch.ids.push_back(checked("input_ids", row, column, ids[i], config.vocab_size));
         batch.positions.push_back(static_cast<std::int32_t>(column));
         padded.places.push_back(static_cast<Index>(i));
@@ -69,8 +70,8 @@ class BatchFile {
     const std::vector<std::int64_t> labels = *matrix("labels");
     for (const Index place : padded_io.places) {
       const std::int64_t label = labels[static_cast<std::size_t>(place)];
-      padded_io.batch.token_labels.push_back(
-          label == ops::kIgnoredLabel ? ops::kIgnoredLabel : checked("labels", place / columns_, place % columns_, label, vocab_size));
+      padded_io.batch.token_labels.push_back(label == ops::kIgnoredLabel ? ops::kIgnoredLabel
+                                                                         : checked("labels", place / columns_, place % columns_, label, vocab_size));
     }
   }
 

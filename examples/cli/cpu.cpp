@@ -2,8 +2,6 @@
 
 namespace deltatune::cli {
 
-std::unique_ptr<Device> open_cpu(const DeviceOptions& options) {
-  return std::make_unique<OnDevice<Bert<X>, Gpt2<X>>>(options.rounds_base(), options.threads);
-}
+std::unique_ptr<Device> open_cpu(const DeviceOptions& options) { return std::make_unique<OnDevice<Bert<X>, Gpt2<X>>>(options.rounds_base(), options.threads); }
 
 }  // namespace deltatune::cli

@@ -24,9 +24,9 @@
 namespace deltatune::cli {
 
 struct DeviceOptions {
-  std::string device = "cpu";  // "cpu", "cuda" or "cuda:NUMBER"
-  int threads = 0;             // of the CPU; 0: all processors
-  bool tf32 = false;           // of CUDA
+  std::string device = "cpu";              // "cpu", "cuda" or "cuda:NUMBER"
+  int threads = 0;                         // of the CPU; 0: all processors
+  bool tf32 = false;                       // of CUDA
   std::string base_precision = "float32";  // of the frozen weights; or "bf16"
 
   bool rounds_base() const { return base_precision == "bf16"; }
@@ -38,7 +38,7 @@ struct ModelInfo {
   bool is_language_model = false;
   Index num_labels = 0;  // of the output layer; 0: there is none
   Index vocab_size = 0, max_position_embeddings = 0, type_vocab_size = 1, hidden_size = 0, layers = 0, heads = 0, intermediate_size = 0;
-  Index taken = 0;  // of the positions, by prefixes and prompts
+  Index taken = 0;                  // of the positions, by prefixes and prompts
   std::vector<std::string> labels;  // one name per class
 };
 
@@ -77,10 +77,10 @@ struct Recipe {
   std::string problem_type;  // of a whole model's classifier, as transformers names it
   std::vector<AnyPlan> plans;
   std::vector<std::filesystem::path> init_adapters;  // instead of plans: trained adapters that are trained further
-  double lora_plus_ratio = 0;  // 0: LoRA+ is not asked for
-  bool saves_model = false;    // a whole model and not an adapter
-  bool recompute = false;      // inner values of feed-forward layers are computed again in backward
-  Index feature_batch = 0;     // features are computed once, so many texts at a time; 0: they aren't
+  double lora_plus_ratio = 0;                        // 0: LoRA+ is not asked for
+  bool saves_model = false;                          // a whole model and not an adapter
+  bool recompute = false;                            // inner values of feed-forward layers are computed again in backward
+  Index feature_batch = 0;                           // features are computed once, so many texts at a time; 0: they aren't
   TrainerConfig trainer;
 };
 

@@ -10,8 +10,8 @@
 
 #include "commands.hpp"
 #include "confusion.hpp"
-#include "model_io.hpp"
 #include "deltatune/train/evaluation.hpp"
+#include "model_io.hpp"
 #include "report.hpp"
 #include "text_options.hpp"
 
@@ -55,14 +55,15 @@ nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, con
                        {"recall", confusion.recall(c)},
                        {"f1", confusion.f1(c)},
                        {"examples", confusion.examples(c)}});
-  return {{"examples", result.examples}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss},
-          {"macro_f1", confusion.macro_f1()}, {"classes", classes},          {"confusion", confusion.counts()}};
+  return {{"examples", result.examples}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss}, {"macro_f1", confusion.macro_f1()},
+          {"classes", classes},          {"confusion", confusion.counts()}};
 }
 
 // A language model: how well it foretells the tokens.
 void run_language_model(const EvaluateOptions& options) {
   if (!options.text.labels.empty() || !options.text.columns.label.empty())
-    throw Error(options.text.model, "has no classifier for --labels or --label-column", {.remedy = "leave them out, or give the adapter that brings a classifier: --adapter DIR"});
+    throw Error(options.text.model, "has no classifier for --labels or --label-column",
+                {.remedy = "leave them out, or give the adapter that brings a classifier: --adapter DIR"});
   const std::unique_ptr<Device> device = open_device(options.text.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.text.model, options.text.adapters);
   const ModelInfo& info = model->info();
@@ -89,8 +90,8 @@ void run_language_model(const EvaluateOptions& options) {
 template <class SetLabel>
 Dataset labelled_rows(TextTask& task_io, const LabelColumn& column, bool regression, const SetLabel& set_label) {
   task_io.notes.insert(task_io.notes.end(), column.notes.begin(), column.notes.end());
-  std::vector<Example> examples =
-      tokenize(task_io.table, task_io.columns, task_io.tokenizer, task_io.max_length, task_io.notes, [&](std::size_t row) { return !column.labels[row].empty(); });
+  std::vector<Example> examples = tokenize(task_io.table, task_io.columns, task_io.tokenizer, task_io.max_length, task_io.notes,
+                                           [&](std::size_t row) { return !column.labels[row].empty(); });
   Dataset data(regression);
   for (std::size_t row = 0; row < examples.size(); ++row) {
     if (column.labels[row].empty()) continue;
@@ -130,7 +131,8 @@ std::vector<double> ranks(const std::vector<double>& values) {
 // A model with a single output: how near its numbers are.
 void run_regression(const EvaluateOptions& options, TextTask& task) {
   if (task.model->info().num_labels != 1)
-    throw Error(options.text.model, "predicts " + std::to_string(task.model->info().num_labels) + " numbers per text, and 'evaluate' compares one", {.remedy = "use 'deltatune predict'"});
+    throw Error(options.text.model, "predicts " + std::to_string(task.model->info().num_labels) + " numbers per text, and 'evaluate' compares one",
+                {.remedy = "use 'deltatune predict'"});
   const LabelColumn column = read_label_column(task.table, task.columns.label);
   const std::vector<std::optional<float>> targets = scores(column);
   const Dataset data = labelled_rows(task, column, true, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
@@ -142,9 +144,10 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
     return outputs;
   });
   const double pearson = correlation(answers, truth), spearman = correlation(ranks(answers), ranks(truth));
-  std::cout << grouped(result.examples) << " examples, mean squared error " << formatted("%.4f", result.loss) << ", Pearson correlation " << formatted("%.3f", pearson)
-            << ", Spearman correlation " << formatted("%.3f", spearman) << "\n";
-  if (options.json) std::cout << nlohmann::json{{"examples", result.examples}, {"eval_loss", result.loss}, {"pearson", pearson}, {"spearman", spearman}}.dump() << "\n";
+  std::cout << grouped(result.examples) << " examples, mean squared error " << formatted("%.4f", result.loss) << ", Pearson correlation "
+            << formatted("%.3f", pearson) << ", Spearman correlation " << formatted("%.3f", spearman) << "\n";
+  if (options.json)
+    std::cout << nlohmann::json{{"examples", result.examples}, {"eval_loss", result.loss}, {"pearson", pearson}, {"spearman", spearman}}.dump() << "\n";
 }
 
 void run(const EvaluateOptions& options) {
@@ -172,9 +175,12 @@ void run(const EvaluateOptions& options) {
 
 void add_evaluate(CLI::App& app) {
   const auto options = std::make_shared<EvaluateOptions>();
-  CLI::App* const command = app.add_subcommand("evaluate", "How good a model is: on labelled texts accuracy, loss and mistakes by class, or the error of numbers; of a language model loss and perplexity");
+  CLI::App* const command = app.add_subcommand(
+      "evaluate",
+      "How good a model is: on labelled texts accuracy, loss and mistakes by class, or the error of numbers; of a language model loss and perplexity");
   add_text_options(*command, options->text);
-  command->add_option("--label-column", options->text.columns.label, "Column with the right labels, as names or class numbers [label, labels or sentiment]")->type_name("NAME");
+  command->add_option("--label-column", options->text.columns.label, "Column with the right labels, as names or class numbers [label, labels or sentiment]")
+      ->type_name("NAME");
   command->add_flag("--json", options->json, "Print the numbers once more as one JSON object, on the last line");
   command->footer("Example:\n  deltatune evaluate --model minilm --adapter runs/tweets --data held_out.csv");
   command->callback([options] { run(*options); });

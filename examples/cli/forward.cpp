@@ -33,7 +33,8 @@ void run(const ForwardOptions& options) {
     throw Error(options.model, "has no classifier, so there is no loss and nothing to differentiate",
                 {.remedy = "leave out --gradients and --trainable, or give the adapter that brings a classifier"});
   if (!has_head && file.has_labels())
-    throw Error(options.batch + ": labels", "the model has no classifier to use them", {.remedy = "give the adapter that brings one, or a batch without labels"});
+    throw Error(options.batch + ": labels", "the model has no classifier to use them",
+                {.remedy = "give the adapter that brings one, or a batch without labels"});
   if (options.gradients && !file.has_labels()) throw Error(options.batch + ": labels", "is missing, and there are no gradients without a loss");
   if (!options.trainable.empty()) model->select(selection_of(options.trainable, info.family));
   if (file.has_labels() && info.is_language_model) {
@@ -54,14 +55,19 @@ void add_forward(CLI::App& app) {
   CLI::App* const command = app.add_subcommand("forward", "Outputs, loss and gradients of a model for a batch of token ids, without dropout");
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
   CLI::Option* const adapter = command->add_option("--adapter", options->adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
-  command->add_option("--trainable", options->trainable, "Which of the model's own parameters get gradients: full, bitfit, bitfit_query_ffn, layer_norm or head")
+  command
+      ->add_option("--trainable", options->trainable, "Which of the model's own parameters get gradients: full, bitfit, bitfit_query_ffn, layer_norm or head")
       ->check(CLI::IsMember({"full", "bitfit", "bitfit_query_ffn", "layer_norm", "head"}))
       ->excludes(adapter)
       ->type_name("WHAT");
-  command->add_option("--batch", options->batch, "Input: int64 input_ids (B,S); if wanted attention_mask (B,S), token_type_ids (B,S), labels (B), or (B,S) for a language model")
+  command
+      ->add_option("--batch", options->batch,
+                   "Input: int64 input_ids (B,S); if wanted attention_mask (B,S), token_type_ids (B,S), labels (B), or (B,S) for a language model")
       ->required()
       ->type_name("FILE.safetensors");
-  command->add_option("--out", options->out, "Output: float32 logits (B,K) or (B,S,V), loss (1), grad.<name>; without a classifier last_hidden_state, sentence_embedding")
+  command
+      ->add_option("--out", options->out,
+                   "Output: float32 logits (B,K) or (B,S,V), loss (1), grad.<name>; without a classifier last_hidden_state, sentence_embedding")
       ->required()
       ->type_name("FILE.safetensors");
   command->add_flag("--gradients", options->gradients, "Also write the gradient of everything that trains");

@@ -42,7 +42,9 @@ void add_generate(CLI::App& app) {
   command->add_option("--max-new-tokens", c.max_new_tokens, "Tokens at most")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--temperature", c.temperature, "0: always the likeliest token")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--top-k", c.top_k, "Draw from so many likeliest tokens; 0: from all")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--top-p", c.top_p, "Draw from the likeliest tokens that have this probability together")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--top-p", c.top_p, "Draw from the likeliest tokens that have this probability together")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   command->add_option("--seed", c.seed, "Of the draws")->capture_default_str();
   command->add_flag("--ignore-end", options->to_the_end, "Go on behind an end-of-text token");
   add_device_options(*command, options->device);

@@ -27,12 +27,18 @@ struct InspectOptions {
 
 const char* name_of(Role role) {
   switch (role) {
-    case Role::weight: return "weight";
-    case Role::bias: return "bias";
-    case Role::norm_scale: return "norm scale";
-    case Role::norm_shift: return "norm shift";
-    case Role::embedding: return "embedding";
-    case Role::delta: return "delta";
+    case Role::weight:
+      return "weight";
+    case Role::bias:
+      return "bias";
+    case Role::norm_scale:
+      return "norm scale";
+    case Role::norm_shift:
+      return "norm shift";
+    case Role::embedding:
+      return "embedding";
+    case Role::delta:
+      return "delta";
   }
   return "";
 }
@@ -134,7 +140,8 @@ Json tensors(LoadedModel<Model>& loaded, const InspectOptions& options) {
         name = key->second;
         dtype = types.contains(name) ? types.at(name) : "in the adapter";
       }
-    list.push_back({{"name", name}, {"shape", parameter.file_shape()}, {"dtype", dtype}, {"role", name_of(parameter.role())}, {"trainable", parameter.trains()}});
+    list.push_back(
+        {{"name", name}, {"shape", parameter.file_shape()}, {"dtype", dtype}, {"role", name_of(parameter.role())}, {"trainable", parameter.trains()}});
   });
   return list;
 }

@@ -135,7 +135,8 @@ std::vector<std::string> labels_option(const std::string& value) {
   std::set<std::string> seen;
   for (std::string& name : names) {
     name = normal_label(name);
-    if (name.empty()) throw Error("--labels", "holds an empty name", {.expected = "a name for each class, in the order of their numbers", .got = in_quotes(value)});
+    if (name.empty())
+      throw Error("--labels", "holds an empty name", {.expected = "a name for each class, in the order of their numbers", .got = in_quotes(value)});
     if (!seen.insert(name).second) throw Error("--labels", "names two classes " + in_quotes(name), {.expected = "another name for each class"});
   }
   return names;
@@ -170,8 +171,10 @@ LabelColumn read_label_column(const Table& table, const std::string& column) {
                            (result.missing == 1 ? "is" : "are") + " left out; the first is data row " + std::to_string(first_missing + 1));
   if (changed > 0)
     result.notes.push_back(result.place() + ": " + grouped(changed) + (changed == 1 ? " label is" : " labels are") +
-                           " read without the white space around it, or in Unicode's composed form; the first in data row " + std::to_string(first_changed + 1));
-  if (!odd.empty()) result.notes.push_back(result.place() + ": " + listed(odd) + " is taken for the name of a class; leave the cell empty where there is no label");
+                           " read without the white space around it, or in Unicode's composed form; the first in data row " +
+                           std::to_string(first_changed + 1));
+  if (!odd.empty())
+    result.notes.push_back(result.place() + ": " + listed(odd) + " is taken for the name of a class; leave the cell empty where there is no label");
   return result;
 }
 
@@ -188,10 +191,12 @@ std::vector<std::string> classes_in(LabelColumn& column_io, bool whatever) {
                    .remedy = "--task regression trains a model that predicts a number; --task classify makes every value a class"});
   }
   if (names.size() > 20 && static_cast<Index>(names.size()) * 2 > rows && !whatever)
-    throw Error(column_io.place(), "holds nearly as many labels as rows",
-                {.expected = "a few classes", .got = std::to_string(names.size()) + " in " + std::to_string(rows) + " rows: " + listed(names),
-                 .remedy = std::string(all_numbers ? "--task regression trains a model that predicts a number; " : "name the right column with --label-column; ") +
-                           "--task classify makes every value a class"});
+    throw Error(
+        column_io.place(), "holds nearly as many labels as rows",
+        {.expected = "a few classes",
+         .got = std::to_string(names.size()) + " in " + std::to_string(rows) + " rows: " + listed(names),
+         .remedy = std::string(all_numbers ? "--task regression trains a model that predicts a number; " : "name the right column with --label-column; ") +
+                   "--task classify makes every value a class"});
   if (all_numbers && !whatever) {
     // 1.0 is class 1: what a column of whole numbers becomes in a table with empty cells.
     std::set<std::string> whole;
@@ -205,7 +210,8 @@ std::vector<std::string> classes_in(LabelColumn& column_io, bool whatever) {
   }
   for (const auto& [folded, alike] : by_folded(names))
     if (alike.size() > 1)
-      column_io.notes.push_back(column_io.place() + ": " + listed(alike) + " are nearly the same, but " + std::to_string(alike.size()) + " classes; correct the data if one is meant");
+      column_io.notes.push_back(column_io.place() + ": " + listed(alike) + " are nearly the same, but " + std::to_string(alike.size()) +
+                                " classes; correct the data if one is meant");
   return names;
 }
 
@@ -239,7 +245,8 @@ std::vector<std::int32_t> class_numbers(LabelColumn& column_io, const std::vecto
   if (are_names && !read_as.empty()) column_io.notes.push_back(column_io.place() + ": labels are read " + read_as);
   if (!are_names && are_numbers) {
     std::string meaning;
-    for (std::size_t i = 0; i < std::min<std::size_t>(classes.size(), 20); ++i) meaning += (i == 0 ? "" : ", ") + std::to_string(i) + " is " + in_quotes(classes[i]);
+    for (std::size_t i = 0; i < std::min<std::size_t>(classes.size(), 20); ++i)
+      meaning += (i == 0 ? "" : ", ") + std::to_string(i) + " is " + in_quotes(classes[i]);
     column_io.notes.push_back(column_io.place() + ": labels are class numbers: " + meaning + (classes.size() > 20 ? ", ..." : ""));
   }
   const std::map<std::string, std::int32_t>& numbers = !are_names && are_numbers ? by_number : by_name;
@@ -248,10 +255,12 @@ std::vector<std::int32_t> class_numbers(LabelColumn& column_io, const std::vecto
     const std::string& label = column_io.labels[row];
     const auto number = numbers.find(label);
     if (!label.empty() && number == numbers.end()) {
-      const auto unknown = std::count_if(column_io.labels.begin(), column_io.labels.end(), [&](const std::string& each) { return !each.empty() && !numbers.contains(each); });
+      const auto unknown =
+          std::count_if(column_io.labels.begin(), column_io.labels.end(), [&](const std::string& each) { return !each.empty() && !numbers.contains(each); });
       const std::string others = unknown > 1 ? ", and unknown labels in " + std::to_string(unknown - 1) + (unknown > 2 ? " other rows" : " other row") : "";
       const std::string or_numbers = names_are_numbers ? "" : ", or class numbers 0 to " + std::to_string(classes.size() - 1);
-      throw Error(column_io.place(row), "unknown label", {.expected = "one of " + listed(classes) + or_numbers, .got = in_quotes(label) + others, .remedy = remedy});
+      throw Error(column_io.place(row), "unknown label",
+                  {.expected = "one of " + listed(classes) + or_numbers, .got = in_quotes(label) + others, .remedy = remedy});
     }
     result.push_back(label.empty() ? -1 : number->second);
   }
@@ -264,7 +273,8 @@ std::vector<std::optional<float>> scores(const LabelColumn& column) {
     const std::string& label = column.labels[row];
     const std::optional<double> value = number_in(label);
     if (!label.empty() && !value)
-      throw Error(column.place(row), "is not a number", {.expected = "a number such as 0.5", .got = in_quotes(label), .remedy = "--task classify trains a model that names classes"});
+      throw Error(column.place(row), "is not a number",
+                  {.expected = "a number such as 0.5", .got = in_quotes(label), .remedy = "--task classify trains a model that names classes"});
     result.push_back(label.empty() ? std::nullopt : std::optional<float>(static_cast<float>(*value)));
   }
   return result;
@@ -275,7 +285,8 @@ std::vector<std::string> choose_classes(LabelColumn& column_io, const OutputLaye
   std::vector<std::string> own = layer.labels;
   if (trained > 0 && own.size() != trained) own = placeholder_names(layer.classes);
   const auto does_not_fit = [&](const std::vector<std::string>& wanted) {
-    return Error(layer.model, "the output layer was trained for other classes", {.expected = listed(own) + " (" + std::to_string(own.size()) + ")",
+    return Error(layer.model, "the output layer was trained for other classes",
+                 {.expected = listed(own) + " (" + std::to_string(own.size()) + ")",
                   .got = listed(wanted) + " (" + std::to_string(wanted.size()) + ") in " + column_io.place(),
                   .remedy = layer.remedy + "; --labels names the classes of this one, in its order, when they have other names in the data"});
   };
@@ -304,8 +315,8 @@ std::vector<std::string> choose_classes(LabelColumn& column_io, const OutputLaye
   std::vector<std::string> found = classes_in(column_io, whatever);
   if (trained > 0) {
     if (found.size() != trained) throw does_not_fit(found);
-    column_io.notes.push_back(layer.model + ": the output layer is trained but does not name its classes; its rows are used for " + listed(found) + " in this order (" + layer.remedy +
-                              ", --labels gives another order)");
+    column_io.notes.push_back(layer.model + ": the output layer is trained but does not name its classes; its rows are used for " + listed(found) +
+                              " in this order (" + layer.remedy + ", --labels gives another order)");
     return found;
   }
   // A configuration may name classes without an output layer: their order counts when they are those of the data.

@@ -54,9 +54,9 @@ std::vector<std::optional<float>> scores(const LabelColumn& column);
 
 // What a model's output layer is: a trained one, none, or one to be drawn anew.
 struct OutputLayer {
-  std::string model;                // for messages
-  Index classes = 0;                // that it was trained for; 0: it is drawn at random
-  std::vector<std::string> labels;  // names in config.json, or empty
+  std::string model;                                           // for messages
+  Index classes = 0;                                           // that it was trained for; 0: it is drawn at random
+  std::vector<std::string> labels;                             // names in config.json, or empty
   std::string remedy = "--new-head draws a new output layer";  // where it does not fit
 };
 // The classes to train, in the order of the output layer's rows. given: --labels, or empty. Throws Error, with both lists, when a trained output layer

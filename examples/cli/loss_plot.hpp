@@ -57,7 +57,8 @@ class LossPlot {
     text += y_axis() + x_axis();
     text += "<path class=\"axis\" d=\"M" + point(1, top_) + " L" + point(1, bottom_) + " L" + point(steps_, bottom_) + "\"/>\n";
     text += "<text x=\"360\" y=\"412\" text-anchor=\"middle\">step</text>\n";
-    text += "<text x=\"16\" y=\"195\" text-anchor=\"middle\" transform=\"rotate(-90 16 195)\">" + std::string(evaluations_.empty() ? "training loss" : "loss") + "</text>\n";
+    text += "<text x=\"16\" y=\"195\" text-anchor=\"middle\" transform=\"rotate(-90 16 195)\">" + std::string(evaluations_.empty() ? "training loss" : "loss") +
+            "</text>\n";
     return text + curve("raw", losses_) + curve("smooth", smoothed()) + evaluation() + "</svg>\n";
   }
 

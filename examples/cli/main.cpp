@@ -28,8 +28,9 @@ int finished(int code) {
 int main(int argc, char** argv) {
   using namespace deltatune::cli;
   if (argc > 1 && argv[1][0] != '-') set_wait_policy(argv);  // for --help there is nothing to wait for
-  CLI::App app{"deltatune: parameter-efficient fine-tuning of Transformers.\n"
-               "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
+  CLI::App app{
+      "deltatune: parameter-efficient fine-tuning of Transformers.\n"
+      "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
   app.require_subcommand(1);
   app.set_version_flag("--version", "deltatune " DELTATUNE_VERSION_STRING);
   app.footer("'deltatune COMMAND --help' explains a command and ends with an example.");

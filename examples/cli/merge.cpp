@@ -43,7 +43,8 @@ void merge(const MergeOptions& options) {
   const Index classes = loaded.model->num_labels();
   const Output output = output_of(options.model, options.adapters, classes);  // of the adapter's output layer, which may be for another task than the model's
   const std::string problem_type = output == output_of(options.model, {}, classes) ? "" : problem_type_of(output);
-  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, problem_type, options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);
+  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, problem_type,
+                     options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
@@ -64,11 +65,14 @@ void run(const MergeOptions& options) {
 
 void add_merge(CLI::App& app) {
   const auto options = std::make_shared<MergeOptions>();
-  CLI::App* const command = app.add_subcommand("merge", "Write model and adapter as one model folder, for Hugging Face Transformers or deltatune, where the method can be merged exactly");
+  CLI::App* const command = app.add_subcommand(
+      "merge", "Write model and adapter as one model folder, for Hugging Face Transformers or deltatune, where the method can be merged exactly");
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command->add_option("--adapter", options->adapters, "Folder of the adapter; several times for several")->required()->type_name("DIR");
   command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors, the tokenizer's files")->required()->type_name("DIR");
-  command->add_option("--dtype", options->dtype, "Type of the written weights: auto, that of the model's files, or float32")->check(CLI::IsMember({"auto", "float32"}))->capture_default_str();
+  command->add_option("--dtype", options->dtype, "Type of the written weights: auto, that of the model's files, or float32")
+      ->check(CLI::IsMember({"auto", "float32"}))
+      ->capture_default_str();
   command->add_flag("--overwrite", options->overwrite, "Replace the result that --out holds");
   command->footer("Example:\n  deltatune merge --model minilm --adapter runs/tweets --out minilm-tweets");
   command->callback([options] { run(*options); });

@@ -15,8 +15,7 @@ Index checkpoint_classes(const std::filesystem::path& folder, const std::string&
   const auto weight = checkpoint.tensors().find(family == "gpt2" ? "score.weight" : "classifier.weight");
   if (weight == checkpoint.tensors().end()) return 0;
   const TensorInfo& tensor = weight->second;
-  if (tensor.shape.size() != 2)
-    throw Error(tensor.file + ": " + tensor.name, "wrong shape", {.expected = "[classes, width]", .got = to_string(tensor.shape)});
+  if (tensor.shape.size() != 2) throw Error(tensor.file + ": " + tensor.name, "wrong shape", {.expected = "[classes, width]", .got = to_string(tensor.shape)});
   return tensor.shape[0];
 }
 
@@ -88,7 +87,8 @@ Output output_of(const std::filesystem::path& folder, const std::vector<std::fil
 Index positions_taken_by(const std::vector<std::filesystem::path>& adapters) {
   Index taken = 0;
   for (const std::filesystem::path& adapter : adapter_folders(adapters))
-    if (std::filesystem::exists(adapter / "adapter_config.json")) taken += JsonConfig::open(adapter / "adapter_config.json").get_or<std::int64_t>("num_virtual_tokens", 0);
+    if (std::filesystem::exists(adapter / "adapter_config.json"))
+      taken += JsonConfig::open(adapter / "adapter_config.json").get_or<std::int64_t>("num_virtual_tokens", 0);
   return taken;
 }
 
@@ -118,7 +118,8 @@ Selection selection_of(const std::string& name, const ModelFamily& family) {
   if (name == "bitfit") return bitfit(family);
   if (name == "layer_norm") return layer_norm_tuning(family);
   if (name == "bitfit_query_ffn" && family.name == "bert") return bitfit_query_ffn();
-  throw Error("selection", "is not known for this model", {.expected = "full, bitfit, head, layer_norm, or for BERT bitfit_query_ffn", .got = "\"" + name + "\""});
+  throw Error("selection", "is not known for this model",
+              {.expected = "full, bitfit, head, layer_norm, or for BERT bitfit_query_ffn", .got = "\"" + name + "\""});
 }
 
 }  // namespace deltatune::cli

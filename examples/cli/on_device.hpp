@@ -24,7 +24,13 @@ class OnDeviceModel : public DeviceModel {
   using B = backend_of<X>;
 
   OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, bool bf16_base)
-      : ctx_(ctx), loaded_(load_model<Model>(ctx, model, adapters)), model_(*loaded_.model), info_(info_of(model_, loaded_.labels)), saved_(ctx), scratch_(ctx), device_batch_(ctx) {
+      : ctx_(ctx),
+        loaded_(load_model<Model>(ctx, model, adapters)),
+        model_(*loaded_.model),
+        info_(info_of(model_, loaded_.labels)),
+        saved_(ctx),
+        scratch_(ctx),
+        device_batch_(ctx) {
     if (bf16_base) model_.cast_base_to_bf16(ctx);
   }
 

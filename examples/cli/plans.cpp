@@ -28,7 +28,7 @@ std::pair<std::string, double> pattern_setting(const std::string& text, const ch
 
 ops::Activation activation_named(const std::string& name) {
   using ops::Activation;
-  static const std::map<std::string, Activation> kNames{{"relu", Activation::relu}, {"gelu", Activation::gelu}, {"gelu_new", Activation::gelu_new},
+  static const std::map<std::string, Activation> kNames{{"relu", Activation::relu},  {"gelu", Activation::gelu}, {"gelu_new", Activation::gelu_new},
                                                         {"swish", Activation::silu}, {"silu", Activation::silu}, {"tanh", Activation::tanh}};
   const auto found = kNames.find(name);
   if (found == kNames.end()) throw Error("--non-linearity", "is not known", {.expected = "relu, gelu, gelu_new, swish or tanh", .got = "\"" + name + "\""});
@@ -82,8 +82,8 @@ class Maker {
       targets(plan.targets);
       return plan;
     }
-    if (name == "houlsby" || name == "pfeiffer" || name == "parallel" || name == "compacter" || name == "compacter++" || name == "adapter_plus" || name == "mam" ||
-        name == "unipelt") {
+    if (name == "houlsby" || name == "pfeiffer" || name == "parallel" || name == "compacter" || name == "compacter++" || name == "adapter_plus" ||
+        name == "mam" || name == "unipelt") {
       AdapterHubPlan plan = adapterhub_preset(name);
       for (AdapterHubMember& member : plan.members) std::visit([this](auto& each) { adjust(each); }, member);
       return plan;
@@ -134,10 +134,11 @@ class Maker {
       set("--last-layers", o_.last_layers, count);
       return SelectionPlan(last_layers(count, family_));
     }
-    throw Error("--method", "is not known for this model",
-                {.expected = "lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, p_tuning, "
-                             "diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn (BERT), layer_norm, last_layers, head or full, or several joined by +",
-                 .got = "\"" + name + "\""});
+    throw Error(
+        "--method", "is not known for this model",
+        {.expected = "lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, p_tuning, "
+                     "diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn (BERT), layer_norm, last_layers, head or full, or several joined by +",
+         .got = "\"" + name + "\""});
   }
 
   void targets(Targets& to) {
@@ -224,8 +225,8 @@ class Maker {
     set("--virtual-tokens", o_.virtual_tokens, plan.prompt.rows);
     const std::string init = asked("--prompt-init", o_.prompt_init) ? *o_.prompt_init : o_.prompt_text ? "text" : "vocabulary";
     using Kind = PromptStart::Kind;
-    static const std::map<std::string, Kind> kKinds{{"random", Kind::normal}, {"scaled", Kind::vocabulary_scale}, {"vocabulary", Kind::vocabulary},
-                                                    {"text", Kind::text},     {"labels", Kind::labels}};
+    static const std::map<std::string, Kind> kKinds{
+        {"random", Kind::normal}, {"scaled", Kind::vocabulary_scale}, {"vocabulary", Kind::vocabulary}, {"text", Kind::text}, {"labels", Kind::labels}};
     plan.start.kind = kKinds.at(init);
     asked_.insert("--prompt-text");
     if (init == "text") {
@@ -289,10 +290,12 @@ Index positions_taken(const MethodOptions& options) {
 }
 
 void add_method_options(CLI::App& command, MethodOptions& o) {
-  command.add_option("--method", o.method,
-                     "What to train: lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, "
-                     "p_tuning, diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn, layer_norm, last_layers, head (output layer only), full (everything), or "
-                     "several joined by +")
+  command
+      .add_option(
+          "--method", o.method,
+          "What to train: lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, "
+          "p_tuning, diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn, layer_norm, last_layers, head (output layer only), full (everything), or "
+          "several joined by +")
       ->capture_default_str();
   const char* const weights = "Methods on weights";
   command.add_option("--rank", o.rank, "lora, dora, adalora, vera, unipelt: rank [8, 8, 12, 256, 8]")->group(weights);
@@ -300,13 +303,17 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
   command.add_option("--dropout", o.dropout, "dropout inside the method [0]")->group(weights);
   command.add_flag("--rslora", o.rank_stabilized, "lora, dora: scaling is alpha / sqrt(rank)")->group(weights);
   command.add_option("--init", o.init, "lora: start, default, pissa or olora")->check(CLI::IsMember({"default", "pissa", "olora"}))->group(weights);
-  command.add_option("--lora-plus-ratio", o.lora_plus_ratio, "lora, dora: learning rate of B over that of A (LoRA+)")->check(CLI::PositiveNumber)->group(weights);
+  command.add_option("--lora-plus-ratio", o.lora_plus_ratio, "lora, dora: learning rate of B over that of A (LoRA+)")
+      ->check(CLI::PositiveNumber)
+      ->group(weights);
   command.add_option("--targets", o.targets, "layers by the ends of their names, or all-linear [the usual ones of the method]")->group(weights);
   command.add_option("--exclude", o.exclude, "layers to leave out")->group(weights);
   command.add_option("--layers", o.layers, "numbers of the layers to adapt [all]")->delimiter(',')->group(weights);
   command.add_option("--rank-pattern", o.rank_pattern, "lora, dora: another rank for some layers, PATTERN=RANK")->group(weights);
   command.add_option("--alpha-pattern", o.alpha_pattern, "lora, dora: another alpha for some layers, PATTERN=ALPHA")->group(weights);
-  command.add_option("--bias", o.bias, "lora, dora: biases to train as well: none, all, lora_only")->check(CLI::IsMember({"none", "all", "lora_only"}))->group(weights);
+  command.add_option("--bias", o.bias, "lora, dora: biases to train as well: none, all, lora_only")
+      ->check(CLI::IsMember({"none", "all", "lora_only"}))
+      ->group(weights);
   command.add_option("--modules-to-save", o.modules_to_save, "modules trained as a whole [the output layer]")->group(weights);
   command.add_option("--target-rank", o.target_rank, "adalora: ranks a layer in the end, on average [8]")->group(weights);
   command.add_option("--tinit", o.tinit, "adalora: updates before ranks are taken away [0]")->group(weights);
@@ -321,7 +328,8 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
   command.add_option("--leave-out", o.leave_out, "numbers of layers without one (AdapterDrop)")->delimiter(',')->group(adapters);
   const char* const prompts = "Prefixes and prompts";
   command.add_option("--virtual-tokens", o.virtual_tokens, "prefix, prefix_mlp, prompt, p_tuning, mam, unipelt: rows [20, 20, 20, 20, 30, 10]")->group(prompts);
-  command.add_option("--encoder-hidden", o.encoder_hidden, "prefix_mlp, p_tuning, mam, unipelt: width of the encoder [512, the model's, 800, 512]")->group(prompts);
+  command.add_option("--encoder-hidden", o.encoder_hidden, "prefix_mlp, p_tuning, mam, unipelt: width of the encoder [512, the model's, 800, 512]")
+      ->group(prompts);
   command.add_option("--encoder", o.encoder, "p_tuning: mlp or lstm [mlp]")->check(CLI::IsMember({"mlp", "lstm"}))->group(prompts);
   command.add_option("--prompt-init", o.prompt_init, "prompt: random, scaled (as wide as words), vocabulary (random words), text or labels [vocabulary]")
       ->check(CLI::IsMember({"random", "scaled", "vocabulary", "text", "labels"}))

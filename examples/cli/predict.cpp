@@ -44,7 +44,8 @@ std::vector<double> values_of(Output output, std::span<const float> logits) {
 // The output: one row per text with its label and the probability of each label, or its labels, or its numbers.
 class PredictionWriter {
  public:
-  PredictionWriter(const TextTask& task, bool as_json) : task_(task), table_(task.table), labels_(task.labels), as_json_(as_json), text_(table_.column(task.columns.text)) {
+  PredictionWriter(const TextTask& task, bool as_json)
+      : task_(task), table_(task.table), labels_(task.labels), as_json_(as_json), text_(table_.column(task.columns.text)) {
     if (!task.columns.pair.empty()) pair_ = table_.column(task.columns.pair);
     if (as_json_) return;
     out_ = pair_ ? "text,text_pair" : "text";

@@ -32,7 +32,8 @@ void refuse_own_folder(const fs::path& out, const fs::path& source, const std::s
 void refuse_earlier_result(const fs::path& out) {
   const std::string found = result_in(out);
   if (found.empty()) return;
-  throw Error(out.string(), std::string("already holds ") + (found == "config.json" ? "a model" : "the result of a training run or an adapter") + " (" + found + ")",
+  throw Error(out.string(),
+              std::string("already holds ") + (found == "config.json" ? "a model" : "the result of a training run or an adapter") + " (" + found + ")",
               {.remedy = "choose another --out, or replace it with --overwrite"});
 }
 
@@ -45,7 +46,8 @@ RunFolder::RunFolder(fs::path folder, const fs::path& model, Resume resume, bool
     throw Error(checkpoint().string(), "holds no checkpoint to resume from", {.remedy = "--resume auto starts from the beginning where there is none"});
   if (overwrite || (resume == Resume::automatic && is_unfinished(path_))) return;
   if (has_checkpoint(checkpoint()) && (result_in(path_).empty() || is_unfinished(path_)))
-    throw Error(path_.string(), "holds a run that was not finished", {.remedy = "go on from its checkpoint with --resume, start anew with --overwrite, or choose another --out"});
+    throw Error(path_.string(), "holds a run that was not finished",
+                {.remedy = "go on from its checkpoint with --resume, start anew with --overwrite, or choose another --out"});
   refuse_earlier_result(path_);
 }
 

@@ -29,15 +29,42 @@ inline std::size_t edit_distance(const std::string& a, const std::string& b) {
 // The known word that is meant by `word`, or "".
 inline std::string nearest(std::string word, const std::vector<std::string>& known) {
   // What other programs call it.
-  static const std::map<std::string, std::string> kSynonyms{
-      {"lr", "learning-rate"},       {"bs", "batch-size"},       {"batch", "batch-size"},      {"wd", "weight-decay"},   {"r", "rank"},
-      {"lora-r", "rank"},            {"lora-rank", "rank"},      {"lora-alpha", "alpha"},      {"lora-dropout", "dropout"}, {"num-epochs", "epochs"},
-      {"num-train-epochs", "epochs"}, {"max-steps", "steps"},    {"max-len", "max-length"},    {"max-seq-length", "max-length"}, {"output", "out"},
-      {"output-dir", "out"},         {"train-data", "data"},     {"dataset", "data"},          {"train-file", "data"},   {"validation-file", "eval-data"},
-      {"base-model", "model"},       {"model-name-or-path", "model"}, {"checkpoint", "model"}, {"peft", "adapter"},      {"gradient-accumulation-steps", "accumulate"},
-      {"target-modules", "targets"}, {"grad-clip", "max-gradient-norm"}, {"max-grad-norm", "max-gradient-norm"}, {"warmup", "warmup-ratio"},
-      {"scheduler", "schedule"},     {"max-tokens", "max-new-tokens"}, {"eval", "evaluate"},   {"test", "evaluate"},     {"infer", "predict"},
-      {"finetune", "train"},         {"fine-tune", "train"}};
+  static const std::map<std::string, std::string> kSynonyms{{"lr", "learning-rate"},
+                                                            {"bs", "batch-size"},
+                                                            {"batch", "batch-size"},
+                                                            {"wd", "weight-decay"},
+                                                            {"r", "rank"},
+                                                            {"lora-r", "rank"},
+                                                            {"lora-rank", "rank"},
+                                                            {"lora-alpha", "alpha"},
+                                                            {"lora-dropout", "dropout"},
+                                                            {"num-epochs", "epochs"},
+                                                            {"num-train-epochs", "epochs"},
+                                                            {"max-steps", "steps"},
+                                                            {"max-len", "max-length"},
+                                                            {"max-seq-length", "max-length"},
+                                                            {"output", "out"},
+                                                            {"output-dir", "out"},
+                                                            {"train-data", "data"},
+                                                            {"dataset", "data"},
+                                                            {"train-file", "data"},
+                                                            {"validation-file", "eval-data"},
+                                                            {"base-model", "model"},
+                                                            {"model-name-or-path", "model"},
+                                                            {"checkpoint", "model"},
+                                                            {"peft", "adapter"},
+                                                            {"gradient-accumulation-steps", "accumulate"},
+                                                            {"target-modules", "targets"},
+                                                            {"grad-clip", "max-gradient-norm"},
+                                                            {"max-grad-norm", "max-gradient-norm"},
+                                                            {"warmup", "warmup-ratio"},
+                                                            {"scheduler", "schedule"},
+                                                            {"max-tokens", "max-new-tokens"},
+                                                            {"eval", "evaluate"},
+                                                            {"test", "evaluate"},
+                                                            {"infer", "predict"},
+                                                            {"finetune", "train"},
+                                                            {"fine-tune", "train"}};
   std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return c == '_' ? '-' : static_cast<char>(std::tolower(c)); });
   const auto is_known = [&](const std::string& name) { return std::find(known.begin(), known.end(), name) != known.end(); };
   if (is_known(word)) return word;
@@ -62,7 +89,8 @@ inline std::string unknown_argument(CLI::App& app, const std::vector<std::string
   const auto meant = [](const std::string& prefix, const std::string& name) { return name.empty() ? "" : " (did you mean " + prefix + name + "?)"; };
   const auto given = std::find_if(arguments.begin(), arguments.end(), [](const std::string& argument) { return !argument.starts_with('-'); });
   if (given == arguments.end() || given != arguments.begin()) return "";
-  if (std::find(commands.begin(), commands.end(), *given) == commands.end()) return *given + ": unknown command" + meant("", nearest(*given, commands)) + help("");
+  if (std::find(commands.begin(), commands.end(), *given) == commands.end())
+    return *given + ": unknown command" + meant("", nearest(*given, commands)) + help("");
   std::vector<std::string> options;
   for (const CLI::Option* const option : app.get_subcommand(*given)->get_options())
     for (const std::string& name : option->get_lnames()) options.push_back(name);

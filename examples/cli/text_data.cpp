@@ -27,7 +27,8 @@ std::string usual_column(const Table& table, const std::vector<std::string>& usu
       if (folded_label(column) == name) return column;
   const bool has_completions = std::find(table.columns.begin(), table.columns.end(), "completion") != table.columns.end();
   throw Error(table.name, "has no column \"" + usual.front() + "\"",
-              {.got = joined(table.columns), .remedy = std::string("name the column with ") + option + (has_completions ? "; --task lm learns prompts and completions" : "")});
+              {.got = joined(table.columns),
+               .remedy = std::string("name the column with ") + option + (has_completions ? "; --task lm learns prompts and completions" : "")});
 }
 
 // What is noted of rows: how many, and the first.
@@ -51,10 +52,12 @@ Example language_example(const JsonConfig& row, const Tokenizer& tokenizer) {
     std::vector<std::string> fields;
     for (const auto& [name, value] : row.raw().items()) fields.push_back(name);
     throw Error(row.name(), row.has("prompt") ? "has a prompt but no completion" : "has neither prompt and completion nor text",
-                {.expected = "{\"prompt\": ..., \"completion\": ...} or {\"text\": ...}, both strings", .got = "the fields " + joined(fields),
+                {.expected = "{\"prompt\": ..., \"completion\": ...} or {\"text\": ...}, both strings",
+                 .got = "the fields " + joined(fields),
                  .remedy = "other formats, such as chats and instructions, have to be written so first"});
   }
-  if (row.has("prompt")) example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
+  if (row.has("prompt"))
+    example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
   example.token_labels.assign(example.ids.size(), ops::kIgnoredLabel);
   std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(target), 0);
   if (const auto end = tokenizer.byte_bpe()->eos_id()) completion.push_back(*end);
@@ -64,7 +67,8 @@ Example language_example(const JsonConfig& row, const Tokenizer& tokenizer) {
 }
 
 bool has_prediction(const Example& example) {
-  return example.ids.size() > 1 && std::any_of(example.token_labels.begin() + 1, example.token_labels.end(), [](std::int32_t label) { return label != ops::kIgnoredLabel; });
+  return example.ids.size() > 1 &&
+         std::any_of(example.token_labels.begin() + 1, example.token_labels.end(), [](std::int32_t label) { return label != ops::kIgnoredLabel; });
 }
 
 Dataset language_records(std::string_view text, const std::string& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
@@ -95,7 +99,8 @@ Dataset language_records(std::string_view text, const std::string& file, const T
   };
   const std::string length = "--max-length " + std::to_string(max_length);
   if (data.size() == 0 && without_room.count > 0)
-    throw Error(file, "every prompt is longer than " + length + ", which leaves no room for a completion", {.remedy = "raise --max-length, or shorten the prompts"});
+    throw Error(file, "every prompt is longer than " + length + ", which leaves no room for a completion",
+                {.remedy = "raise --max-length, or shorten the prompts"});
   note(without_room, "is left out, since its prompt alone is longer than " + length, "are left out, since their prompts alone are longer than " + length);
   note(cut, "is longer than " + length + " and was cut", "are longer than " + length + " and were cut");
   note(without_text, "is left out, since it has nothing to predict", "are left out, since they have nothing to predict");
@@ -108,7 +113,8 @@ Dataset language_blocks(std::string_view text, const std::string& file, const To
   for (std::size_t first = 0; first < ids.size(); first += static_cast<std::size_t>(max_length)) {
     const std::size_t last = std::min(ids.size(), first + static_cast<std::size_t>(max_length));
     if (last - first < 2) {
-      if (first > 0) notes_io.push_back(file + ": the last of " + grouped(static_cast<Index>(ids.size())) + " tokens stands alone in its block and is left out");
+      if (first > 0)
+        notes_io.push_back(file + ": the last of " + grouped(static_cast<Index>(ids.size())) + " tokens stands alone in its block and is left out");
       break;
     }
     Example example{.ids = {ids.begin() + static_cast<std::ptrdiff_t>(first), ids.begin() + static_cast<std::ptrdiff_t>(last)}};
@@ -180,7 +186,8 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
                  .got = without_tokens.count > 1 ? "\"\", and " + std::to_string(without_tokens.count - 1) + " more empty texts" : "\"\"",
                  .remedy = "leave out the row, or give it a text"});
   const auto note = [&](const Counted& rows, const std::string& singular, const std::string& plural) {
-    if (rows.count > 0) notes_io.push_back(table.name + ": " + of_texts(rows.count, read, singular, plural) + "; the first in data row " + std::to_string(rows.first + 1));
+    if (rows.count > 0)
+      notes_io.push_back(table.name + ": " + of_texts(rows.count, read, singular, plural) + "; the first in data row " + std::to_string(rows.first + 1));
   };
   const std::string length = "longer than --max-length " + std::to_string(max_length);
   note(empty, "is empty", "are empty");

@@ -28,17 +28,22 @@ struct TextOptions {
 
 inline void add_text_options(CLI::App& command, TextOptions& options) {
   command.add_option("--model", options.model, "Hugging Face folder of the model")->required()->type_name("DIR");
-  command.add_option("--adapter", options.adapters, "Folder of an adapter for it, as 'deltatune train', PEFT or AdapterHub wrote it; several times for several")->type_name("DIR");
+  command
+      .add_option("--adapter", options.adapters, "Folder of an adapter for it, as 'deltatune train', PEFT or AdapterHub wrote it; several times for several")
+      ->type_name("DIR");
   command.add_option("--data", options.data, "Texts: .csv, .tsv, .jsonl or .json")->required()->type_name("FILE");
   command.add_option("--text-column", options.columns.text, "Column with the text [text, sentence or tweet]")->type_name("NAME");
   command.add_option("--text-pair-column", options.columns.pair, "Column with a second text, for models that compare two [none]")->type_name("NAME");
-  command.add_option("--labels", options.labels, "Names of the classes by number, with commas between them, or a .json file with a list [those of the adapter, else of the model]")
+  command
+      .add_option("--labels", options.labels,
+                  "Names of the classes by number, with commas between them, or a .json file with a list [those of the adapter, else of the model]")
       ->type_name("NAMES");
   command.add_option("--batch-size", options.batch_size, "Texts at a time; changes speed and memory only")
       ->capture_default_str()
       ->check(CLI::Range(1, 65536))
       ->type_name("N");
-  command.add_option("--max-length", options.max_length, "Tokens per text, the rest is cut off [as in training; else 128, or fewer where the model reads fewer]")
+  command
+      .add_option("--max-length", options.max_length, "Tokens per text, the rest is cut off [as in training; else 128, or fewer where the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->type_name("N");
   add_device_options(command, options.device);
@@ -55,7 +60,8 @@ inline Index usual_max_length(const std::filesystem::path& model, const std::vec
 inline Index max_length_of(const TextOptions& options, const ModelInfo& info) {
   const Index room = info.max_position_embeddings - info.taken;
   if (options.max_length > room)
-    throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
+    throw Error("--max-length", "is more than the model's positions",
+                {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
   return options.max_length > 0 ? options.max_length : usual_max_length(options.model, options.adapters, room);
 }
 
@@ -79,7 +85,8 @@ struct TextTask {
         tokenizer(Tokenizer::open(options.model)) {
     const ModelInfo& config = model->info();
     if (config.num_labels < 1)
-      throw Error(options.model, "has no classifier", {.expected = "a model that was trained on labels", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
+      throw Error(options.model, "has no classifier",
+                  {.expected = "a model that was trained on labels", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
     if (tokenizer.vocab_size() > config.vocab_size)
       throw Error(options.model, "the tokenizer has more tokens than the model",
                   {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
@@ -88,7 +95,8 @@ struct TextTask {
     labels = options.labels.empty() ? config.labels : labels_option(options.labels);
     if (static_cast<Index>(labels.size()) != config.num_labels)
       throw Error("--labels", "does not fit the model's output layer",
-                  {.expected = std::to_string(config.num_labels) + " names, instead of " + listed(config.labels), .got = std::to_string(labels.size()) + ": " + listed(labels)});
+                  {.expected = std::to_string(config.num_labels) + " names, instead of " + listed(config.labels),
+                   .got = std::to_string(labels.size()) + ": " + listed(labels)});
     notes = table_notes(table);
   }
 };

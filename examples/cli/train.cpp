@@ -16,13 +16,13 @@
 #include "commands.hpp"
 #include "confusion.hpp"
 #include "deltatune/io/atomic_file.hpp"
-#include "device_options.hpp"
-#include "loss_plot.hpp"
+#include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/gpt2.hpp"
-#include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/version.hpp"
+#include "device_options.hpp"
 #include "interrupts.hpp"
+#include "loss_plot.hpp"
 #include "model_io.hpp"
 #include "plans.hpp"
 #include "progress.hpp"
@@ -124,7 +124,8 @@ class MetricsLog {
  private:
   void remember(const nlohmann::json& entry) {
     if (entry.contains("loss")) losses_.push_back(entry.at("loss").get<double>());
-    if (entry.contains("eval_loss") && entry.at("eval_loss").is_number()) evaluations_.push_back({entry.at("step").get<double>(), entry.at("eval_loss").get<double>()});
+    if (entry.contains("eval_loss") && entry.at("eval_loss").is_number())
+      evaluations_.push_back({entry.at("step").get<double>(), entry.at("eval_loss").get<double>()});
   }
 
   std::filesystem::path path_;
@@ -238,7 +239,8 @@ void check_head(const TrainOptions& options, const OwnHead& head) {
                  .got = output == Output::one_label        ? "one label per text, of " + std::to_string(head.num_labels)
                         : output == Output::several_labels ? "any number of labels per text (problem_type multi_label_classification)"
                                                            : std::to_string(head.num_labels) + (head.num_labels == 1 ? " number" : " numbers") + " per text",
-                 .remedy = output == Output::numbers && head.num_labels == 1 ? "--task regression goes on with it; --new-head draws a new output layer" : "--new-head draws a new output layer"});
+                 .remedy = output == Output::numbers && head.num_labels == 1 ? "--task regression goes on with it; --new-head draws a new output layer"
+                                                                             : "--new-head draws a new output layer"});
 }
 
 // "scores from 0 to 5"
@@ -252,8 +254,14 @@ std::string score_range(const Dataset& data) {
 }
 
 TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const Tokenizer& tokenizer) {
-  const DataOptions data{options.data, options.eval_data, options.eval_fraction, options.columns, options.labels.empty() ? std::vector<std::string>() : labels_option(options.labels),
-                         any_labels,   options.max_length, options.seed};
+  const DataOptions data{options.data,
+                         options.eval_data,
+                         options.eval_fraction,
+                         options.columns,
+                         options.labels.empty() ? std::vector<std::string>() : labels_option(options.labels),
+                         any_labels,
+                         options.max_length,
+                         options.seed};
   if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
   if (options.task == "lm") return language_data(data, tokenizer);
   if (options.task == "regression") return scored_data(data, tokenizer);
@@ -282,10 +290,12 @@ void train(TrainOptions options) {
   const Index room = positions - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
   if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
   if (options.max_length > room)
-    throw Error("--max-length", "is more than the model's positions", {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
+    throw Error("--max-length", "is more than the model's positions",
+                {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
   const Tokenizer tokenizer = Tokenizer::open(options.model);
   if (tokenizer.vocab_size() > vocabulary)
-    throw Error(options.model, "the tokenizer has more tokens than the model", {.expected = "at most " + std::to_string(vocabulary), .got = std::to_string(tokenizer.vocab_size())});
+    throw Error(options.model, "the tokenizer has more tokens than the model",
+                {.expected = "at most " + std::to_string(vocabulary), .got = std::to_string(tokenizer.vocab_size())});
   check_head(options, head);
   TrainingData data = read_data(options, head, any_labels, tokenizer);
   print(data.notes);
@@ -297,7 +307,8 @@ void train(TrainOptions options) {
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
   const ModelFamily family{is_decoder ? "gpt2" : "bert", has_classifier, layers};
   const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, tokenizer, family, steps));
-  for (const std::string& path : run->load_report().initialised) std::cout << "note: " << path << (options.new_head ? " is drawn at random\n" : " is not in the model's file: drawn at random\n");
+  for (const std::string& path : run->load_report().initialised)
+    std::cout << "note: " << path << (options.new_head ? " is drawn at random\n" : " is not in the model's file: drawn at random\n");
   for (const std::string& name : run->load_report().left_out) std::cout << "note: " << name << " is not used\n";
   options.method.method = run->method();
   const std::string& method = options.method.method;
@@ -307,7 +318,12 @@ void train(TrainOptions options) {
   settings["evaluation_data"] = evaluation ? content_hash(*evaluation) : "";
   settings["base_weights"] = HfCheckpoint::open(options.model).content_hash();
   nlohmann::json record = settings;
-  record.update({{"version", DELTATUNE_VERSION_STRING}, {"command", "train"}, {"model", options.model}, {"data", options.data}, {"options", options.given}, {"finished", false}});
+  record.update({{"version", DELTATUNE_VERSION_STRING},
+                 {"command", "train"},
+                 {"model", options.model},
+                 {"data", options.data},
+                 {"options", options.given},
+                 {"finished", false}});
   const auto save = [&] {
     folder.save([&](const std::filesystem::path& to) {
       run->save(to);
@@ -341,7 +357,8 @@ void train(TrainOptions options) {
     const double speed = static_cast<double>(report.rows) / report.seconds;
     seconds.push_back(report.seconds);
     tokens_per_second.push_back(speed);
-    metrics.add({{"step", report.step}, {"loss", report.loss}, {"lr", report.learning_rate}, {"tokens_per_second", speed}, {"gradient_norm", report.gradient_norm}});
+    metrics.add(
+        {{"step", report.step}, {"loss", report.loss}, {"lr", report.learning_rate}, {"tokens_per_second", speed}, {"gradient_norm", report.gradient_norm}});
     bar->update(report.step, report.loss, report.learning_rate, speed);
   };
   callbacks.after_evaluation = [&](const Evaluation& result, const Progress& now, bool is_best) {
@@ -375,13 +392,13 @@ void train(TrainOptions options) {
   const bool stopped_early = options.patience > 0 && end.evaluations_since_best >= options.patience && end.step < steps;
   if (end.step < steps && !stopped_early) {
     save_checkpoint(end);
-    std::cerr << "stopped by " << (interrupts.received() == SIGINT ? "Ctrl-C" : "SIGTERM") << " after step " << end.step << " of " << steps << ": the same command with --resume goes on from "
-              << folder.checkpoint().string() << "\n";
+    std::cerr << "stopped by " << (interrupts.received() == SIGINT ? "Ctrl-C" : "SIGTERM") << " after step " << end.step << " of " << steps
+              << ": the same command with --resume goes on from " << folder.checkpoint().string() << "\n";
     throw Interrupted{interrupts.received()};
   }
   if (stopped_early)
-    std::cout << "stopped early after step " << end.step << " of " << steps << ": " << options.patience << " evaluations without a better result than that of step " << end.best_step
-              << "\n";
+    std::cout << "stopped early after step " << end.step << " of " << steps << ": " << options.patience
+              << " evaluations without a better result than that of step " << end.best_step << "\n";
   std::cout << end.step - from.progress.step << " steps in " << duration_text(duration) << "\n";
   if (!evaluation) save();
   record.update({{"finished", true}, {"last_step", end.step}, {"seconds", duration}});
@@ -391,7 +408,9 @@ void train(TrainOptions options) {
 
   write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
-  const auto after_warm = [warm](const std::vector<double>& values) { return std::vector<double>(values.begin() + static_cast<std::ptrdiff_t>(warm), values.end()); };
+  const auto after_warm = [warm](const std::vector<double>& values) {
+    return std::vector<double>(values.begin() + static_cast<std::ptrdiff_t>(warm), values.end());
+  };
   const std::vector<double>& losses = metrics.losses();
   const std::size_t last = std::min<std::size_t>(20, losses.size());
   const std::map<std::string, PartSize> parts = run->parts();
@@ -405,7 +424,8 @@ void train(TrainOptions options) {
       {"median_step_ms", 1e3 * median(after_warm(seconds))},
       {"real_tokens_per_second", median(after_warm(tokens_per_second))},
       {"peak_rss_mb", peak_rss_mb()},
-      {"final_train_loss", std::accumulate(losses.end() - static_cast<std::ptrdiff_t>(last), losses.end(), 0.0) / static_cast<double>(std::max<std::size_t>(1, last))},
+      {"final_train_loss",
+       std::accumulate(losses.end() - static_cast<std::ptrdiff_t>(last), losses.end(), 0.0) / static_cast<double>(std::max<std::size_t>(1, last))},
       {"eval_accuracy", evaluation && classifies ? nlohmann::json(end.best_accuracy) : nlohmann::json(nullptr)},
       {"eval_perplexity", evaluation && !has_classifier ? nlohmann::json(std::exp(end.best_loss)) : nlohmann::json(nullptr)},
       {"eval_loss", evaluation ? nlohmann::json(end.best_loss) : nlohmann::json(nullptr)},
@@ -431,12 +451,18 @@ void add_train(CLI::App& app) {
   command->add_option("--text-column", o.columns.text, "Column with the text [text, sentence or tweet]");
   command->add_option("--text-pair-column", o.columns.pair, "Column with a second text");
   command->add_option("--label-column", o.columns.label, "Column with the label [label, labels or sentiment]");
-  command->add_option("--labels", o.labels, "Classes in the order of the output layer, with commas between them, or a .json file with a list [those of the model's output layer, else of the data]");
+  command->add_option(
+      "--labels", o.labels,
+      "Classes in the order of the output layer, with commas between them, or a .json file with a list [those of the model's output layer, else of the data]");
   command->add_flag("--new-head", o.new_head, "Draw a new output layer at random, where the model has one for other classes");
   command->add_option("--eval-data", o.eval_data, "Labelled texts to evaluate on");
   command->add_option("--eval-fraction", o.eval_fraction, "Share of --data to hold out when there is no --eval-data; 0: no evaluation")
-      ->check(CLI::Range(0.0, 0.99))->capture_default_str();
-  command->add_option("--task", o.task, "classify (texts with labels), regression (texts with numbers) or lm (a language model on plain text, or on .jsonl with prompt and completion) [lm for .txt, regression for a model with a single output, else classify]")
+      ->check(CLI::Range(0.0, 0.99))
+      ->capture_default_str();
+  command
+      ->add_option("--task", o.task,
+                   "classify (texts with labels), regression (texts with numbers) or lm (a language model on plain text, or on .jsonl with prompt and "
+                   "completion) [lm for .txt, regression for a model with a single output, else classify]")
       ->check(CLI::IsMember({"classify", "regression", "lm"}));
   add_method_options(*command, o.method);
   command->add_option("--init-adapter", o.init_adapter, "Instead of --method: train this adapter further")->type_name("DIR");
@@ -445,30 +471,51 @@ void add_train(CLI::App& app) {
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--batch-size", o.batch_size, "Texts a batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--accumulate", o.accumulation, "Batches an update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
-  command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or fewer if the model reads fewer]")->check(CLI::Range(2, 1 << 20))->group("Run");
+  command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or fewer if the model reads fewer]")
+      ->check(CLI::Range(2, 1 << 20))
+      ->group("Run");
   command->add_option("--learning-rate", o.optimizer.learning_rate, "Peak learning rate of AdamW")->group("Run")->capture_default_str();
   command->add_option("--weight-decay", o.optimizer.weight_decay, "Weight decay, not on biases and norms")->group("Run")->capture_default_str();
   command->add_option("--schedule", o.schedule, "Learning rate after the warm-up: linear, cosine or constant")
-      ->check(CLI::IsMember({"linear", "cosine", "constant"}))->group("Run")->capture_default_str();
+      ->check(CLI::IsMember({"linear", "cosine", "constant"}))
+      ->group("Run")
+      ->capture_default_str();
   command->add_option("--warmup-ratio", o.warmup_ratio, "Share of the steps to warm up")->check(CLI::Range(0.0, 1.0))->group("Run")->capture_default_str();
-  command->add_option("--max-gradient-norm", o.max_gradient_norm, "Clip the gradient to this norm; 0: never")->check(CLI::NonNegativeNumber)->group("Run")->capture_default_str();
+  command->add_option("--max-gradient-norm", o.max_gradient_norm, "Clip the gradient to this norm; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Run")
+      ->capture_default_str();
   command->add_option("--label-smoothing", o.loss.label_smoothing, "Share of each label spread over all classes")->group("Run")->capture_default_str();
   command->add_option("--class-weights", o.loss.class_weights, "Weight of each class in the loss, in the order of the classes")->delimiter(',')->group("Run");
   command->add_option("--seed", o.seed, "Seed of order, dropout and start values")->group("Run")->capture_default_str();
-  command->add_option("--eval-every", o.evaluate_every, "Steps between evaluations [each epoch]; the best result is the one that is kept")->check(CLI::PositiveNumber)->group("Run");
+  command->add_option("--eval-every", o.evaluate_every, "Steps between evaluations [each epoch]; the best result is the one that is kept")
+      ->check(CLI::PositiveNumber)
+      ->group("Run");
   command->add_option("--patience", o.patience, "Stop after so many evaluations without a better one [never]")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--save-every", o.save_every, "Steps between checkpoints in OUT/checkpoint [none]")->check(CLI::PositiveNumber)->group("Run");
   command->add_flag("--cache-features", o.cached_features, "With --method head: what the output layer reads is computed once, without dropout")->group("Run");
-  command->add_flag("--recompute", o.recompute, "Compute inner values of feed-forward layers again in backward: less than half of the activations, a sixth more time")->group("Run");
+  command
+      ->add_flag("--recompute", o.recompute,
+                 "Compute inner values of feed-forward layers again in backward: less than half of the activations, a sixth more time")
+      ->group("Run");
   command->add_option("--kept-precision", o.kept_precision, "Activations kept for backward: float32, or bf16 for half the memory and rounded gradients")
-      ->check(CLI::IsMember({"float32", "bf16"}))->group("Run")->capture_default_str();
+      ->check(CLI::IsMember({"float32", "bf16"}))
+      ->group("Run")
+      ->capture_default_str();
   const auto resume = std::make_shared<std::string>();
-  command->add_option("--resume", *resume, "Go on from OUT/checkpoint; 'auto': start where there is none. Data, model and options must be the same, but for --steps, --epochs and --threads")
-      ->expected(0, 1)->check(CLI::IsMember({"", "auto"}))->type_name("[auto]")->group("Run");
+  command
+      ->add_option(
+          "--resume", *resume,
+          "Go on from OUT/checkpoint; 'auto': start where there is none. Data, model and options must be the same, but for --steps, --epochs and --threads")
+      ->expected(0, 1)
+      ->check(CLI::IsMember({"", "auto"}))
+      ->type_name("[auto]")
+      ->group("Run");
   add_device_options(*command, o.device);
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");
   command->footer(
-      "Writes to OUT: the adapter (or the model, with --method full), labels.json, run.json (options, seed, version, hash of the data), metrics.jsonl, loss.svg.\n"
+      "Writes to OUT: the adapter (or the model, with --method full), labels.json, run.json (options, seed, version, hash of the data), metrics.jsonl, "
+      "loss.svg.\n"
       "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");

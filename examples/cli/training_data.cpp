@@ -23,11 +23,11 @@ void split(const DataOptions& options, std::vector<Example> examples, const std:
   std::vector<Index> order(examples.size());
   std::iota(order.begin(), order.end(), Index{0});
   if (splits) order = shuffled_order(options.seed, 0, static_cast<Index>(examples.size()));
-  for (const Index i : order)
-    (is_held_out[static_cast<std::size_t>(i)] ? evaluation : data_io.training).add(std::move(examples[static_cast<std::size_t>(i)]));
+  for (const Index i : order) (is_held_out[static_cast<std::size_t>(i)] ? evaluation : data_io.training).add(std::move(examples[static_cast<std::size_t>(i)]));
   if (evaluation.size() > 0) data_io.evaluation = std::move(evaluation);
   if (data_io.training.size() == 0) throw Error(options.data, "no examples are left to train on", {.remedy = "lower --eval-fraction"});
-  if (splits && !data_io.evaluation) data_io.notes.push_back(options.data + ": too few examples to hold any out, so there is no evaluation; --eval-data names other texts for it");
+  if (splits && !data_io.evaluation)
+    data_io.notes.push_back(options.data + ": too few examples to hold any out, so there is no evaluation; --eval-data names other texts for it");
 }
 
 // A table with its label column, and the examples of the rows that have a label.
@@ -56,8 +56,8 @@ struct LabelledTable {
   }
 };
 
-std::vector<Example> classified(LabelledTable& table_io, const std::vector<std::string>& classes, const Tokenizer& tokenizer, Index max_length, const std::string& remedy,
-                                Notes& notes_io) {
+std::vector<Example> classified(LabelledTable& table_io, const std::vector<std::string>& classes, const Tokenizer& tokenizer, Index max_length,
+                                const std::string& remedy, Notes& notes_io) {
   const std::vector<std::int32_t> numbers = class_numbers(table_io.column, classes, remedy);
   return table_io.examples(tokenizer, max_length, notes_io, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
 }
@@ -88,7 +88,8 @@ void note_rare_classes(const DataOptions& options, TrainingData& data_io) {
     if (training[c] > 0 && !evaluation.empty() && evaluation[c] == 0) unevaluated.push_back(data_io.labels[c]);
   }
   if (!untrained.empty()) data_io.notes.push_back(options.data + ": has no examples of " + listed(untrained));
-  if (!unevaluated.empty()) data_io.notes.push_back("the evaluation has no examples of " + listed(unevaluated) + (options.eval_data.empty() ? ": too few to hold any out" : ""));
+  if (!unevaluated.empty())
+    data_io.notes.push_back("the evaluation has no examples of " + listed(unevaluated) + (options.eval_data.empty() ? ": too few to hold any out" : ""));
 }
 
 }  // namespace
@@ -184,7 +185,8 @@ std::string class_report(const TrainingData& data) {
   TextTable table(header);
   const std::vector<Index> training = class_counts(data.training, data.labels.size());
   const std::vector<Index> evaluation = data.evaluation ? class_counts(*data.evaluation, data.labels.size()) : training;
-  for (std::size_t c = 0; c < std::min(kShown, training.size()); ++c) table.add({data.labels[c], grouped(training[c]), data.evaluation ? grouped(evaluation[c]) : ""});
+  for (std::size_t c = 0; c < std::min(kShown, training.size()); ++c)
+    table.add({data.labels[c], grouped(training[c]), data.evaluation ? grouped(evaluation[c]) : ""});
   return table.text() + (training.size() > kShown ? "and " + std::to_string(training.size() - kShown) + " more classes\n" : "");
 }
 

@@ -40,8 +40,7 @@ inline std::string own_file() {
   const std::uintptr_t here = reinterpret_cast<std::uintptr_t>(&wait_policy_is_set);
   for (std::string line; std::getline(maps, line);) {
     std::uintptr_t first = 0, end = 0;
-    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &first, &end) == 2 && first <= here && here < end)
-      return line.ends_with(" " + file) ? file : "";
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &first, &end) == 2 && first <= here && here < end) return line.ends_with(" " + file) ? file : "";
   }
   return {};
 }

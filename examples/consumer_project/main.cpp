@@ -24,7 +24,15 @@ int main() {
 
   DefaultCpu::Context ctx(2);
   const auto make_model = [](DefaultCpu::Context& context) {
-    Bert<X> model(context, {.vocab_size = 30, .hidden_size = 16, .layers = 2, .heads = 2, .intermediate_size = 24, .max_position_embeddings = 16, .initializer_range = 0.3, .labels = {}},
+    Bert<X> model(context,
+                  {.vocab_size = 30,
+                   .hidden_size = 16,
+                   .layers = 2,
+                   .heads = 2,
+                   .intermediate_size = 24,
+                   .max_position_embeddings = 16,
+                   .initializer_range = 0.3,
+                   .labels = {}},
                   Head::classifier(3));
     model.initialise(context, 1);
     return model;

@@ -22,9 +22,9 @@ Bert<X> plain_model(Context& ctx, const char* name = "bert_gelu") { return Bert<
 
 // Loads the adapter of a case after a change to its configuration, or to its tensors: `change` gets each name and says what it becomes
 // ("": left out).
-std::string loading_error(const std::function<void(nlohmann::json&)>& change_config,
-                          const std::function<std::string(const std::string&)>& rename = [](const std::string& name) { return name; },
-                          const char* model_name = "bert_gelu") {
+std::string loading_error(
+    const std::function<void(nlohmann::json&)>& change_config,
+    const std::function<std::string(const std::string&)>& rename = [](const std::string& name) { return name; }, const char* model_name = "bert_gelu") {
   const test::TemporaryFolder folder;
   nlohmann::json config = JsonConfig::open(kAdapter / "adapter_config.json").raw();
   change_config(config);
@@ -56,9 +56,7 @@ const std::string kQuery = "base_model.model.bert.encoder.layer.0.attention.self
 TEST_CASE("the adapter of the other tests loads", "[attach]") { CHECK(loading_error(unchanged) == ""); }
 
 TEST_CASE("wrong adapter configurations", "[attach]") {
-  const auto with = [](const char* key, const nlohmann::json& value) {
-    return loading_error([&](nlohmann::json& config) { config[key] = value; });
-  };
+  const auto with = [](const char* key, const nlohmann::json& value) { return loading_error([&](nlohmann::json& config) { config[key] = value; }); };
   CHECK_THAT(with("peft_type", "LOHA"), Catch::Contains("adapter_config.json: peft_type") && Catch::Contains("\"LOHA\""));
   CHECK_THAT(loading_error([](nlohmann::json& config) { config.erase("peft_type"); }), Catch::Contains("peft_type") && Catch::Contains("missing"));
   CHECK_THAT(with("r", 0), Catch::Contains("adapter_config.json: rank") && Catch::Contains("at least 1"));
@@ -95,7 +93,9 @@ TEST_CASE("wrong adapter tensors", "[attach]") {
                              return at == std::string::npos ? name : name.substr(0, at) + "layer.9." + name.substr(at + 8);
                            }),
              Catch::Contains("layer.9.attention.self.query") && Catch::Contains("no such layer"));
-  CHECK_THAT(loading_error(unchanged, [](const std::string& name) { return name; }, "bert_gelu_new"), !Catch::Matchers::Equals(""));
+  CHECK_THAT(loading_error(
+                 unchanged, [](const std::string& name) { return name; }, "bert_gelu_new"),
+             !Catch::Matchers::Equals(""));
 }
 
 TEST_CASE("folders that are no adapters", "[attach]") {

@@ -20,9 +20,7 @@ using Context = test::DeviceContext;
 
 const fs::path kConformance = fs::path(DELTATUNE_TEST_DIR) / "conformance";
 fs::path case_adapter(const std::string& name) { return kConformance / "cases" / name / "adapter"; }
-Bert<X> base_model(Context& ctx, const char* name = "bert_gelu") {
-  return Bert<X>::load(ctx, kConformance / "models" / name, Head::classifier(3));
-}
+Bert<X> base_model(Context& ctx, const char* name = "bert_gelu") { return Bert<X>::load(ctx, kConformance / "models" / name, Head::classifier(3)); }
 
 std::map<std::string, std::vector<float>> values_of(Context& ctx, Attachment<X>& attachment) {
   std::map<std::string, std::vector<float>> values;
@@ -156,8 +154,7 @@ TEST_CASE("AdapterHub: heads that the library added, as the model's own", "[atta
     fs::copy_file(case_adapter("adapterhub_houlsby") / "adapter.safetensors", folder / "adapter.safetensors");
     folder.file("head_config.json", nlohmann::json{{"config", head}, {"name", "mine"}}.dump());
     SafeTensorsWriter writer;
-    for (const auto& [key, shape] : tensors)
-      writer.add_copy(key, shape, std::vector<float>(static_cast<std::size_t>(element_count(shape)), 0.25F));
+    for (const auto& [key, shape] : tensors) writer.add_copy(key, shape, std::vector<float>(static_cast<std::size_t>(element_count(shape)), 0.25F));
     writer.write(folder / "model_head.safetensors");
     Bert<X> model = base_model(ctx);
     try {
@@ -173,12 +170,9 @@ TEST_CASE("AdapterHub: heads that the library added, as the model's own", "[atta
     return "";
   };
   const Shape matrix{32, 32}, row{32}, out{3, 32}, bias{3};
-  CHECK(error_with(
-            {{"head_type", "classification"}, {"layers", 2}, {"activation_function", "tanh"}, {"use_pooler", false}},
-            {{"heads.mine.1.weight", matrix}, {"heads.mine.1.bias", row}, {"heads.mine.4.weight", out}, {"heads.mine.4.bias", bias}}) ==
-        "");
-  CHECK(error_with({{"head_type", "classification"}, {"layers", 1}, {"use_pooler", true}},
-                   {{"heads.mine.1.weight", out}, {"heads.mine.1.bias", bias}}) == "");
+  CHECK(error_with({{"head_type", "classification"}, {"layers", 2}, {"activation_function", "tanh"}, {"use_pooler", false}},
+                   {{"heads.mine.1.weight", matrix}, {"heads.mine.1.bias", row}, {"heads.mine.4.weight", out}, {"heads.mine.4.bias", bias}}) == "");
+  CHECK(error_with({{"head_type", "classification"}, {"layers", 1}, {"use_pooler", true}}, {{"heads.mine.1.weight", out}, {"heads.mine.1.bias", bias}}) == "");
   CHECK_THAT(error_with({{"head_type", "tagging"}, {"layers", 1}}, {{"heads.mine.1.weight", out}}), Catch::Contains("tagging"));
 }
 
@@ -251,8 +245,7 @@ TEST_CASE("AdapterHub's presets: parameters by their formulas", "[attach][adapte
   const Index mam = 30 * c + 800 * (c + 1) + layers * 2 * c * (800 + 1);
   CHECK(count("mam", reduced(3)) == mam + layers * one);
   const Index gates = layers * (c + 1);
-  CHECK(count("unipelt", reduced(3)) ==
-        10 * c + 512 * (c + 1) + layers * 2 * c * 513 + gates + layers * one + gates + 2 * gates + layers * 2 * 8 * 2 * c);
+  CHECK(count("unipelt", reduced(3)) == 10 * c + 512 * (c + 1) + layers * 2 * c * 513 + gates + layers * one + gates + 2 * gates + layers * 2 * 8 * 2 * c);
   CHECK_THAT(test::error_text([] { adapterhub_preset("nice"); }), Catch::Contains("nice") && Catch::Contains("pfeiffer"));
   for (const char* const name : {"houlsby", "pfeiffer", "parallel", "compacter", "lora", "dora", "ia3", "mam", "unipelt"})
     CHECK(adapterhub_preset(name).method() == name);
@@ -302,8 +295,7 @@ TEST_CASE("AdapterHub: plans that make no sense", "[attach][adapterhub]") {
   CHECK_THAT(error(bert, AdapterHubPlan({AdapterHubPrefix{}, AdapterHubPrefix{}})), Catch::Contains("several prefixes"));
   CHECK_THAT(error(gpt2, adapterhub_preset("prompt_tuning")), Catch::Contains("GPT-2"));
   CHECK_THAT(error(gpt2, adapterhub_preset("dora")), Catch::Contains("GPT-2"));
-  CHECK_THAT(error(bert, AdapterHubPlan({AdapterHubLoraMember{.kind = AdapterHubLoraMember::Kind::dora, .gated = true}})),
-             Catch::Contains("use_gating"));
+  CHECK_THAT(error(bert, AdapterHubPlan({AdapterHubLoraMember{.kind = AdapterHubLoraMember::Kind::dora, .gated = true}})), Catch::Contains("use_gating"));
   CHECK_THAT(error(bert, AdapterHubPlan({AdapterHubLoraMember{.attention = ""}})), Catch::Contains("matches no layer"));
 }
 

@@ -1,9 +1,9 @@
 // attach(): what trains afterwards, and mistakes in a plan.
 #include "deltatune/attach/lora_plan.hpp"
-#include "deltatune/delta/lora_start.hpp"
 
 #include <catch2/catch.hpp>
 
+#include "deltatune/delta/lora_start.hpp"
 #include "support/tiny_bert.hpp"
 #include "support/tiny_gpt2.hpp"
 
@@ -169,7 +169,8 @@ TEST_CASE("PiSSA and OLoRA take their part of the weights, and give the bits bac
     Parameter<X>* a = nullptr;
     Parameter<X>* b = nullptr;
     site.deltas.visit([&](Parameter<X>& p) { (p.path().ends_with("A.weight") ? a : b) = &p; });
-    const std::vector<float> rows = test::on_host<X>(ctx, a->value()), columns = test::on_host<X>(ctx, b->value()), rest = test::on_host<X>(ctx, site.weight.value());
+    const std::vector<float> rows = test::on_host<X>(ctx, a->value()), columns = test::on_host<X>(ctx, b->value()),
+                             rest = test::on_host<X>(ctx, site.weight.value());
     double along = 0, size = 0;
     for (std::size_t j = 0; j < 12; ++j) {
       double sum = 0;

@@ -207,7 +207,8 @@ TEST_CASE("prompt learning: PEFT's settings are filled in from the model, and wh
 
 TEST_CASE("prompt learning: a run goes on from its checkpoint, which holds the encoder", "[attach][prompt_learning]") {
   test::DeviceContext ctx(1);
-  for (const AnyPlan& plan : {AnyPlan(prefix({.rows = kRows, .hidden = 5})), AnyPlan(p_tuning({.rows = kRows, .encoder = PTuningConfig::Encoder::lstm, .dropout = 0.3}))}) {
+  for (const AnyPlan& plan :
+       {AnyPlan(prefix({.rows = kRows, .hidden = 5})), AnyPlan(p_tuning({.rows = kRows, .encoder = PTuningConfig::Encoder::lstm, .dropout = 0.3}))}) {
     const TrainerConfig config{.optimizer = {.learning_rate = 0.01}, .seed = 4};
     const test::TemporaryFolder folder;
     double expected = 0;
@@ -267,7 +268,8 @@ TEST_CASE("prompt learning: each of several prompts gives what it gives alone", 
     attach(ctx, single, prompt());
     single.input().deltas.visit([&](Parameter<X>& parameter) {
       const std::size_t half = rows.size() / 2;
-      test::from_host<X>(ctx, {rows.begin() + static_cast<std::ptrdiff_t>(k * half), rows.begin() + static_cast<std::ptrdiff_t>((k + 1) * half)}, parameter.value());
+      test::from_host<X>(ctx, {rows.begin() + static_cast<std::ptrdiff_t>(k * half), rows.begin() + static_cast<std::ptrdiff_t>((k + 1) * half)},
+                         parameter.value());
     });
     alone.push_back(logits_of(ctx, single, toy_batch()));
   }
@@ -349,9 +351,7 @@ TEST_CASE("prompt learning: folders that are wrong", "[attach][prompt_learning]"
     Bert<X> model = test::tiny_bert(ctx);
     return test::error_text([&] { load_adapter(ctx, model, out.path()); });
   };
-  const auto with = [&](const char* key, const nlohmann::json& value) {
-    return loading_error([&](nlohmann::json& config) { config[key] = value; });
-  };
+  const auto with = [&](const char* key, const nlohmann::json& value) { return loading_error([&](nlohmann::json& config) { config[key] = value; }); };
   CHECK_THAT(with("num_virtual_tokens", 4), Catch::Contains("prompt_embeddings") && Catch::Contains("[4, 48]") && Catch::Contains("[3, 48]"));
   CHECK_THAT(with("num_virtual_tokens", 0), Catch::Contains("num_virtual_tokens") && Catch::Contains("at least 1"));
   CHECK_THAT(with("num_transformer_submodules", 2), Catch::Contains("num_transformer_submodules"));

@@ -101,8 +101,7 @@ Method<Model> method(const std::string& kind, const std::string& name) {
     return {name, attaches<Model>(plan, name)};
   }
   if (kind == "bitfit")
-    return {name, [name](Context& ctx, Model& model) { return attaches<Model>(SelectionPlan(bitfit(family_of(model))), name)(ctx, model); },
-            false};
+    return {name, [name](Context& ctx, Model& model) { return attaches<Model>(SelectionPlan(bitfit(family_of(model))), name)(ctx, model); }, false};
   if (kind == "diff pruning") {
     DiffPruningPlan plan;
     plan.parameters = {"**.LayerNorm.*"};
@@ -261,8 +260,7 @@ class Orders {
     }
     for (const std::size_t first : {0U, 1U}) {
       const std::size_t second = 1 - first;
-      if (all[first].merged && all[second].merged && methods_[second].reads_weight && runs_before(first, all[first], second, all[second]))
-        return false;
+      if (all[first].merged && all[second].merged && methods_[second].reads_weight && runs_before(first, all[first], second, all[second])) return false;
     }
     states = all;
     return true;
@@ -277,8 +275,7 @@ class Orders {
 
   static std::string text(const std::vector<Step>& steps) {
     std::string all;
-    for (const auto& [which, call] : steps)
-      all += std::string(1, static_cast<char>('a' + which)) + "." + kNames[static_cast<int>(call)] + " ";
+    for (const auto& [which, call] : steps) all += std::string(1, static_cast<char>('a' + which)) + "." + kNames[static_cast<int>(call)] + " ";
     return all;
   }
 
@@ -355,8 +352,7 @@ class Orders {
   // all: or those alone that are switched on.
   std::vector<std::string> routed(const std::vector<State>& states, bool all) const {
     std::vector<std::string> names;
-    for (std::size_t i = 0; i < 2; ++i)
-      names.push_back(states[i].attached && states[i].routed && (all || states[i].enabled) ? methods_[i].name : "");
+    for (std::size_t i = 0; i < 2; ++i) names.push_back(states[i].attached && states[i].routed && (all || states[i].enabled) ? methods_[i].name : "");
     if (names[0].empty() && names[1].empty()) names.clear();
     return names;
   }

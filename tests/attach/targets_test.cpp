@@ -9,11 +9,16 @@ using namespace deltatune;
 
 namespace {
 
-const std::vector<std::string> kPaths = {
-    "bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.0.attention.self.value", "bert.encoder.layer.0.attention.output.dense",
-    "bert.encoder.layer.0.output.dense",         "bert.encoder.layer.1.attention.self.query", "bert.encoder.layer.1.attention.self.value",
-    "bert.encoder.layer.1.attention.output.dense", "bert.encoder.layer.1.output.dense",       "bert.pooler.dense",
-    "classifier"};
+const std::vector<std::string> kPaths = {"bert.encoder.layer.0.attention.self.query",
+                                         "bert.encoder.layer.0.attention.self.value",
+                                         "bert.encoder.layer.0.attention.output.dense",
+                                         "bert.encoder.layer.0.output.dense",
+                                         "bert.encoder.layer.1.attention.self.query",
+                                         "bert.encoder.layer.1.attention.self.value",
+                                         "bert.encoder.layer.1.attention.output.dense",
+                                         "bert.encoder.layer.1.output.dense",
+                                         "bert.pooler.dense",
+                                         "classifier"};
 
 std::vector<std::string> chosen(const Targets& targets, const std::vector<std::string>& reserved = {}) {
   return choose_targets(targets, kPaths, reserved, "config");
@@ -65,8 +70,8 @@ TEST_CASE("all-linear, exclusion, reserved modules, layers", "[attach]") {
 }
 
 TEST_CASE("a name that matches nothing is an error, even among others that match", "[attach]") {
-  CHECK_THROWS_WITH(chosen(Targets::named({"query", "vlaue"})), Catch::Contains("config: target_modules") && Catch::Contains("\"vlaue\"") &&
-                                                                    Catch::Contains("bert.encoder.layer.0.attention.self.value"));
+  CHECK_THROWS_WITH(chosen(Targets::named({"query", "vlaue"})),
+                    Catch::Contains("config: target_modules") && Catch::Contains("\"vlaue\"") && Catch::Contains("bert.encoder.layer.0.attention.self.value"));
   Targets targets = Targets::named({"query"});
   targets.exclude.names = {"typo"};
   CHECK_THROWS_WITH(chosen(targets), Catch::Contains("exclude_modules"));

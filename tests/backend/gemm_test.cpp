@@ -52,12 +52,12 @@ void check_gemm(typename B::Context& ctx, Size size, bool transpose_a, bool tran
     for (Index i = 0; i < size.m; ++i)
       for (Index j = 0; j < size.n; ++j) c[static_cast<std::size_t>(i * stride + j)] = std::numeric_limits<T>::quiet_NaN();  // must not be read
   const Gemm<T, In> product{.a = {a.data(), a_rows, a_cols, a_cols + padding},
-                        .b = {b.data(), b_rows, b_cols, b_cols + padding},
-                        .c = {c.data(), size.m, size.n, stride},
-                        .transpose_a = transpose_a,
-                        .transpose_b = transpose_b,
-                        .alpha = static_cast<T>(alpha),
-                        .beta = static_cast<T>(beta)};
+                            .b = {b.data(), b_rows, b_cols, b_cols + padding},
+                            .c = {c.data(), size.m, size.n, stride},
+                            .transpose_a = transpose_a,
+                            .transpose_b = transpose_b,
+                            .alpha = static_cast<T>(alpha),
+                            .beta = static_cast<T>(beta)};
   REQUIRE(product.m() == size.m);
   REQUIRE(product.n() == size.n);
   REQUIRE(product.k() == size.k);
@@ -71,11 +71,13 @@ void check_gemm(typename B::Context& ctx, Size size, bool transpose_a, bool tran
         sum += static_cast<double>(static_cast<T>(transpose_a ? product.a(l, i) : product.a(i, l))) *
                static_cast<double>(static_cast<T>(transpose_b ? product.b(j, l) : product.b(l, j)));
       const std::size_t at = static_cast<std::size_t>(i * stride + j);
-      const double expected = static_cast<double>(product.alpha) * sum + (beta == 0.0 ? 0.0 : static_cast<double>(product.beta) * static_cast<double>(before[at]));
+      const double expected =
+          static_cast<double>(product.alpha) * sum + (beta == 0.0 ? 0.0 : static_cast<double>(product.beta) * static_cast<double>(before[at]));
       const double error = std::abs(expected - static_cast<double>(c[at]));
       worst = error <= worst ? worst : std::isnan(error) ? 1e30 : error;
     }
-    for (Index j = size.n; j < stride; ++j) untouched = untouched && c[static_cast<std::size_t>(i * stride + j)] == before[static_cast<std::size_t>(i * stride + j)];
+    for (Index j = size.n; j < stride; ++j)
+      untouched = untouched && c[static_cast<std::size_t>(i * stride + j)] == before[static_cast<std::size_t>(i * stride + j)];
   }
   INFO("m " << size.m << " n " << size.n << " k " << size.k << " transposes " << transpose_a << transpose_b << " padding " << padding << " alpha " << alpha
             << " beta " << beta);

@@ -39,8 +39,9 @@ struct Place {
   }
 
   // Writes the adapter anew, its tensors under other keys and its configuration changed. more: further tensors.
-  void change(const std::function<std::string(const std::string&)>& rename, const std::function<void(Json&)>& configure = [](Json&) {},
-              const std::function<void(SafeTensorsWriter&)>& more = [](SafeTensorsWriter&) {}) const {
+  void change(
+      const std::function<std::string(const std::string&)>& rename, const std::function<void(Json&)>& configure = [](Json&) {},
+      const std::function<void(SafeTensorsWriter&)>& more = [](SafeTensorsWriter&) {}) const {
     Json config = Json::parse(content_of(from / "adapter/adapter_config.json"));
     configure(config);
     folder.file("adapter/adapter_config.json", config.dump());
@@ -171,7 +172,8 @@ TEST_CASE("what an adapter's folder holds besides is said", "[cli][folders]") {
 
 TEST_CASE("folders that do not hold what they should", "[cli][folders]") {
   const Place place("lora_query_value", "bert_gelu");
-  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 90868376\n";
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 90868376\n";
   SECTION("Git LFS pointers") {
     place.folder.file("adapter/adapter_model.safetensors", pointer);
     place.check_refused(place.forward({"adapter"}), {"adapter_model.safetensors", "Git LFS pointer", "90868376 bytes", "git lfs pull"});
@@ -183,7 +185,8 @@ TEST_CASE("folders that do not hold what they should", "[cli][folders]") {
     place.check_refused(run_program({"inspect", "--model", (place.folder / "model").string()}), {"config.json", "Git LFS pointer"});
   }
   SECTION("names of the Hub") {
-    place.check_refused(run_program({"inspect", "--model", "sentence-transformers/all-MiniLM-L6-v2"}), {"no such folder", "hf download sentence-transformers/all-MiniLM-L6-v2"});
+    place.check_refused(run_program({"inspect", "--model", "sentence-transformers/all-MiniLM-L6-v2"}),
+                        {"no such folder", "hf download sentence-transformers/all-MiniLM-L6-v2"});
     place.check_refused(run_program({"inspect", "--model", place.model, "--adapter", "someone/adapter"}), {"no such folder", "hf download someone/adapter"});
   }
   SECTION("one level too high") {
@@ -209,8 +212,30 @@ TEST_CASE("patterns count in the order in which they were given, in training and
   make_text_model(folder / "model");
   const std::string model = (folder / "model").string(), data = folder.file("data.csv", toy_table(24)).string();
   const auto train = [&](const Arguments& more) {
-    Arguments arguments{"train", "--model", model, "--data", data, "--eval-data", data, "--method", "lora", "--targets", "query", "--rank", "3", "--steps", "4", "--max-length", "16",
-                        "--learning-rate", "3e-2", "--warmup-ratio", "0", "--out", (folder / "out").string(), "--json"};
+    Arguments arguments{"train",
+                        "--model",
+                        model,
+                        "--data",
+                        data,
+                        "--eval-data",
+                        data,
+                        "--method",
+                        "lora",
+                        "--targets",
+                        "query",
+                        "--rank",
+                        "3",
+                        "--steps",
+                        "4",
+                        "--max-length",
+                        "16",
+                        "--learning-rate",
+                        "3e-2",
+                        "--warmup-ratio",
+                        "0",
+                        "--out",
+                        (folder / "out").string(),
+                        "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     std::filesystem::remove_all(folder / "out");
     return run_program(arguments);
@@ -228,7 +253,8 @@ TEST_CASE("patterns count in the order in which they were given, in training and
       const Outcome read = run_program({"evaluate", "--model", model, "--adapter", (folder / "out").string(), "--data", data, "--max-length", "16", "--json"});
       INFO(read.err);
       REQUIRE(read.code == 0);
-      CHECK(Json::parse(last_line(read.out)).at("eval_loss").get<double>() == Approx(Json::parse(last_line(trained.out)).at("eval_loss").get<double>()).epsilon(1e-5));
+      CHECK(Json::parse(last_line(read.out)).at("eval_loss").get<double>() ==
+            Approx(Json::parse(last_line(trained.out)).at("eval_loss").get<double>()).epsilon(1e-5));
     }
   }
   for (const auto& [more, word] : std::vector<std::pair<Arguments, std::string>>{{{"--rank-pattern", "value=2"}, "\"value\" matches none of the targets"},
@@ -273,8 +299,8 @@ TEST_CASE("tables and heads that are tied", "[cli][folders][lm]") {
   for (const Tied& way : ways) {
     INFO(way.options[1] << " " << way.options.back());
     for (const char* name : {"adapter", "merged"}) std::filesystem::remove_all(folder / name);
-    Arguments arguments{"train", "--task", "lm", "--model", model, "--data", data, "--eval-data", data, "--method", "lora", "--rank", "2", "--steps", "6", "--max-length", "16",
-                        "--learning-rate", "3e-2", "--warmup-ratio", "0", "--out", adapter, "--json"};
+    Arguments arguments{"train", "--task",  "lm", "--model",      model, "--data",          data,   "--eval-data",    data, "--method", "lora",  "--rank",
+                        "2",     "--steps", "6",  "--max-length", "16",  "--learning-rate", "3e-2", "--warmup-ratio", "0",  "--out",    adapter, "--json"};
     arguments.insert(arguments.end(), way.options.begin(), way.options.end());
     const Outcome trained = run_program(arguments);
     INFO(trained.err);

@@ -38,8 +38,8 @@ double largest_entry(const TensorInfo& tensor) {
 }
 
 std::vector<std::string> arguments_of(const std::filesystem::path& folder, const JsonConfig& about, const std::filesystem::path& out) {
-  std::vector<std::string> arguments{"forward", "--model", (kModels / about.get<std::string>("model")).string(), "--batch",
-                                     (folder / "batch.safetensors").string(), "--out", out.string()};
+  std::vector<std::string> arguments{
+      "forward", "--model", (kModels / about.get<std::string>("model")).string(), "--batch", (folder / "batch.safetensors").string(), "--out", out.string()};
   if (about.has("adapter")) arguments.insert(arguments.end(), {"--adapter", (folder / about.get<std::string>("adapter")).string()});
   if (about.has("trainable")) arguments.insert(arguments.end(), {"--trainable", about.get<std::string>("trainable")});
   if (about.has("trainable_parameters")) arguments.push_back("--gradients");
@@ -87,23 +87,26 @@ TEST_CASE("forward: padding anywhere behind the first token changes nothing but 
     writer.add("input_ids", shape, std::span<const std::int64_t>(ids));
     if (!mask.empty()) writer.add("attention_mask", shape, std::span<const std::int64_t>(mask));
     writer.write(temporary / "batch.safetensors");
-    const Outcome outcome = run_program({"forward", "--model", (kModels / "bert_gelu").string(), "--batch", (temporary / "batch.safetensors").string(), "--out",
-                                         (temporary / name).string()});
+    const Outcome outcome = run_program(
+        {"forward", "--model", (kModels / "bert_gelu").string(), "--batch", (temporary / "batch.safetensors").string(), "--out", (temporary / name).string()});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     return floats(SafeTensors::open(temporary / name).at("logits"));
   };
   const std::vector<float> alone = run("alone", {1, 3}, {5, 6, 7}, {});
-  const std::vector<float> padded = run("padded", {2, 45}, [] {
-    std::vector<std::int64_t> ids(90, 119);  // more columns than the model has positions
-    std::copy_n(std::vector<std::int64_t>{5, 6, 7}.begin(), 3, ids.begin());
-    std::copy_n(std::vector<std::int64_t>{5, 110, 6, 7}.begin(), 4, ids.begin() + 45);
-    return ids;
-  }(), [] {
-    std::vector<std::int64_t> mask(90, 0);
-    for (const std::size_t i : {0U, 1U, 2U, 45U, 47U, 48U}) mask[i] = 1;
-    return mask;
-  }());
+  const std::vector<float> padded = run(
+      "padded", {2, 45},
+      [] {
+        std::vector<std::int64_t> ids(90, 119);  // more columns than the model has positions
+        std::copy_n(std::vector<std::int64_t>{5, 6, 7}.begin(), 3, ids.begin());
+        std::copy_n(std::vector<std::int64_t>{5, 110, 6, 7}.begin(), 4, ids.begin() + 45);
+        return ids;
+      }(),
+      [] {
+        std::vector<std::int64_t> mask(90, 0);
+        for (const std::size_t i : {0U, 1U, 2U, 45U, 47U, 48U}) mask[i] = 1;
+        return mask;
+      }());
   REQUIRE(padded.size() == 6);
   double same = 0, hole = 0;
   for (std::size_t c = 0; c < 3; ++c) {
@@ -132,9 +135,9 @@ TEST_CASE("forward: rows without a label don't count", "[cli][forward]") {
 
 TEST_CASE("forward: merged and attached give the same logits", "[cli][merge]") {
   const TemporaryFolder temporary;
-  for (const char* name : {"lora_all_linear_rslora", "lora_bias_all", "lora_old_names", "lora_bare_checkpoint", "lora_feature_extraction", "lora_resized_word_embeddings",
-                           "gpt2_save_wte", "gpt2_save_tied", "gpt2_lora_lm_head", "gpt2_lora_wte_lm_head", "gpt2_lora_lm_head_save_wte", "gpt2_dora_lm_head",
-                           "gpt2_resized_lora_wte"}) {
+  for (const char* name : {"lora_all_linear_rslora", "lora_bias_all", "lora_old_names", "lora_bare_checkpoint", "lora_feature_extraction",
+                           "lora_resized_word_embeddings", "gpt2_save_wte", "gpt2_save_tied", "gpt2_lora_lm_head", "gpt2_lora_wte_lm_head",
+                           "gpt2_lora_lm_head_save_wte", "gpt2_dora_lm_head", "gpt2_resized_lora_wte"}) {
     INFO(name);
     const std::filesystem::path folder = kCases / name;
     const std::string model = (kModels / JsonConfig::open(folder / "case.json").get<std::string>("model")).string();

@@ -123,7 +123,8 @@ TEST_CASE("labels that look the same are the same; those that nearly do are note
 TEST_CASE("rows without a label are left out, counted and named", "[cli][labels]") {
   const Workplace place;
   std::string jsonl;
-  for (int i = 0; i < 6; ++i) jsonl += "{\"text\": \"good\", \"label\": 1}\n{\"text\": \"bad\", \"label\": 0}\n{\"text\": \"so\", \"label\": null}\n{\"text\": \"so\"}\n";
+  for (int i = 0; i < 6; ++i)
+    jsonl += "{\"text\": \"good\", \"label\": 1}\n{\"text\": \"bad\", \"label\": 0}\n{\"text\": \"so\", \"label\": null}\n{\"text\": \"so\"}\n";
   for (const std::string& data : {place.folder.file("d.csv", table({"1", "0", "", "\" \""})).string(), place.folder.file("d.jsonl", jsonl).string()}) {
     INFO(data);
     const Outcome outcome = place.train("base", data);
@@ -131,7 +132,8 @@ TEST_CASE("rows without a label are left out, counted and named", "[cli][labels]
     CHECK_THAT(outcome.err, Contains("12 of 24 rows have no label and are left out; the first is data row 3"));
     CHECK_THAT(outcome.out, Contains("on 12 texts, 2 classes"));
   }
-  CHECK_THAT(place.train_error("base", place.folder.file("none.csv", "text,label\ngood,\nbad,\n").string()), Contains("none.csv: column label: no row has a label"));
+  CHECK_THAT(place.train_error("base", place.folder.file("none.csv", "text,label\ngood,\nbad,\n").string()),
+             Contains("none.csv: column label: no row has a label"));
 
   place.name_classes({"poor", "fine", "neither"});
   const Outcome evaluated = place.evaluate(place.folder.file("e.csv", "text,label\ngood,fine\nbad,\nbad,poor\n").string());
@@ -160,8 +162,9 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
   std::string rows = "text,score\n";
   for (int i = 0; i < 20; ++i) rows += "good day,4.5\nbad night,0.5\nso so,\n";
   const std::string data = place.folder.file("scores.csv", rows).string();
-  const Arguments more{"--task",  "regression", "--label-column", "score", "--method",         "full",        "--learning-rate", "5e-3", "--steps", "60",
-                       "--batch-size", "16",    "--schedule",     "constant", "--out",          place.path("number"), "--json"};
+  const Arguments more{"--task",  "regression", "--label-column", "score", "--method",   "full",     "--learning-rate", "5e-3",
+                       "--steps", "60",         "--batch-size",   "16",    "--schedule", "constant", "--out",           place.path("number"),
+                       "--json"};
   Arguments arguments{"train", "--model", place.path("base"), "--data", data, "--max-length", "16"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   const Outcome trained = checked(arguments);
@@ -184,23 +187,27 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
   CHECK(result.at("eval_loss").get<double>() == Approx((first * first + second * second) / 2).margin(1e-4));
 
   // An adapter does the same; the model's own output says what is learned.
-  checked({"train", "--model", place.path("number"), "--data", data, "--label-column", "score", "--max-length", "16", "--steps", "1", "--learning-rate", "0", "--out", place.path("adapter")});
+  checked({"train", "--model", place.path("number"), "--data", data, "--label-column", "score", "--max-length", "16", "--steps", "1", "--learning-rate", "0",
+           "--out", place.path("adapter")});
   CHECK(checked({"predict", "--model", place.path("number"), "--adapter", place.path("adapter"), "--data", data}).out == content_of(place.folder / "p.csv"));
   CHECK_THAT(place.error({"train", "--model", place.path("number"), "--data", data, "--label-column", "score", "--task", "classify", "--out", place.path("x")}),
              Contains("single") || Contains("1 number"));
   const std::string words = place.folder.file("words.csv", "text,score\ngood,4\nbad,low\n").string();
-  CHECK_THAT(place.error({"evaluate", "--model", place.path("number"), "--data", words, "--label-column", "score"}), Contains("words.csv: data row 2 (line 3), column score") && Contains("\"low\""));
+  CHECK_THAT(place.error({"evaluate", "--model", place.path("number"), "--data", words, "--label-column", "score"}),
+             Contains("words.csv: data row 2 (line 3), column score") && Contains("\"low\""));
 }
 
 TEST_CASE("a trained output layer keeps the meaning of its rows", "[cli][labels]") {
   const Workplace place;
   place.name_classes({"positive", "neutral", "negative"});
-  const Table before = read_table(place.folder.file("b.csv", checked({"predict", "--model", place.path("model"), "--data", place.folder.file("t.csv", "text\ngood day\n").string()}).out));
+  const Table before = read_table(
+      place.folder.file("b.csv", checked({"predict", "--model", place.path("model"), "--data", place.folder.file("t.csv", "text\ngood day\n").string()}).out));
   const auto after = [&](const std::string& labels, const Arguments& more = {}) {
     Arguments arguments{"--eval-fraction", "0", "--learning-rate", "0"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome outcome = place.train("model", place.folder.file("d.csv", labels).string(), arguments);
-    const Table predicted = read_table(place.folder.file("a.csv", checked({"predict", "--model", place.path("model"), "--adapter", place.path("out"), "--data", place.path("t.csv")}).out));
+    const Table predicted = read_table(
+        place.folder.file("a.csv", checked({"predict", "--model", place.path("model"), "--adapter", place.path("out"), "--data", place.path("t.csv")}).out));
     return std::pair(predicted, outcome.err);
   };
   SECTION("other case") {
@@ -217,7 +224,8 @@ TEST_CASE("a trained output layer keeps the meaning of its rows", "[cli][labels]
   SECTION("other names") {
     const std::string data = place.folder.file("d.csv", table({"good", "bad", "so"})).string();
     const std::string error = place.train_error("model", data);
-    CHECK_THAT(error, Contains("\"positive\", \"neutral\", \"negative\"") && Contains("\"bad\", \"good\", \"so\"") && Contains("--new-head") && Contains("--labels"));
+    CHECK_THAT(error,
+               Contains("\"positive\", \"neutral\", \"negative\"") && Contains("\"bad\", \"good\", \"so\"") && Contains("--new-head") && Contains("--labels"));
     const auto [predicted, notes] = after(table({"good", "bad", "so"}), {"--labels", "good,so,bad"});
     CHECK(predicted.columns == std::vector<std::string>{"text", "label", "prob_good", "prob_so", "prob_bad"});
     CHECK(predicted.rows[0][2] == before.rows[0][2]);
@@ -305,7 +313,8 @@ TEST_CASE("classes are those of all the data, and each is held out in its share"
     CHECK_THAT(outcome.err, Contains("no examples of \"rare\""));
   }
   const std::string other = place.folder.file("o.csv", "text,label\ngood,less\nbad,MORE\nbad,else\n").string();
-  CHECK_THAT(place.train_error("base", place.path("d.csv"), {"--eval-data", other}), Contains("o.csv: data row 3 (line 4), column label: unknown label") && Contains("\"else\""));
+  CHECK_THAT(place.train_error("base", place.path("d.csv"), {"--eval-data", other}),
+             Contains("o.csv: data row 3 (line 4), column label: unknown label") && Contains("\"else\""));
   place.train("base", place.path("d.csv"), {"--eval-data", other, "--labels", "less,more,rare,else"});
   CHECK(place.labels().size() == 4);
 }
@@ -323,16 +332,20 @@ TEST_CASE("tables as other programs leave them", "[cli][labels]") {
     CHECK(place.labels() == Json{"0", "1"});
   }
   CHECK_THAT(place.train("base", place.path("a.csv")).err, Contains("semicolons"));
-  CHECK_THAT(place.train_error("base", place.folder.file("x.json", "[{\"text\": \"good\", \"label\": 1},\n{\"text\": \"bad\", \"label\" 0}]").string()), Contains("x.json: line 2"));
-  CHECK_THAT(place.train_error("base", place.folder.file("x.json", "[{\"text\": \"good\", \"label\": 1},\n").string()), Contains("x.json") && Contains("never ends"));
+  CHECK_THAT(place.train_error("base", place.folder.file("x.json", "[{\"text\": \"good\", \"label\": 1},\n{\"text\": \"bad\", \"label\" 0}]").string()),
+             Contains("x.json: line 2"));
+  CHECK_THAT(place.train_error("base", place.folder.file("x.json", "[{\"text\": \"good\", \"label\": 1},\n").string()),
+             Contains("x.json") && Contains("never ends"));
 }
 
 TEST_CASE("texts that are cut or empty are said", "[cli][labels]") {
   const Workplace place;
-  const std::string data = place.folder.file("d.csv", "text,label\ngood good good good good good good good,a\nbad,b\n,a\nbad bad bad bad bad bad bad bad,b\n").string();
+  const std::string data =
+      place.folder.file("d.csv", "text,label\ngood good good good good good good good,a\nbad,b\n,a\nbad bad bad bad bad bad bad bad,b\n").string();
   Arguments arguments = place.training("base", data, {"--eval-fraction", "0"});
   arguments[8] = "6";
-  CHECK_THAT(checked(arguments).err, Contains("2 of 4 texts are longer than --max-length 6 and were cut; the first in data row 1") && Contains("1 of 4 texts is empty; the first in data row 3"));
+  CHECK_THAT(checked(arguments).err, Contains("2 of 4 texts are longer than --max-length 6 and were cut; the first in data row 1") &&
+                                         Contains("1 of 4 texts is empty; the first in data row 3"));
 }
 
 TEST_CASE("GPT-2: an empty text is found when it is read", "[cli][labels][lm]") {
@@ -355,11 +368,10 @@ TEST_CASE("GPT-2: a classifier reads the last token that is not padding", "[cli]
     config["pad_token_id"] = id;
     place.folder.file("out/config.json", config.dump());
   };
-  const auto near = [](const std::vector<double>& a, const std::vector<double>& b) {
-    return std::abs(a[0] - b[0]) < 1e-6 && std::abs(a[1] - b[1]) < 1e-6;
-  };
+  const auto near = [](const std::vector<double>& a, const std::vector<double>& b) { return std::abs(a[0] - b[0]) < 1e-6 && std::abs(a[1] - b[1]) < 1e-6; };
   with_padding_token(nullptr);
-  const std::vector<double> ab = logits(place, "out", {97, 98}), end = logits(place, "out", {257}), ab_end = logits(place, "out", {97, 98, 257}), middle = logits(place, "out", {97, 257, 98});
+  const std::vector<double> ab = logits(place, "out", {97, 98}), end = logits(place, "out", {257}), ab_end = logits(place, "out", {97, 98, 257}),
+                            middle = logits(place, "out", {97, 257, 98});
   REQUIRE_FALSE(near(ab, ab_end));
   with_padding_token(257);
   CHECK(near(logits(place, "out", {97, 98}), ab));
@@ -371,7 +383,8 @@ TEST_CASE("GPT-2: a classifier reads the last token that is not padding", "[cli]
 TEST_CASE("a language model's prompts that are too long are counted", "[cli][labels][lm]") {
   const Workplace place;
   make_language_model(place.folder / "gpt2");
-  const std::string lengthy = "{\"prompt\": \"" + std::string(30, 'x') + "\", \"completion\": \" y\"}\n", cut = "{\"prompt\": \"x\", \"completion\": \"" + std::string(30, 'y') + "\"}\n";
+  const std::string lengthy = "{\"prompt\": \"" + std::string(30, 'x') + "\", \"completion\": \" y\"}\n",
+                    cut = "{\"prompt\": \"x\", \"completion\": \"" + std::string(30, 'y') + "\"}\n";
   const std::string data = place.folder.file("d.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n" + lengthy + cut + lengthy).string();
   const Arguments lm{"--task", "lm", "--eval-fraction", "0"};
   const std::string expected = "2 of 4 texts are left out, since their prompts alone are longer than --max-length 16; the first in line 2";
@@ -381,8 +394,10 @@ TEST_CASE("a language model's prompts that are too long are counted", "[cli][lab
   CHECK_THAT(checked({"evaluate", "--model", place.path("gpt2"), "--data", data, "--max-length", "16"}).err, Contains(expected));
   CHECK_THAT(place.error({"evaluate", "--model", place.path("gpt2"), "--data", data, "--max-length", "41"}), Contains("--max-length") && Contains("40"));
   CHECK_THAT(place.train_error("gpt2", place.folder.file("l.jsonl", lengthy).string(), lm), Contains("l.jsonl: every prompt is longer than --max-length 16"));
-  CHECK_THAT(place.train_error("gpt2", place.folder.file("c.jsonl", "{\"messages\": [{\"role\": \"user\"}]}\n").string(), lm), Contains("c.jsonl: line 1") && Contains("messages"));
-  CHECK_THAT(place.train_error("gpt2", place.folder.file("i.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n").string(), lm), Contains("instruction, output") && Contains("completion"));
+  CHECK_THAT(place.train_error("gpt2", place.folder.file("c.jsonl", "{\"messages\": [{\"role\": \"user\"}]}\n").string(), lm),
+             Contains("c.jsonl: line 1") && Contains("messages"));
+  CHECK_THAT(place.train_error("gpt2", place.folder.file("i.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n").string(), lm),
+             Contains("instruction, output") && Contains("completion"));
   CHECK_THAT(place.train_error("gpt2", place.folder.file("t.csv", "text,label\na,b\n").string(), lm), Contains("is a table"));
   CHECK_THAT(place.train_error("gpt2", data), Contains("--task lm"));
   CHECK_THAT(place.error({"evaluate", "--model", place.path("gpt2"), "--data", data, "--labels", "a,b"}), Contains("--labels"));

@@ -30,8 +30,8 @@ struct Workplace {
   std::string path(const std::string& name) const { return (folder / name).string(); }
 
   Json train(const std::string& data, const std::string& out, const Arguments& more) const {
-    Arguments arguments{"train", "--task", "lm", "--model", path("model"), "--data", data, "--max-length", "16", "--batch-size", "8", "--warmup-ratio", "0",
-                        "--schedule", "constant", "--out", path(out), "--json"};
+    Arguments arguments{"train", "--task",         "lm", "--model",    path("model"), "--data", data,      "--max-length", "16", "--batch-size",
+                        "8",     "--warmup-ratio", "0",  "--schedule", "constant",    "--out",  path(out), "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return last_json(checked(arguments));
   }
@@ -82,8 +82,9 @@ TEST_CASE("a language model learns a text by heart and goes on with it", "[cli][
   for (int i = 0; i < 40; ++i) text += "abcdefgh";
   const std::string data = place.folder.file("poem.txt", text).string();
   const Json before = place.evaluate(data);
-  const Json summary = place.train(data, "full", {"--method", "lora+last_layers", "--targets", "all-linear", "--last-layers", "2", "--learning-rate", "1e-2", "--steps", "60",
-                                                  "--eval-data", data});
+  const Json summary = place.train(
+      data, "full",
+      {"--method", "lora+last_layers", "--targets", "all-linear", "--last-layers", "2", "--learning-rate", "1e-2", "--steps", "60", "--eval-data", data});
   const Json after = place.evaluate(data, {"--adapter", place.path("full")});
   CHECK(after.at("eval_loss").get<double>() < 0.5 * before.at("eval_loss").get<double>());
   CHECK(after.at("eval_loss").get<double>() == Approx(summary.at("eval_loss").get<double>()).epsilon(1e-4));
@@ -125,7 +126,8 @@ TEST_CASE("prompts and completions: the loss is of the completion and the end al
   CHECK(before.at("tokens").get<double>() == 4 + 4);  // " t he" and the end: 32, 't', "he", 257
   CHECK(before.at("eval_loss").get<double>() == Approx((4 * loss_of("what?", " the") + 4 * loss_of("why?", " so")) / 8).epsilon(1e-5));
 
-  const Json summary = place.train(data, "lora", {"--method", "lora+last_layers", "--last-layers", "2", "--eval-data", data, "--learning-rate", "1e-2", "--steps", "80"});
+  const Json summary =
+      place.train(data, "lora", {"--method", "lora+last_layers", "--last-layers", "2", "--eval-data", data, "--learning-rate", "1e-2", "--steps", "80"});
   CHECK(summary.at("eval_loss").get<double>() < 0.3 * before.at("eval_loss").get<double>());
   const std::string lora = place.path("lora");
   CHECK(place.evaluate(data, {"--adapter", lora}).at("eval_loss").get<double>() ==
@@ -180,7 +182,8 @@ TEST_CASE("what a language model cannot do", "[cli][lm][mistakes]") {
   fails({"generate", "--model", model, "--prompt", "abc", "--max-new-tokens", "60"}, {"positions", "41", "63"});
   fails({"train", "--task", "lm", "--model", bert, "--data", text, "--out", place.path("out")}, {"--task lm", "GPT-2"});
   fails({"train", "--task", "lm", "--model", model, "--data", text, "--method", "head", "--max-length", "8", "--out", place.path("out")}, {"output layer"});
-  fails({"train", "--task", "lm", "--model", model, "--data", place.folder.file("empty.txt", "").string(), "--out", place.path("out")}, {"empty.txt", "no text"});
+  fails({"train", "--task", "lm", "--model", model, "--data", place.folder.file("empty.txt", "").string(), "--out", place.path("out")},
+        {"empty.txt", "no text"});
   fails({"train", "--task", "lm", "--model", model, "--data", place.folder.file("x.jsonl", "{\"prompt\": 3}\n").string(), "--out", place.path("out")},
         {"x.jsonl", "line 1", "prompt"});
   fails({"predict", "--model", model, "--data", place.folder.file("x.csv", "text\nabc\n").string()}, {model, "no classifier"});

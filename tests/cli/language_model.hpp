@@ -18,9 +18,11 @@ namespace deltatune::test {
 inline void make_language_model(const std::filesystem::path& folder) {
   constexpr Index kWidth = 16, kLayers = 2, kPositions = 40, kVocabulary = 258;
   std::filesystem::create_directories(folder);
-  const nlohmann::json config{{"model_type", "gpt2"},  {"architectures", {"GPT2LMHeadModel"}}, {"vocab_size", kVocabulary},
-                              {"n_embd", kWidth},      {"n_layer", kLayers},                   {"n_head", 2},
-                              {"n_positions", kPositions}, {"activation_function", "gelu_new"}, {"eos_token_id", 257}, {"bos_token_id", 257}};
+  const nlohmann::json config{{"model_type", "gpt2"},      {"architectures", {"GPT2LMHeadModel"}},
+                              {"vocab_size", kVocabulary}, {"n_embd", kWidth},
+                              {"n_layer", kLayers},        {"n_head", 2},
+                              {"n_positions", kPositions}, {"activation_function", "gelu_new"},
+                              {"eos_token_id", 257},       {"bos_token_id", 257}};
   std::ofstream(folder / "config.json") << config.dump();
 
   SafeTensorsWriter writer;

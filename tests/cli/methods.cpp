@@ -93,8 +93,9 @@ struct Workplace {
 
   // Trains on the labelled texts and returns the summary.
   Json train(const std::string& method, const Arguments& options, const std::string& out, const Arguments& more = {}) const {
-    Arguments arguments{"train", "--model", path("model"), "--data", path("data.csv"), "--eval-data", path("data.csv"), "--method", method, "--steps", "4",
-                        "--batch-size", "8", "--max-length", "16", "--learning-rate", "1e-2", "--warmup-ratio", "0", "--out", path(out), "--json"};
+    Arguments arguments{"train",   "--model", path("model"),  "--data", path("data.csv"), "--eval-data", path("data.csv"),  "--method", method,
+                        "--steps", "4",       "--batch-size", "8",      "--max-length",   "16",          "--learning-rate", "1e-2",     "--warmup-ratio",
+                        "0",       "--out",   path(out),      "--json"};
     arguments.insert(arguments.end(), options.begin(), options.end());
     arguments.insert(arguments.end(), more.begin(), more.end());
     return last_json(checked(arguments));
@@ -163,7 +164,8 @@ TEST_CASE("a prompt that starts from a text has the rows of PEFT's start, and sa
     read_floats(tensor, std::span<float>(values));
     return values;
   };
-  const SafeTensors model = SafeTensors::open(place.folder / "model/model.safetensors"), adapter = SafeTensors::open(place.folder / "prompt/adapter_model.safetensors");
+  const SafeTensors model = SafeTensors::open(place.folder / "model/model.safetensors"),
+                    adapter = SafeTensors::open(place.folder / "prompt/adapter_model.safetensors");
   const TensorInfo& table = model.at("bert.embeddings.word_embeddings.weight");
   const std::vector<float> words = floats(table), rows = floats(adapter.at("prompt_embeddings"));
   const std::size_t columns = static_cast<std::size_t>(table.shape.at(1));
@@ -263,7 +265,8 @@ TEST_CASE("adapters given one by one are attached beside each other", "[cli][met
 TEST_CASE("methods and options that don't go together", "[cli][methods][mistakes]") {
   const Workplace place("bert");
   const auto fails = [&](const Arguments& more, const std::vector<std::string>& words) {
-    Arguments arguments{"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--steps", "1", "--max-length", "16", "--out", place.path("out")};
+    Arguments arguments{"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--steps", "1", "--max-length",
+                        "16",    "--out",   place.path("out")};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome outcome = run_program(arguments);
     INFO(outcome.err);

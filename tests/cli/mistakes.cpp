@@ -71,9 +71,14 @@ const nlohmann::json kRemoved(nlohmann::json::value_t::discarded);
 }  // namespace
 
 TEST_CASE("the command line itself", "[cli][mistakes]") {
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {}, {"fly"}, {"forward"}, {"forward", "--model", "x", "--batch", "y", "--out", "z", "--speed", "9"}, {"evaluate", "--model", "x", "--data", "y", "--batch-size", "0"},
-           {"forward", "--model", "x", "--batch", "y", "--out", "z", "--trainable", "half"}, {"forward", "--model", "x", "--batch", "y", "--out", "z", "--adapter", "a", "--trainable", "full"}}) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{},
+                                             {"fly"},
+                                             {"forward"},
+                                             {"forward", "--model", "x", "--batch", "y", "--out", "z", "--speed", "9"},
+                                             {"evaluate", "--model", "x", "--data", "y", "--batch-size", "0"},
+                                             {"forward", "--model", "x", "--batch", "y", "--out", "z", "--trainable", "half"},
+                                             {"forward", "--model", "x", "--batch", "y", "--out", "z", "--adapter", "a", "--trainable", "full"}}) {
     const Outcome outcome = run_program(arguments);
     CHECK(outcome.code == 1);
     CHECK(outcome.err.find("--help") != std::string::npos);
@@ -104,11 +109,12 @@ TEST_CASE("misspelt commands and options get a suggestion", "[cli][mistakes]") {
 TEST_CASE("an output that cannot be written is a failure", "[cli][mistakes]") {
   const Workplace place;
   const std::string model = place.path("model"), data = place.path("data.csv");
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{{"predict", "--model", model, "--data", data},
-                                                                                         {"evaluate", "--model", model, "--data", data},
-                                                                                         {"inspect", "--model", model},
-                                                                                         {"train", "--model", model, "--data", data, "--steps", "1", "--max-length", "16", "--out", place.path("out")},
-                                                                                         {"--help"}}) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"predict", "--model", model, "--data", data},
+                                             {"evaluate", "--model", model, "--data", data},
+                                             {"inspect", "--model", model},
+                                             {"train", "--model", model, "--data", data, "--steps", "1", "--max-length", "16", "--out", place.path("out")},
+                                             {"--help"}}) {
     const Outcome outcome = run_program(arguments, "deltatune_full() { \"$@\" >/dev/full; }; deltatune_full");
     INFO(arguments[0] << outcome.err);
     CHECK(outcome.code == 1);
@@ -192,7 +198,8 @@ TEST_CASE("adapters that cannot be loaded", "[cli][mistakes]") {
   }
   SECTION("an adapter of a larger model") {
     std::filesystem::copy_file(kModels / "bert_gelu_new/config.json", place.folder / "model/config.json", std::filesystem::copy_options::overwrite_existing);
-    std::filesystem::copy_file(kModels / "bert_gelu_new/model.safetensors", place.folder / "model/model.safetensors", std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy_file(kModels / "bert_gelu_new/model.safetensors", place.folder / "model/model.safetensors",
+                               std::filesystem::copy_options::overwrite_existing);
     place.forward_fails({place.path("adapter"), "no such layer"}, with);
   }
   SECTION("labels that don't fit") {
@@ -204,9 +211,7 @@ TEST_CASE("adapters that cannot be loaded", "[cli][mistakes]") {
 TEST_CASE("batches that cannot be run", "[cli][mistakes]") {
   const Workplace place;
   const std::string file = place.path("batch.safetensors");
-  const auto add = [](const char* name, Shape shape, Integers values) {
-    return [=](SafeTensorsWriter& writer) { writer.add_copy(name, shape, values); };
-  };
+  const auto add = [](const char* name, Shape shape, Integers values) { return [=](SafeTensorsWriter& writer) { writer.add_copy(name, shape, values); }; };
   SECTION("no such file") {
     std::filesystem::remove(place.folder / "batch.safetensors");
     place.forward_fails({file});
@@ -309,7 +314,8 @@ TEST_CASE("texts that cannot be used", "[cli][mistakes]") {
   SECTION("missing column") { evaluate(data, {data, "\"review\"", "text, label"}, {"--text-column", "review"}); }
   SECTION("no usual column") { evaluate(place.folder.file("x.csv", "a,b\n1,2\n").string(), {"x.csv", "text", "--text-column"}); }
   SECTION("unknown label") {
-    evaluate(place.folder.file("x.csv", "text,label\ngood,LABEL_1\nbad,LABEL_7\n").string(), {"x.csv", "data row 2 (line 3)", "label", "LABEL_7", "LABEL_0", "--labels"});
+    evaluate(place.folder.file("x.csv", "text,label\ngood,LABEL_1\nbad,LABEL_7\n").string(),
+             {"x.csv", "data row 2 (line 3)", "label", "LABEL_7", "LABEL_0", "--labels"});
   }
   SECTION("sequences longer than the model's positions") { evaluate(data, {"--max-length", "40", "41"}, {"--max-length", "41"}); }
   SECTION("too many tokens in the tokenizer") {
@@ -336,7 +342,7 @@ TEST_CASE("texts that cannot be used", "[cli][mistakes]") {
 TEST_CASE("training that cannot begin or go on", "[cli][mistakes]") {
   const Workplace place;
   const auto train = [&](const std::vector<std::string>& more, const std::vector<std::string>& words, const std::string& data = "data.csv") {
-    std::vector<std::string> arguments{"train",  "--model", place.path("model"), "--data", place.path(data), "--steps", "2", "--out", place.path("out")};
+    std::vector<std::string> arguments{"train", "--model", place.path("model"), "--data", place.path(data), "--steps", "2", "--out", place.path("out")};
     if (std::find(more.begin(), more.end(), "--max-length") == more.end()) arguments.insert(arguments.end(), {"--max-length", "16"});
     arguments.insert(arguments.end(), more.begin(), more.end());
     place.fails(arguments, words);
@@ -356,8 +362,10 @@ TEST_CASE("training that cannot begin or go on", "[cli][mistakes]") {
 
 TEST_CASE("a loss that is not finite stops the training and saves nothing", "[cli][mistakes]") {
   const Workplace place;
-  const Outcome outcome = run_program({"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--max-length", "16", "--method", "full", "--schedule", "constant",
-                                       "--warmup-ratio", "0", "--learning-rate", "1e38", "--steps", "20", "--max-gradient-norm", "0", "--out", place.path("out")});
+  const Outcome outcome = run_program(
+      {"train",      "--model",  place.path("model"), "--data", place.path("data.csv"), "--max-length", "16",      "--method", "full",
+       "--schedule", "constant", "--warmup-ratio",    "0",      "--learning-rate",      "1e38",         "--steps", "20",       "--max-gradient-norm",
+       "0",          "--out",    place.path("out")});
   INFO(outcome.out + outcome.err);
   CHECK(outcome.code == 1);
   CHECK(outcome.err.find("error: step ") == 0);

@@ -55,8 +55,7 @@ inline std::string last_line(std::string text) {
 // A model folder with a tokenizer of a few words, made from one of the conformance models (three classes, 40 positions).
 inline void make_text_model(const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder);
-  for (const char* file : {"config.json", "model.safetensors"})
-    std::filesystem::copy_file(kModels / "bert_gelu" / file, folder / file);
+  for (const char* file : {"config.json", "model.safetensors"}) std::filesystem::copy_file(kModels / "bert_gelu" / file, folder / file);
   std::ofstream(folder / "vocab.txt") << "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\nso\nso-so\nday\n,\n\"\n.\n##s\nnight\n";
 }
 

@@ -77,7 +77,8 @@ struct Workplace {
   Outcome train(const std::string& out, const Arguments& more = {}, const std::string& before = "") const { return run_program(training(out, more), before); }
 
   Json evaluate(const std::string& adapter, const Arguments& more = {}) const {
-    const Outcome outcome = run_program(Arguments{"evaluate", "--model", path("model"), "--adapter", path(adapter), "--data", path("data.csv"), "--json"} + more);
+    const Outcome outcome =
+        run_program(Arguments{"evaluate", "--model", path("model"), "--adapter", path(adapter), "--data", path("data.csv"), "--json"} + more);
     check_success(outcome);
     return Json::parse(last_line(outcome.out));
   }
@@ -87,7 +88,8 @@ struct Workplace {
     std::map<std::string, std::string> files;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder / out)) {
       const std::string name = entry.path().lexically_relative(folder / out).string();
-      if (entry.is_regular_file() && !name.starts_with("checkpoint/") && name != "metrics.jsonl" && name != "loss.svg" && name != "run.json") files[name] = content_of(entry.path());
+      if (entry.is_regular_file() && !name.starts_with("checkpoint/") && name != "metrics.jsonl" && name != "loss.svg" && name != "run.json")
+        files[name] = content_of(entry.path());
     }
     return files;
   }
@@ -163,9 +165,11 @@ TEST_CASE("a folder is not written over what is read from it", "[cli][results]")
     for (const char* method : {"full", "lora"}) {
       INFO(out << " " << method);
       check_failure(place.train(out, {"--method", method, "--overwrite"}), {"the model's own folder"});
-      check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("adapter"), "--out", place.path(out), "--overwrite"}), {"the model's own folder"});
+      check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("adapter"), "--out", place.path(out), "--overwrite"}),
+                    {"the model's own folder"});
     }
-  check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("adapter"), "--out", place.path("adapter/"), "--overwrite"}), {"the adapter's own folder"});
+  check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("adapter"), "--out", place.path("adapter/"), "--overwrite"}),
+                {"the adapter's own folder"});
   CHECK(content_of(place.folder / "model/model.safetensors") == weights);
   CHECK(std::filesystem::exists(place.folder / "adapter/adapter_config.json"));
 }
@@ -177,7 +181,8 @@ TEST_CASE("two processes do not write to one folder", "[cli][results]") {
   {
     const FolderLock lock(place.folder / "out");
     check_failure(place.train("out", {"--method", "lora", "--overwrite"}), {place.path("out"), "in use by another process"});
-    check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("out"), "--out", place.path("out"), "--overwrite"}), {place.path("out")});
+    check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("out"), "--out", place.path("out"), "--overwrite"}),
+                  {place.path("out")});
   }
   CHECK((place.result("out") == before));
   check_success(place.train("out", {"--method", "lora", "--overwrite"}));
@@ -197,7 +202,8 @@ TEST_CASE("a run is resumed with what it began with, and says where", "[cli][res
     place.folder.file("reordered.csv", "text,label\n" + toy_table(48).substr(std::string("text,label\nbad day,poor\n").size()));
     for (const char* data : {"other.csv", "third.csv", "reordered.csv"}) {
       INFO(data);
-      check_failure(place.train("out", every + Arguments{"--resume", "--data", place.path(data)}), {"state.safetensors", "the same as in the run that is to be resumed"});
+      check_failure(place.train("out", every + Arguments{"--resume", "--data", place.path(data)}),
+                    {"state.safetensors", "the same as in the run that is to be resumed"});
     }
     check_failure(place.train("out", every + Arguments{"--resume", "--data", place.path("other.csv")}), {"training_data"});
     check_failure(place.train("out", every + Arguments{"--resume", "--eval-data", place.path("data.csv")}), {"the same as in the run that is to be resumed"});
@@ -368,7 +374,8 @@ TEST_CASE("one step trains", "[cli][results]") {
   const Outcome outcome = place.train("out", {"--method", "bitfit", "--steps", "1", "--eval-fraction", "0"});
   check_success(outcome);
   CHECK(Json::parse(content_of(place.folder / "out/metrics.jsonl")).at("lr").get<double>() == Approx(0.5e-2));
-  const SafeTensors trained = SafeTensors::open(place.folder / "out/adapter_model.safetensors"), base = SafeTensors::open(place.folder / "model/model.safetensors");
+  const SafeTensors trained = SafeTensors::open(place.folder / "out/adapter_model.safetensors"),
+                    base = SafeTensors::open(place.folder / "model/model.safetensors");
   Index moved = 0;
   for (const auto& [name, tensor] : trained.tensors()) {
     const TensorInfo* const before = base.find(name);
@@ -386,9 +393,14 @@ TEST_CASE("a trained adapter is trained further", "[cli][results]") {
   Json config = Json::parse(content_of(place.folder / "model/config.json"));
   config.update({{"hidden_dropout_prob", 0.0}, {"attention_probs_dropout_prob", 0.0}, {"classifier_dropout", 0.0}});
   place.folder.file("model/config.json", config.dump());
-  const auto first_loss = [&](const std::string& out) { return Json::parse(content_of(place.folder / out / "metrics.jsonl").substr(0, content_of(place.folder / out / "metrics.jsonl").find('\n'))).at("loss").get<double>(); };
-  for (const Arguments& method : {Arguments{"--method", "lora", "--rank", "3"}, Arguments{"--method", "dora+bitfit", "--rank", "2"}, Arguments{"--method", "pfeiffer", "--reduction-factor", "4"},
-                                  Arguments{"--method", "prefix", "--virtual-tokens", "3"}, Arguments{"--method", "lora", "--init", "pissa", "--rank", "2"}}) {
+  const auto first_loss = [&](const std::string& out) {
+    return Json::parse(content_of(place.folder / out / "metrics.jsonl").substr(0, content_of(place.folder / out / "metrics.jsonl").find('\n')))
+        .at("loss")
+        .get<double>();
+  };
+  for (const Arguments& method : {Arguments{"--method", "lora", "--rank", "3"}, Arguments{"--method", "dora+bitfit", "--rank", "2"},
+                                  Arguments{"--method", "pfeiffer", "--reduction-factor", "4"}, Arguments{"--method", "prefix", "--virtual-tokens", "3"},
+                                  Arguments{"--method", "lora", "--init", "pissa", "--rank", "2"}}) {
     const std::string name = method[1] + (method.size() > 4 ? method.back() + method[3] : "");
     INFO(name);
     check_success(place.train(name, method + Arguments{"--steps", "20", "--eval-fraction", "0"}));
@@ -401,7 +413,8 @@ TEST_CASE("a trained adapter is trained further", "[cli][results]") {
   check_failure(place.train("x", {"--init-adapter", place.path("lora"), "--method", "lora"}), {"--init-adapter", "--method"});
   check_failure(place.train("x", {"--init-adapter", place.path("nothing")}), {"nothing"});
   place.folder.file("other.csv", toy_table(24, {"a", "b", "c"}));
-  check_failure(place.train("x", {"--init-adapter", place.path("prefix"), "--data", place.path("other.csv")}), {place.path("prefix"), "other classes", "poor", "\"a\""});
+  check_failure(place.train("x", {"--init-adapter", place.path("prefix"), "--data", place.path("other.csv")}),
+                {place.path("prefix"), "other classes", "poor", "\"a\""});
   CHECK_FALSE(std::filesystem::exists(place.folder / "x"));
 }
 

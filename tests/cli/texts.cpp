@@ -29,12 +29,14 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   make_text_model(temporary / "model");
   const std::string model = (temporary / "model").string(), adapter = (temporary / "adapter").string();
   const std::string data = temporary.file("train.csv", toy_table(90)).string();
-  const std::string held = temporary.file("held.jsonl",
-                                          "{\"text\": \"good , night\", \"label\": \"fine\"}\n{\"text\": \"good night\", \"label\": \"neither\"}\n"
-                                          "{\"text\": \"bad , \\\"day\\\"\\n.\", \"label\": \"poor\"}\n")
+  const std::string held = temporary
+                               .file("held.jsonl",
+                                     "{\"text\": \"good , night\", \"label\": \"fine\"}\n{\"text\": \"good night\", \"label\": \"neither\"}\n"
+                                     "{\"text\": \"bad , \\\"day\\\"\\n.\", \"label\": \"poor\"}\n")
                                .string();
-  const Outcome trained = checked({"train", "--model", model, "--data", data, "--method", "lora", "--targets", "all-linear", "--learning-rate", "1e-2", "--steps", "40",
-                                   "--batch-size", "16", "--max-length", "16", "--eval-fraction", "0.2", "--out", adapter, "--json"});
+  const Outcome trained =
+      checked({"train", "--model",      model, "--data",       data, "--method",        "lora", "--targets", "all-linear", "--learning-rate", "1e-2", "--steps",
+               "40",    "--batch-size", "16",  "--max-length", "16", "--eval-fraction", "0.2",  "--out",     adapter,      "--json"});
   const Json summary = Json::parse(last_line(trained.out));
   CHECK(summary.at("eval_accuracy").get<double>() == 1.0);
   for (const char* key : {"trainable_parameters", "total_parameters", "steps", "median_step_ms", "real_tokens_per_second", "peak_rss_mb", "final_train_loss"})
@@ -127,13 +129,15 @@ TEST_CASE("with less memory: weights and activations in 16 bits, values computed
   make_text_model(temporary / "model");
   const std::string model = (temporary / "model").string(), adapter = (temporary / "adapter").string();
   const std::string data = temporary.file("train.csv", toy_table(90)).string();
-  const std::vector<std::string> train{"train", "--model", model, "--data", data, "--method", "lora", "--targets", "all-linear", "--learning-rate", "1e-2", "--batch-size",
-                                       "16", "--steps", "40", "--save-every", "20", "--base-precision", "bf16", "--recompute", "--out", adapter, "--json"};
+  const std::vector<std::string> train{"train",      "--model",          model,  "--data",       data,    "--method", "lora",  "--targets",
+                                       "all-linear", "--learning-rate",  "1e-2", "--batch-size", "16",    "--steps",  "40",    "--save-every",
+                                       "20",         "--base-precision", "bf16", "--recompute",  "--out", adapter,    "--json"};
   std::vector<std::string> rounded = train;
   rounded.insert(rounded.end(), {"--kept-precision", "bf16"});
   CHECK(Json::parse(last_line(checked(rounded).out)).at("final_train_loss").get<double>() < 0.3);
   const Json exact = Json::parse(last_line(checked({"evaluate", "--model", model, "--adapter", adapter, "--data", data, "--json"}).out));
-  const Json nearly = Json::parse(last_line(checked({"evaluate", "--model", model, "--adapter", adapter, "--data", data, "--base-precision", "bf16", "--json"}).out));
+  const Json nearly =
+      Json::parse(last_line(checked({"evaluate", "--model", model, "--adapter", adapter, "--data", data, "--base-precision", "bf16", "--json"}).out));
   CHECK(exact.at("eval_accuracy").get<double>() == 1.0);
   CHECK(nearly.at("eval_accuracy").get<double>() == 1.0);
   CHECK(nearly.at("eval_loss") != exact.at("eval_loss"));
@@ -153,8 +157,27 @@ TEST_CASE("training is the same on every device", "[cli][covering]") {
   const std::string data = temporary.file("train.csv", toy_table(60)).string();
   const auto losses = [&](const std::string& name, const std::vector<std::string>& more) {
     const std::string out = (temporary / name).string();
-    std::vector<std::string> arguments{"train", "--model", (temporary / "model").string(), "--data", data, "--eval-fraction", "0", "--targets", "all-linear",
-                                       "--dropout", "0.1", "--learning-rate", "1e-2", "--steps", "8", "--batch-size", "8", "--max-length", "16", "--out", out};
+    std::vector<std::string> arguments{"train",
+                                       "--model",
+                                       (temporary / "model").string(),
+                                       "--data",
+                                       data,
+                                       "--eval-fraction",
+                                       "0",
+                                       "--targets",
+                                       "all-linear",
+                                       "--dropout",
+                                       "0.1",
+                                       "--learning-rate",
+                                       "1e-2",
+                                       "--steps",
+                                       "8",
+                                       "--batch-size",
+                                       "8",
+                                       "--max-length",
+                                       "16",
+                                       "--out",
+                                       out};
     arguments.insert(arguments.end(), more.begin(), more.end());
     checked(arguments);
     std::istringstream lines(content_of(out + "/metrics.jsonl"));
@@ -178,8 +201,8 @@ TEST_CASE("every method trains, and its result is read back", "[cli]") {
   for (const auto& [method, learning_rate] : methods) {
     INFO(method);
     const std::string out = (temporary / method).string();
-    const Outcome trained = checked({"train", "--model", model, "--data", data, "--eval-data", data, "--method", method, "--learning-rate", learning_rate, "--steps", "30",
-                                     "--batch-size", "16", "--max-length", "16", "--out", out, "--json"});
+    const Outcome trained = checked({"train",       "--model", model, "--data",       data, "--eval-data",  data, "--method", method, "--learning-rate",
+                                     learning_rate, "--steps", "30",  "--batch-size", "16", "--max-length", "16", "--out",    out,    "--json"});
     const Json summary = Json::parse(last_line(trained.out));
     std::vector<std::string> arguments{"evaluate", "--model", method == "full" ? out : model, "--data", data, "--max-length", "16", "--json"};
     if (method != "full") arguments.insert(arguments.end(), {"--adapter", out});
@@ -190,6 +213,7 @@ TEST_CASE("every method trains, and its result is read back", "[cli]") {
     if (method == "full") continue;
     const std::string merged = (temporary / (method + "_merged")).string();
     checked({"merge", "--model", model, "--adapter", out, "--out", merged});
-    CHECK(Json::parse(last_line(checked({"evaluate", "--model", merged, "--data", data, "--max-length", "16", "--json"}).out)).at("eval_loss") == result.at("eval_loss"));
+    CHECK(Json::parse(last_line(checked({"evaluate", "--model", merged, "--data", data, "--max-length", "16", "--json"}).out)).at("eval_loss") ==
+          result.at("eval_loss"));
   }
 }

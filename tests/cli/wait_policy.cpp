@@ -20,9 +20,7 @@ std::string taken(const std::string& said, const std::string& variable) {
 
 std::size_t loads_of(const std::string& said) {
   std::size_t count = 0;
-  for (std::size_t at = said.find("DISPLAY ENVIRONMENT BEGIN"); at != std::string::npos;
-       at = said.find("DISPLAY ENVIRONMENT BEGIN", at + 1))
-    ++count;
+  for (std::size_t at = said.find("DISPLAY ENVIRONMENT BEGIN"); at != std::string::npos; at = said.find("DISPLAY ENVIRONMENT BEGIN", at + 1)) ++count;
   return count;
 }
 

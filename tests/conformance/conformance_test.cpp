@@ -42,7 +42,8 @@ std::vector<double> without_padding(const std::vector<double>& values, const std
   const std::size_t width = values.size() / mask.size();
   std::vector<double> real;
   for (std::size_t i = 0; i < mask.size(); ++i)
-    if (mask[i] != 0) real.insert(real.end(), values.begin() + static_cast<std::ptrdiff_t>(i * width), values.begin() + static_cast<std::ptrdiff_t>((i + 1) * width));
+    if (mask[i] != 0)
+      real.insert(real.end(), values.begin() + static_cast<std::ptrdiff_t>(i * width), values.begin() + static_cast<std::ptrdiff_t>((i + 1) * width));
   return real;
 }
 
@@ -154,8 +155,7 @@ struct Run {
   using B = backend_of<X>;
   using T = scalar_of<X>;
 
-  Run(context_of<X>& ctx, Model& model, const PackedBatch& batch, Mode mode)
-      : saved(ctx), scratch(ctx), device(ctx), pass{ctx, saved, scratch, mode} {
+  Run(context_of<X>& ctx, Model& model, const PackedBatch& batch, Mode mode) : saved(ctx), scratch(ctx), device(ctx), pass{ctx, saved, scratch, mode} {
     device.upload(batch, true, model.layout());
     if (model.has_classifier()) {
       logits = pass.keep(batch.count(), model.num_labels());
@@ -247,8 +247,7 @@ void check_case(context_of<typename Model::Tensor>& ctx, const std::string& name
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT", "[conformance]", DELTATUNE_FLOAT_TENSORS,
-                   (Tensor<double, Reference>)) {
+TEMPLATE_TEST_CASE("logits, loss and gradients are those of transformers + PEFT", "[conformance]", DELTATUNE_FLOAT_TENSORS, (Tensor<double, Reference>)) {
   using X = TestType;
   context_of<X> ctx;
   for (const test::ConformanceCase& c : test::cases_for(kHasAllCases<X>)) {
@@ -322,7 +321,8 @@ void check_comes_back(context_of<typename Model::Tensor>& ctx, const std::string
   // PiSSA and OLoRA are written as LoRA for the base as it was.
   const LoraPlan* const lora = std::get_if<LoraPlan>(&c.adapter->plan);
   const bool converted = lora != nullptr && lora->start;
-  const SafeTensors before = SafeTensors::open(c.folder / "adapter" / "adapter_model.safetensors"), after = SafeTensors::open(out.path() / "adapter_model.safetensors");
+  const SafeTensors before = SafeTensors::open(c.folder / "adapter" / "adapter_model.safetensors"),
+                    after = SafeTensors::open(out.path() / "adapter_model.safetensors");
   CHECK(after.tensors().size() + c.adapter->ignored.size() == before.tensors().size());
   for (const auto& [key, tensor] : after.tensors()) {
     INFO(key);
@@ -338,8 +338,7 @@ void check_comes_back(context_of<typename Model::Tensor>& ctx, const std::string
   const PackedBatch batch = packed(SafeTensors::open(c.folder / "batch.safetensors"), "", c.classes);
   const std::vector<float> expected = on_host_logits(ctx, c.model, batch), got = on_host_logits(ctx, again, batch);
   REQUIRE(got.size() == expected.size());
-  for (std::size_t i = 0; i < got.size(); ++i)
-    CHECK(std::fabs(static_cast<double>(got[i] - expected[i])) <= (converted ? kLogitsTolerance : 0.0));
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::fabs(static_cast<double>(got[i] - expected[i])) <= (converted ? kLogitsTolerance : 0.0));
 }
 
 }  // namespace

@@ -51,10 +51,8 @@ void check_adapterhub_contracts() {
   check_contract<Model>("AdapterHub's (IA)3", adapterhub_preset("ia3"), {.parameters = layers * (2 * width + inner), .merges = true});
   const Index rows = 3, hidden = 5, prefix_count = rows * width + hidden * (width + 1) + layers * 2 * width * (hidden + 1);
   AdapterHubPrefix prefix{.prefix = {.rows = rows, .hidden = hidden, .shifts_positions = false}};
-  const AdapterHubBottleneck parallel{
-      .adapter = {.activation = silu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter}, .reduction = {3}};
-  check_contract<Model>("MAM", AdapterHubPlan({prefix, parallel}),
-                        {.parameters = prefix_count + layers * one, .starts_as_identity = false});
+  const AdapterHubBottleneck parallel{.adapter = {.activation = silu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter}, .reduction = {3}};
+  check_contract<Model>("MAM", AdapterHubPlan({prefix, parallel}), {.parameters = prefix_count + layers * one, .starts_as_identity = false});
   prefix.prefix.gates = PrefixConfig::Gates::shared;
   const AdapterHubBottleneck pfeiffer{.adapter = {.activation = silu, .original_ln_before = true, .gated = true}, .reduction = {3}};
   check_contract<Model>("UniPELT", AdapterHubPlan({prefix, pfeiffer, lora}),
@@ -62,8 +60,7 @@ void check_adapterhub_contracts() {
   if (is_decoder) return;  // AdapterHub has none of these there
   AdapterHubLoraMember dora{.kind = AdapterHubLoraMember::Kind::dora, .lora = {.rank = 3, .alpha = 5, .dropout = 0.2}};
   check_contract<Model>("AdapterHub's DoRA", AdapterHubPlan({dora}), {.parameters = lora_count + layers * 2 * width, .merges = true});
-  check_contract<Model>("AdapterHub's prompt tuning",
-                        AdapterHubPlan({AdapterHubPrompt{.prompt = {.rows = rows, .like_words = false, .after_first = true}}}),
+  check_contract<Model>("AdapterHub's prompt tuning", AdapterHubPlan({AdapterHubPrompt{.prompt = {.rows = rows, .like_words = false, .after_first = true}}}),
                         {.parameters = rows * width, .starts_as_identity = false});
 }
 

@@ -126,11 +126,11 @@ void check_all_contracts() {
   PTuningPlan p_tuning;
   p_tuning.p_tuning.rows = rows;
   p_tuning.p_tuning.hidden = 5;
-  check_contract<Model>("P-tuning, MLP", p_tuning,
-                        {.parameters = rows * width + 5 * (width + 1) + 5 * (5 + 1) + width * (5 + 1), .starts_as_identity = false});
+  check_contract<Model>("P-tuning, MLP", p_tuning, {.parameters = rows * width + 5 * (width + 1) + 5 * (5 + 1) + width * (5 + 1), .starts_as_identity = false});
   p_tuning.p_tuning.encoder = PTuningConfig::Encoder::lstm;
-  check_contract<Model>("P-tuning, LSTM", p_tuning,
-                        {.parameters = rows * width + 8 * 5 * (width + 5 + 2) + 8 * 5 * (10 + 5 + 2) + 10 * (10 + 1) + width * (10 + 1), .starts_as_identity = false});
+  check_contract<Model>(
+      "P-tuning, LSTM", p_tuning,
+      {.parameters = rows * width + 8 * 5 * (width + 5 + 2) + 8 * 5 * (10 + 5 + 2) + 10 * (10 + 1) + width * (10 + 1), .starts_as_identity = false});
 
   DiffPruningPlan diff;
   diff.diff.prune_at = 100;

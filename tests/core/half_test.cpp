@@ -75,8 +75,7 @@ TEST_CASE("half and bfloat16: floats between two neighbours go to the nearer one
         const double step = last ? low - below : value_of(upper, format.exponent_bits, format.fraction_bits) - low;
         const auto middle = static_cast<float>(low + step / 2);
         const float towards_zero = std::nextafter(middle, 0.0f);
-        const float away =
-            std::nextafter(middle, sign == 0 ? std::numeric_limits<float>::infinity() : -std::numeric_limits<float>::infinity());
+        const float away = std::nextafter(middle, sign == 0 ? std::numeric_limits<float>::infinity() : -std::numeric_limits<float>::infinity());
         const std::uint16_t even = (i & 1) == 0 ? lower : upper;
         wrong += format.from_float(towards_zero) != lower;
         wrong += format.from_float(middle) != even;

@@ -157,8 +157,7 @@ TEST_CASE("agrees with a slow matcher on random globs and paths", "[path]") {
   const deltatune::RandomKey key = deltatune::derive(17);
   std::uint64_t draws = 0;
   const auto draw = [&](std::uint32_t n) { return deltatune::random_bits(key, draws++) % n; };
-  const std::vector<std::string> pieces{"a",     "b",       "ab",     "*",      "a*",       "*b",      "**",
-                                        "{a,b}", "{a.b,*}", "{**,a}", "{**,*}", "{a,**.b}", "{b,a.}a", "*{a,b}*"};
+  const std::vector<std::string> pieces{"a", "b", "ab", "*", "a*", "*b", "**", "{a,b}", "{a.b,*}", "{**,a}", "{**,*}", "{a,**.b}", "{b,a.}a", "*{a,b}*"};
   int matched = 0;
   for (int round = 0; round < 40000; ++round) {
     std::string glob, path;

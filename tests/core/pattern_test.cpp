@@ -20,7 +20,8 @@ TEST_CASE("a plain name matches whole paths and their ends without an engine", "
 
 TEST_CASE("a plain name and the expression it is agree", "[core][pattern]") {
   for (const char* text : {"query", "output.dense", "layer.1.attention", "a-b_c"})
-    for (const char* path : {"query", "x.query", "xquery", "output.dense", "0.output.dense", "0.outputxdense", "layer.1.attention", "layer.10.attention", "a-b_c", ""}) {
+    for (const char* path :
+         {"query", "x.query", "xquery", "output.dense", "0.output.dense", "0.outputxdense", "layer.1.attention", "layer.10.attention", "a-b_c", ""}) {
       INFO(text << " on " << path);
       CHECK(Pattern(text).matches(path, "x") == regex(text).matches(path, "x"));
       CHECK(Pattern(text).matches_end(path, "x") == regex(text).matches_end(path, "x"));

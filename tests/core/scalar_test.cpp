@@ -55,8 +55,8 @@ Worst worst_over_all_floats(Mine mine, Exact exact, const std::vector<float>& sp
     look_at(to_bits(-from_bits(static_cast<std::uint32_t>(bits))), mine, exact, worst);
   }
   std::vector<float> points = special;
-  points.insert(points.end(), {0.0f, std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::min(), 1.0f,
-                               std::numeric_limits<float>::max(), std::numeric_limits<float>::infinity()});
+  points.insert(points.end(), {0.0f, std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::min(), 1.0f, std::numeric_limits<float>::max(),
+                               std::numeric_limits<float>::infinity()});
   for (const float point : points) {
     for (const float x : {point, -point}) {
       for (std::uint32_t step = 0; step < 4096; ++step) look_at(to_bits(x) - 2048 + step, mine, exact, worst);
@@ -67,11 +67,11 @@ Worst worst_over_all_floats(Mine mine, Exact exact, const std::vector<float>& sp
 
 }  // namespace
 
-#define REQUIRE_WITHIN_4_ULP(function, exact, ...)                                                                   \
-  do {                                                                                                               \
+#define REQUIRE_WITHIN_4_ULP(function, exact, ...)                                                                         \
+  do {                                                                                                                     \
     const Worst worst = worst_over_all_floats([](float v) { return deltatune::math::function(v); }, exact, {__VA_ARGS__}); \
-    INFO(#function "(" << worst.at << ") is " << worst.error << " ulp off");                                         \
-    REQUIRE(worst.error <= 4.0);                                                                                     \
+    INFO(#function "(" << worst.at << ") is " << worst.error << " ulp off");                                               \
+    REQUIRE(worst.error <= 4.0);                                                                                           \
   } while (false)
 
 TEST_CASE("ulp_error sees errors", "[scalar]") {

@@ -12,8 +12,7 @@ TEST_CASE("every code point survives encoding and decoding", "[core][utf8]") {
     std::string text;
     append_utf8(c, text);
     const DecodedCodePoint decoded = decode_utf8(text, 0);
-    if (decoded.code_point != c || decoded.bytes != text.size() || !decoded.well_formed)
-      FAIL("code point " << static_cast<std::uint32_t>(c));
+    if (decoded.code_point != c || decoded.bytes != text.size() || !decoded.well_formed) FAIL("code point " << static_cast<std::uint32_t>(c));
   }
 }
 

@@ -201,7 +201,8 @@ TEST_CASE("cuda: products, transposed, padded, added to what is there", "[cuda][
             for (Index i = 0; i < size.m; ++i)
               for (Index j = 0; j < size.n; ++j) {
                 double sum = 0;
-                for (Index l = 0; l < size.k; ++l) sum += (transpose_a ? at(a, a_cols, l, i) : at(a, a_cols, i, l)) * (transpose_b ? at(b, b_cols, j, l) : at(b, b_cols, l, j));
+                for (Index l = 0; l < size.k; ++l)
+                  sum += (transpose_a ? at(a, a_cols, l, i) : at(a, a_cols, i, l)) * (transpose_b ? at(b, b_cols, j, l) : at(b, b_cols, l, j));
                 const double expected = 0.75 * sum + (beta == 0.0F ? 0.0 : static_cast<double>(beta) * at(c, size.n, i, j));
                 const double error = std::fabs(at(result, size.n, i, j) - expected);
                 if (!(error <= worst)) worst = error;
@@ -279,9 +280,9 @@ TEST_CASE("cuda: what a LoRA step asks of cuBLAS", "[cuda][gemm][frozen]") {
   CHECK(count(12, n, 2) == 4);               // y += s·u·Bᵀ
   CHECK(count(12, n, 3 * 12 + 2 * 2) == 1);  // dx = [dy | du]·[W; A], in the upper layer alone: below the lower one nothing trains
   CHECK(count(12, n, 3 * 12) == 0);
-  CHECK(count(12, 2, n) == 4);               // dA
-  CHECK(count(2, 12, n) == 4);               // dB
-  CHECK(count(12, 3, b) == 1);               // the classifier's gradient, which trains
+  CHECK(count(12, 2, n) == 4);  // dA
+  CHECK(count(2, 12, n) == 4);  // dB
+  CHECK(count(12, 3, b) == 1);  // the classifier's gradient, which trains
   // Whatever else sums over rows would be the gradient of a frozen weight.
   const auto over_rows = std::count_if(cuda_emulation::gemm_calls().begin(), cuda_emulation::gemm_calls().end(),
                                        [&](const cuda_emulation::GemmCall& c) { return c.k == n || c.k == b; });

@@ -169,8 +169,7 @@ TEST_CASE("Shuffles and votes exchange what CUDA says", "[cuda_emulation]") {
       row[4] = __shfl_down_sync(kAll, 100 + lane, 3);
       row[5] = __shfl_down_sync(kAll, 100 + lane, 3, 8);
       row[6] = __shfl_xor_sync(kAll, 100 + lane, 5);
-      row[7] =
-          lane < 16 ? __shfl_xor_sync(0xffffU, 100 + lane, 1) : __shfl_xor_sync(0xffff0000U, 200 + lane, 2);  // two halves on their own
+      row[7] = lane < 16 ? __shfl_xor_sync(0xffffU, 100 + lane, 1) : __shfl_xor_sync(0xffff0000U, 200 + lane, 2);  // two halves on their own
       wide[lane] = __shfl_xor_sync(kAll, 0.1 * lane, 16);
       if (lane == 0) votes[0] = 0;
       __syncwarp();
@@ -561,20 +560,19 @@ TEST_CASE("What a capture does not allow ends it", "[cuda_emulation]") {
   cudaEvent_t event = nullptr;
   REQUIRE(cudaEventCreate(&event) == cudaSuccess);
   void* pointer = nullptr;
-  const std::vector<std::function<cudaError_t()>> calls{
-      [&] { return cudaStreamSynchronize(stream); },
-      [&] { return cudaDeviceSynchronize(); },
-      [&] { return cudaStreamQuery(other); },
-      [&] { return cudaEventSynchronize(event); },
-      [&] { return cudaMalloc(&pointer, 4); },
-      [&] { return cudaMallocAsync(&pointer, 4, stream); },
-      [&] { return cudaFree(x.data); },
-      [&] { return cudaFreeAsync(x.data, stream); },
-      [&] { return cudaMallocHost(&pointer, 4); },
-      [&] { return cudaMemcpy(x.data, host.data(), 4, cudaMemcpyHostToDevice); },
-      [&] { return cudaMemcpyAsync(x.data, host.data(), 4, cudaMemcpyHostToDevice, stream); },
-      [&] { return cudaMemcpyAsync(host.data(), x.data, 4, cudaMemcpyDeviceToHost, stream); },
-      [&] { return cudaEventRecord(event, stream), cudaStreamWaitEvent(other, event); }};
+  const std::vector<std::function<cudaError_t()>> calls{[&] { return cudaStreamSynchronize(stream); },
+                                                        [&] { return cudaDeviceSynchronize(); },
+                                                        [&] { return cudaStreamQuery(other); },
+                                                        [&] { return cudaEventSynchronize(event); },
+                                                        [&] { return cudaMalloc(&pointer, 4); },
+                                                        [&] { return cudaMallocAsync(&pointer, 4, stream); },
+                                                        [&] { return cudaFree(x.data); },
+                                                        [&] { return cudaFreeAsync(x.data, stream); },
+                                                        [&] { return cudaMallocHost(&pointer, 4); },
+                                                        [&] { return cudaMemcpy(x.data, host.data(), 4, cudaMemcpyHostToDevice); },
+                                                        [&] { return cudaMemcpyAsync(x.data, host.data(), 4, cudaMemcpyHostToDevice, stream); },
+                                                        [&] { return cudaMemcpyAsync(host.data(), x.data, 4, cudaMemcpyDeviceToHost, stream); },
+                                                        [&] { return cudaEventRecord(event, stream), cudaStreamWaitEvent(other, event); }};
   for (std::size_t i = 0; i < calls.size(); ++i) {
     CAPTURE(i);
     REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
@@ -675,18 +673,14 @@ TEST_CASE("Products of matrices are those of the definition", "[cuda_emulation]"
   const Cublas cublas;
   for (const auto op_a : {CUBLAS_OP_N, CUBLAS_OP_T})
     for (const auto op_b : {CUBLAS_OP_N, CUBLAS_OP_T})
-      for (const auto& [m, n, k] :
-           {std::tuple(1, 1, 1), std::tuple(5, 3, 7), std::tuple(16, 4, 8), std::tuple(37, 21, 65), std::tuple(8, 70, 0)})
+      for (const auto& [m, n, k] : {std::tuple(1, 1, 1), std::tuple(5, 3, 7), std::tuple(16, 4, 8), std::tuple(37, 21, 65), std::tuple(8, 70, 0)})
         for (const int pad : {0, 3})
           for (const auto& [alpha, beta] : {std::pair(1.0F, 0.0F), std::pair(0.5F, 1.0F), std::pair(-2.0F, 0.25F), std::pair(0.0F, 0.5F)})
-            for (const auto& [type, type_c] :
-                 {std::pair(CUDA_R_32F, CUDA_R_32F), std::pair(CUDA_R_16BF, CUDA_R_32F), std::pair(CUDA_R_16BF, CUDA_R_16BF),
-                  std::pair(CUDA_R_16F, CUDA_R_32F), std::pair(CUDA_R_16F, CUDA_R_16F)}) {
+            for (const auto& [type, type_c] : {std::pair(CUDA_R_32F, CUDA_R_32F), std::pair(CUDA_R_16BF, CUDA_R_32F), std::pair(CUDA_R_16BF, CUDA_R_16BF),
+                                               std::pair(CUDA_R_16F, CUDA_R_32F), std::pair(CUDA_R_16F, CUDA_R_16F)}) {
               CAPTURE(op_a, op_b, m, n, k, pad, alpha, beta, type, type_c);
               const int batch = 2;
-              const auto stored = [](cublasOperation_t op, int rows, int cols) {
-                return op == CUBLAS_OP_N ? std::pair(rows, cols) : std::pair(cols, rows);
-              };
+              const auto stored = [](cublasOperation_t op, int rows, int cols) { return op == CUBLAS_OP_N ? std::pair(rows, cols) : std::pair(cols, rows); };
               const auto [rows_a, cols_a] = stored(op_a, m, k);
               const auto [rows_b, cols_b] = stored(op_b, k, n);
               const int lda = std::max(1, rows_a) + pad;
@@ -708,8 +702,7 @@ TEST_CASE("Products of matrices are those of the definition", "[cuda_emulation]"
                     for (int l = 0; l < k; ++l) {
                       const long long at_a = i * stride_a + (op_a == CUBLAS_OP_N ? row + l * lda : l + row * lda);
                       const long long at_b = i * stride_b + (op_b == CUBLAS_OP_N ? l + col * ldb : col + l * ldb);
-                      sum +=
-                          static_cast<double>(a[static_cast<std::size_t>(at_a)]) * static_cast<double>(b[static_cast<std::size_t>(at_b)]);
+                      sum += static_cast<double>(a[static_cast<std::size_t>(at_a)]) * static_cast<double>(b[static_cast<std::size_t>(at_b)]);
                     }
                     float& at = expected[static_cast<std::size_t>(i * stride_c + col * ldc + row)];
                     at = static_cast<float>(static_cast<double>(alpha) * sum) + (beta == 0 ? 0.0F : beta * at);
@@ -717,8 +710,8 @@ TEST_CASE("Products of matrices are those of the definition", "[cuda_emulation]"
                   }
 
               const auto product = [&](const void* on_a, const void* on_b, void* on_c) {
-                return cublasGemmStridedBatchedEx(cublas, op_a, op_b, m, n, k, &alpha, on_a, type, lda, stride_a, on_b, type, ldb, stride_b,
-                                                  &beta, on_c, type_c, ldc, stride_c, batch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+                return cublasGemmStridedBatchedEx(cublas, op_a, op_b, m, n, k, &alpha, on_a, type, lda, stride_a, on_b, type, ldb, stride_b, &beta, on_c,
+                                                  type_c, ldc, stride_c, batch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
               };
               std::vector<float> got;
               if (type == CUDA_R_32F) {
@@ -754,8 +747,8 @@ TEST_CASE("TF32 rounds the inputs to ten bits, where it was asked for", "[cuda_e
   const Device<float> b(std::vector<float>{1});
   const Device<float> c(1);
   const auto product = [&](cublasComputeType_t compute) {
-    REQUIRE(cublasGemmEx(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &kOne, a.data, CUDA_R_32F, 1, b.data, CUDA_R_32F, 1, &kZero, c.data,
-                         CUDA_R_32F, 1, compute, CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS);
+    REQUIRE(cublasGemmEx(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &kOne, a.data, CUDA_R_32F, 1, b.data, CUDA_R_32F, 1, &kZero, c.data, CUDA_R_32F, 1, compute,
+                         CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS);
     return c.host()[0];
   };
   CHECK(product(CUBLAS_COMPUTE_32F) == 1.0F + 0x1p-11F + 0x1p-20F);
@@ -788,10 +781,8 @@ TEST_CASE("cuBLAS refuses what it documents", "[cuda_emulation]") {
   const Device<float> a(64);
   const Device<float> b(64);
   const Device<float> c(64);
-  const auto product = [&](cublasHandle_t handle, int m, int n, int k, int lda, int ldb, int ldc, const float* alpha = &kOne,
-                           float* to = nullptr) {
-    return cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, m, n, k, alpha, a.data, lda, b.data, ldb, &kZero, to != nullptr ? to : c.data,
-                       ldc);
+  const auto product = [&](cublasHandle_t handle, int m, int n, int k, int lda, int ldb, int ldc, const float* alpha = &kOne, float* to = nullptr) {
+    return cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, m, n, k, alpha, a.data, lda, b.data, ldb, &kZero, to != nullptr ? to : c.data, ldc);
   };
   CHECK(product(cublas, 4, 5, 6, 4, 5, 4) == CUBLAS_STATUS_SUCCESS);
   CHECK(product(cublas, -4, 5, 6, 4, 5, 4) == CUBLAS_STATUS_INVALID_VALUE);
@@ -803,8 +794,8 @@ TEST_CASE("cuBLAS refuses what it documents", "[cuda_emulation]") {
   CHECK(product(cublas, 4, 5, 6, 4, 5, 4, nullptr) == CUBLAS_STATUS_INVALID_VALUE);
   CHECK(product(nullptr, 4, 5, 6, 4, 5, 4) == CUBLAS_STATUS_NOT_INITIALIZED);
   const auto types = [&](cudaDataType_t type_a, cudaDataType_t type_b, cudaDataType_t type_c, cublasComputeType_t compute) {
-    return cublasGemmEx(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &kOne, a.data, type_a, 1, b.data, type_b, 1, &kZero, c.data, type_c, 1,
-                        compute, CUBLAS_GEMM_DEFAULT);
+    return cublasGemmEx(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &kOne, a.data, type_a, 1, b.data, type_b, 1, &kZero, c.data, type_c, 1, compute,
+                        CUBLAS_GEMM_DEFAULT);
   };
   CHECK(types(CUDA_R_32F, CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F) == CUBLAS_STATUS_NOT_SUPPORTED);
   CHECK(types(CUDA_R_16BF, CUDA_R_16BF, CUDA_R_16F, CUBLAS_COMPUTE_32F) == CUBLAS_STATUS_NOT_SUPPORTED);
@@ -823,15 +814,14 @@ TEST_CASE("cuBLAS uses its stream, its pointer mode and a workspace in captures,
   const Device<float> scalars(std::vector<float>{10, 1});
   emu::clear_gemm_calls();
   float alpha = 1;
-  REQUIRE(cublasSgemm(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &alpha, a.data, 1, a.data + 1, 1, &kZero, c.data, 1) ==
-          CUBLAS_STATUS_SUCCESS);
+  REQUIRE(cublasSgemm(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &alpha, a.data, 1, a.data + 1, 1, &kZero, c.data, 1) == CUBLAS_STATUS_SUCCESS);
   alpha = 100;  // was read in the call
   CHECK(c.host()[0] == 1);
   stream.wait();
   CHECK(c.host()[0] == 6);
   REQUIRE(cublasSetPointerMode(cublas, CUBLAS_POINTER_MODE_DEVICE) == CUBLAS_STATUS_SUCCESS);
-  REQUIRE(cublasSgemmStridedBatched(cublas, CUBLAS_OP_N, CUBLAS_OP_T, 1, 1, 1, scalars.data, a.data, 1, 1, a.data, 1, 1, scalars.data + 1,
-                                    c.data, 1, 1, 2) == CUBLAS_STATUS_SUCCESS);
+  REQUIRE(cublasSgemmStridedBatched(cublas, CUBLAS_OP_N, CUBLAS_OP_T, 1, 1, 1, scalars.data, a.data, 1, 1, a.data, 1, 1, scalars.data + 1, c.data, 1, 1, 2) ==
+          CUBLAS_STATUS_SUCCESS);
   stream.wait();
   CHECK(c.host() == std::vector<float>{46, 91});
   REQUIRE(emu::gemm_calls().size() == 2);
@@ -842,8 +832,7 @@ TEST_CASE("cuBLAS uses its stream, its pointer mode and a workspace in captures,
 
   const auto captured = [&] {
     REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
-    const cublasStatus_t status =
-        cublasSgemm(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, scalars.data, a.data, 1, a.data, 1, scalars.data + 1, c.data, 1);
+    const cublasStatus_t status = cublasSgemm(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, scalars.data, a.data, 1, a.data, 1, scalars.data + 1, c.data, 1);
     cudaGraph_t graph = nullptr;
     cudaStreamEndCapture(stream, &graph);
     cudaGraphDestroy(graph);
@@ -864,8 +853,7 @@ TEST_CASE("A product may write beside what it reads, in the same rows of memory"
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i);
   const Device<float> buffer(rows);
   const Device<float> down(std::vector<float>{1, 0, 0, 0, 0, 0, 0, 1});  // 4 x 2
-  REQUIRE(cublasSgemm(cublas, CUBLAS_OP_T, CUBLAS_OP_N, 2, 8, 4, &kOne, down.data, 4, buffer.data, 6, &kZero, buffer.data + 4, 6) ==
-          CUBLAS_STATUS_SUCCESS);
+  REQUIRE(cublasSgemm(cublas, CUBLAS_OP_T, CUBLAS_OP_N, 2, 8, 4, &kOne, down.data, 4, buffer.data, 6, &kZero, buffer.data + 4, 6) == CUBLAS_STATUS_SUCCESS);
   const std::vector<float> got = buffer.host();
   for (std::size_t j = 0; j < 8; ++j) {
     CHECK(got[j * 6 + 4] == got[j * 6]);

@@ -1,11 +1,10 @@
 // Compiled twice, for left::run and right::run: a product, a row operation and attention over three rows. The answer is j - 15.5 in column j.
-#include "side.hpp"
-
 #include <numeric>
 
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/attention.hpp"
 #include "deltatune/tensor/tensor_trait.hpp"
+#include "side.hpp"
 
 namespace {
 

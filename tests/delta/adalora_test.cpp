@@ -22,7 +22,8 @@ auto adalora_sites(double dropout, Index left) {
   return [=](auto& trial) {
     return [&trial, dropout, left]<class X>(LinearSite<X>& site) {
       const AdaLoraConfig config{.rank = 3, .alpha = 4, .dropout = dropout};
-      site.deltas.add("delta", AdaLora<X>(trial.ctx(), site.path, site.weight.shape()[1], site.width, config, site.path == "second" ? left : 3, derive(1), derive(2)));
+      site.deltas.add("delta",
+                      AdaLora<X>(trial.ctx(), site.path, site.weight.shape()[1], site.width, config, site.path == "second" ? left : 3, derive(1), derive(2)));
     };
   };
 }
@@ -37,7 +38,9 @@ struct AdaLoraToy {
   AdaLoraBudget<X> budget;
 
   explicit AdaLoraToy(const AdaLoraConfig& settings)
-      : config(settings), one(ctx, "one", 5, 4, config, config.rank, derive(1), derive(2)), other(ctx, "other", 3, 6, config, config.rank, derive(3), derive(4)),
+      : config(settings),
+        one(ctx, "one", 5, 4, config, config.rank, derive(1), derive(2)),
+        other(ctx, "other", 3, 6, config, config.rank, derive(3), derive(4)),
         budget(ctx, config, {&one, &other}) {
     visit([&](Parameter<X>& p) {
       p.allocate_gradient(ctx);
@@ -258,7 +261,8 @@ TEST_CASE("adalora: a pruned run, its folder, and a run that was interrupted", "
   CHECK(check::detail::largest_difference(outputs, check::detail::outputs(ctx, again, adalora_sequences())) < 1e-6);
   // Written once more it is the same, and it goes on training without pruning.
   save_adapter(ctx, folder.path() / "twice", again, loaded.plan, loaded.attachment, "base");
-  const JsonConfig first = JsonConfig::open(folder.path() / "adapter" / "adapter_config.json"), second = JsonConfig::open(folder.path() / "twice" / "adapter_config.json");
+  const JsonConfig first = JsonConfig::open(folder.path() / "adapter" / "adapter_config.json"),
+                   second = JsonConfig::open(folder.path() / "twice" / "adapter_config.json");
   CHECK(first.raw().at("rank_pattern").size() == 4);
   CHECK(first.raw().at("rank_pattern") == second.raw().at("rank_pattern"));
   Trainer<Bert<X>> more(ctx, again, config);

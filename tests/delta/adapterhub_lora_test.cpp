@@ -17,23 +17,20 @@ auto prepare_lora(bool gated, double dropout, std::vector<Index> chosen) {
     trial.pass().sequences = nullptr;
     return [&trial, gated, dropout, chosen]<class X>(LinearSite<X>& site) {
       const Index in = site.weight.shape()[1], out = site.width;
-      site.deltas.add("delta",
-                      AdapterHubLora<X>(trial.ctx(), site.path, in, out,
-                                        {{.rank = 2, .alpha = 3, .dropout = dropout}, gated, false, parts_of(out, chosen)}, derive(5)));
+      site.deltas.add("delta", AdapterHubLora<X>(trial.ctx(), site.path, in, out,
+                                                 {{.rank = 2, .alpha = 3, .dropout = dropout}, gated, false, parts_of(out, chosen)}, derive(5)));
     };
   };
 }
 
 // A layer of one site with sequences of these lengths.
-auto gated_body(const std::vector<Index>& lengths, Index in, Index out, AdapterHubLoraConfig config, std::vector<std::string> frozen,
-                bool below) {
+auto gated_body(const std::vector<Index>& lengths, Index in, Index out, AdapterHubLoraConfig config, std::vector<std::string> frozen, bool below) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
     Pass<X>& pass = trial.pass();
     pass.mode = Mode::train;
     Linear<X> fresh(trial.ctx(), in, {{"site", out}});
-    fresh.visit_sites(
-        [&](LinearSite<X>& site) { site.deltas.add("delta", AdapterHubLora<X>(trial.ctx(), site.path, in, out, config, derive(5))); });
+    fresh.visit_sites([&](LinearSite<X>& site) { site.deltas.add("delta", AdapterHubLora<X>(trial.ctx(), site.path, in, out, config, derive(5))); });
     if (!frozen.empty()) freeze(fresh, frozen);
     Linear<X>& layer = trial.own(std::move(fresh));
     const Sequences sequences = trial.sequences(lengths);
@@ -51,8 +48,7 @@ auto gated_body(const std::vector<Index>& lengths, Index in, Index out, AdapterH
     typename Linear<X>::Saved saved;
     layer.forward(pass, x, y.value, saved);
     if (!trial.backward_wanted()) return;
-    layer.backward(pass, saved, layer.needs_input() ? x : View<const T>(), y.gradient,
-                   below ? GradientSink<T>::fresh(dx) : GradientSink<T>::none());
+    layer.backward(pass, saved, layer.needs_input() ? x : View<const T>(), y.gradient, below ? GradientSink<T>::fresh(dx) : GradientSink<T>::none());
   };
 }
 
@@ -67,8 +63,7 @@ auto prepare_ia3(std::vector<Index> chosen) {
 auto prepare_dora(double dropout) {
   return [=](auto& trial) {
     return [&trial, dropout]<class X>(LinearSite<X>& site) {
-      site.deltas.add("delta",
-                      AdapterHubDora<X>(trial.ctx(), site.path, site.weight, {.rank = 2, .alpha = 3, .dropout = dropout}, derive(5)));
+      site.deltas.add("delta", AdapterHubDora<X>(trial.ctx(), site.path, site.weight, {.rank = 2, .alpha = 3, .dropout = dropout}, derive(5)));
     };
   };
 }
@@ -82,8 +77,7 @@ TEST_CASE("AdapterHub's LoRA: gradients of parts of a layer", "[delta][adapterhu
 
 TEST_CASE("AdapterHub's LoRA: gradients with gates", "[delta][adapterhub_lora]") {
   const std::vector<Index> lengths{4, 1, 3};
-  const AdapterHubLoraConfig whole{{.rank = 2, .alpha = 3}, true, false, {}},
-      parts{{.rank = 2, .alpha = 3, .dropout = 0.3}, true, false, {3, {1, 2}}};
+  const AdapterHubLoraConfig whole{{.rank = 2, .alpha = 3}, true, false, {}}, parts{{.rank = 2, .alpha = 3, .dropout = 0.3}, true, false, {3, {1, 2}}};
   for (const AdapterHubLoraConfig& config : {whole, parts}) {
     test::check_adjoint(gated_body(lengths, 5, 6, config, {}, true));
     test::check_adjoint(gated_body(lengths, 5, 6, config, {}, false));

@@ -77,7 +77,8 @@ std::vector<Case> cases() {
           {"PHM, shared rule", {.bottleneck = 4, .activation = swish, .phm = PhmConfig{.dim = 2}}},
           {"PHM, own rule, rank 2", {.bottleneck = 4, .activation = swish, .phm = PhmConfig{.dim = 2, .rank = 2, .shared_rule = false}}},
           {"PHM, factorised rule", {.bottleneck = 4, .activation = swish, .phm = PhmConfig{.dim = 2, .factorised_rule = true, .shared_rule = false}}},
-          {"PHM, whole weight", {.bottleneck = 4, .activation = swish, .phm = PhmConfig{.dim = 2, .factorised_weight = false, .shared_rule = false, .bias = false}}}};
+          {"PHM, whole weight",
+           {.bottleneck = 4, .activation = swish, .phm = PhmConfig{.dim = 2, .factorised_weight = false, .shared_rule = false, .bias = false}}}};
 }
 
 }  // namespace

@@ -80,8 +80,8 @@ auto table_body(const TableCase& plan) {
 }  // namespace
 
 TEST_CASE("lora on embeddings: gradients", "[delta][lora]") {
-  const TableCase plan = GENERATE(TableCase{}, TableCase{.accumulate = true}, TableCase{.table_trains = true}, TableCase{.dora = true}, TableCase{.dora = true, .accumulate = true},
-                             TableCase{.dora = true, .accumulate = true, .table_trains = true});
+  const TableCase plan = GENERATE(TableCase{}, TableCase{.accumulate = true}, TableCase{.table_trains = true}, TableCase{.dora = true},
+                                  TableCase{.dora = true, .accumulate = true}, TableCase{.dora = true, .accumulate = true, .table_trains = true});
   test::check_adjoint(table_body(plan));
   test::check_device(table_body(plan));
 }

@@ -15,8 +15,8 @@ namespace {
 // Which of the layer's parts carry what, and who multiplies.
 struct LoraCase {
   double dropout = 0;
-  bool arranged = true;    // the layer may multiply with A
-  bool wide = true;        // and has columns for u in its output
+  bool arranged = true;  // the layer may multiply with A
+  bool wide = true;      // and has columns for u in its output
   bool base_trains = false;
   bool one_rests = false;  // one delta is attached and switched off
   bool below = true;       // something below wants dx
@@ -72,10 +72,11 @@ auto linear_body(const LoraCase& plan, Index rows, Index in, Index out) {
 }  // namespace
 
 TEST_CASE("lora: gradients, on every path through the layer", "[delta][lora]") {
-  const LoraCase plan = GENERATE(LoraCase{}, LoraCase{.wide = false}, LoraCase{.arranged = false}, LoraCase{.arranged = false, .wide = false}, LoraCase{.base_trains = true},
-                             LoraCase{.wide = false, .base_trains = true}, LoraCase{.one_rests = true}, LoraCase{.wide = false, .one_rests = true},
-                             LoraCase{.below = false}, LoraCase{.wide = false, .below = false}, LoraCase{.dropout = 0.3}, LoraCase{.dropout = 0.3, .wide = false},
-                             LoraCase{.dropout = 0.3, .below = false}, LoraCase{.bias = true}, LoraCase{.arranged = false, .bias = true});
+  const LoraCase plan =
+      GENERATE(LoraCase{}, LoraCase{.wide = false}, LoraCase{.arranged = false}, LoraCase{.arranged = false, .wide = false}, LoraCase{.base_trains = true},
+               LoraCase{.wide = false, .base_trains = true}, LoraCase{.one_rests = true}, LoraCase{.wide = false, .one_rests = true}, LoraCase{.below = false},
+               LoraCase{.wide = false, .below = false}, LoraCase{.dropout = 0.3}, LoraCase{.dropout = 0.3, .wide = false},
+               LoraCase{.dropout = 0.3, .below = false}, LoraCase{.bias = true}, LoraCase{.arranged = false, .bias = true});
   test::check_adjoint(linear_body(plan, 4, 6, 5));
   test::check_device(linear_body(plan, 4, 6, 5));
   test::check_device(linear_body(plan, 67, 45, 33));

@@ -39,8 +39,7 @@ auto lstm_body(Index rows, Index in, Index hidden, bool reversed, bool below, bo
 // Rows of an encoder, as a model's slots hold them.
 template <class X>
 struct Rows {
-  Rows(context_of<X>& ctx, Index width, const PTuningConfig& config)
-      : prompt(&input.add("p", Prompt<X>(ctx, width, PromptConfig{.rows = config.rows}))) {
+  Rows(context_of<X>& ctx, Index width, const PTuningConfig& config) : prompt(&input.add("p", Prompt<X>(ctx, width, PromptConfig{.rows = config.rows}))) {
     derived.add("p", PTuning<X>(ctx, prompt->prompt_embeddings(), config, derive(1)));
   }
   template <class F>
@@ -143,8 +142,7 @@ TEST_CASE("p-tuning: both encoders give the numbers of PEFT's PromptEncoder", "[
     for (std::size_t i = 0; i < expected.size(); ++i) CHECK(values.data[i] == Approx(expected[i]).margin(1e-11));
   };
   check({.rows = 3, .hidden = 2}, {-0.952952916887, -0.924132800073, -0.767444191422, -1.057400615268, -0.952952916887, -0.924132800073});
-  check({.rows = 3, .encoder = Encoder::lstm, .hidden = 2},
-        {-0.004671669907, 0.547874439786, 0.031320908991, 0.485442535956, 0.034215434780, 0.480421757750});
+  check({.rows = 3, .encoder = Encoder::lstm, .hidden = 2}, {-0.004671669907, 0.547874439786, 0.031320908991, 0.485442535956, 0.034215434780, 0.480421757750});
 }
 
 TEST_CASE("p-tuning: what counts is what the header says, rows can be had without a pass", "[delta][p_tuning]") {

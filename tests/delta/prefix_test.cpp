@@ -17,7 +17,7 @@ using Gates = PrefixConfig::Gates;
 
 struct PrefixCase {
   PrefixConfig prefix = {};
-  bool below = true;   // something below wants dx
+  bool below = true;  // something below wants dx
   bool causal = false;
   bool base_trains = false;
   bool other = false;  // a second prefix at the same layers
@@ -32,12 +32,14 @@ struct Layers {
     PrefixConfig other{.rows = 2};
     for (const std::string path : {"first", "second"}) {
       layers.emplace_back(path, Linear<X>(ctx, width, {{path + ".query", width}, {path + ".key", width}, {path + ".value", width}}),
-                          Linear<X>(ctx, width, {{path + ".output", width}}), AttentionConfig{.heads = heads, .dropout = plan.prefix.dropout, .causal = plan.causal});
+                          Linear<X>(ctx, width, {{path + ".output", width}}),
+                          AttentionConfig{.heads = heads, .dropout = plan.prefix.dropout, .causal = plan.causal});
     }
     for (SelfAttention<X>& layer : layers) {
       KvSite<X>& site = layer.site();
       rows.push_back(&site.deltas.add("prefix", PrefixRows<X>(ctx, site.path, site.input_width, site.width, plan.prefix, derive(1))).kv());
-      if (plan.other) others.push_back(&site.deltas.add("other", PrefixRows<X>(ctx, site.path + ".other", site.input_width, site.width, other, derive(2))).kv());
+      if (plan.other)
+        others.push_back(&site.deltas.add("other", PrefixRows<X>(ctx, site.path + ".other", site.input_width, site.width, other, derive(2))).kv());
     }
     derived.add("prefix", Prefix<X>(ctx, rows, width, plan.prefix, derive(3)));
     if (plan.other) derived.add("other", Prefix<X>(ctx, others, width, other, derive(4)));

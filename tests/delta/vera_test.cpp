@@ -10,8 +10,7 @@ namespace {
 // The factors are larger than either site needs.
 auto vera_sites(double dropout) {
   return [=]<class Y>(check::Trial<Y>& trial) {
-    VeraProjection<Y>& projection =
-        trial.own(VeraProjection<Y>(trial.ctx(), 3, 70, 50, derive(1), derive(2)));
+    VeraProjection<Y>& projection = trial.own(VeraProjection<Y>(trial.ctx(), 3, 70, 50, derive(1), derive(2)));
     return [&trial, &projection, dropout]<class X>(LinearSite<X>& site) {
       const VeraConfig config{.rank = 3, .dropout = dropout};
       site.deltas.add("delta", Vera<X>(trial.ctx(), site.path, site.weight.shape()[1], site.width, config, projection));

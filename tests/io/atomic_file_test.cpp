@@ -68,7 +68,8 @@ TEST_CASE("AtomicFile: a plain name means the current folder", "[atomic_file]") 
 
 TEST_CASE("what killed processes left on their way to a file is found by its name", "[atomic_file]") {
   const TemporaryFolder folder;
-  for (const char* name : {".out.txt.123.tmp", ".out.txt.9.tmp", ".out.txt.tmp", ".out.txt.1x.tmp", "out.txt.1.tmp", ".other.1.tmp", "out.txt", ".out.txt.7"}) folder.file(name, "");
+  for (const char* name : {".out.txt.123.tmp", ".out.txt.9.tmp", ".out.txt.tmp", ".out.txt.1x.tmp", "out.txt.1.tmp", ".other.1.tmp", "out.txt", ".out.txt.7"})
+    folder.file(name, "");
   remove_leftovers(folder.path(), "out.txt");
   CHECK(folder.names() == Names{".out.txt.tmp", ".out.txt.1x.tmp", "out.txt.1.tmp", ".other.1.tmp", "out.txt", ".out.txt.7"});
   remove_leftovers(folder / "none", "out.txt");

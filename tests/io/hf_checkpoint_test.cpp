@@ -42,9 +42,7 @@ TEST_CASE("HfCheckpoint: one file", "[hf_checkpoint]") {
 TEST_CASE("HfCheckpoint: shards", "[hf_checkpoint]") {
   const TemporaryFolder folder;
   folder.file("config.json", "{}");
-  const auto index = [&](const std::string& map) {
-    folder.file("model.safetensors.index.json", R"({"metadata": {}, "weight_map": )" + map + "}");
-  };
+  const auto index = [&](const std::string& map) { folder.file("model.safetensors.index.json", R"({"metadata": {}, "weight_map": )" + map + "}"); };
   write_tensors(folder / "1.safetensors", {"a", "b"});
   write_tensors(folder / "2.safetensors", {"c"});
 
@@ -52,14 +50,13 @@ TEST_CASE("HfCheckpoint: shards", "[hf_checkpoint]") {
   const HfCheckpoint checkpoint = HfCheckpoint::open(folder.path());
   REQUIRE(checkpoint.tensors().size() == 3);
   std::vector<float> values(2);
-  for (const auto& [name, tensor] : checkpoint.tensors())
-    read_floats<float>(tensor, values);  // the first file must outlive the second's opening
+  for (const auto& [name, tensor] : checkpoint.tensors()) read_floats<float>(tensor, values);  // the first file must outlive the second's opening
   CHECK(checkpoint.tensors().at("a").file == (folder / "1.safetensors").string());
 
   SECTION("a tensor is in another shard than the index says") {
     index(R"({"a": "1.safetensors", "b": "2.safetensors", "c": "2.safetensors"})");
-    CHECK_THAT(open_error(folder), Contains("weight_map: b: the tensor is not in its shard") && Contains("2.safetensors, got it in ") &&
-                                       Contains("1.safetensors"));
+    CHECK_THAT(open_error(folder),
+               Contains("weight_map: b: the tensor is not in its shard") && Contains("2.safetensors, got it in ") && Contains("1.safetensors"));
   }
   SECTION("a tensor is in no shard") {
     index(R"({"a": "1.safetensors", "d": "1.safetensors"})");

@@ -52,23 +52,20 @@ TEST_CASE("JsonConfig keeps the order of its keys and knows which nobody has rea
 }
 
 TEST_CASE("JsonConfig errors name file, key, expected and got", "[json]") {
-  const JsonConfig config = parse(
-      R"({"size": "768", "rate": [1], "huge": 9223372036854775808, "part": 1.5, "names": ["a", 3], "inner": {"x": {}}, "nothing": null})");
+  const JsonConfig config =
+      parse(R"({"size": "768", "rate": [1], "huge": 9223372036854775808, "part": 1.5, "names": ["a", 3], "inner": {"x": {}}, "nothing": null})");
   CHECK(error_text([&] { config.get<std::int64_t>("hidden"); }) == "config.json: hidden: is missing; expected an integer");
   CHECK(error_text([&] { config.get<bool>("nothing"); }) == "config.json: nothing: is null; expected true or false");
   CHECK(error_text([&] { config.get<std::int64_t>("size"); }) == "config.json: size: wrong type; expected an integer, got string \"768\"");
-  CHECK(error_text([&] { config.get_or<std::int64_t>("size", 1); }) ==
-        "config.json: size: wrong type; expected an integer, got string \"768\"");
+  CHECK(error_text([&] { config.get_or<std::int64_t>("size", 1); }) == "config.json: size: wrong type; expected an integer, got string \"768\"");
   CHECK(error_text([&] { config.get<double>("rate"); }) == "config.json: rate: wrong type; expected a number, got an array");
   CHECK_THAT(error_text([&] { config.get<std::int64_t>("huge"); }), Contains("9223372036854775808"));
   CHECK_THAT(error_text([&] { config.get<std::int64_t>("part"); }), Contains("got number 1.5"));
-  CHECK(error_text([&] { config.get<std::vector<std::string>>("names"); }) ==
-        "config.json: names[1]: wrong type; expected a string, got number 3");
+  CHECK(error_text([&] { config.get<std::vector<std::string>>("names"); }) == "config.json: names[1]: wrong type; expected a string, got number 3");
   CHECK(error_text([&] { config.get<std::vector<std::string>>("size"); }) ==
         "config.json: size: wrong type; expected a list (each entry a string), got string \"768\"");
   CHECK(error_text([&] { config.object("size"); }) == "config.json: size: wrong type; expected an object, got string \"768\"");
-  CHECK(error_text([&] { config.object("inner").get<bool>("x"); }) ==
-        "config.json: inner: x: wrong type; expected true or false, got an object");
+  CHECK(error_text([&] { config.object("inner").get<bool>("x"); }) == "config.json: inner: x: wrong type; expected true or false, got an object");
 }
 
 TEST_CASE("JsonConfig: syntax errors carry line and column", "[json]") {
@@ -95,8 +92,7 @@ TEST_CASE("JsonConfig: nesting is limited, duplicates follow the rule", "[json]"
   CHECK_THAT(error_text([&] { parse(objects); }), Contains("nested more than 64 levels"));
 
   CHECK(parse(R"({"a": {"x": 1}, "a": 2})").get<std::int64_t>("a") == 2);
-  CHECK_THAT(error_text([] { parse_json(R"({"a": {"b": 1, "b": 1}})", "header", DuplicateKeys::kRefused); }),
-             Contains("\"b\" stands twice"));
+  CHECK_THAT(error_text([] { parse_json(R"({"a": {"b": 1, "b": 1}})", "header", DuplicateKeys::kRefused); }), Contains("\"b\" stands twice"));
   CHECK_NOTHROW(parse_json(R"({"a": {"b": 1}, "b": 1, "c": [{"b": 2}, {"b": 3}]})", "header", DuplicateKeys::kRefused));
 }
 
@@ -105,8 +101,7 @@ TEST_CASE("JsonConfig::open", "[json]") {
   CHECK(JsonConfig::open(folder.file("good.json", "\xef\xbb\xbf{\"a\": 1}\r\n")).get<std::int64_t>("a") == 1);
   CHECK_THAT(error_text([&] { JsonConfig::open(folder / "none.json"); }), Contains("none.json: cannot open the file: No such file"));
   CHECK_THAT(error_text([&] { JsonConfig::open(folder.path()); }), Contains("is not a regular file"));
-  CHECK_THAT(error_text([&] { JsonConfig::open(folder.file("empty.json", "")); }),
-             Contains("empty.json: not valid JSON at line 1, column 1"));
+  CHECK_THAT(error_text([&] { JsonConfig::open(folder.file("empty.json", "")); }), Contains("empty.json: not valid JSON at line 1, column 1"));
 }
 
 }  // namespace

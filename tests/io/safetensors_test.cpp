@@ -24,9 +24,7 @@ std::string file_with_length(std::uint64_t length, std::string_view rest) {
   return file.append(rest);
 }
 
-std::string make_file(std::string_view header, std::string_view data = {}) {
-  return file_with_length(header.size(), std::string(header).append(data));
-}
+std::string make_file(std::string_view header, std::string_view data = {}) { return file_with_length(header.size(), std::string(header).append(data)); }
 
 SafeTensors parse(const std::string& file) { return SafeTensors::parse(std::as_bytes(std::span(file)), "x.safetensors"); }
 
@@ -108,9 +106,8 @@ TEST_CASE("safetensors: the file's layout", "[safetensors]") {
   std::memcpy(&length, bytes.data(), sizeof(length));
   CHECK(length % 8 == 0);
   const std::string header = bytes.substr(8, length);
-  CHECK(header.substr(0, header.find_last_not_of(' ') + 1) ==
-        R"({"__metadata__":{"format":"pt"},"a":{"data_offsets":[8,20],"dtype":"F32","shape":[3]},)"
-        R"("z":{"data_offsets":[0,8],"dtype":"I64","shape":[1]}})");
+  CHECK(header.substr(0, header.find_last_not_of(' ') + 1) == R"({"__metadata__":{"format":"pt"},"a":{"data_offsets":[8,20],"dtype":"F32","shape":[3]},)"
+                                                              R"("z":{"data_offsets":[0,8],"dtype":"I64","shape":[1]}})");
   CHECK(bytes.size() == 8 + length + 20);
   CHECK(bytes.substr(8 + length) == raw<std::int64_t>({4}) + raw<float>({1, 2, 3}));
 }
@@ -130,9 +127,8 @@ TEST_CASE("safetensors: a tensor is handed on from file to file with its dtype",
 }
 
 TEST_CASE("safetensors: every dtype that is read, at odd addresses", "[safetensors]") {
-  const std::string data = "\x7f" + raw<double>({0.1, -2.0}) + raw<float>({0.5f}) + raw<std::uint16_t>({0x3c00, 0x3f80}) +
-                           raw<std::int64_t>({-5}) + raw<std::int32_t>({-6}) + raw<std::int16_t>({-7}) + raw<std::int8_t>({-8}) +
-                           raw<std::uint8_t>({200}) + raw<std::uint8_t>({0, 1});
+  const std::string data = "\x7f" + raw<double>({0.1, -2.0}) + raw<float>({0.5f}) + raw<std::uint16_t>({0x3c00, 0x3f80}) + raw<std::int64_t>({-5}) +
+                           raw<std::int32_t>({-6}) + raw<std::int16_t>({-7}) + raw<std::int8_t>({-8}) + raw<std::uint8_t>({200}) + raw<std::uint8_t>({0, 1});
   const std::string file = make_file(R"({"first":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},
     "f64":{"dtype":"F64","shape":[2],"data_offsets":[1,17]},
     "f32":{"dtype":"F32","shape":[1],"data_offsets":[17,21]},
@@ -168,8 +164,7 @@ TEST_CASE("safetensors: every dtype that is read, at odd addresses", "[safetenso
         "x.safetensors: i64: wrong dtype; expected a floating-point tensor (F64, F32, F16 or BF16), got I64");
   CHECK(error_text([&] { read_integers(tensors.at("f32")); }) ==
         "x.safetensors: f32: wrong dtype; expected an integer tensor (I64, I32, I16, I8, U8 or BOOL), got F32");
-  CHECK(error_text([&] { read_floats<float>(tensors.at("f64"), one); }) ==
-        "x.safetensors: f64: wrong number of elements; expected 1, got 2, shape [2]");
+  CHECK(error_text([&] { read_floats<float>(tensors.at("f64"), one); }) == "x.safetensors: f64: wrong number of elements; expected 1, got 2, shape [2]");
 }
 
 TEST_CASE("safetensors: names and sizes of dtypes agree with their enumerators", "[safetensors]") {
@@ -204,15 +199,11 @@ TEST_CASE("safetensors: corrupt headers", "[safetensors]") {
   CHECK_THAT(parse_error(make_file("{}x")), Contains("not valid JSON"));
   CHECK_THAT(parse_error(make_file(std::string("{}\0", 3))), Contains("not valid JSON"));
   CHECK_THAT(parse_error(make_file(R"({"t":)" + std::string(100'000, '['))), Contains("nested more than"));
-  CHECK_THAT(parse_error(
-                 make_file(R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})")),
+  CHECK_THAT(parse_error(make_file(R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})")),
              Contains("the key \"t\" stands twice"));
-  CHECK_THAT(parse_error(make_file(R"({"t":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})")),
-             Contains("the key \"dtype\" stands twice"));
-  CHECK(parse_error(make_file(R"({"__metadata__":[]})")) ==
-        "x.safetensors: __metadata__: wrong type; expected an object of strings, got an array");
-  CHECK(parse_error(make_file(R"({"__metadata__":{"a":1}})")) ==
-        "x.safetensors: __metadata__: a: wrong type; expected a string, got number 1");
+  CHECK_THAT(parse_error(make_file(R"({"t":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})")), Contains("the key \"dtype\" stands twice"));
+  CHECK(parse_error(make_file(R"({"__metadata__":[]})")) == "x.safetensors: __metadata__: wrong type; expected an object of strings, got an array");
+  CHECK(parse_error(make_file(R"({"__metadata__":{"a":1}})")) == "x.safetensors: __metadata__: a: wrong type; expected a string, got number 1");
 }
 
 TEST_CASE("safetensors: corrupt tensor entries", "[safetensors]") {
@@ -237,8 +228,7 @@ TEST_CASE("safetensors: corrupt tensor entries", "[safetensors]") {
   CHECK(parse_error(one_tensor("\"F32\"", "[1]", "[0,4]", 3)) ==
         "x.safetensors: t: data_offsets: reaches beyond the end of the file; expected at most 3, got 4 (the file is truncated or corrupt; "
         "fetch it again)");
-  CHECK_THAT(parse_error(one_tensor("\"F32\"", "[1]", "[9223372036854775803,9223372036854775807]", 4)),
-             Contains("beyond the end of the file"));
+  CHECK_THAT(parse_error(one_tensor("\"F32\"", "[1]", "[9223372036854775803,9223372036854775807]", 4)), Contains("beyond the end of the file"));
   CHECK(parse_error(one_tensor("\"F32\"", "[2]", "[0,4]", 4)) ==
         "x.safetensors: t: data_offsets: the number of bytes does not fit dtype and shape; expected 8 for F32 [2], got 4");
   CHECK_THAT(parse_error(one_tensor("\"F32\"", "[1]", "[1,5]", 5)), Contains("leaves bytes before it that belong to no tensor"));
@@ -248,13 +238,12 @@ TEST_CASE("safetensors: corrupt tensor entries", "[safetensors]") {
 
 TEST_CASE("safetensors: overlaps and holes between tensors", "[safetensors]") {
   const auto two = [](const char* first, const char* second, std::size_t size) {
-    return make_file(std::string(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)") + first +
-                         R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)" + second + "}}",
-                     std::string(size, '\0'));
+    return make_file(
+        std::string(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)") + first + R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)" + second + "}}",
+        std::string(size, '\0'));
   };
   CHECK(parse(two("[4,8]", "[0,4]", 8)).tensors().size() == 2);
-  CHECK(parse_error(two("[0,4]", "[3,7]", 7)) ==
-        "x.safetensors: b: data_offsets: overlaps the tensor \"a\"; expected to begin at 4, got 3");
+  CHECK(parse_error(two("[0,4]", "[3,7]", 7)) == "x.safetensors: b: data_offsets: overlaps the tensor \"a\"; expected to begin at 4, got 3");
   CHECK_THAT(parse_error(two("[0,4]", "[0,4]", 4)), Contains("overlaps the tensor"));
   CHECK(parse_error(two("[0,4]", "[5,9]", 9)) ==
         "x.safetensors: b: data_offsets: leaves bytes before it that belong to no tensor; expected to begin at 4, got 5");
@@ -271,8 +260,7 @@ TEST_CASE("safetensors: files that cannot be opened", "[safetensors]") {
   CHECK_THAT(error_text([&] { SafeTensors::open(folder / "none"); }), Contains("none: cannot open the file: No such file"));
   CHECK_THAT(error_text([&] { SafeTensors::open(folder.path()); }), Contains("is not a regular file"));
   CHECK_THAT(error_text([&] { SafeTensors::open(folder.file("empty", "")); }), Contains("empty: not a safetensors file"));
-  CHECK_THAT(error_text([&] { SafeTensors::open(folder.file("text", "version https://git-lfs.github.com/spec/v1\n")); }),
-             Contains("not a safetensors file"));
+  CHECK_THAT(error_text([&] { SafeTensors::open(folder.file("text", "version https://git-lfs.github.com/spec/v1\n")); }), Contains("not a safetensors file"));
 }
 
 TEST_CASE("SafeTensorsWriter refuses what no file may hold", "[safetensors]") {
@@ -281,8 +269,7 @@ TEST_CASE("SafeTensorsWriter refuses what no file may hold", "[safetensors]") {
   SafeTensorsWriter writer;
   writer.add("w", {2, 3}, values);
   CHECK_THAT(error_text([&] { writer.add("w", {6}, values); }), Contains("w: a tensor of this name has been added already"));
-  CHECK(error_text([&] { writer.add("v", {5}, values); }) ==
-        "v: the shape does not fit the number of values; expected 6 elements, got [5]");
+  CHECK(error_text([&] { writer.add("v", {5}, values); }) == "v: the shape does not fit the number of values; expected 6 elements, got [5]");
   CHECK_THAT(error_text([&] { writer.add("v", {-2, -3}, values); }), Contains("is negative; got [-2, -3]"));
   CHECK_THAT(error_text([&] { writer.add("v", {Index{1} << 62, 4}, values); }), Contains("too many elements"));
   CHECK_THAT(error_text([&] { writer.add("__metadata__", {6}, values); }), Contains("reserved"));

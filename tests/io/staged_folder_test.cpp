@@ -40,7 +40,10 @@ TEST_CASE("StagedFolder: a new folder, with those above it", "[staged_folder]") 
 
 TEST_CASE("StagedFolder: without a commit nothing remains", "[staged_folder]") {
   const TemporaryFolder temporary;
-  { StagedFolder staged(temporary / "out"), within(temporary.path()); write_text_file(staged.path() / "adapter_config.json", ""); }
+  {
+    StagedFolder staged(temporary / "out"), within(temporary.path());
+    write_text_file(staged.path() / "adapter_config.json", "");
+  }
   CHECK(temporary.names().empty());
 }
 
@@ -75,8 +78,10 @@ TEST_CASE("StagedFolder: earlier results of the same kind, or of a whole run", "
   temporary.file("outside/adapter_config.json", "not ours");
   const auto fill = [&] {
     std::filesystem::remove_all(out);
-    write(out, {"adapter_config.json", "adapter.safetensors", "model_head.safetensors", "head_config.json", "adapters.json", "1_lora/adapter_config.json", "1_lora/labels.json", "labels.json",
-                "run.json", "config.json", "model.safetensors", "vocab.txt", "README.md"}, "1");
+    write(out,
+          {"adapter_config.json", "adapter.safetensors", "model_head.safetensors", "head_config.json", "adapters.json", "1_lora/adapter_config.json",
+           "1_lora/labels.json", "labels.json", "run.json", "config.json", "model.safetensors", "vocab.txt", "README.md"},
+          "1");
   };
   fill();
   write(out, {"adapter_config.json", "adapter_model.safetensors"}, "2");

@@ -68,16 +68,14 @@ TEST_CASE("jsonl: columns in the order of their first appearance", "[io][table]"
                            "\xEF\xBB\xBF{\"z\": \"x\\u00e9\\n\", \"a\": 1}\r\n\n  \n{\"b\": true, \"a\": -2.50}\n{\"a\": null, \"b\": "
                            "false, \"c\": 12345678901234567890123}");
   CHECK(table.columns == Row{"z", "a", "b", "c"});
-  CHECK(table.rows ==
-        std::vector<Row>{{"x\xC3\xA9\n", "1", "", ""}, {"", "-2.50", "true", ""}, {"", "", "false", "12345678901234567890123"}});
+  CHECK(table.rows == std::vector<Row>{{"x\xC3\xA9\n", "1", "", ""}, {"", "-2.50", "true", ""}, {"", "", "false", "12345678901234567890123"}});
   CHECK(read(".ndjson", "{\"a\": \"\"}\n{}\n").rows == std::vector<Row>{{""}, {""}});
   CHECK(read(".jsonl", "{\"a\": 1, \"b\": 2, \"a\": 3}").rows == std::vector<Row>{{"3", "2"}});
 }
 
 TEST_CASE("bytes that are not UTF-8 are replaced and counted", "[io][table]") {
   const std::string r = "\xEF\xBF\xBD";
-  const Table table =
-      read(".csv", "a,b\xFF\nok,\xE2\x82\xAC\nx\x80\xFFy,\xE2\x82\n\xF0\x9F\x98,\xED\xA0\x80\n" + r + ",\xC0\xAF\xF4\x90\xF5\n");
+  const Table table = read(".csv", "a,b\xFF\nok,\xE2\x82\xAC\nx\x80\xFFy,\xE2\x82\n\xF0\x9F\x98,\xED\xA0\x80\n" + r + ",\xC0\xAF\xF4\x90\xF5\n");
   CHECK(table.columns == Row{"a", "b" + r});
   CHECK(table.rows == std::vector<Row>{{"ok", "\xE2\x82\xAC"}, {"x" + r + r + "y", r}, {r, r + r + r}, {r, r + r + r + r + r}});
   CHECK(table.replaced_sequences == 1 + 3 + 4 + 5);
@@ -139,16 +137,13 @@ TEST_CASE("jsonl: mistakes name the line", "[io][table]") {
   CHECK_THAT(error_of(".jsonl", "[1, 2]\n"), Contains("line 1: not an object"));
   CHECK_THAT(error_of(".jsonl", "\"text\"\n"), Contains("line 1: not an object"));
   CHECK_THAT(error_of(".jsonl", "{\"a\": 1, \"b\": [1]}\n"), Contains("line 1: b: nested values cannot stand in a table"));
-  CHECK_THAT(error_of(".jsonl", "{\"a\": {\"b\": 1}}\n"),
-             Contains("line 1: a: nested values cannot stand in a table") && Contains("got an object"));
+  CHECK_THAT(error_of(".jsonl", "{\"a\": {\"b\": 1}}\n"), Contains("line 1: a: nested values cannot stand in a table") && Contains("got an object"));
 }
 
 TEST_CASE("tables without rows, of unknown kind, that cannot be read", "[io][table]") {
-  for (const char* text : {"", "\n\n", "\xEF\xBB\xBF", "a,b", "a,b\n", "a,b\r\n\r\n"})
-    CHECK_THAT(error_of(".csv", text), Contains(".csv: no rows"));
+  for (const char* text : {"", "\n\n", "\xEF\xBB\xBF", "a,b", "a,b\n", "a,b\r\n\r\n"}) CHECK_THAT(error_of(".csv", text), Contains(".csv: no rows"));
   for (const char* text : {"", "\n \n"}) CHECK_THAT(error_of(".jsonl", text), Contains(".jsonl: no rows"));
-  CHECK_THAT(error_of(".xlsx", "a,b\n1,2\n"),
-             Contains("unknown kind of table; expected a name that ends in .csv, .tsv, .jsonl, .ndjson or .json"));
+  CHECK_THAT(error_of(".xlsx", "a,b\n1,2\n"), Contains("unknown kind of table; expected a name that ends in .csv, .tsv, .jsonl, .ndjson or .json"));
   CHECK_THAT(error_of("", "a,b\n1,2\n"), Contains("unknown kind of table"));
   CHECK_THAT(error_of(".csv",
                       "\xFF\xFE"

@@ -99,10 +99,8 @@ TEST_CASE("PyTorch files: the state dict of a module, and its parameters", "[tor
 TEST_CASE("PyTorch files: element types", "[torch_file]") {
   const TorchFile file = open("dtypes.bin");
   CHECK(file.tensors().size() == 10);
-  const std::map<std::string, DType> floating{
-      {"float64", DType::F64}, {"float32", DType::F32}, {"float16", DType::F16}, {"bfloat16", DType::BF16}};
-  const std::map<std::string, DType> whole{
-      {"int64", DType::I64}, {"int32", DType::I32}, {"int16", DType::I16}, {"int8", DType::I8}, {"uint8", DType::U8}};
+  const std::map<std::string, DType> floating{{"float64", DType::F64}, {"float32", DType::F32}, {"float16", DType::F16}, {"bfloat16", DType::BF16}};
+  const std::map<std::string, DType> whole{{"int64", DType::I64}, {"int32", DType::I32}, {"int16", DType::I16}, {"int8", DType::I8}, {"uint8", DType::U8}};
   for (const auto& [name, dtype] : floating) {
     INFO(name);
     CHECK(file.at(name).dtype == dtype);
@@ -174,8 +172,7 @@ TEST_CASE("A file of tensors is opened by its name", "[torch_file]") {
 
 TEST_CASE("PyTorch files: functions that a file wants to run are named and not run", "[torch_file]") {
   CHECK_THAT(open_error("evil_system.bin"), Contains("evil_system.bin: data.pkl: byte ") && Contains("wants to use \"posix.system\"") &&
-                                                Contains("expected nothing but tensors, their storages and dictionaries") &&
-                                                Contains("nothing of it was run"));
+                                                Contains("expected nothing but tensors, their storages and dictionaries") && Contains("nothing of it was run"));
   CHECK_THAT(open_error("evil_eval.bin"), Contains("wants to use \"__builtin__.eval\""));
   CHECK_THAT(open_error("evil_protocol_4.bin"), Contains("wants to use \"builtins.eval\""));
   CHECK_THAT(open_error("evil_legacy.bin"), Contains("evil_legacy.bin: tensors: byte") && Contains("wants to use \"posix.system\""));
@@ -193,9 +190,8 @@ TEST_CASE("PyTorch files: what is no state dict", "[torch_file]") {
   CHECK_THAT(open_error("nested.bin"), Contains("nested.bin: model: is not a tensor; expected a tensor, got a dict (save a state dict"));
   CHECK_THAT(open_error("integer.bin"), Contains("integer.bin: x: is not a tensor; expected a tensor, got 3"));
   CHECK_THAT(open_error("key.bin"), Contains("a key of the state dict is not a name; expected text, got 1"));
-  CHECK_THAT(open_error("expanded.bin"),
-             Contains("expanded.bin: x: is much larger than what the file stores for it; got shape [1000, 1000], "
-                      "strides [0, 0] (save tensor.contiguous())"));
+  CHECK_THAT(open_error("expanded.bin"), Contains("expanded.bin: x: is much larger than what the file stores for it; got shape [1000, 1000], "
+                                                  "strides [0, 0] (save tensor.contiguous())"));
 }
 
 TEST_CASE("PyTorch files: other files", "[torch_file]") {
@@ -306,8 +302,7 @@ std::string storage(const std::string& key = "0", std::int64_t elements = 4, con
   return "(" + text("storage") + global("torch", type) + text(key) + text("cpu") + number(elements) + "tQ";
 }
 
-std::string tensor(const std::string& stored, std::int64_t offset, const std::vector<std::int64_t>& shape,
-                   const std::vector<std::int64_t>& strides) {
+std::string tensor(const std::string& stored, std::int64_t offset, const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides) {
   return global("torch._utils", "_rebuild_tensor_v2") + "(" + stored + number(offset) + tuple(shape) + tuple(strides) + "\x89)tR";
 }
 
@@ -386,12 +381,10 @@ TEST_CASE("PyTorch files: storages are there, once, with the size and type that 
   CHECK_THAT(parse_error(legacy(huge, key, raw(kHuge))), Contains("has too many elements for 64 bits"));
   const std::string large = dict(text("x") + tensor(storage("0", kHuge / 4), 0, {4}, {1}));
   CHECK_THAT(parse_error(legacy(large, key, raw(kHuge / 4))), Contains("is truncated or corrupt"));
-  CHECK_THAT(parse_error(legacy(dict(text("x") + tensor(storage("0", -1), 0, {0}, {1})))),
-             Contains("describes a storage in an unknown way"));
+  CHECK_THAT(parse_error(legacy(dict(text("x") + tensor(storage("0", -1), 0, {0}, {1})))), Contains("describes a storage in an unknown way"));
   CHECK_THAT(parse_error(legacy(dict(text("x") + tensor(storage(std::string(65, '0')), 0, {4}, {1})))), Contains("in an unknown way"));
   CHECK_THAT(parse_error(legacy(dict(text("x") + "NQ"))), Contains("in an unknown way; got None"));
-  CHECK_THAT(parse_error(legacy(
-                 dict(text("x") + "(" + text("storage") + global("collections", "OrderedDict") + text("0") + text("cpu") + "K\4tQ"))),
+  CHECK_THAT(parse_error(legacy(dict(text("x") + "(" + text("storage") + global("collections", "OrderedDict") + text("0") + text("cpu") + "K\4tQ"))),
              Contains("is not a type of storage; got collections.OrderedDict"));
   CHECK_THAT(parse_error(legacy(dict(x), "", "", 1002)), Contains("unknown version of the format; expected 1001, got 1002"));
 }
@@ -402,8 +395,7 @@ TEST_CASE("PyTorch files: tensors are made by the known calls only", "[torch_fil
   const auto x = [](const std::string& value) { return legacy(dict(text("x") + value)); };
   const auto bare = [](const std::string& value) { return no_storage(dict(text("x") + value)); };
   CHECK_NOTHROW(parse(x(parameter + tensor(storage(), 0, {4}, {1}) + "\x88)\x87R")));
-  CHECK_THAT(parse_error(x(parameter + parameter + tensor(storage(), 0, {4}, {1}) + "\x88)\x87R\x88)\x87R")),
-             Contains("x: is not a tensor"));
+  CHECK_THAT(parse_error(x(parameter + parameter + tensor(storage(), 0, {4}, {1}) + "\x88)\x87R\x88)\x87R")), Contains("x: is not a tensor"));
   CHECK_THAT(parse_error(bare(parameter + ")R")), Contains("got what torch._utils._rebuild_parameter makes"));
   CHECK_THAT(parse_error(bare(rebuild + ")R")), Contains("x: is a tensor of an unknown kind") && Contains("got 0 arguments"));
   CHECK_THAT(parse_error(bare(rebuild + "(NNNNNNtR")), Contains("x: is a tensor of an unknown kind"));
@@ -457,8 +449,7 @@ TEST_CASE("Pickles: the stack machine checks every operand", "[torch_file]") {
 
 TEST_CASE("Pickles: values may hold themselves and be as deep as they like", "[torch_file]") {
   const std::string zero(1, '\0');
-  CHECK_THAT(parse_error(no_storage("}q" + zero + text("x") + "h" + zero + "s")),
-             Contains("x: is not a tensor; expected a tensor, got a dict"));
+  CHECK_THAT(parse_error(no_storage("}q" + zero + text("x") + "h" + zero + "s")), Contains("x: is not a tensor; expected a tensor, got a dict"));
   CHECK_THAT(parse_error(no_storage(dict(text("x") + ")" + std::string(1'000'000, '\x85')))), Contains("got a tuple of 1"));
   std::string doubled = ")";
   for (int i = 0; i < 200; ++i) doubled += "q" + std::string(1, static_cast<char>(i)) + "h" + std::string(1, static_cast<char>(i)) + "\x86";

@@ -9,8 +9,8 @@
 
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
-#include "support/error_text.hpp"
 #include "support/device.hpp"
+#include "support/error_text.hpp"
 #include "support/gradient_checks.hpp"
 #include "support/instances.hpp"
 
@@ -201,7 +201,7 @@ TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]"
     for (const GemmRecord& r : all) result.push_back({r.m, r.n, r.k});
     return result;
   };
-  const Products head_inputs{{3, 12, 3}, {3, 12, 12}};                                          // through classifier and pooler
+  const Products head_inputs{{3, 12, 3}, {3, 12, 12}};                                  // through classifier and pooler
   const Products layer_inputs{{11, 20, 12}, {11, 12, 20}, {11, 12, 12}, {11, 12, 36}};  // down, up, attention's output, query-key-value
   const Products last_inputs{{3, 20, 12}, {3, 12, 20}, {3, 12, 12}, {11, 12, 36}};      // the head reads three rows
 
@@ -217,12 +217,11 @@ TEST_CASE("bert: frozen means free, in matrix products", "[model][bert][frozen]"
   SECTION("last layer: nothing below it") {
     const auto all = records({"bert.encoder.layer.2.**"});
     CHECK(weight_gradients(all) == 1 + 4 + 2);  // through the classifier (3 classes, k 3), down, up, output, query, key, value
-    CHECK(products(all) == Products{{3, 12, 3}, {3, 12, 12}, {12, 20, 3}, {3, 20, 12}, {20, 12, 3}, {3, 12, 20}, {12, 12, 3}, {3, 12, 12},
-                                    {12, 12, 11}, {12, 12, 11}, {12, 12, 11}});
+    CHECK(products(all) ==
+          Products{
+              {3, 12, 3}, {3, 12, 12}, {12, 20, 3}, {3, 20, 12}, {20, 12, 3}, {3, 12, 20}, {12, 12, 3}, {3, 12, 12}, {12, 12, 11}, {12, 12, 11}, {12, 12, 11}});
   }
-  SECTION("last LayerNorm: no product of the layer at all") {
-    CHECK(products(records({"bert.encoder.layer.2.output.LayerNorm.*"})) == head_inputs);
-  }
+  SECTION("last LayerNorm: no product of the layer at all") { CHECK(products(records({"bert.encoder.layer.2.output.LayerNorm.*"})) == head_inputs); }
   SECTION("a bias in the middle: as deep as that and no deeper") {
     Products expected = head_inputs;
     expected.insert(expected.end(), last_inputs.begin(), last_inputs.end());
@@ -261,7 +260,7 @@ TEST_CASE("bert: frozen means free, in bytes", "[model][bert][frozen]") {
   CHECK(saved_by({"classifier.**"}) == head);
   CHECK(saved_by({"bert.encoder.layer.2.output.dense.bias"}) == head + last);
   CHECK(saved_by({"bert.encoder.layer.1.attention.self.query.bias"}) == head + layer + last);
-  CHECK(saved_by({"bert.encoder.layer.2.attention.self.query.weight"}) == head + last + arena_bytes(11, 12));      // and its input
+  CHECK(saved_by({"bert.encoder.layer.2.attention.self.query.weight"}) == head + last + arena_bytes(11, 12));   // and its input
   CHECK(saved_by({"bert.encoder.layer.2.attention.output.dense.weight"}) == head + last + arena_bytes(3, 12));  // and its input
   CHECK(saved_by({"bert.embeddings.LayerNorm.bias"}) == head + 2 * layer + last + norm);
 

@@ -164,7 +164,7 @@ TEST_CASE("what is drawn from: temperature, then the likeliest k, then the likel
   check_close(distribution(p, {.temperature = 1, .top_p = 0.3}), {0, 1, 0, 0, 0});
   check_close(distribution(p, {.temperature = 1, .top_p = 0.41}), {0, 0.4 / 0.65, 0, 0.25 / 0.65, 0});
   check_close(distribution(p, {.temperature = 1, .top_p = 0.8}), {0, 0.4 / 0.85, 0, 0.25 / 0.85, 0.2 / 0.85});
-  check_close(distribution(p, {.temperature = 1, .top_k = 3, .top_p = 0.7}), {0, 0.4 / 0.65, 0, 0.25 / 0.65, 0});  // of what top-k has left
+  check_close(distribution(p, {.temperature = 1, .top_k = 3, .top_p = 0.7}), {0, 0.4 / 0.65, 0, 0.25 / 0.65, 0});             // of what top-k has left
   check_close(distribution({0.25, 0.25, 0.3, 0.2}, {.temperature = 1, .top_k = 2}), {0.25 / 0.8, 0.25 / 0.8, 0.3 / 0.8, 0});  // as likely as the second
 }
 

@@ -428,7 +428,8 @@ TEST_CASE("gpt2: files, with and without prefix, tied and not, there and back in
   writer.add_copy("transformer.h.0.attn.masked_bias", {1}, std::vector<float>(1, -1e4F));
   const test::TemporaryFolder tied, untied;
   write_model_folder(tied.path(), "model.safetensors", writer, "config.json", test::content_of(kModels / "gpt2_lm" / "config.json"));
-  write_model_folder(untied.path(), "model.safetensors", writer, "config.json", altered_config("\"model_type\"", "\"tie_word_embeddings\": false, \"model_type\""));
+  write_model_folder(untied.path(), "model.safetensors", writer, "config.json",
+                     altered_config("\"model_type\"", "\"tie_word_embeddings\": false, \"model_type\""));
   CHECK(Gpt2<X>::load(ctx, tied.path(), Head::language_model()).load_report().left_out.front() == "lm_head.weight");
   Gpt2<X> own_head = Gpt2<X>::load(ctx, untied.path(), Head::language_model());
   CHECK(own_head.load_report().left_out == std::vector<std::string>{"transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias"});

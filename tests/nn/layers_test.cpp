@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/nn/block.hpp"
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/nn/block.hpp"
 #include "deltatune/nn/embedding.hpp"
 #include "deltatune/nn/head.hpp"
 #include "deltatune/nn/pre_norm_block.hpp"
@@ -70,9 +70,9 @@ auto linear_body(const Pattern& pattern, Index rows, Index in, Index out) {
 auto feed_forward_body(const Pattern& pattern, Index rows, Index width, Index inner, bool recompute = false) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
-    auto& layer = own(trial,
-                      FeedForward<X>(Linear<X>(trial.ctx(), width, {{"up", inner}}), Linear<X>(trial.ctx(), inner, {{"down", width}}), ops::Activation::gelu),
-                      pattern);
+    auto& layer =
+        own(trial, FeedForward<X>(Linear<X>(trial.ctx(), width, {{"up", inner}}), Linear<X>(trial.ctx(), inner, {{"down", width}}), ops::Activation::gelu),
+            pattern);
     layer.set_recompute(recompute);
     const Input<X> x = layer_input(trial, pattern.below, rows, width);
     const auto y = trial.output("y", rows, width);
@@ -85,7 +85,9 @@ auto feed_forward_body(const Pattern& pattern, Index rows, Index width, Index in
 
 template <class X>
 SelfAttention<X> self_attention(context_of<X>& ctx, Index width, Index heads, double dropout) {
-  return {"attention", Linear<X>(ctx, width, {{"query", width}, {"key", width}, {"value", width}}), Linear<X>(ctx, width, {{"output", width}}),
+  return {"attention",
+          Linear<X>(ctx, width, {{"query", width}, {"key", width}, {"value", width}}),
+          Linear<X>(ctx, width, {{"output", width}}),
           {.heads = heads, .dropout = dropout}};
 }
 
@@ -119,8 +121,8 @@ Demand demand_of(check::Trial<X>& trial, const std::vector<Index>& lengths, cons
 
 // Runs a block on x, all of its rows or those demanded, and takes the gradient back.
 template <class X, class Block, class Backward>
-void run_block(check::Trial<X>& trial, const Block& layer, const Pattern& pattern, const std::vector<Index>& lengths, const std::vector<Index>& read, Index width,
-               const Backward& backward) {
+void run_block(check::Trial<X>& trial, const Block& layer, const Pattern& pattern, const std::vector<Index>& lengths, const std::vector<Index>& read,
+               Index width, const Backward& backward) {
   using B = backend_of<X>;
   using T = scalar_of<X>;
   const Sequences sequences = trial.sequences(lengths);
@@ -144,13 +146,12 @@ auto block_body(const Pattern& pattern, const std::vector<Index>& lengths, Index
     using T = scalar_of<X>;
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
-    auto& layer = own(trial,
-                      PostNormBlock<X>(self_attention<X>(ctx, width, heads, dropout),
-                                       PostNormResidual<X>({}, LayerNorm<X>(ctx, "attention_norm", width, 1e-6), dropout),
-                                       FeedForward<X>(Linear<X>(ctx, width, {{"up", 2 * width}}), Linear<X>(ctx, 2 * width, {{"down", width}}),
-                                                      ops::Activation::gelu_new),
-                                       PostNormResidual<X>({}, LayerNorm<X>(ctx, "output_norm", width, 1e-6), dropout)),
-                      pattern);
+    auto& layer = own(
+        trial,
+        PostNormBlock<X>(self_attention<X>(ctx, width, heads, dropout), PostNormResidual<X>({}, LayerNorm<X>(ctx, "attention_norm", width, 1e-6), dropout),
+                         FeedForward<X>(Linear<X>(ctx, width, {{"up", 2 * width}}), Linear<X>(ctx, 2 * width, {{"down", width}}), ops::Activation::gelu_new),
+                         PostNormResidual<X>({}, LayerNorm<X>(ctx, "output_norm", width, 1e-6), dropout)),
+        pattern);
     run_block(trial, layer, pattern, lengths, read, width, [&](const auto& saved, View<const T> x, View<T> y, View<T> dy, View<T> dx) {
       const View<T> rebuilt = trial.pass().take(y.rows, width);
       layer.rebuild_output(trial.pass(), saved, rebuilt);
@@ -167,14 +168,14 @@ auto pre_norm_body(const Pattern& pattern, const std::vector<Index>& lengths, In
     trial.pass().mode = Mode::train;
     SelfAttention<X> attention("attention", Linear<X>(ctx, width, {{"c_attn", 3 * width}}), Linear<X>(ctx, width, {{"c_proj", width}}),
                                {.heads = heads, .dropout = dropout, .causal = true});
-    FeedForward<X> feed_forward(Linear<X>(ctx, width, {{"up", 2 * width}}, {.bias = false}), Linear<X>(ctx, 2 * width, {{"down", width}}), ops::Activation::gelu_new);
+    FeedForward<X> feed_forward(Linear<X>(ctx, width, {{"up", 2 * width}}, {.bias = false}), Linear<X>(ctx, 2 * width, {{"down", width}}),
+                                ops::Activation::gelu_new);
     auto& layer = own(trial,
                       PreNormBlock<X>({LayerNorm<X>(ctx, "ln_1", width, 1e-6), std::move(attention), {}, dropout},
                                       {LayerNorm<X>(ctx, "ln_2", width, 1e-6), std::move(feed_forward), {}, dropout}),
                       pattern);
-    run_block(trial, layer, pattern, lengths, read, width, [&](const auto& saved, View<const T>, View<T>, View<T> dy, View<T> dx) {
-      layer.backward(trial.pass(), saved, dy, dx, pattern.below);
-    });
+    run_block(trial, layer, pattern, lengths, read, width,
+              [&](const auto& saved, View<const T>, View<T>, View<T> dy, View<T> dx) { layer.backward(trial.pass(), saved, dy, dx, pattern.below); });
   };
 }
 
@@ -191,8 +192,8 @@ auto embeddings_body(const Pattern& pattern, Index width, double dropout) {
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
     auto& layer = own(trial,
-                      BertEmbeddings<X>("embeddings", Embedding<X>(ctx, "word", 9, width, 0), Embedding<X>(ctx, "position", 6, width), Embedding<X>(ctx, "type", 2, width),
-                                        LayerNorm<X>(ctx, "norm", width, 1e-6), dropout),
+                      BertEmbeddings<X>("embeddings", Embedding<X>(ctx, "word", 9, width, 0), Embedding<X>(ctx, "position", 6, width),
+                                        Embedding<X>(ctx, "type", 2, width), LayerNorm<X>(ctx, "norm", width, 1e-6), dropout),
                       pattern);
     DeviceBatch<X> batch(ctx);
     batch.upload(toy_batch(), layer.tables_train());
@@ -231,7 +232,8 @@ void check_layer(const Small& small, const Large& large) {
 }  // namespace
 
 TEST_CASE("linear: several sites, trained as a whole, in part, or only passed through", "[nn][linear]") {
-  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}}, Pattern{{"key.weight"}}, Pattern{{"value.**"}, false}, Pattern{});
+  const Pattern pattern =
+      GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}}, Pattern{{"key.weight"}}, Pattern{{"value.**"}, false}, Pattern{});
   check_layer(linear_body(pattern, 4, 6, 5), linear_body(pattern, 67, 131, 45));
 #ifndef DELTATUNE_TEST_CUDA
   test::check_device<Tensor<float, Cpu<EigenGemm>>>(linear_body(pattern, 67, 131, 45));
@@ -277,8 +279,8 @@ TEST_CASE("feed-forward", "[nn]") {
 }
 
 TEST_CASE("self-attention", "[nn]") {
-  const Pattern pattern =
-      GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"output.**"}, false}, Pattern{{"query.weight", "value.bias"}}, Pattern{});
+  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"output.**"}, false},
+                                   Pattern{{"query.weight", "value.bias"}}, Pattern{});
   const double dropout = GENERATE(0.0, 0.3);
   check_layer(attention_body(pattern, {3, 1, 4}, 6, 2, dropout), attention_body(pattern, {70, 9, 33}, 24, 3, dropout));
 }
@@ -293,9 +295,9 @@ TEST_CASE("post-norm block", "[nn]") {
 }
 
 TEST_CASE("pre-norm block", "[nn]") {
-  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"down.**"}, false}, Pattern{{"up.weight"}, false},
-                                   Pattern{{"ln_2.bias"}, false}, Pattern{{"c_proj.bias"}, false}, Pattern{{"c_proj.weight"}}, Pattern{{"c_attn.weight"}, false},
-                                   Pattern{{"ln_1.weight"}, false}, Pattern{});
+  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"down.**"}, false},
+                                   Pattern{{"up.weight"}, false}, Pattern{{"ln_2.bias"}, false}, Pattern{{"c_proj.bias"}, false}, Pattern{{"c_proj.weight"}},
+                                   Pattern{{"c_attn.weight"}, false}, Pattern{{"ln_1.weight"}, false}, Pattern{});
   const double dropout = GENERATE(0.0, 0.3);
   check_layer(pre_norm_body(pattern, {3, 1, 4}, 6, 2, dropout), pre_norm_body(pattern, {70, 9, 33}, 24, 3, dropout));
   check_layer(pre_norm_body(pattern, {3, 1, 4}, 6, 2, dropout, {1, 1, 2}), pre_norm_body(pattern, {70, 9, 33}, 24, 3, dropout, {1, 1, 1}));
@@ -314,7 +316,8 @@ TEST_CASE("linear: without a bias, and the other way round in files", "[nn][line
 }
 
 TEST_CASE("embeddings", "[nn]") {
-  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"word.weight"}}, Pattern{{"position.weight", "type.weight"}}, Pattern{{"norm.**"}}, Pattern{{"norm.bias"}});
+  const Pattern pattern =
+      GENERATE(Pattern{{"**"}}, Pattern{{"word.weight"}}, Pattern{{"position.weight", "type.weight"}}, Pattern{{"norm.**"}}, Pattern{{"norm.bias"}});
   const double dropout = GENERATE(0.0, 0.3);
   check_layer(embeddings_body(pattern, 7, dropout), embeddings_body(pattern, 1301, dropout));
 }

@@ -1,8 +1,8 @@
 // Linear layers whose frozen weight is held in bfloat16.
 #include <catch2/catch.hpp>
 
-#include "deltatune/delta/lora.hpp"
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/delta/lora.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "support/gradient_checks.hpp"
 

@@ -36,8 +36,15 @@ auto adamw_body(Index rows, Index cols, bool masked) {
     B::fill(trial.ctx(), second.value, T(0));
     const T* const mask_values = masked ? trial.array(mask) : nullptr;
     const auto chunk = [&](Index parameter, Index begin, Index count) {
-      return ops::ParameterChunk<T>{value.value.row(parameter) + begin, gradients.row(parameter) + begin, parameter == 1 ? mask_values : nullptr,
-                                    masked ? cols : 1, begin, parameter * size + begin, count, parameter == 0, parameter == 0 ? 1.0 : 2.5};
+      return ops::ParameterChunk<T>{value.value.row(parameter) + begin,
+                                    gradients.row(parameter) + begin,
+                                    parameter == 1 ? mask_values : nullptr,
+                                    masked ? cols : 1,
+                                    begin,
+                                    parameter * size + begin,
+                                    count,
+                                    parameter == 0,
+                                    parameter == 0 ? 1.0 : 2.5};
     };
     const std::vector<ops::ParameterChunk<T>> list{chunk(0, 0, size), chunk(1, 0, first_part), chunk(1, first_part, size - first_part)};
     const ops::ParameterChunks<T> chunks{trial.array(list), 3};

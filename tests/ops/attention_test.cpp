@@ -61,11 +61,11 @@ auto strided(const std::vector<Index>& lengths, Index heads, Index width, double
 TEST_CASE("attention: adjoint, and float on the CPU", "[ops][attention]") {
   const double dropout = GENERATE(0.0, 0.4);
   const Case c = GENERATE(Case{{3, 1, 4}, {3, 1, 4}}, Case{{3, 1, 4}, {3, 1, 4}, 2, 2, 5, true},  // plain, causal
-                          Case{{1, 1}, {1, 1}},                                                  // nothing to choose between
-                          Case{{2, 1, 3}, {4, 2, 1}},                                            // cross-attention
-                          Case{{1, 1, 1}, {5, 1, 3}},                                            // one query a sequence
-                          Case{{1, 2, 2}, {5, 2, 3}, 2, 2, 5, true},                             // the last rows, as with a cache
-                          Case{{3, 2}, {3, 2}, 6, 2, 3}, Case{{3, 2}, {4, 2}, 4, 1, 3, true});   // grouped key/value heads
+                          Case{{1, 1}, {1, 1}},                                                   // nothing to choose between
+                          Case{{2, 1, 3}, {4, 2, 1}},                                             // cross-attention
+                          Case{{1, 1, 1}, {5, 1, 3}},                                             // one query a sequence
+                          Case{{1, 2, 2}, {5, 2, 3}, 2, 2, 5, true},                              // the last rows, as with a cache
+                          Case{{3, 2}, {3, 2}, 6, 2, 3}, Case{{3, 2}, {4, 2}, 4, 1, 3, true});    // grouped key/value heads
   Case with_dropout = c;
   with_dropout.dropout = dropout;
   test::check_adjoint(test::attention_body(with_dropout));
@@ -82,14 +82,16 @@ TEST_CASE("attention: views into one matrix", "[ops][attention]") {
 TEST_CASE("attention: head widths and lengths around the block sizes", "[ops][attention]") {
   const Index width = GENERATE(5, 8, 32, 64);
   const bool causal = GENERATE(false, true);
-  test::check_device(test::attention_body({{1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, {1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, 2, 2, width, causal, 0.1}));
+  test::check_device(
+      test::attention_body({{1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, {1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}, 2, 2, width, causal, 0.1}));
   test::check_device(test::attention_body({{64, 65, 3, 1}, {200, 66, 64, 65}, 4, 2, width, causal, 0.1}));
 }
 
 TEST_CASE("attention: every length from 1 to 200", "[ops][attention]") {
   for (Index length = 1; length <= 200; length += 1 + length % 3) {
     test::DeviceContext ctx(2);
-    const check::Report report = check::against_reference<test::DeviceTensor>(ctx, test::attention_body({{length, 201 - length}, {length, 201 - length}, 1, 1, 5}));
+    const check::Report report =
+        check::against_reference<test::DeviceTensor>(ctx, test::attention_body({{length, 201 - length}, {length, 201 - length}, 1, 1, 5}));
     INFO("length " << length << "\n" << report.text());
     REQUIRE(report.worst() <= test::kFloatTolerance);
   }

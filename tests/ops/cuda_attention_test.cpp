@@ -14,8 +14,8 @@ using namespace deltatune;
 namespace {
 
 // Otherwise these tests would be about the generic body.
-static_assert(requires(Cuda::Context& ctx, const AttentionForward<float>& op) { Cuda::attention_forward(ctx, op); });
-static_assert(requires(Cuda::Context& ctx, const AttentionBackward<float>& op) { Cuda::attention_backward(ctx, op); });
+static_assert(requires(Cuda::Context & ctx, const AttentionForward<float>& op) { Cuda::attention_forward(ctx, op); });
+static_assert(requires(Cuda::Context & ctx, const AttentionBackward<float>& op) { Cuda::attention_backward(ctx, op); });
 
 using Case = test::AttentionCase;
 

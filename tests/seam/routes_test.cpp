@@ -46,8 +46,7 @@ auto routed_body(bool fresh, double dropout) {
     owned.forward(trial.pass(), x.value, y.value, saved);
     if (trial.backward_wanted()) {
       if (!fresh) backend_of<Y>::fill(ctx, x.gradient, T(0));
-      owned.backward(trial.pass(), saved, x.value, y.gradient,
-                     fresh ? GradientSink<T>::fresh(x.gradient) : GradientSink<T>::accumulating(x.gradient));
+      owned.backward(trial.pass(), saved, x.value, y.gradient, fresh ? GradientSink<T>::fresh(x.gradient) : GradientSink<T>::accumulating(x.gradient));
     }
     trial.pass().routes = nullptr;
   };

@@ -104,8 +104,7 @@ auto linear_with_deltas(bool base_trains) {
     linear.forward(trial.pass(), x.value, y.value, saved);
     if (!trial.backward_wanted()) return;
     ops::copy<backend_of<Y>, T>(trial.ctx(), straight.gradient, x.gradient);
-    linear.backward(trial.pass(), saved, linear.needs_input() ? x.value : View<T>(), y.gradient,
-                    GradientSink<T>::accumulating(x.gradient));
+    linear.backward(trial.pass(), saved, linear.needs_input() ? x.value : View<T>(), y.gradient, GradientSink<T>::accumulating(x.gradient));
   };
 }
 

@@ -17,7 +17,7 @@ struct AttentionCase {
   Index width = 5;
   bool causal = false;
   double dropout = 0;
-  Index margin = 0;  // columns that q, k, v and o are moved to the right by in wider matrices
+  Index margin = 0;           // columns that q, k, v and o are moved to the right by in wider matrices
   bool compares_lse = false;  // an output then, which has no gradient
 };
 

@@ -15,12 +15,18 @@ struct LayerPlan {
   bool arranged = true;  // the layer may multiply with what low-rank deltas give it
   bool wide = true;      // and has columns for that in its output
   bool base_trains = false;
-  bool below = true;     // something below wants dx
-  bool frozen = false;   // the deltas do not train
+  bool below = true;    // something below wants dx
+  bool frozen = false;  // the deltas do not train
 };
 
 inline std::vector<LayerPlan> layer_plans() {
-  return {{}, {.wide = false}, {.arranged = false}, {.arranged = false, .wide = false}, {.base_trains = true}, {.below = false}, {.wide = false, .below = false},
+  return {{},
+          {.wide = false},
+          {.arranged = false},
+          {.arranged = false, .wide = false},
+          {.base_trains = true},
+          {.below = false},
+          {.wide = false, .below = false},
           {.frozen = true}};
 }
 

@@ -73,9 +73,7 @@ void check_nasty(const ByteBpe& tokenizer) {
 
 }  // namespace
 
-TEST_CASE("nasty Unicode gives the ids of the Hugging Face byte-level BPE, and the text back", "[text][byte_bpe]") {
-  check_nasty(ByteBpe::open(kFolder));
-}
+TEST_CASE("nasty Unicode gives the ids of the Hugging Face byte-level BPE, and the text back", "[text][byte_bpe]") { check_nasty(ByteBpe::open(kFolder)); }
 
 TEST_CASE("vocab.json with merges.txt is the same tokenizer as tokenizer.json", "[text][byte_bpe]") {
   const TemporaryFolder folder;
@@ -195,11 +193,10 @@ TEST_CASE("the length is limited, special tokens included", "[text][byte_bpe]") 
   json file = shipped();
   CHECK(open(file).encode("abcdef", 2).size() == 2);
   CHECK(open(file).encode("abcdef", 1000) == open(file).encode("abcdef"));
-  file["post_processor"] = {
-      {"type", "TemplateProcessing"},
-      {"single", {{{"SpecialToken", {{"id", "<|endoftext|>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
-      {"pair", json::array()},
-      {"special_tokens", {{"<|endoftext|>", {{"id", "<|endoftext|>"}, {"ids", {0}}, {"tokens", {"<|endoftext|>"}}}}}}};
+  file["post_processor"] = {{"type", "TemplateProcessing"},
+                            {"single", {{{"SpecialToken", {{"id", "<|endoftext|>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+                            {"pair", json::array()},
+                            {"special_tokens", {{"<|endoftext|>", {{"id", "<|endoftext|>"}, {"ids", {0}}, {"tokens", {"<|endoftext|>"}}}}}}};
   const ByteBpe framed = open(file);
   Ids expected = open(shipped()).encode("a b c");
   expected.insert(expected.begin(), 0);
@@ -275,8 +272,7 @@ TEST_CASE("tokens that end and pad a text", "[text][byte_bpe]") {
   CHECK(ByteBpe::open(folder.path()).eos_id() == 3);
   CHECK(ByteBpe::open(folder.path()).pad_id() == 2);
   folder.file("tokenizer_config.json", R"({"pad_token": "<pad>"})");
-  CHECK_THAT(error_text([&] { ByteBpe::open(folder.path()); }),
-             Contains("tokenizer_config.json: pad_token: not a token of this tokenizer; got \"<pad>\""));
+  CHECK_THAT(error_text([&] { ByteBpe::open(folder.path()); }), Contains("tokenizer_config.json: pad_token: not a token of this tokenizer; got \"<pad>\""));
 }
 
 TEST_CASE("vocab.json and merges.txt with the settings beside them", "[text][byte_bpe]") {
@@ -292,8 +288,7 @@ TEST_CASE("vocab.json and merges.txt with the settings beside them", "[text][byt
   folder.file("tokenizer_config.json", R"({"add_bos_token": true, "bos_token": "<s>"})");
   CHECK_THROWS_WITH(ByteBpe::open(folder.path()), Contains("add_bos_token: the token to begin with is not in the vocabulary; got \"<s>\""));
 
-  folder.file("tokenizer_config.json",
-              R"({"pad_token": "<pad>", "added_tokens_decoder": {"1500": {"content": "<pad>", "lstrip": true, "special": true}}})");
+  folder.file("tokenizer_config.json", R"({"pad_token": "<pad>", "added_tokens_decoder": {"1500": {"content": "<pad>", "lstrip": true, "special": true}}})");
   CHECK(ByteBpe::open(folder.path()).encode("a <pad>a") == Ids{a[0], 1500, a[0]});
   CHECK(ByteBpe::open(folder.path()).pad_id() == 1500);
   folder.file("tokenizer_config.json", R"({"eos_token": {"content": "<|endoftext|>", "rstrip": true}})");

@@ -36,28 +36,25 @@ json sequence(const char* id, int type) { return {{"Sequence", {{"id", id}, {"ty
 json known_token(const char* id, int number) { return {{"id", id}, {"ids", {number}}, {"tokens", {id}}}; }
 
 json tiny() {
-  return {
-      {"version", "1.0"},
-      {"truncation", {{"max_length", 3}}},
-      {"padding", {{"strategy", {{"Fixed", 8}}}}},
-      {"added_tokens",
-       {{{"id", 2}, {"content", "[CLS]"}, {"special", true}, {"normalized", false}},
-        {{"id", 3}, {"content", "[SEP]"}, {"special", true}, {"normalized", false}}}},
-      {"normalizer",
-       {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}}},
-      {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
-      {"post_processor",
-       {{"type", "TemplateProcessing"},
-        {"single", {special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)}},
-        {"pair", {special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0), sequence("B", 1), special("[SEP]", 1)}},
-        {"special_tokens", {{"[CLS]", known_token("[CLS]", 2)}, {"[SEP]", known_token("[SEP]", 3)}}}}},
-      {"model",
-       {{"type", "WordPiece"},
-        {"unk_token", "[UNK]"},
-        {"continuing_subword_prefix", "##"},
-        {"max_input_chars_per_word", 100},
-        {"vocab",
-         {{"[PAD]", 0}, {"[UNK]", 1}, {"[CLS]", 2}, {"[SEP]", 3}, {"a", 4}, {"##b", 5}, {"A", 6}, {"\u00e9", 7}, {"e", 8}, {"@@b", 9}}}}}};
+  return {{"version", "1.0"},
+          {"truncation", {{"max_length", 3}}},
+          {"padding", {{"strategy", {{"Fixed", 8}}}}},
+          {"added_tokens",
+           {{{"id", 2}, {"content", "[CLS]"}, {"special", true}, {"normalized", false}},
+            {{"id", 3}, {"content", "[SEP]"}, {"special", true}, {"normalized", false}}}},
+          {"normalizer", {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}}},
+          {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+          {"post_processor",
+           {{"type", "TemplateProcessing"},
+            {"single", {special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)}},
+            {"pair", {special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0), sequence("B", 1), special("[SEP]", 1)}},
+            {"special_tokens", {{"[CLS]", known_token("[CLS]", 2)}, {"[SEP]", known_token("[SEP]", 3)}}}}},
+          {"model",
+           {{"type", "WordPiece"},
+            {"unk_token", "[UNK]"},
+            {"continuing_subword_prefix", "##"},
+            {"max_input_chars_per_word", 100},
+            {"vocab", {{"[PAD]", 0}, {"[UNK]", 1}, {"[CLS]", 2}, {"[SEP]", 3}, {"a", 4}, {"##b", 5}, {"A", 6}, {"\u00e9", 7}, {"e", 8}, {"@@b", 9}}}}}};
 }
 
 WordPiece load(const json& tokenizer) {
@@ -220,8 +217,7 @@ TEST_CASE("tokenizer.json: not JSON", "[text][tokenizer_json]") {
 TEST_CASE("vocab.txt: settings of tokenizer_config.json", "[text][tokenizer_json]") {
   const Folder folder;
   folder.write("vocab.txt", "[PAD]\r\n[UNK]\r\n<s>\r\n</s>\r\na\r\n##b\r\nA\r\n\u00e9");
-  folder.write("tokenizer_config.json",
-               R"({"do_lower_case": false, "cls_token": "<s>", "sep_token": {"content": "</s>", "lstrip": false}})");
+  folder.write("tokenizer_config.json", R"({"do_lower_case": false, "cls_token": "<s>", "sep_token": {"content": "</s>", "lstrip": false}})");
   CHECK(WordPiece::load(folder.path()).encode("A ab \u00e9 [MASK]", 100) == Ids{2, 6, 4, 5, 7, 1, 1, 1, 3});
   CHECK(WordPiece::load(folder.path()).encode("a</s>a[PAD]", 100) == Ids{2, 4, 3, 4, 0, 3});
   folder.write("tokenizer_config.json", R"({"strip_accents": false, "cls_token": "<s>", "sep_token": "</s>"})");

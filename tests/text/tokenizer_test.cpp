@@ -16,14 +16,12 @@ TEST_CASE("a folder's tokenizer is opened, whichever it is", "[text][tokenizer]"
     CHECK(tokenizer.vocab_size() == 30522);
     CHECK(tokenizer.encode("ok", 10) == WordPiece::load(files::data / "minilm").encode("ok", 10));
     CHECK(tokenizer.encode_pair("ok", "ok", 10).token_types == std::vector<std::int32_t>{0, 0, 0, 1, 1});
-    CHECK_THROWS_WITH(tokenizer.decode(std::vector{101}),
-                      "tokenizer: BERT's tokens can't be turned back into a text (use the model folder of a GPT-2)");
+    CHECK_THROWS_WITH(tokenizer.decode(std::vector{101}), "tokenizer: BERT's tokens can't be turned back into a text (use the model folder of a GPT-2)");
     CHECK(tokenizer.word_piece() != nullptr);
     CHECK(tokenizer.byte_bpe() == nullptr);
   }
   SECTION("WordPiece in tokenizer.json") {
-    folder.file("tokenizer.json",
-                R"({"model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "ok": 1}}, "pre_tokenizer": {"type": "BertPreTokenizer"}})");
+    folder.file("tokenizer.json", R"({"model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "ok": 1}}, "pre_tokenizer": {"type": "BertPreTokenizer"}})");
     CHECK(Tokenizer::open(folder.path()).encode("ok", 10) == std::vector{1});
   }
   SECTION("neither in tokenizer.json") {
@@ -43,8 +41,7 @@ TEST_CASE("a folder's tokenizer is opened, whichever it is", "[text][tokenizer]"
     }
   }
   SECTION("nothing") {
-    CHECK_THROWS_WITH(Tokenizer::open(folder.path()),
-                      Contains("no tokenizer in this folder; expected tokenizer.json, or vocab.txt, or vocab.json"));
+    CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("no tokenizer in this folder; expected tokenizer.json, or vocab.txt, or vocab.json"));
     CHECK_THROWS_WITH(Tokenizer::open(folder / "none"), Contains("no such folder"));
   }
 }

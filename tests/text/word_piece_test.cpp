@@ -21,8 +21,7 @@ WordPieceSpec minilm() { return read_vocab_txt(files::data / "minilm" / "vocab.t
 WordPieceSpec tiny() {
   WordPieceSpec spec;
   spec.name = "tiny";
-  for (const char* token :
-       {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able", "##a", "a", "\xC3\xA9", "##\xC3\xA9", "##b", "word"}) {
+  for (const char* token : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able", "##a", "a", "\xC3\xA9", "##\xC3\xA9", "##b", "word"}) {
     spec.vocabulary.emplace(token, static_cast<std::int32_t>(spec.vocabulary.size()));
   }
   spec.normalizer.lowercase = false;
@@ -40,9 +39,7 @@ void check_nasty(const WordPiece& tokenizer) {
 
 }  // namespace
 
-TEST_CASE("nasty Unicode gives the ids of the Hugging Face tokenizer", "[text][word_piece]") {
-  check_nasty(WordPiece::load(files::data / "minilm"));
-}
+TEST_CASE("nasty Unicode gives the ids of the Hugging Face tokenizer", "[text][word_piece]") { check_nasty(WordPiece::load(files::data / "minilm")); }
 
 TEST_CASE("nasty Unicode under every normaliser setting", "[text][word_piece]") {
   const auto cases = files::read_lines(files::data / "nasty_unicode.jsonl");
@@ -56,8 +53,7 @@ TEST_CASE("nasty Unicode under every normaliser setting", "[text][word_piece]") 
   for (const auto& line : cases) {
     for (const auto& [name, tokenizer] : tokenizers) {
       INFO(name << ": " << line.at("text").dump(-1, ' ', true));
-      CHECK(files::fnv1a(tokenizer.encode(line.at("text").get<std::string>(), kNoLimit)) ==
-            line.at("hashes").at(name).get<std::uint32_t>());
+      CHECK(files::fnv1a(tokenizer.encode(line.at("text").get<std::string>(), kNoLimit)) == line.at("hashes").at(name).get<std::uint32_t>());
     }
   }
 }
@@ -207,7 +203,6 @@ TEST_CASE("specs that make no tokenizer", "[text][word_piece]") {
 }
 
 TEST_CASE("folders without a tokenizer", "[text][word_piece]") {
-  CHECK_THROWS_WITH(WordPiece::load(files::data / "no_such_folder"),
-                    Catch::Contains("no such folder") && Catch::Contains("tokenizer.json or vocab.txt"));
+  CHECK_THROWS_WITH(WordPiece::load(files::data / "no_such_folder"), Catch::Contains("no such folder") && Catch::Contains("tokenizer.json or vocab.txt"));
   CHECK_THROWS_WITH(WordPiece::load(files::data), Catch::Contains("no tokenizer in this folder"));
 }

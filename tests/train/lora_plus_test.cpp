@@ -84,7 +84,8 @@ TEST_CASE("weight decay leaves out biases and norms, those of deltas too", "[tra
   attach_beside(ctx, model, norms);
   model.visit([](Parameter<X>& p) {
     INFO(p.path());
-    CHECK(p.decays() == (p.path().ends_with("_A") || p.path().ends_with("_B") || (p.path().ends_with(".weight") && p.path().find("LayerNorm") == std::string::npos)));
+    CHECK(p.decays() ==
+          (p.path().ends_with("_A") || p.path().ends_with("_B") || (p.path().ends_with(".weight") && p.path().find("LayerNorm") == std::string::npos)));
     CHECK(p.rate_factor() == 1);
   });
 }

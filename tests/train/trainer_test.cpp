@@ -58,8 +58,7 @@ TrainerConfig config_with(double learning_rate) {
 
 }  // namespace
 
-TEST_CASE("a LoRA step runs no weight gradient of a frozen weight, allocates nothing from the second step, keeps no bytes for frozen parameters",
-          "[train]") {
+TEST_CASE("a LoRA step runs no weight gradient of a frozen weight, allocates nothing from the second step, keeps no bytes for frozen parameters", "[train]") {
   Context ctx(2);
   Model model = test::tiny_bert(ctx);
   attach(ctx, model, small_plan());
@@ -142,7 +141,8 @@ TEST_CASE("several batches add up to the gradient of the one large batch they ma
     Model model = test::tiny_bert(ctx);
     apply(model, bitfit());
     Trainer<Model> trainer(ctx, model, config);
-    const std::vector<PackedBatch> batches = whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
+    const std::vector<PackedBatch> batches =
+        whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
     reports.push_back(trainer.step(batches));
     results.push_back(values_of(ctx, model));
   }
@@ -413,7 +413,8 @@ TEST_CASE("a language model learns to go on, plans its memory and evaluates by t
   Index evaluations = 0;
   FitCallbacks callbacks;
   callbacks.after_evaluation = [&](const Evaluation&, const Progress&, bool) { ++evaluations; };
-  const Progress end = fit(trainer, training, &held_out, {.steps = 150, .batch_size = 8, .accumulation = 1, .evaluate_every = 50, .patience = 0}, Progress{.step = 4}, callbacks);
+  const Progress end = fit(trainer, training, &held_out, {.steps = 150, .batch_size = 8, .accumulation = 1, .evaluate_every = 50, .patience = 0},
+                           Progress{.step = 4}, callbacks);
   CHECK(evaluations == 3);
   CHECK(end.best_loss < 0.3 * start.loss);
 }
@@ -430,7 +431,8 @@ TEST_CASE("a language model's batches add up, however their labels are spread", 
     Gpt2<X> model = test::tiny_gpt2(ctx);
     unfreeze(model, {"**.bias", "transformer.wte.weight"});
     Trainer<Gpt2<X>> trainer(ctx, model, config);
-    const std::vector<PackedBatch> batches = whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
+    const std::vector<PackedBatch> batches =
+        whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
     reports.push_back(trainer.step(batches));
   }
   CHECK(reports[0].loss == Approx(reports[1].loss).epsilon(1e-5));
@@ -478,9 +480,11 @@ void check_rounded(Context& ctx, const std::function<M()>& make, const PackedBat
 TEST_CASE("a base in bfloat16: an adapter trains on it as on the exact one, nearly, and is not merged into it", "[train][bfloat16]") {
   Context ctx(2);
   PackedBatch batch = toy_data(8, 1).largest_batch(8);
-  check_rounded<Model>(ctx, [&] { return test::tiny_bert(ctx); }, batch);
+  check_rounded<Model>(
+      ctx, [&] { return test::tiny_bert(ctx); }, batch);
   batch.token_labels = batch.ids;
-  check_rounded<Gpt2<X>>(ctx, [&] { return test::tiny_gpt2(ctx); }, batch);
+  check_rounded<Gpt2<X>>(
+      ctx, [&] { return test::tiny_gpt2(ctx); }, batch);
 }
 
 namespace {
@@ -518,9 +522,11 @@ void check_rounded_activations(Context& ctx, const std::function<M()>& make, con
 TEST_CASE("activations kept in bfloat16 take less memory, and training goes the same way", "[train][bfloat16]") {
   Context ctx(2);
   PackedBatch batch = toy_data(8, 1).largest_batch(8);
-  check_rounded_activations<Model>(ctx, [&] { return test::tiny_bert(ctx); }, batch);
+  check_rounded_activations<Model>(
+      ctx, [&] { return test::tiny_bert(ctx); }, batch);
   batch.token_labels = batch.ids;
-  check_rounded_activations<Gpt2<X>>(ctx, [&] { return test::tiny_gpt2(ctx); }, batch);
+  check_rounded_activations<Gpt2<X>>(
+      ctx, [&] { return test::tiny_gpt2(ctx); }, batch);
 }
 
 TEST_CASE("what is computed again in backward has the same bits and takes less memory", "[train][frozen]") {
@@ -563,7 +569,8 @@ TEST_CASE("a layer keeps what no frozen layer can do without", "[train][frozen]"
   struct Method {
     const char* name;
     std::function<void(Model&)> attach;
-    double units;  // of rows · width floats a layer: the norms' outputs 2, queries, keys and values 3, feed-forward 4, and attention's output 1 where it is read
+    double
+        units;  // of rows · width floats a layer: the norms' outputs 2, queries, keys and values 3, feed-forward 4, and attention's output 1 where it is read
   };
   const std::vector<Method> methods{{"LoRA of query and value", [&](Model& model) { attach_lora(model, false); }, 9},
                                     {"LoRA of all linear layers", [&](Model& model) { attach_lora(model, true); }, 10},

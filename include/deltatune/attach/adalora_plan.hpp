@@ -25,9 +25,9 @@ struct AdaLoraPlan : PlanBase {
   static std::vector<std::string> site_tensors() { return {".lora_A", ".lora_B", ".lora_E"}; }
 
   AdaLoraConfig adalora = {};
-  Targets targets = {};                                   // empty: the family's
+  Targets targets = {};                                        // empty: the family's
   std::map<std::string, std::vector<bool>> rank_pattern = {};  // by the path of a site: which of the first ranks are left
-  std::map<std::string, Index> ranks = {};                // of the sites in a file
+  std::map<std::string, Index> ranks = {};                     // of the sites in a file
 
   template <class Json>
   static AdaLoraPlan read(const Json& json) {
@@ -50,9 +50,11 @@ struct AdaLoraPlan : PlanBase {
     const auto patterns = json.object("rank_pattern");
     for (const auto& [key, unused] : patterns.raw().items()) {
       const std::vector<bool> left = patterns.template get<std::vector<bool>>(key);
-      if (!key.ends_with(kEnd)) throw Error(patterns.name() + ": " + key, "does not name singular values", {.expected = "a name that ends in " + std::string(kEnd)});
+      if (!key.ends_with(kEnd))
+        throw Error(patterns.name() + ": " + key, "does not name singular values", {.expected = "a name that ends in " + std::string(kEnd)});
       if (static_cast<Index>(left.size()) != config.rank)
-        throw Error(patterns.name() + ": " + key, "does not fit init_r", {.expected = std::to_string(config.rank) + " values", .got = std::to_string(left.size())});
+        throw Error(patterns.name() + ": " + key, "does not fit init_r",
+                    {.expected = std::to_string(config.rank) + " values", .got = std::to_string(left.size())});
       plan.rank_pattern[key.substr(0, key.size() - kEnd.size())] = left;
     }
     return plan;
@@ -140,7 +142,8 @@ struct AdaLoraPlan : PlanBase {
       const auto pattern = rank_pattern.find(site.path);
       const Index expected = pattern == rank_pattern.end() ? adalora.rank : std::count(pattern->second.begin(), pattern->second.end(), true);
       if (left != ranks.end() && rank != expected)
-        throw Error(where + ": " + site.path, "does not have the ranks of the configuration", {.expected = std::to_string(expected), .got = std::to_string(rank)});
+        throw Error(where + ": " + site.path, "does not have the ranks of the configuration",
+                    {.expected = std::to_string(expected), .got = std::to_string(rank)});
       const RandomKey key_a = derive(seed, stream, 0), key_b = derive(seed, stream, 1);
       ++stream;
       deltas.push_back(&attachment.add(site, AdaLora<X>(ctx, site.path, shape[1], shape[0], adalora, rank, key_a, key_b)));

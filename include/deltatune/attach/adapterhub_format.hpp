@@ -67,8 +67,7 @@ std::string adapterhub_name(const Parameter<X>& parameter, const std::string& na
   };
   const std::string lora = ".loras." + name + ".", prefix = "prefix_tuning.prefix_tunings." + name + ".self_prefix.";
   if (path == "prompt_embeddings")  // in a flat prefix a list of numbers
-    return parameter.file_shape().size() == 1 ? prefix + "control_trans"
-                                              : "prompt_tuning.prompt_tunings." + name + ".prompt_embedding.weight";
+    return parameter.file_shape().size() == 1 ? prefix + "control_trans" : "prompt_tuning.prompt_tunings." + name + ".prompt_embedding.weight";
   const std::pair<const char*, std::string> parts[] = {
       {".adapters.", ".adapters." + name + "."},
       {"shared_parameters.", "shared_parameters." + name + "."},
@@ -88,8 +87,7 @@ std::string adapterhub_name(const Parameter<X>& parameter, const std::string& na
 
 // Names of older versions as today's.
 DELTATUNE_FUNCTION std::string without_legacy(std::string name) {
-  for (const char* const old :
-       {"attention_text_task_adapters", "attention_text_lang_adapters", "layer_text_task_adapters", "layer_text_lang_adapters"})
+  for (const char* const old : {"attention_text_task_adapters", "attention_text_lang_adapters", "layer_text_task_adapters", "layer_text_lang_adapters"})
     if (const std::size_t at = name.find(old); at != std::string::npos) name.replace(at, std::string_view(old).size(), "adapters");
   return name;
 }
@@ -154,8 +152,7 @@ class AdapterHubTensors {
 DELTATUNE_FUNCTION bool written_twice(const AdapterHubTensors& tensors, const std::string& name) {
   if (name.find(".prefix_tuning.pool.") != std::string::npos) return true;
   const std::size_t at = name.find(".adapter_down.0.");
-  return at != std::string::npos &&
-         tensors.has(name.substr(0, at) + ".adapter_norm_before." + name.substr(at + std::string_view(".adapter_down.0.").size()));
+  return at != std::string::npos && tensors.has(name.substr(0, at) + ".adapter_norm_before." + name.substr(at + std::string_view(".adapter_down.0.").size()));
 }
 
 // The weight of a language model's head: the table of word embeddings where the two are tied, as the library's file has it. Null for other models.
@@ -238,16 +235,15 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
 // Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training. The
 // plan's settings count, but for modules_to_save: the output layer trains where the folder holds one.
 template <class Model>
-Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::Context& ctx, Model& model,
-                                                                const std::filesystem::path& folder, const AdapterHubPlan& plan) {
+Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                                                const AdapterHubPlan& plan) {
   using X = typename Model::Tensor;
   const detail::AdapterHubTensors tensors(folder);
   AdapterHubPlan placed = plan;
   placed.modules_to_save.clear();
   if (model.has_classifier())
     for (const char* const module : {"classifier", "score", "pooler"})
-      if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight")))
-        placed.modules_to_save.emplace_back(module);
+      if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight"))) placed.modules_to_save.emplace_back(module);
   const std::string in_config = (folder / "adapter_config.json").string();
   std::vector<std::string> notes;
   detail::note_unread(in_config, placed.unread, notes);
@@ -267,10 +263,10 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
       const auto entry = unused.find(name);
       if (entry == unused.end()) {
         const bool shared = name.starts_with("shared_parameters.");
-        throw Error(tensors.path().string(), "has no tensor for " + parameter.path(),
-                    {.expected = detail::base_prefix(model) + name,
-                     .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head"
-                                      : "is the file complete?"});
+        throw Error(
+            tensors.path().string(), "has no tensor for " + parameter.path(),
+            {.expected = detail::base_prefix(model) + name,
+             .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head" : "is the file complete?"});
       }
       check_fits(*entry->second.tensor, parameter);
       if (parameter.role() != Role::delta) brought.add(*entry->second.tensor, parameter, true);
@@ -289,8 +285,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
         unused.erase(entry);
       }
     for (const auto& [name, entry] : unused) {
-      const bool of_head =
-          name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
+      const bool of_head = name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
       if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
         throw Error(entry.tensor->file + ": " + entry.key, "belongs neither to this adapter nor to the model");
       adapter.ignored.push_back(entry.key);
@@ -303,8 +298,8 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
 
 // The same for a folder of any configuration.
 template <class Model>
-Adapter<typename Model::Tensor, AdapterHubPlan> load_adapterhub(typename Model::Context& ctx, Model& model,
-                                                                const std::filesystem::path& folder, const std::string& name = "default") {
+Adapter<typename Model::Tensor, AdapterHubPlan> load_adapterhub(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                                                const std::string& name = "default") {
   AdapterHubPlan plan = AdapterHubPlan::read(JsonConfig::open(folder / "adapter_config.json"));
   plan.name = name;
   return load_adapter_as(ctx, model, folder, plan);

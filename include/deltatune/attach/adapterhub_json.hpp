@@ -3,8 +3,8 @@
 
 #include <cmath>
 #include <cstdio>
-#include <map>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -185,8 +185,7 @@ DELTATUNE_FUNCTION nlohmann::json to_json(const AdapterHubBottleneck& method) {
 DELTATUNE_FUNCTION AdapterHubLoraMember read_adapterhub_lora(const JsonConfig& json, bool ignores_alpha) {
   using Kind = AdapterHubLoraMember::Kind;
   for (const char* key : {"vera_d", "vera_b"})
-    if (json.has(key))
-      throw Error(json.name() + ": " + key, "AdapterHub's VeRA is not supported", {.expected = "null", .remedy = "use PEFT's VeRA"});
+    if (json.has(key)) throw Error(json.name() + ": " + key, "AdapterHub's VeRA is not supported", {.expected = "null", .remedy = "use PEFT's VeRA"});
   AdapterHubLoraMember method;
   method.lora.rank = json.get_or<std::int64_t>("r", 8);
   method.lora.alpha = json.get_or<double>("alpha", 8);
@@ -207,8 +206,7 @@ DELTATUNE_FUNCTION AdapterHubLoraMember read_adapterhub_lora(const JsonConfig& j
   if (json.get_or<bool>("use_dora", false)) method.kind = Kind::dora;
   if (one_of(json, "composition_mode", "add", {"add", "scale"}) == "add") return method;
   if (method.kind == Kind::dora) throw Error(json.name() + ": use_dora", "does not go with the composition mode \"scale\"");
-  if (method.lora.rank != 1 || method.lora.alpha != 1)
-    throw Error(json.name() + ": r", "must be 1, and alpha, with the composition mode \"scale\"");
+  if (method.lora.rank != 1 || method.lora.alpha != 1) throw Error(json.name() + ": r", "must be 1, and alpha, with the composition mode \"scale\"");
   method.kind = Kind::ia3;
   return method;
 }
@@ -296,11 +294,41 @@ struct AdapterHubVersion {
 
 // Fields that say how an adapter was made, or that count only beside others.
 DELTATUNE_FUNCTION const std::set<std::string, std::less<>>& adapterhub_fields_without_effect() {
-  static const std::set<std::string, std::less<>> fields{
-      "alpha", "architecture", "attn_matrices", "bottleneck_size", "config", "config_id", "cross_prefix", "dtype", "encoder_prefix",
-      "factorized_phm_W", "factorized_phm_rule", "hidden_size", "hypercomplex_nonlinearity", "init_weights", "init_weights_seed", "inv_adapter_reduction_factor",
-      "learn_phm", "model_class", "model_name", "model_type", "name", "non_linearity", "phm_bias", "phm_c_init", "phm_dim", "phm_init_range",
-      "phm_rank", "prompt_init", "prompt_init_text", "random_uniform_scale", "shared_W_phm", "shared_gating", "shared_phm_rule", "type", "version"};
+  static const std::set<std::string, std::less<>> fields{"alpha",
+                                                         "architecture",
+                                                         "attn_matrices",
+                                                         "bottleneck_size",
+                                                         "config",
+                                                         "config_id",
+                                                         "cross_prefix",
+                                                         "dtype",
+                                                         "encoder_prefix",
+                                                         "factorized_phm_W",
+                                                         "factorized_phm_rule",
+                                                         "hidden_size",
+                                                         "hypercomplex_nonlinearity",
+                                                         "init_weights",
+                                                         "init_weights_seed",
+                                                         "inv_adapter_reduction_factor",
+                                                         "learn_phm",
+                                                         "model_class",
+                                                         "model_name",
+                                                         "model_type",
+                                                         "name",
+                                                         "non_linearity",
+                                                         "phm_bias",
+                                                         "phm_c_init",
+                                                         "phm_dim",
+                                                         "phm_init_range",
+                                                         "phm_rank",
+                                                         "prompt_init",
+                                                         "prompt_init_text",
+                                                         "random_uniform_scale",
+                                                         "shared_W_phm",
+                                                         "shared_gating",
+                                                         "shared_phm_rule",
+                                                         "type",
+                                                         "version"};
   return fields;
 }
 
@@ -338,16 +366,14 @@ DELTATUNE_FUNCTION AdapterHubPlan AdapterHubPlan::read(const JsonConfig& json) {
   }
   const nlohmann::json& members = config.raw().contains("configs") ? config.raw().at("configs") : nlohmann::json();
   if (!members.is_array() || members.empty()) throw Error(config.name() + ": configs", "is not a list of configurations");
-  for (std::size_t i = 0; i < members.size(); ++i)
-    read(JsonConfig::parse(members[i].dump(), config.name() + ": configs[" + std::to_string(i) + "]"));
+  for (std::size_t i = 0; i < members.size(); ++i) read(JsonConfig::parse(members[i].dump(), config.name() + ": configs[" + std::to_string(i) + "]"));
   return plan;
 }
 
 // Its "config".
 DELTATUNE_FUNCTION nlohmann::json adapterhub_config_json(const AdapterHubPlan& plan) {
   nlohmann::json all = nlohmann::json::array();
-  for (const AdapterHubMember& member : plan.members)
-    all.push_back(std::visit([](const auto& method) { return detail::to_json(method); }, member));
+  for (const AdapterHubMember& member : plan.members) all.push_back(std::visit([](const auto& method) { return detail::to_json(method); }, member));
   if (all.size() == 1) return all[0];
   return {{"architecture", "union"}, {"configs", all}};
 }

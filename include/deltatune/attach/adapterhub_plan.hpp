@@ -39,9 +39,7 @@ struct ReductionFactor {
     const auto other = by_layer.find(layer);
     return other == by_layer.end() ? factor : other->second;
   }
-  Index bottleneck(Index width, Index layer) const {
-    return std::max<Index>(1, static_cast<Index>(std::floor(static_cast<double>(width) / at(layer))));
-  }
+  Index bottleneck(Index width, Index layer) const { return std::max<Index>(1, static_cast<Index>(std::floor(static_cast<double>(width) / at(layer)))); }
   DELTATUNE_FUNCTION void validate(const std::string& where) const {
     const auto check = [&](double value) {
       if (!(value > 0 && std::isfinite(value)))
@@ -77,9 +75,7 @@ struct AdapterHubLoraMember {
   bool output = false;           // the second
   std::vector<Index> leave_out = {};
 
-  static AdapterHubLoraMember ia3() {
-    return {.kind = Kind::ia3, .lora = {.rank = 1, .alpha = 1}, .attention = "kv", .intermediate = true};
-  }
+  static AdapterHubLoraMember ia3() { return {.kind = Kind::ia3, .lora = {.rank = 1, .alpha = 1}, .attention = "kv", .intermediate = true}; }
 };
 
 struct AdapterHubPrefix {
@@ -151,12 +147,10 @@ struct AdapterHubPlan : PlanBase {
 
   // Throws Error for settings that make no sense; `where` stands for the plan.
   template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed,
-             const std::string& where) const {
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
     if (members.empty()) throw Error(where, "holds no method");
     if (needs_derived() > 1)
-      throw Error(where, "cannot hold several prefixes, or prefixes and PHM layers that share parameters",
-                  {.remedy = "attach them as adapters of their own"});
+      throw Error(where, "cannot hold several prefixes, or prefixes and PHM layers that share parameters", {.remedy = "attach them as adapters of their own"});
     for (std::size_t i = 0; i < members.size(); ++i) {
       const std::string member = members.size() == 1 ? where : where + ": member " + std::to_string(i);
       std::visit([&](const auto& method) { place(ctx, model, attachment, method, derive(seed, i), member); }, members[i]);
@@ -168,8 +162,7 @@ struct AdapterHubPlan : PlanBase {
     std::size_t count = 0;
     for (const AdapterHubMember& member : members) {
       const AdapterHubBottleneck* const bottleneck = std::get_if<AdapterHubBottleneck>(&member);
-      const bool shares = bottleneck != nullptr && bottleneck->adapter.phm &&
-                          (bottleneck->adapter.phm->shared_rule || bottleneck->adapter.phm->shared_weight);
+      const bool shares = bottleneck != nullptr && bottleneck->adapter.phm && (bottleneck->adapter.phm->shared_rule || bottleneck->adapter.phm->shared_weight);
       if (shares || std::holds_alternative<AdapterHubPrefix>(member)) ++count;
     }
     return count;
@@ -183,16 +176,14 @@ struct AdapterHubPlan : PlanBase {
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubBottleneck& method, RandomKey key,
-                    const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubBottleneck& method, RandomKey key, const std::string& where) {
     check_layers(model, method.leave_out, where);
     method.reduction.validate(where);
     const Index width = model.config().hidden_size;
     BottleneckConfig config = method.adapter;
     SharedPhm<X> shared;
     if (config.phm && (config.phm->shared_rule || config.phm->shared_weight)) {
-      if (config.phm->shared_weight && !method.reduction.by_layer.empty())
-        throw Error(where + ": shared_W_phm", "needs one reduction_factor for all layers");
+      if (config.phm->shared_weight && !method.reduction.by_layer.empty()) throw Error(where + ": shared_W_phm", "needs one reduction_factor for all layers");
       config.bottleneck = method.reduction.bottleneck(width, 0);
       config.validate(where, width);
       shared = attachment.add(model.derived(), detail::PhmShare<X>(ctx, width, config.bottleneck, *config.phm, derive(key, 0))).shared();
@@ -219,8 +210,7 @@ struct AdapterHubPlan : PlanBase {
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubLoraMember& method, RandomKey key,
-                    const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubLoraMember& method, RandomKey key, const std::string& where) {
     using Kind = AdapterHubLoraMember::Kind;
     check_layers(model, method.leave_out, where);
     method.lora.validate(where);
@@ -252,13 +242,11 @@ struct AdapterHubPlan : PlanBase {
       any = true;
       add(ctx, attachment, site, method, parts, derive(key, stream++));
     });
-    if (!any)
-      throw Error(where, "matches no layer",
-                  {.expected = "attn_matrices, intermediate_lora or output_lora, and layers that leave_out does not hold"});
+    if (!any) throw Error(where, "matches no layer", {.expected = "attn_matrices, intermediate_lora or output_lora, and layers that leave_out does not hold"});
   }
   template <class X>
-  static void add(context_of<X>& ctx, Attachment<X>& attachment, LinearSite<X>& site, const AdapterHubLoraMember& method,
-                  const OutputParts& parts, RandomKey key) {
+  static void add(context_of<X>& ctx, Attachment<X>& attachment, LinearSite<X>& site, const AdapterHubLoraMember& method, const OutputParts& parts,
+                  RandomKey key) {
     using Kind = AdapterHubLoraMember::Kind;
     const Index in = site.weight.shape().at(1), out = site.weight.shape().at(0);
     if (method.kind == Kind::ia3) {
@@ -278,8 +266,7 @@ struct AdapterHubPlan : PlanBase {
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrefix& method, RandomKey key,
-                    const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrefix& method, RandomKey key, const std::string& where) {
     check_layers(model, method.leave_out, where);
     method.prefix.validate(where);
     std::vector<Parameter<X>*> rows;
@@ -287,8 +274,7 @@ struct AdapterHubPlan : PlanBase {
     model.visit_attentions([&](KvSite<X>& site) {
       const std::uint64_t stream = static_cast<std::uint64_t>(layer);
       if (detail::holds(method.leave_out, layer++)) return;
-      rows.push_back(
-          &attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, method.prefix, derive(key, 0, stream))).kv());
+      rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, method.prefix, derive(key, 0, stream))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
     Prefix<X>& prefix = attachment.add(model.derived(), Prefix<X>(ctx, rows, model.config().hidden_size, method.prefix, derive(key, 1)));
@@ -296,15 +282,13 @@ struct AdapterHubPlan : PlanBase {
   }
 
   template <class Model, class X>
-  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrompt& method, RandomKey key,
-                    const std::string& where) {
+  static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrompt& method, RandomKey key, const std::string& where) {
     method.prompt.validate(where);
     method.start.validate(where, method.prompt);
     if (std::string(Model::kFamily) == "gpt2")
       throw Error(where + ": prompt_tuning", "does not exist for GPT-2 in AdapterHub", {.remedy = "use PEFT's prompt tuning"});
     InputSite<X>& site = model.input();
-    attachment.add(site, Prompt<X>(ctx, site.width, method.prompt,
-                                   prompt_start<X>(ctx, method.start, method.prompt, model.word_table().value(), key)));
+    attachment.add(site, Prompt<X>(ctx, site.width, method.prompt, prompt_start<X>(ctx, method.start, method.prompt, model.word_table().value(), key)));
   }
 };
 
@@ -314,8 +298,7 @@ DELTATUNE_FUNCTION std::string AdapterHubPlan::method() const {
       if (bottleneck->adapter.phm) return "compacter";
       if (bottleneck->adapter.parallel) return "parallel";
       if (bottleneck->after_attention && bottleneck->after_feed_forward && !bottleneck->adapter.original_ln_before) return "houlsby";
-      return !bottleneck->after_attention && bottleneck->adapter.original_ln_before && bottleneck->adapter.original_ln_after ? "pfeiffer"
-                                                                                                                             : "bottleneck";
+      return !bottleneck->after_attention && bottleneck->adapter.original_ln_before && bottleneck->adapter.original_ln_after ? "pfeiffer" : "bottleneck";
     }
     if (const auto* lora = std::get_if<AdapterHubLoraMember>(&member))
       return lora->kind == AdapterHubLoraMember::Kind::ia3 ? "ia3" : lora->kind == AdapterHubLoraMember::Kind::dora ? "dora" : "lora";
@@ -336,8 +319,7 @@ DELTATUNE_FUNCTION AdapterHubPlan adapterhub_preset(const std::string& name) {
   using ops::Activation;
   AdapterHubBottleneck houlsby{.adapter = {.activation = Activation::silu}, .after_attention = true};
   AdapterHubBottleneck pfeiffer{.adapter = {.activation = Activation::relu, .original_ln_before = true}};
-  AdapterHubBottleneck parallel{.adapter = {.activation = Activation::relu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter},
-                                .reduction = {2}};
+  AdapterHubBottleneck parallel{.adapter = {.activation = Activation::relu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter}, .reduction = {2}};
   const auto with_phm = [](AdapterHubBottleneck adapter) {
     adapter.adapter.activation = Activation::gelu;
     adapter.adapter.phm = PhmConfig{};

@@ -241,7 +241,8 @@ class Attachment {
     if (merged_) {
       for (detail::MergeSite<X>& site : sites_)
         if (const std::string other = site.slot().merged_before(name_); !other.empty())
-          throw Error(name_, "is merged above \"" + other + "\" and cannot become part of the base before it", {.remedy = "detach or unmerge \"" + other + "\" first"});
+          throw Error(name_, "is merged above \"" + other + "\" and cannot become part of the base before it",
+                      {.remedy = "detach or unmerge \"" + other + "\" first"});
       check_untouched(*ctx_);
       for (detail::MergeSite<X>& site : sites_) site.settle(name_, *ctx_);
     }
@@ -299,8 +300,9 @@ class Attachment {
       const std::string other = site.slot().in_the_way(name_, merging);
       if (other.empty()) continue;
       const bool merged = site.slot().is_merged(other);
-      throw Error(name_, std::string(merging ? "cannot be merged" : "cannot run") + " beside \"" + other + "\", which is " + (merged ? "merged" : "not merged") +
-                             ": outputs would change",
+      throw Error(name_,
+                  std::string(merging ? "cannot be merged" : "cannot run") + " beside \"" + other + "\", which is " + (merged ? "merged" : "not merged") +
+                      ": outputs would change",
                   {.remedy = (merged ? "detach or unmerge \"" : "merge or switch off \"") + other + "\" first"});
     }
   }

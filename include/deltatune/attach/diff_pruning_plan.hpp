@@ -38,11 +38,8 @@ struct DiffPruningPlan : PlanBase {
     return plan;
   }
   DELTATUNE_FUNCTION void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/) const {
-    config_io.update({{"density", diff.density},
-                      {"penalty", diff.penalty},
-                      {"structured", diff.structured},
-                      {"prune_at", diff.prune_at},
-                      {"parameters", parameters}});
+    config_io.update(
+        {{"density", diff.density}, {"penalty", diff.penalty}, {"structured", diff.structured}, {"prune_at", diff.prune_at}, {"parameters", parameters}});
   }
   void fit(const TensorFile& file) {
     pruned = std::none_of(file.tensors().begin(), file.tensors().end(), [](const auto& tensor) { return tensor.first.ends_with(".log_alpha"); });

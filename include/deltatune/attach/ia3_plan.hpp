@@ -18,7 +18,7 @@ struct Ia3Plan : PlanBase {
   static constexpr const char* kPeftType = "IA3";
   static std::vector<std::string> site_tensors() { return {".ia3_l"}; }
 
-  Targets targets = {};                               // empty: the family's
+  Targets targets = {};                                // empty: the family's
   std::optional<NameRule> feedforward = std::nullopt;  // those scaled at their input; names are ends of paths, dots or not; none: the family's
 
   template <class Json>

@@ -28,9 +28,7 @@ namespace deltatune {
 struct LoraPlan : PlanBase {
   static constexpr const char* kMethod = "lora";
   static constexpr const char* kPeftType = "LORA";
-  static std::vector<std::string> site_tensors() {
-    return {".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B"};
-  }
+  static std::vector<std::string> site_tensors() { return {".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B"}; }
 
   LoraConfig lora = {};
   bool dora = false;

@@ -79,8 +79,7 @@ class MergeSite {
         continue;
       }
       const ValueDigest digest = digest_of<X>(ctx, p->value());
-      if (!digest.finite)
-        throw Error(p->path(), "would not be finite after the merge", {.remedy = "the adapter holds NaN or infinite values"});
+      if (!digest.finite) throw Error(p->path(), "would not be finite after the merge", {.remedy = "the adapter holds NaN or infinite values"});
       p->backup().digest = digest.bits;
       // Most deltas leave the bias alone, which may then train meanwhile.
       if (p == bias_ && digest.bits == digest_of<X>(ctx, p->backup().values.view()).bits) p->backup() = {};
@@ -113,9 +112,7 @@ class MergeSite {
     return all;
   }
   View<scalar_of<X>> bias() { return bias_ != nullptr ? bias_->value() : View<scalar_of<X>>(); }
-  static void copy(Context& ctx, View<const scalar_of<X>> from, View<scalar_of<X>> to) {
-    ops::copy<backend_of<X>, scalar_of<X>>(ctx, from, to);
-  }
+  static void copy(Context& ctx, View<const scalar_of<X>> from, View<scalar_of<X>> to) { ops::copy<backend_of<X>, scalar_of<X>>(ctx, from, to); }
 
   AnySlot<X>* slot_;
   Parameter<X>* weight_;

@@ -59,9 +59,7 @@ struct OpenDeltaPlace {
     if (!module.starts_with(layers) || !layer) return std::nullopt;
     const std::size_t dot = module.find('.', layers.size());
     const std::string rest = dot == std::string::npos ? "" : module.substr(dot + 1);
-    const auto is_one_of = [&](std::initializer_list<const char*> names) {
-      return std::find(names.begin(), names.end(), rest) != names.end();
-    };
+    const auto is_one_of = [&](std::initializer_list<const char*> names) { return std::find(names.begin(), names.end(), rest) != names.end(); };
     if (gpt2) {
       if (is_one_of({"attn.c_proj", "attn"})) return OpenDeltaPlace{*layer, Sublayer::attention, false};
       if (is_one_of({"mlp.c_proj", "mlp"})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, false};
@@ -85,14 +83,13 @@ DELTATUNE_FUNCTION std::vector<std::string> modules_with(const OpenDeltaTensors&
 
 // Bottlenecks behind `modules`, all of one size: those after attention and those after the feed-forward part, each in its layers.
 DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, bool gpt2, Index layers, Index width, Index bottleneck,
-                                            BottleneckConfig config, const std::string& where) {
+                                                        BottleneckConfig config, const std::string& where) {
   std::map<Sublayer, std::vector<Index>> present;
   std::optional<bool> behind_norm;
   for (const std::string& module : modules) {
     const auto place = OpenDeltaPlace::of(module, gpt2);
     if (!place || (behind_norm && *behind_norm != place->behind_norm))
-      throw Error(where + ": modified_modules",
-                  "an adapter at " + module + " is not supported" + (place ? " together with those behind other modules" : ""),
+      throw Error(where + ": modified_modules", "an adapter at " + module + " is not supported" + (place ? " together with those behind other modules" : ""),
                   {.expected = "the output projections of attention and feed-forward part, in all of them before the norm or behind it"});
     behind_norm = place->behind_norm;
     present[place->sublayer].push_back(place->layer);
@@ -125,18 +122,16 @@ DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::s
 // A shape's extent, in a file that holds what it should.
 DELTATUNE_FUNCTION Index extent(const OpenDeltaTensors& tensors, const std::string& name, std::size_t axis, const std::string& where) {
   const auto entry = tensors.find(name);
-  if (entry == tensors.end() || entry->second.tensor->shape.size() <= axis)
-    throw Error(where, "has no tensor " + name, {.remedy = "is the file complete?"});
+  if (entry == tensors.end() || entry->second.tensor->shape.size() <= axis) throw Error(where, "has no tensor " + name, {.remedy = "is the file complete?"});
   return entry->second.tensor->shape[axis];
 }
 
 // What a folder holds, as a plan. prefix: of the model's paths.
 DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, bool gpt2, Index layers, Index width,
-                                   const std::string& prefix, const std::string& in_file) {
+                                               const std::string& prefix, const std::string& in_file) {
   const std::string type = json.get<std::string>("delta_type");
   const auto require = [&](std::vector<std::string> modules) {
-    if (modules.empty())
-      throw Error(in_file, "holds no tensors of the delta_type \"" + type + "\"", {.remedy = "does it belong to this config.json?"});
+    if (modules.empty()) throw Error(in_file, "holds no tensors of the delta_type \"" + type + "\"", {.remedy = "does it belong to this config.json?"});
     return modules;
   };
   const auto activation = [&](const std::string& fallback) {
@@ -147,8 +142,8 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
   if (type == "adapter") {
     const std::string down = ".adapter.modulelist.down_proj.weight";
     const std::vector<std::string> modules = require(modules_with(tensors, down));
-    return opendelta_bottlenecks(modules, gpt2, layers, width, extent(tensors, modules[0] + down, 0, in_file),
-                                 {.activation = activation("gelu_new")}, json.name());
+    return opendelta_bottlenecks(modules, gpt2, layers, width, extent(tensors, modules[0] + down, 0, in_file), {.activation = activation("gelu_new")},
+                                 json.name());
   }
   if (type == "compacter") {
     for (const char* const key : {"shared_phm_rule", "shared_W_phm"})
@@ -160,8 +155,7 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
     phm.factorised_rule = json.get_or<bool>("factorized_phm_rule", false);
     phm.learn_rule = json.get_or<bool>("learn_phm", true);
     phm.bias = json.get_or<bool>("use_bias_down_sampler", true);
-    if (phm.bias != json.get_or<bool>("use_bias_up_sampler", true))
-      throw Error(json.name() + ": use_bias_up_sampler", "must equal use_bias_down_sampler");
+    if (phm.bias != json.get_or<bool>("use_bias_up_sampler", true)) throw Error(json.name() + ": use_bias_up_sampler", "must equal use_bias_down_sampler");
     const std::vector<std::string> modules =
         require(modules_with(tensors, phm.factorised_weight ? ".compactor.down_sampler.W_right" : ".compactor.down_sampler.W"));
     const Index bottleneck = std::max<Index>(1, width / json.get_or<std::int64_t>("reduction_factor", 16));
@@ -180,8 +174,7 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
   if (type == "bitfit") {
     std::vector<std::string> biases;
     for (const auto& [name, entry] : tensors) {
-      if (name.ends_with(".bitfit.bias"))
-        throw Error(in_file + ": " + entry.key, "is a bias of a layer that has none", {.expected = "biases of the model"});
+      if (name.ends_with(".bitfit.bias")) throw Error(in_file + ": " + entry.key, "is a bias of a layer that has none", {.expected = "biases of the model"});
       if (name.ends_with(".bias") && !name.starts_with("classifier.")) biases.push_back(prefix + name);
     }
     return SelectionPlan({"bitfit", require(std::move(biases))});
@@ -190,8 +183,8 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
     PrefixPlan plan;
     plan.prefix.shifts_positions = false;
     const std::vector<std::string> encoders = modules_with(tensors, ".reparams.wte.weight");
-    const std::string first = encoders.empty() ? require(modules_with(tensors, ".prefix.past_key"))[0] + ".prefix.past_key"
-                                               : encoders[0] + ".reparams.wte.weight";
+    const std::string first =
+        encoders.empty() ? require(modules_with(tensors, ".prefix.past_key"))[0] + ".prefix.past_key" : encoders[0] + ".reparams.wte.weight";
     plan.prefix.rows = extent(tensors, first, 0, in_file);
     if (!encoders.empty()) {
       plan.prefix.embedding = extent(tensors, first, 1, in_file);
@@ -282,8 +275,8 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
   const TensorFile file = TensorFile::open(in_file);
   detail::OpenDeltaTensors tensors;
   for (const auto& [key, tensor] : file.tensors()) tensors[detail::without_base_prefix(key)] = {key, &tensor};
-  AnyPlan plan = detail::read_opendelta_plan(json, tensors, std::string_view(Model::kFamily) == "gpt2", model.layers(),
-                                             model.config().hidden_size, detail::base_prefix(model), in_file);
+  AnyPlan plan = detail::read_opendelta_plan(json, tensors, std::string_view(Model::kFamily) == "gpt2", model.layers(), model.config().hidden_size,
+                                             detail::base_prefix(model), in_file);
   base_of(plan).name = name;
   base_of(plan).modules_to_save.clear();
   for (const char* const head : {"classifier", "score"})
@@ -305,8 +298,7 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
         }
         return;
       }
-      if (entry == unused.end())
-        throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
+      if (entry == unused.end()) throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
       check_fits(*entry->second.tensor, parameter);
       if (parameter.role() != Role::delta) brought.add(*entry->second.tensor, parameter, true);
       reads.emplace_back([&ctx, &parameter, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, parameter); });

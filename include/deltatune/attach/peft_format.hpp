@@ -37,25 +37,46 @@ template <class X, class Plan = AnyPlan>
 struct Adapter {
   Plan plan;
   Attachment<X> attachment;
-  std::map<std::string, std::string> keys;   // path of a parameter that is saved -> its name in the file
-  std::vector<std::string> ignored = {};     // tensors of the file that the library writes and does not read
+  std::map<std::string, std::string> keys;                       // path of a parameter that is saved -> its name in the file
+  std::vector<std::string> ignored = {};                         // tensors of the file that the library writes and does not read
   std::map<std::string, std::vector<std::string>> columns = {};  // in place of keys: names of several tensors that lie side by side in one parameter
   std::vector<std::string> notes = {};  // what a user should know: settings and tensors that have no effect, values that replace the model's
 };
 
 template <class X, class Plan>
 Adapter<X> of_any_plan(Adapter<X, Plan> adapter) {
-  return {std::move(adapter.plan), std::move(adapter.attachment), std::move(adapter.keys), std::move(adapter.ignored), std::move(adapter.columns), std::move(adapter.notes)};
+  return {std::move(adapter.plan),    std::move(adapter.attachment), std::move(adapter.keys),
+          std::move(adapter.ignored), std::move(adapter.columns),    std::move(adapter.notes)};
 }
 
 namespace detail {
 
 // Fields of PEFT's configurations that are set in every file, or say how an adapter was made and not what it computes.
 DELTATUNE_FUNCTION const std::set<std::string, std::less<>>& fields_without_effect() {
-  static const std::set<std::string, std::less<>> fields{
-      "auto_mapping", "base_model_name_or_path", "corda_config", "encoder_hidden_size", "eva_config", "fan_in_fan_out", "inference_mode",
-      "init_ia3_weights", "init_lora_weights", "init_weights", "lora_ga_config", "loftq_config", "megatron_config", "megatron_core", "num_attention_heads",
-      "num_layers", "peft_type", "peft_version", "qalora_group_size", "r", "revision", "token_dim", "tokenizer_kwargs", "total_step"};
+  static const std::set<std::string, std::less<>> fields{"auto_mapping",
+                                                         "base_model_name_or_path",
+                                                         "corda_config",
+                                                         "encoder_hidden_size",
+                                                         "eva_config",
+                                                         "fan_in_fan_out",
+                                                         "inference_mode",
+                                                         "init_ia3_weights",
+                                                         "init_lora_weights",
+                                                         "init_weights",
+                                                         "lora_ga_config",
+                                                         "loftq_config",
+                                                         "megatron_config",
+                                                         "megatron_core",
+                                                         "num_attention_heads",
+                                                         "num_layers",
+                                                         "peft_type",
+                                                         "peft_version",
+                                                         "qalora_group_size",
+                                                         "r",
+                                                         "revision",
+                                                         "token_dim",
+                                                         "tokenizer_kwargs",
+                                                         "total_step"};
   return fields;
 }
 
@@ -98,7 +119,8 @@ std::vector<std::string> keys_of(Model& model, const Plan& plan, const Parameter
 
 // Brings the model to the number of words of a table in a file. has_head: the file holds the head's weight, too.
 template <class Model>
-void fit_vocabulary(typename Model::Context& ctx, Model& model, const TensorInfo& table, bool has_head, const std::string& in_file, std::vector<std::string>& notes_io) {
+void fit_vocabulary(typename Model::Context& ctx, Model& model, const TensorInfo& table, bool has_head, const std::string& in_file,
+                    std::vector<std::string>& notes_io) {
   const Index words = model.word_table().shape().at(0);
   if (table.shape.size() != 2 || table.shape[0] == words || table.shape[1] != model.word_table().shape().at(1)) return;
   if constexpr (requires { model.tied(); }) {
@@ -125,7 +147,8 @@ void fit_vocabulary(typename Model::Context& ctx, Model& model, const Plan& plan
 template <class X>
 class BroughtValues {
  public:
-  BroughtValues(context_of<X>& ctx, std::string in_file, std::string attachment) : ctx_(&ctx), in_file_(std::move(in_file)), attachment_(std::move(attachment)) {}
+  BroughtValues(context_of<X>& ctx, std::string in_file, std::string attachment)
+      : ctx_(&ctx), in_file_(std::move(in_file)), attachment_(std::move(attachment)) {}
 
   // Whether the tensor, which fits, changes anything. expected: the adapter's configuration says that it is there.
   bool add(const TensorInfo& tensor, Parameter<X>& parameter, bool expected) {
@@ -168,7 +191,8 @@ AnyPlan read_any_plan(const JsonConfig& json, const std::string& type) {
         if constexpr (requires { P::kPeftType; }) known += (known.empty() ? "" : ", ") + std::string(P::kPeftType);
       };
       (add(std::type_identity<std::variant_alternative_t<J, AnyPlan>>{}), ...);
-    }(std::make_index_sequence<std::variant_size_v<AnyPlan>>());
+    }
+    (std::make_index_sequence<std::variant_size_v<AnyPlan>>());
     throw Error(json.name() + ": peft_type", "is not supported", {.expected = "one of " + known, .got = "\"" + type + "\""});
   } else {
     using Plan = std::variant_alternative_t<At, AnyPlan>;
@@ -308,7 +332,8 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
 
 // The same for a folder of any method that the library knows.
 template <class Model>
-Adapter<typename Model::Tensor> load_peft(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const std::string& name = "default") {
+Adapter<typename Model::Tensor> load_peft(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                          const std::string& name = "default") {
   const JsonConfig json = JsonConfig::open(folder / "adapter_config.json");
   AnyPlan any = detail::read_any_plan(json, json.get<std::string>("peft_type"));
   base_of(any).name = name;

@@ -48,8 +48,9 @@ struct PeftKey {
 
  private:
   static bool holds_values(const std::string& part) {
-    constexpr std::array<std::string_view, 12> kParts{"lora_A",      "lora_B", "lora_E",        "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
-                                                      "ln_tuning_layers", "ia3_l", "vera_lambda_b", "vera_lambda_d",    "vera_A",           "vera_B"};
+    constexpr std::array<std::string_view, 12> kParts{
+        "lora_A",           "lora_B", "lora_E",        "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
+        "ln_tuning_layers", "ia3_l",  "vera_lambda_b", "vera_lambda_d",    "vera_A",           "vera_B"};
     return std::find(kParts.begin(), kParts.end(), part) != kParts.end();
   }
 };
@@ -79,7 +80,8 @@ DELTATUNE_FUNCTION std::string use_peft_keys(TensorFile& file, const std::string
   if (adapters.size() > 1) {
     std::string names;
     for (const std::string& adapter : adapters) names += (names.empty() ? "" : ", ") + adapter;
-    throw Error(in_file, "holds several adapters", {.expected = "one", .got = names, .remedy = "save one of them: save_pretrained(folder, selected_adapters=[NAME])"});
+    throw Error(in_file, "holds several adapters",
+                {.expected = "one", .got = names, .remedy = "save one of them: save_pretrained(folder, selected_adapters=[NAME])"});
   }
   std::set<std::string> as_written;
   for (const auto& [key, tensor] : file.tensors()) as_written.insert(key);

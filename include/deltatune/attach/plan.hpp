@@ -32,10 +32,10 @@ enum class BiasTraining { none, all, targets };  // targets: those of the sites 
 
 // What trains beside the deltas.
 struct PlanBase {
-  std::string name = "default";                            // of the attachment
+  std::string name = "default";                                        // of the attachment
   std::vector<std::string> modules_to_save = {"classifier", "score"};  // trained as a whole; matched as ends of module paths
   BiasTraining bias = BiasTraining::none;
-  bool ensure_weight_tying = false;  // where modules_to_save names the head of a language model that is tied to a table: both train as one
+  bool ensure_weight_tying = false;      // where modules_to_save names the head of a language model that is tied to a table: both train as one
   std::vector<std::string> unread = {};  // fields of the file that it was read from which are set and mean nothing here
 
   bool saves_tied_head() const { return ensure_weight_tying && saves("lm_head"); }
@@ -68,7 +68,8 @@ bool trains_beside(const Plan& plan, const Parameter<X>& parameter, const std::v
 template <class X>
 void check_own_values(const Parameter<X>& parameter, const std::string& where) {
   if (parameter.replaced()) throw Error(where + ": " + parameter.path(), "is computed by another delta already");
-  if (parameter.backup().values) throw Error(where + ": " + parameter.path(), "has another delta merged into it", {.remedy = "detach or unmerge that one first"});
+  if (parameter.backup().values)
+    throw Error(where + ": " + parameter.path(), "has another delta merged into it", {.remedy = "detach or unmerge that one first"});
 }
 
 // Freezes all of the model's own parameters; those of deltas stay as they are.

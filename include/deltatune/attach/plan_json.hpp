@@ -118,9 +118,8 @@ DELTATUNE_FUNCTION void write_targets(nlohmann::json& config_io, const Targets& 
 template <class Model>
 bool fan_in_fan_out(Model& model, const std::vector<std::string>& paths) {
   bool transposed = false;
-  model.visit_sites([&](auto& site) {
-    transposed = transposed || (site.weight.transposed_in_file() && std::find(paths.begin(), paths.end(), site.path) != paths.end());
-  });
+  model.visit_sites(
+      [&](auto& site) { transposed = transposed || (site.weight.transposed_in_file() && std::find(paths.begin(), paths.end(), site.path) != paths.end()); });
   return transposed;
 }
 

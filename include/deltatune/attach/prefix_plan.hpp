@@ -42,10 +42,7 @@ struct PrefixPlan : PromptLearningPlan {
     config_io.update({{"prefix_projection", prefix.hidden > 0}, {"encoder_hidden_size", prefix.hidden > 0 ? prefix.hidden : model.config().hidden_size}});
     if (prefix.shifts_positions && prefix.gates == PrefixConfig::Gates::none && leave_out.empty()) return;
     const char* const names[] = {"none", "shared", "separate"};
-    config_io.update({{"peft_type", kOwnType},
-                      {"gates", names[prefix.gate_count()]},
-                      {"shifts_positions", prefix.shifts_positions},
-                      {"leave_out", leave_out}});
+    config_io.update({{"peft_type", kOwnType}, {"gates", names[prefix.gate_count()]}, {"shifts_positions", prefix.shifts_positions}, {"leave_out", leave_out}});
   }
 
   template <class Model>
@@ -54,7 +51,8 @@ struct PrefixPlan : PromptLearningPlan {
     prefix.validate(where);
     for (const Index layer : leave_out)
       if (layer < 0 || layer >= model.layers())
-        throw Error(where + ": leave_out", "the model has no such layer", {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
+        throw Error(where + ": leave_out", "the model has no such layer",
+                    {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
     PrefixConfig config = prefix;
     if (evaluated) config.hidden = 0;
     std::vector<Parameter<X>*> rows;

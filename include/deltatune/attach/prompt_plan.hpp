@@ -43,7 +43,9 @@ struct PromptPlan : PromptLearningPlan {
   void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
     write_rows(config_io, prompt.rows, model);
     const bool names_text = start.kind == PromptStart::Kind::text && !text.empty() && !tokenizer.empty();
-    config_io.update({{"prompt_tuning_init", names_text ? "TEXT" : start.kind == PromptStart::Kind::vocabulary ? "SAMPLE_VOCAB" : "RANDOM"},
+    config_io.update({{"prompt_tuning_init", names_text                                    ? "TEXT"
+                                             : start.kind == PromptStart::Kind::vocabulary ? "SAMPLE_VOCAB"
+                                                                                           : "RANDOM"},
                       {"prompt_tuning_init_text", names_text ? nlohmann::json(text) : nlohmann::json(nullptr)},
                       {"tokenizer_name_or_path", names_text ? nlohmann::json(tokenizer) : nlohmann::json(nullptr)}});
     if (prompt.prompts == 1 && prompt.like_words) return;

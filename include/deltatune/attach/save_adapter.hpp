@@ -76,7 +76,9 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
       {"base_model_name_or_path", base_model},
       {"inference_mode", true},
       {"modules_to_save", detail::list_or_null(plan.modules_to_save)},
-      {"bias", plan.bias == BiasTraining::all ? "all" : plan.bias == BiasTraining::targets ? "lora_only" : "none"},
+      {"bias", plan.bias == BiasTraining::all       ? "all"
+               : plan.bias == BiasTraining::targets ? "lora_only"
+                                                    : "none"},
   };
   if (plan.ensure_weight_tying) config["ensure_weight_tying"] = true;
   if constexpr (requires { plan.write(config, attachment.paths(), model); }) {

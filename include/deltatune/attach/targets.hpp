@@ -87,8 +87,8 @@ struct Targets {
 
 // The sites, out of `paths`, that the rules choose; those in `reserved` (modules trained as a whole) are never chosen.
 // Throws Error when nothing is chosen or when an entry of a list matches no path at all; `where` names the place the rules come from.
-DELTATUNE_FUNCTION std::vector<std::string> choose_targets(const Targets& targets, const std::vector<std::string>& paths, const std::vector<std::string>& reserved,
-                                               const std::string& where) {
+DELTATUNE_FUNCTION std::vector<std::string> choose_targets(const Targets& targets, const std::vector<std::string>& paths,
+                                                           const std::vector<std::string>& reserved, const std::string& where) {
   const auto contains = [](const auto& list, const auto& item) { return std::find(list.begin(), list.end(), item) != list.end(); };
   const auto is_chosen = [&](const std::string& path) {
     if (contains(reserved, path) || (!targets.all_linear && !targets.include.matches(path, where + ": target_modules"))) return false;

@@ -73,8 +73,7 @@ struct VeraPlan : PlanBase {
       out = std::max(out, site.weight.shape()[0]);
       in = std::max(in, site.weight.shape()[1]);
     });
-    const VeraProjection<X>& projection =
-        attachment.add(model.derived(), VeraProjection<X>(ctx, vera.rank, in, out, derive(seed, 0), derive(seed, 1)));
+    const VeraProjection<X>& projection = attachment.add(model.derived(), VeraProjection<X>(ctx, vera.rank, in, out, derive(seed, 0), derive(seed, 1)));
     for_each_target(model, chosen, *this, where, [&](LinearSite<X>& site) {
       const Shape& shape = site.weight.shape();
       attachment.add(site, Vera<X>(ctx, site.path, shape[1], shape[0], vera, projection));

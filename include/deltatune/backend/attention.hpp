@@ -35,11 +35,11 @@ struct AttentionPlan {
 template <class T>
 struct AttentionForward {
   AttentionPlan plan;
-  View<const T> q;  // (Nq, H·D)
-  View<const T> k;  // (Nk, Hkv·D)
-  View<const T> v;  // (Nk, Hkv·D)
-  View<T> o;        // (Nq, H·D)
-  View<T> lse;      // (Nq, H): log Σ_j exp(scale · q·k), what backward needs to rebuild p
+  View<const T> q;       // (Nq, H·D)
+  View<const T> k;       // (Nk, Hkv·D)
+  View<const T> v;       // (Nk, Hkv·D)
+  View<T> o;             // (Nq, H·D)
+  View<T> lse;           // (Nq, H): log Σ_j exp(scale · q·k), what backward needs to rebuild p
   View<T> scratch = {};  // as much as the backend asks for
 };
 

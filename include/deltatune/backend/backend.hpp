@@ -32,17 +32,17 @@ struct AnyMatrix {
 
 template <class B>
 concept Backend = std::derived_from<typename B::Context, ContextBase> &&
-                  requires(typename B::Context& ctx, void* pointer, const void* source, Index bytes, View<float> v, Gemm<float> product) {
-                    { B::allocate(ctx, bytes) } -> std::same_as<void*>;     // 64-byte aligned
-                    B::release(ctx, pointer, bytes);
-                    B::copy_in(ctx, source, pointer, bytes);                // host -> backend
-                    B::copy_out(ctx, source, pointer, bytes);               // backend -> host
-                    B::fill(ctx, v, 0.0F);
-                    B::synchronize(ctx);
-                    B::gemm(ctx, product);
-                    B::for_each(ctx, bytes, detail::AnyFunctor{});
-                    B::for_each_row(ctx, bytes, bytes, detail::AnyRowFunctor{});           // rows, elements of work in a row
-                    B::sum_rows(ctx, bytes, bytes, detail::AnyMatrix{}, v.data);           // sum_io[j] += Σ_i f(i, j); rows, cols
-                  };
+    requires(typename B::Context& ctx, void* pointer, const void* source, Index bytes, View<float> v, Gemm<float> product) {
+  { B::allocate(ctx, bytes) } -> std::same_as<void*>;  // 64-byte aligned
+  B::release(ctx, pointer, bytes);
+  B::copy_in(ctx, source, pointer, bytes);   // host -> backend
+  B::copy_out(ctx, source, pointer, bytes);  // backend -> host
+  B::fill(ctx, v, 0.0F);
+  B::synchronize(ctx);
+  B::gemm(ctx, product);
+  B::for_each(ctx, bytes, detail::AnyFunctor{});
+  B::for_each_row(ctx, bytes, bytes, detail::AnyRowFunctor{});  // rows, elements of work in a row
+  B::sum_rows(ctx, bytes, bytes, detail::AnyMatrix{}, v.data);  // sum_io[j] += Σ_i f(i, j); rows, cols
+};
 
 }  // namespace deltatune

@@ -62,8 +62,7 @@ struct Cpu : HostMemory {
 
   // In: T, or Bfloat16 with T = float.
   template <class T, class In>
-    requires std::same_as<In, T> || (std::same_as<T, float> && std::same_as<In, Bfloat16>)
-  static void gemm(Context& ctx, const Gemm<T, In>& product) {
+  requires std::same_as<In, T> ||(std::same_as<T, float>&& std::same_as<In, Bfloat16>)static void gemm(Context& ctx, const Gemm<T, In>& product) {
     ctx.count_gemm(product.m(), product.n(), product.k());
     if (!ctx.dry_run()) Provider::run(ctx.provider_, product, ctx.threads());
   }

@@ -138,7 +138,7 @@ struct Cuda {
 
   // In: float, or Bfloat16 for tensor cores; sums are float.
   template <class In>
-    requires std::same_as<In, float> || std::same_as<In, Bfloat16>
+  requires std::same_as<In, float> || std::same_as<In, Bfloat16>
   static void gemm(Context& ctx, const Gemm<float, In>& product) {
     ctx.count_gemm(product.m(), product.n(), product.k());
     if (ctx.dry_run() || product.m() == 0 || product.n() == 0) return;

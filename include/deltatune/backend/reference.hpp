@@ -37,8 +37,10 @@ struct Reference : HostMemory {
   template <class T, class In>
   static void gemm(Context& ctx, const Gemm<T, In>& p) {
     const auto number = [](const In& x) -> T {
-      if constexpr (std::is_same_v<T, In>) return x;
-      else return T(static_cast<float>(x));
+      if constexpr (std::is_same_v<T, In>)
+        return x;
+      else
+        return T(static_cast<float>(x));
     };
     ctx.count_gemm(p.m(), p.n(), p.k());
     if (ctx.dry_run()) return;

@@ -28,10 +28,10 @@
 namespace deltatune::check {
 
 struct ContractOptions {
-  Index parameters = -1;          // of all deltas together, by the method's formula; -1: not checked
+  Index parameters = -1;  // of all deltas together, by the method's formula; -1: not checked
   bool starts_as_identity = true;
-  bool merges = false;            // exactly; else merge() has to refuse
-  double tolerance = 1e-5;        // of the largest output
+  bool merges = false;                // exactly; else merge() has to refuse
+  double tolerance = 1e-5;            // of the largest output
   std::filesystem::path folder = {};  // for writing and reading; empty: not checked
 };
 

@@ -95,7 +95,7 @@ class Trial {
   struct Varied {
     std::string name;
     std::vector<double> direction;
-    std::vector<double> start;           // what the gradient held before
+    std::vector<double> start;  // what the gradient held before
     View<T> gradient;
   };
   struct Output {
@@ -170,8 +170,7 @@ class Trial {
       row_sequence.resize(row_sequence.size() + static_cast<std::size_t>(length), static_cast<std::int32_t>(offsets.size() - 1));
       offsets.push_back(offsets.back() + length);
     }
-    return {array(offsets), array(row_sequence), static_cast<Index>(lengths.size()), offsets.back(),
-            *std::max_element(lengths.begin(), lengths.end())};
+    return {array(offsets), array(row_sequence), static_cast<Index>(lengths.size()), offsets.back(), *std::max_element(lengths.begin(), lengths.end())};
   }
 
   // ---- for the checks, after the body has run ----
@@ -377,7 +376,8 @@ Report against_reference(context_of<X>& ctx, const Body& body, std::uint64_t see
     Finding worst{name, 0, 0, expected.size() == got.size() ? 0.0 : std::numeric_limits<double>::infinity()};
     for (std::size_t i = 0; i < std::min(expected.size(), got.size()); ++i) {
       const double error = std::abs(static_cast<double>(got[i]) - expected[i]) / (scale > 0 ? scale : 1.0);
-      if (!(error <= worst.error)) worst = {name, expected[i], static_cast<double>(got[i]), std::isfinite(error) ? error : std::numeric_limits<double>::infinity()};
+      if (!(error <= worst.error))
+        worst = {name, expected[i], static_cast<double>(got[i]), std::isfinite(error) ? error : std::numeric_limits<double>::infinity()};
     }
     report.findings.push_back(worst);
   };

@@ -15,17 +15,17 @@
 
 namespace deltatune {
 
-#define DELTATUNE_ADAPTER_INSTANCES(EXTERN, Model)                                                                                                      \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, AdaLoraPlan)                                                                                                \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, AdapterHubPlan)                                                                                             \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, DiffPruningPlan)                                                                                            \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, Ia3Plan)                                                                                                    \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, NormTuningPlan)                                                                                             \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, PTuningPlan)                                                                                                \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, PrefixPlan)                                                                                                 \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, PromptPlan)                                                                                                 \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, VeraPlan)                                                                                                   \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, AnyPlan)                                                                                                    \
+#define DELTATUNE_ADAPTER_INSTANCES(EXTERN, Model)                                                                                      \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, AdaLoraPlan)                                                                                \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, AdapterHubPlan)                                                                             \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, DiffPruningPlan)                                                                            \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, Ia3Plan)                                                                                    \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, NormTuningPlan)                                                                             \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, PTuningPlan)                                                                                \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, PrefixPlan)                                                                                 \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, PromptPlan)                                                                                 \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, VeraPlan)                                                                                   \
+  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, AnyPlan)                                                                                    \
   EXTERN template Adapter<CompiledTensor> load_adapter(DefaultCpu::Context&, Model&, const std::filesystem::path&, const std::string&); \
   EXTERN template Adapter<CompiledTensor> load_adapter_beside(DefaultCpu::Context&, Model&, const std::filesystem::path&, const std::string&);
 

@@ -41,7 +41,7 @@
 // The dynamic shared memory of the running thread block as `unsigned char* name`, 16-byte aligned. Other compilers than nvcc compile kernels
 // against an emulation of the CUDA runtime (tests/cuda_emulation).
 #if defined(__CUDACC__)
-#define DELTATUNE_SHARED_MEMORY(name)                                             \
+#define DELTATUNE_SHARED_MEMORY(name)                                              \
   extern __shared__ __align__(16) unsigned char deltatune_dynamic_shared_memory[]; \
   unsigned char* name = deltatune_dynamic_shared_memory
 #else

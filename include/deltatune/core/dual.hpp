@@ -28,9 +28,7 @@ struct Dual {
 
   DELTATUNE_INLINE friend constexpr Dual operator+(Dual a, Dual b) { return {a.value + b.value, a.tangent + b.tangent}; }
   DELTATUNE_INLINE friend constexpr Dual operator-(Dual a, Dual b) { return {a.value - b.value, a.tangent - b.tangent}; }
-  DELTATUNE_INLINE friend constexpr Dual operator*(Dual a, Dual b) {
-    return {a.value * b.value, a.tangent * b.value + a.value * b.tangent};
-  }
+  DELTATUNE_INLINE friend constexpr Dual operator*(Dual a, Dual b) { return {a.value * b.value, a.tangent * b.value + a.value * b.tangent}; }
   DELTATUNE_INLINE friend constexpr Dual operator/(Dual a, Dual b) {
     const T quotient = a.value / b.value;
     return {quotient, (a.tangent - quotient * b.tangent) / b.value};

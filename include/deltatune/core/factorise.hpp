@@ -118,8 +118,7 @@ DELTATUNE_FUNCTION SvdFactors leading_svd(const HostMatrix& a, Index rank) {
     factors.values.push_back(value);
     if (value == 0) continue;
     for (Index i = 0; i < m; ++i) factors.u(i, k) = detail::dot(square.row(i), rows.row(from), n) / (value * value);
-    for (Index j = 0; j < a.cols; ++j)
-      factors.vt(k, j) = (reduces ? detail::dot(reduced.q.row(j), rows.row(from), n) : rows(from, j)) / value;
+    for (Index j = 0; j < a.cols; ++j) factors.vt(k, j) = (reduces ? detail::dot(reduced.q.row(j), rows.row(from), n) : rows(from, j)) / value;
   }
   return factors;
 }

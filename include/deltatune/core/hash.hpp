@@ -38,15 +38,11 @@ class ContentHash {
   }
   void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
   template <class T>
-    requires std::is_arithmetic_v<T>
-  void add(const std::vector<T>& values) {
-    add(std::as_bytes(std::span(values)));
-  }
+  requires std::is_arithmetic_v<T>
+  void add(const std::vector<T>& values) { add(std::as_bytes(std::span(values))); }
   template <class T>
-    requires std::is_arithmetic_v<T>
-  void add(T value) {
-    add(std::as_bytes(std::span(&value, 1)));
-  }
+  requires std::is_arithmetic_v<T>
+  void add(T value) { add(std::as_bytes(std::span(&value, 1))); }
 
   DELTATUNE_FUNCTION std::uint64_t value() const {
     std::uint64_t hash = kPrimes[4];

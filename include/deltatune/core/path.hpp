@@ -78,8 +78,7 @@ class GlobMatch {
     Places reached(places.size());
     for (std::size_t i = 0; i < path_.size(); ++i) {
       if ((places[i] & kInside) != 0 && path_[i] == c) reached[i + 1] |= kInside;
-      if ((places[i] & kOwed) != 0 && first_of_segment(i) < path_.size() && path_[first_of_segment(i)] == c)
-        reached[first_of_segment(i) + 1] |= kInside;
+      if ((places[i] & kOwed) != 0 && first_of_segment(i) < path_.size() && path_[first_of_segment(i)] == c) reached[first_of_segment(i) + 1] |= kInside;
     }
     return reached;
   }

@@ -65,9 +65,7 @@ DELTATUNE_INLINE constexpr std::uint32_t random_bits(RandomKey key, std::uint64_
 }
 
 // Uniform in [0, 1), a multiple of 2^-24.
-DELTATUNE_INLINE constexpr float uniform(RandomKey key, std::uint64_t index) {
-  return static_cast<float>(random_bits(key, index) >> 8) * 0x1p-24f;
-}
+DELTATUNE_INLINE constexpr float uniform(RandomKey key, std::uint64_t index) { return static_cast<float>(random_bits(key, index) >> 8) * 0x1p-24f; }
 
 // Standard normal (Box and Muller). For initialisation.
 DELTATUNE_FUNCTION double normal(RandomKey key, std::uint64_t index) {

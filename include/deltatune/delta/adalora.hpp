@@ -35,8 +35,8 @@
 namespace deltatune {
 
 struct AdaLoraConfig {
-  Index rank = 12;       // R, at the start
-  Index target = 8;      // ranks a site in the end, on average
+  Index rank = 12;   // R, at the start
+  Index target = 8;  // ranks a site in the end, on average
   double alpha = 8;
   double dropout = 0;
   double penalty = 0.5;  // λ
@@ -45,7 +45,7 @@ struct AdaLoraConfig {
   Index every = 1;       // Δt
   double beta1 = 0.85;
   double beta2 = 0.85;
-  Index total = 0;       // T where the run does not say it
+  Index total = 0;  // T where the run does not say it
 
   double scale() const { return (alpha > 0 ? alpha : static_cast<double>(rank)) / (static_cast<double>(rank) + 1e-5); }
 
@@ -350,9 +350,9 @@ class AdaLoraBudget {
   void measure(Context& ctx, double gradient_scale) {
     const auto update = [&](Parameter<X>& parameter, Averages& averages) {
       const View<T> value = parameter.value(), gradient = parameter.gradient();
-      B::for_each_row(ctx, value.rows, value.cols,
-                      detail::ImportanceRow<T>{value, gradient, T(gradient_scale), T(config_.beta1), T(config_.beta2), averages.mean->value(),
-                                               averages.spread->value()});
+      B::for_each_row(
+          ctx, value.rows, value.cols,
+          detail::ImportanceRow<T>{value, gradient, T(gradient_scale), T(config_.beta1), T(config_.beta2), averages.mean->value(), averages.spread->value()});
     };
     for (Site& site : sites_) {
       update(site.delta->a(), site.a);
@@ -389,15 +389,14 @@ class AdaLoraBudget {
   }
   // Those that are out stay out: the optimiser's momentum moves what has no gradient.
   void keep_ranks(Context& ctx) {
-    for (const Site& site : sites_)
-      B::for_each(ctx, site.delta->rank(), detail::KeepRank<T>{keep_->value().data + site.first, site.delta->e().value().data});
+    for (const Site& site : sites_) B::for_each(ctx, site.delta->rank(), detail::KeepRank<T>{keep_->value().data + site.first, site.delta->e().value().data});
   }
 
   AdaLoraConfig config_;
   std::vector<Site> sites_;  // those with ranks
   Index count_ = 0;          // all
   Index ranks_ = 0;
-  X scores_;                        // of all ranks
+  X scores_;                      // of all ranks
   detail::OwnParameter<X> keep_;  // of all ranks: 1, or 0 for those that are out
 };
 

@@ -99,9 +99,7 @@ class AdapterHubDora {
   bool needs_input() const { return lora_.needs_input(); }
 
   void forward(Pass<X>& pass, View<const T> x, View<T> y_io, Saved& saved) const { lora_.forward(pass, x, y_io, saved.lora); }
-  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) {
-    lora_.backward(pass, saved.lora, x, dy_io, dx);
-  }
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) { lora_.backward(pass, saved.lora, x, dy_io, dx); }
 
   // From z to y.
   void after(Pass<X>& pass, View<T> y_io, Saved& saved) const {

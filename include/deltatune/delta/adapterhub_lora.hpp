@@ -99,8 +99,7 @@ class AdapterHubLora {
   };
 
   // For a site with this path and an (out, in) weight.
-  AdapterHubLora(Context& ctx, const std::string& site, Index in, Index out, AdapterHubLoraConfig config, RandomKey key)
-      : config_(std::move(config)) {
+  AdapterHubLora(Context& ctx, const std::string& site, Index in, Index out, AdapterHubLoraConfig config, RandomKey key) : config_(std::move(config)) {
     const Index n = config_.parts.chosen_count(), rank = config_.lora.rank;
     const double bound = 1.0 / std::sqrt(static_cast<double>(in));
     const Shape a{n * rank, in}, b{n * config_.parts.width(out), rank};
@@ -111,8 +110,7 @@ class AdapterHubLora {
       a_ = {ctx, site + ".lora_A.weight", a, detail::uniform_start(derive(key, 0), bound)};
       b_ = {ctx, site + ".lora_B.weight", b};
     }
-    if (config_.gated)
-      gate_ = {ctx, site + ".lora_gate", in, n, detail::normal_start(derive(key, 2), 0.02), detail::uniform_start(derive(key, 3), bound)};
+    if (config_.gated) gate_ = {ctx, site + ".lora_gate", in, n, detail::normal_start(derive(key, 2), 0.02), detail::uniform_start(derive(key, 3), bound)};
   }
 
   template <class F>
@@ -133,10 +131,7 @@ class AdapterHubLora {
     B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_->value(), .c = u, .transpose_b = true});
     const View<const T> gated_u = gated(pass, saved, u);
     config_.parts.visit_columns(y_io, [&](Index j, View<T> y) {
-      B::gemm(
-          pass.ctx,
-          Gemm<T>{
-              .a = of_part(gated_u, j), .b = rows_of_part(b_->value(), j), .c = y, .transpose_b = true, .alpha = scale(), .beta = T(1)});
+      B::gemm(pass.ctx, Gemm<T>{.a = of_part(gated_u, j), .b = rows_of_part(b_->value(), j), .c = y, .transpose_b = true, .alpha = scale(), .beta = T(1)});
     });
   }
 
@@ -146,25 +141,21 @@ class AdapterHubLora {
       const auto inner = pass.scope();
       const View<const T> gated_u = gated(pass, saved, saved.u);
       config_.parts.visit_columns(dy_io, [&](Index j, View<T> dy) {
-        B::gemm(pass.ctx,
-                Gemm<T>{.a = dy, .b = of_part(gated_u, j), .c = rows_of_part(db, j), .transpose_a = true, .alpha = scale(), .beta = T(1)});
+        B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = of_part(gated_u, j), .c = rows_of_part(db, j), .transpose_a = true, .alpha = scale(), .beta = T(1)});
       });
     }
     const bool into_gate = gate_ && gate_.wants_gradient(dx);
     if (!a_->trains() && !dx.wanted() && !into_gate) return;
     const View<T> du = pass.take(dy_io.rows, saved.u.cols);
-    config_.parts.visit_columns(dy_io, [&](Index j, View<T> dy) {
-      B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = rows_of_part(b_->value(), j), .c = of_part(du, j), .alpha = scale()});
-    });
+    config_.parts.visit_columns(
+        dy_io, [&](Index j, View<T> dy) { B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = rows_of_part(b_->value(), j), .c = of_part(du, j), .alpha = scale()}); });
     if (into_gate) {
       const View<T> d_gates = pass.take(saved.gate.gates.rows, saved.gate.gates.cols);
-      B::for_each_row(pass.ctx, d_gates.rows, pass.sequences->max_length * du.cols,
-                      detail::GateColumnsBackwardRow<T>{*pass.sequences, saved.u, du, d_gates});
+      B::for_each_row(pass.ctx, d_gates.rows, pass.sequences->max_length * du.cols, detail::GateColumnsBackwardRow<T>{*pass.sequences, saved.u, du, d_gates});
       gate_.backward(pass, saved.gate, x, d_gates, dx);
     }
     if (gate_) scale_by_gates(pass, saved, du, du);
-    if (const View<T> da = a_->gradient())
-      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = dropped(pass, saved, x), .c = da, .transpose_a = true, .beta = T(1)});
+    if (const View<T> da = a_->gradient()) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = dropped(pass, saved, x), .c = da, .transpose_a = true, .beta = T(1)});
     if (!dx.wanted()) return;
     if (!saved.dropout.active()) return B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_->value(), .c = dx.view(), .beta = dx.next_beta()});
     const View<T> d_dropped = pass.take(dy_io.rows, a_->value().cols);

@@ -227,14 +227,16 @@ class Bottleneck {
   }
 
  private:
-  detail::AdapterLinear<X> linear(Context& ctx, const std::string& path, Index in, Index out, bool is_up, RandomKey key,
-                                  const PhmParameters<X>& shared) const {
+  detail::AdapterLinear<X> linear(Context& ctx, const std::string& path, Index in, Index out, bool is_up, RandomKey key, const PhmParameters<X>& shared) const {
     using Start = BottleneckConfig::Start;
     if (config_.phm) return {ctx, path, in, out, *config_.phm, shared, key};
     switch (config_.start) {
-      case Start::bert: return {ctx, path, in, out, detail::normal_start(key, 0.02)};
-      case Start::houlsby: return {ctx, path, in, out, detail::cut_normal_start(key, 0.01)};
-      case Start::mam_adapter: break;
+      case Start::bert:
+        return {ctx, path, in, out, detail::normal_start(key, 0.02)};
+      case Start::houlsby:
+        return {ctx, path, in, out, detail::cut_normal_start(key, 0.01)};
+      case Start::mam_adapter:
+        break;
     }
     if (is_up) return {ctx, path, in, out, [](Index) { return 0.0; }};
     return {ctx, path, in, out, detail::uniform_start(key, 1.0 / std::sqrt(static_cast<double>(in)))};
@@ -310,7 +312,8 @@ class Bottleneck {
     using Scaling = BottleneckConfig::Scaling;
     if (config_.scaling == Scaling::constant && config_.scale == 1.0) return;
     if (config_.scaling == Scaling::channel) return ops::scale_columns<B, T>(pass.ctx, v_io, scale_->value(), v_io);
-    B::for_each_row(pass.ctx, v_io.rows, v_io.cols, detail::FactorRow<T>{config_.scaling == Scaling::learned ? scale_->value().data : nullptr, T(config_.scale), v_io});
+    B::for_each_row(pass.ctx, v_io.rows, v_io.cols,
+                    detail::FactorRow<T>{config_.scaling == Scaling::learned ? scale_->value().data : nullptr, T(config_.scale), v_io});
   }
   void by_sequence(Pass<X>& pass, View<const T> factors, View<T> v_io) const {
     B::for_each_row(pass.ctx, v_io.rows, v_io.cols, detail::SequenceScaleRow<T>{pass.sequences->row_sequence, factors.data, v_io});

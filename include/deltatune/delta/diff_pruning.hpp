@@ -41,7 +41,7 @@ struct DiffPruningConfig {
   double density = 0.005;    // of all differences, what is kept
   double penalty = 1.25e-7;  // λ
   bool structured = false;
-  Index prune_at = 0;        // updates; 0: half of the run
+  Index prune_at = 0;  // updates; 0: half of the run
 
   void validate(const std::string& where) const {
     if (!(density > 0 && density <= 1)) throw Error(where + ": density", "is not a share", {.expected = "0 < density <= 1", .got = std::to_string(density)});
@@ -153,8 +153,7 @@ struct DiffPenaltyRow {
       terms(0, i) = T(weight) * sum * g.value;
       if (d_group) d_group(0, i) = T(weight) * sum * g.slope;
     });
-    team.each(log_alpha.cols,
-              [&](Index j) { d_log_alpha_io(i, j) = d_log_alpha_io(i, j) + T(weight) * Gate<T>::open(log_alpha(i, j)).slope * g.value; });
+    team.each(log_alpha.cols, [&](Index j) { d_log_alpha_io(i, j) = d_log_alpha_io(i, j) + T(weight) * Gate<T>::open(log_alpha(i, j)).slope * g.value; });
   }
 };
 
@@ -316,7 +315,10 @@ class DiffPruning {
     bool lent = false;
 
     Entry(Context& context, Parameter<X>& theta, const DiffPruningConfig& config, bool pruned)
-        : parameter(&theta), ctx(&context), base(context, theta.shape()), diff_value(context, theta.shape()),
+        : parameter(&theta),
+          ctx(&context),
+          base(context, theta.shape()),
+          diff_value(context, theta.shape()),
           diff(theta.path() + ".diff", Role::delta, theta.shape(), diff_value.view()) {
       ops::copy<B, T>(context, theta.value(), base.view());
       diff.set_mask(FreezeMask::trainable());
@@ -358,9 +360,7 @@ class DiffPruning {
     return {entry.diff.value(), pruned_ ? View<const T>() : View<const T>(entry.log_alpha.value()), pruned_ ? nullptr : group_of(entry), false, {}, {}};
   }
   const T* group_of(const Entry& entry) const { return config_.structured ? entry.group.value().data : nullptr; }
-  void mask(Context& ctx, const Entry& entry, View<T> x_io) {
-    B::for_each_row(ctx, x_io.rows, x_io.cols, detail::MaskRow<T>{entry.mask.view(), x_io});
-  }
+  void mask(Context& ctx, const Entry& entry, View<T> x_io) { B::for_each_row(ctx, x_io.rows, x_io.cols, detail::MaskRow<T>{entry.mask.view(), x_io}); }
   static std::vector<double> host(Context& ctx, View<const T> values) {
     std::vector<T> copy(static_cast<std::size_t>(values.size()));
     B::copy_out(ctx, values.data, copy.data(), values.size() * static_cast<Index>(sizeof(T)));

@@ -100,7 +100,9 @@ class Dora {
 
   // For a site with this path and weight (out, in), which stays the site's: its values are read in every pass.
   Dora(Context& ctx, const std::string& site, Parameter<X>& weight, LoraConfig config, RandomKey key)
-      : weight_(&weight), lora_(ctx, site, weight.shape().at(1), weight.shape().at(0), config, key), m_(ctx, site + ".lora_magnitude_vector", {weight.shape().at(0)}) {
+      : weight_(&weight),
+        lora_(ctx, site, weight.shape().at(1), weight.shape().at(0), config, key),
+        m_(ctx, site + ".lora_magnitude_vector", {weight.shape().at(0)}) {
     row_lengths(ctx, weight.value(), m_->value());
   }
 

@@ -162,9 +162,7 @@ class Lora {
     if (c_ && c_->trains()) B::sum_rows(pass.ctx, dy.rows, dy.cols, detail::ScaledElement<T>{dy, scale()}, c_->gradient().data);
     if (b_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = saved.u, .c = b_.gradient(), .transpose_a = true, .alpha = scale(), .beta = T(1)});
   }
-  void u_backward(Pass<X>& pass, View<const T> dy, View<T> du) const {
-    B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = b_.value(), .c = du, .alpha = scale()});
-  }
+  void u_backward(Pass<X>& pass, View<const T> dy, View<T> du) const { B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = b_.value(), .c = du, .alpha = scale()}); }
   void a_backward(Pass<X>& pass, View<const T> du, View<const T> x) {
     B::gemm(pass.ctx, Gemm<T>{.a = du, .b = x, .c = a_.gradient(), .transpose_a = true, .beta = T(1)});
   }

@@ -61,8 +61,7 @@ class LoraEmbedding {
     B::gemm(pass.ctx, Gemm<T>{.a = rows, .b = b_->value(), .c = y_io, .transpose_b = true, .alpha = scale(), .beta = T(1)});
   }
   void backward(Pass<X>& pass, const Saved& saved, const RowGroups& groups, View<const T> dy) {
-    if (const View<T> db = b_->gradient())
-      B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = saved.rows, .c = db, .transpose_a = true, .alpha = scale(), .beta = T(1)});
+    if (const View<T> db = b_->gradient()) B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = saved.rows, .c = db, .transpose_a = true, .alpha = scale(), .beta = T(1)});
     const View<T> da = a_->gradient();
     if (!da) return;
     const auto scope = pass.scope();

@@ -37,7 +37,8 @@ struct PTuningConfig {
   // Throws Error; `where` names the place the numbers come from.
   void validate(const std::string& where) const {
     if (rows < 1) throw Error(where + ": num_virtual_tokens", "is not a number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
-    if (hidden < 0) throw Error(where + ": encoder_hidden_size", "is not a size", {.expected = "at least 1, or 0 for the model's", .got = std::to_string(hidden)});
+    if (hidden < 0)
+      throw Error(where + ": encoder_hidden_size", "is not a size", {.expected = "at least 1, or 0 for the model's", .got = std::to_string(hidden)});
     if (layers < 1) throw Error(where + ": encoder_num_layers", "is not a number of layers", {.expected = "at least 1", .got = std::to_string(layers)});
     if (!(dropout >= 0.0 && dropout < 1.0))
       throw Error(where + ": encoder_dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
@@ -103,9 +104,7 @@ class OwnLstmLayer {
     OwnParameter<X> input, hidden, input_bias, hidden_bias;
     View<T> gates, cells;  // of the last pass
   };
-  static ops::LstmWeights<const T> weights(const Direction& d) {
-    return {d.input->value(), d.hidden->value(), d.input_bias->value(), d.hidden_bias->value()};
-  }
+  static ops::LstmWeights<const T> weights(const Direction& d) { return {d.input->value(), d.hidden->value(), d.input_bias->value(), d.hidden_bias->value()}; }
   template <class V>
   V half(V both, bool reversed) const {
     return both.column_range(reversed ? hidden_ : 0, hidden_);
@@ -130,8 +129,7 @@ class PTuning {
     const Index width = rows.shape().at(1), hidden = config.hidden > 0 ? config.hidden : width;
     std::vector<Index> columns{width, hidden, hidden, width};  // of the head
     if (config.encoder == PTuningConfig::Encoder::lstm) {
-      for (Index l = 0; l < config.layers; ++l)
-        lstm_.emplace_back(ctx, "prompt_encoder.lstm_head", l, l == 0 ? width : 2 * hidden, hidden, derive(key, 1, l));
+      for (Index l = 0; l < config.layers; ++l) lstm_.emplace_back(ctx, "prompt_encoder.lstm_head", l, l == 0 ? width : 2 * hidden, hidden, derive(key, 1, l));
       columns = {2 * hidden, 2 * hidden, width};
     }
     for (std::size_t i = 0; i + 1 < columns.size(); ++i)

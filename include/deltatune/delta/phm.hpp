@@ -21,9 +21,9 @@ struct PhmConfig {
   Index dim = 4;   // n
   Index rank = 1;  // k
   bool factorised_weight = true;
-  bool shared_weight = false;    // among the layers that project in the same direction
+  bool shared_weight = false;  // among the layers that project in the same direction
   bool factorised_rule = false;
-  bool shared_rule = true;       // among all layers
+  bool shared_rule = true;  // among all layers
   bool learn_rule = true;
   bool bias = true;
   double rule_deviation = 1e-4;  // of a shared rule's start; one of its own: 0.01
@@ -40,11 +40,11 @@ namespace detail {
 // Where the numbers of one H lie.
 template <class T>
 struct PhmFactors {
-  Index n, in, out, rank;                // rank: of L and R
-  const T* rule;                         // (n, n, n), or nullptr
-  const T *rule_left, *rule_right;       // (n, n) each: l and r
-  const T *left, *right;                 // (n, in/n, rank), (n, rank, out/n)
-  const T* whole;                        // (n, in/n, out/n), or nullptr
+  Index n, in, out, rank;           // rank: of L and R
+  const T* rule;                    // (n, n, n), or nullptr
+  const T *rule_left, *rule_right;  // (n, n) each: l and r
+  const T *left, *right;            // (n, in/n, rank), (n, rank, out/n)
+  const T* whole;                   // (n, in/n, out/n), or nullptr
 
   DELTATUNE_HD Index rows() const { return in / n; }
   DELTATUNE_HD Index cols() const { return out / n; }

@@ -34,8 +34,8 @@ namespace deltatune {
 struct PrefixConfig {
   enum class Gates { none, shared, separate };  // separate: one for the keys, one for the values
 
-  Index rows = 20;   // P
-  Index hidden = 0;  // of the encoder; 0: none, flat
+  Index rows = 20;      // P
+  Index hidden = 0;     // of the encoder; 0: none, flat
   Index embedding = 0;  // columns of W; 0: as many as the model's width
   ops::Activation activation = ops::Activation::tanh;
   bool shifts_positions = true;  // positions of the tokens begin at P (PEFT); false: at 0 (AdapterHub)
@@ -110,7 +110,11 @@ class PrefixRows {
       : config_(config), kv_(ctx, site + ".prefix", {config.rows, 2 * width}) {
     kv_->set_derived(true);
     if (config.gate_count() > 0)
-      gate_ = {ctx, site + ".prefix_gate", input_width, config.gate_count(), detail::normal_start(derive(key, 0), 0.02),
+      gate_ = {ctx,
+               site + ".prefix_gate",
+               input_width,
+               config.gate_count(),
+               detail::normal_start(derive(key, 0), 0.02),
                detail::uniform_start(derive(key, 1), 1.0 / std::sqrt(static_cast<double>(input_width)))};
   }
 
@@ -177,8 +181,7 @@ class Prefix {
   using Context = context_of<X>;
 
   // layers: kv() of each layer's PrefixRows, which stay where they are. width: C, columns of the encoder's input.
-  Prefix(Context& ctx, std::vector<Parameter<X>*> layers, Index width, PrefixConfig config, RandomKey key)
-      : config_(config), layers_(std::move(layers)) {
+  Prefix(Context& ctx, std::vector<Parameter<X>*> layers, Index width, PrefixConfig config, RandomKey key) : config_(config), layers_(std::move(layers)) {
     const Index columns = static_cast<Index>(layers_.size()) * layers_.at(0)->shape().at(1);
     const Shape shape{config.rows, columns};
     if (config.hidden == 0) {

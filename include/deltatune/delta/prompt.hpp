@@ -27,9 +27,9 @@
 namespace deltatune {
 
 struct PromptConfig {
-  Index rows = 20;           // P
-  Index prompts = 1;         // K
-  bool like_words = true;    // see InputRows
+  Index rows = 20;         // P
+  Index prompts = 1;       // K
+  bool like_words = true;  // see InputRows
   bool after_first = false;
 
   // Throws Error; `where` names the place the numbers come from.
@@ -46,9 +46,9 @@ struct PromptStart {
     normal,
     vocabulary_scale,  // normal, as wide as the word embeddings
     uniform,
-    vocabulary,        // random words
-    text,              // tokens[0], again and again
-    labels,            // tokens of the names of the classes: one a row, the mean of its tokens; random words behind
+    vocabulary,  // random words
+    text,        // tokens[0], again and again
+    labels,      // tokens of the names of the classes: one a row, the mean of its tokens; random words behind
   };
   Kind kind = Kind::normal;
   std::vector<std::vector<std::int32_t>> tokens = {};
@@ -56,7 +56,8 @@ struct PromptStart {
   void validate(const std::string& where, const PromptConfig& config) const {
     if (kind != Kind::text && kind != Kind::labels) return;
     const char* const what = kind == Kind::text ? "a text" : "the names of the classes";
-    if (tokens.empty() || (kind == Kind::text && tokens.size() != 1)) throw Error(where + ": prompt", std::string("is to start from ") + what + ": tokens are missing");
+    if (tokens.empty() || (kind == Kind::text && tokens.size() != 1))
+      throw Error(where + ": prompt", std::string("is to start from ") + what + ": tokens are missing");
     for (const std::vector<std::int32_t>& list : tokens)
       if (list.empty()) throw Error(where + ": prompt", std::string("is to start from ") + what + " that has no tokens");
     if (kind == Kind::text && config.prompts > 1)
@@ -77,7 +78,8 @@ std::vector<double> prompt_start(context_of<X>& ctx, const PromptStart& start, c
   };
   const auto word = [&](std::int32_t token) {
     if (token < 0 || token >= words.rows)
-      throw Error("prompt", "starts from a token that the model does not have", {.expected = "0 to " + std::to_string(words.rows - 1), .got = std::to_string(token)});
+      throw Error("prompt", "starts from a token that the model does not have",
+                  {.expected = "0 to " + std::to_string(words.rows - 1), .got = std::to_string(token)});
     std::vector<T> host(static_cast<std::size_t>(width));
     B::copy_out(ctx, words.row(token), host.data(), width * static_cast<Index>(sizeof(T)));
     B::synchronize(ctx);
@@ -122,9 +124,9 @@ namespace detail {
 // Row i of the prompts of all sequences.
 template <class T>
 struct PromptRow {
-  View<const T> prompts;         // (K·P, C)
-  const std::int32_t* chosen;    // (B) or nullptr: the first
-  Index count;                   // P
+  View<const T> prompts;       // (K·P, C)
+  const std::int32_t* chosen;  // (B) or nullptr: the first
+  Index count;                 // P
   View<T> rows;
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
@@ -162,7 +164,8 @@ class Prompt {
 
   // For a model of this width. start: prompt_start(); without one the rows are 0 and derived, for a delta that computes them.
   Prompt(Context& ctx, Index width, PromptConfig config, const std::vector<double>& start)
-      : config_(config), prompts_(ctx, "prompt_embeddings", {config.prompts * config.rows, width}, [&](Index i) { return start[static_cast<std::size_t>(i)]; }) {}
+      : config_(config),
+        prompts_(ctx, "prompt_embeddings", {config.prompts * config.rows, width}, [&](Index i) { return start[static_cast<std::size_t>(i)]; }) {}
   Prompt(Context& ctx, Index width, PromptConfig config) : config_(config), prompts_(ctx, "prompt_embeddings", {config.prompts * config.rows, width}) {
     prompts_->set_derived(true);
   }

@@ -59,7 +59,8 @@ DELTATUNE_FUNCTION Selection layer_norm_tuning(const ModelFamily& family = {}) {
 // The last `count` blocks as a whole, what stands above them, and the output layer. Throws Error when there aren't so many.
 DELTATUNE_FUNCTION Selection last_layers(Index count, const ModelFamily& family) {
   if (count < 1 || count > family.layers)
-    throw Error("last layers", "the model has only " + std::to_string(family.layers) + " layers", {.expected = "1 to " + std::to_string(family.layers), .got = std::to_string(count)});
+    throw Error("last layers", "the model has only " + std::to_string(family.layers) + " layers",
+                {.expected = "1 to " + std::to_string(family.layers), .got = std::to_string(count)});
   std::vector<std::string> globs;
   for (Index layer = family.layers - count; layer < family.layers; ++layer)
     globs.push_back((family.name == "gpt2" ? "**.h." : "**.layer.") + std::to_string(layer) + ".**");

@@ -39,8 +39,7 @@ struct GateBackwardRow {
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
     const Index b = sequences.row_sequence[i];
     const T share = T(1) / T(static_cast<double>(sequences.length(b)));
-    team.each(dz.cols,
-              [=, s = opened.row(i), d = d_gates.row(b), to = dz.row(i)](Index k) { to[k] = d[k] * share * s[k] * (T(1) - s[k]); });
+    team.each(dz.cols, [=, s = opened.row(i), d = d_gates.row(b), to = dz.row(i)](Index k) { to[k] = d[k] * share * s[k] * (T(1) - s[k]); });
   }
 };
 

@@ -71,9 +71,7 @@ class AtomicFile {
   }
 
   AtomicFile(AtomicFile&& other) noexcept
-      : target_(std::move(other.target_)),
-        temporary_(std::exchange(other.temporary_, {})),
-        descriptor_(std::exchange(other.descriptor_, -1)) {}
+      : target_(std::move(other.target_)), temporary_(std::exchange(other.temporary_, {})), descriptor_(std::exchange(other.descriptor_, -1)) {}
   AtomicFile& operator=(AtomicFile&&) = delete;
 
   // Without commit() nothing remains.

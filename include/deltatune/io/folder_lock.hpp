@@ -40,7 +40,8 @@ class FolderLock {
       ::close(std::exchange(descriptor_, -1));
       throw Error(folder.string(), "is in use by another process that writes to it", {.remedy = "wait until it has ended, or write to another folder"});
     }
-    struct stat named {}, open {};
+    struct stat named {
+    }, open{};
     return ::stat(folder.c_str(), &named) == 0 && ::fstat(descriptor_, &open) == 0 && named.st_dev == open.st_dev && named.st_ino == open.st_ino;
   }
 

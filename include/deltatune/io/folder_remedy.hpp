@@ -17,7 +17,8 @@ DELTATUNE_FUNCTION std::string missing_folder_remedy(const std::filesystem::path
   const std::string name = folder.string();
   const bool could_be_hub = !name.empty() && std::count(name.begin(), name.end(), '/') <= 1 && name.find_first_of("/.~") != 0 && !name.ends_with('/');
   if (!could_be_hub) return "check the spelling";
-  return "check the spelling; nothing is downloaded here: for a name of the Hugging Face Hub run `hf download " + name + " --local-dir FOLDER`, and give FOLDER";
+  return "check the spelling; nothing is downloaded here: for a name of the Hugging Face Hub run `hf download " + name +
+         " --local-dir FOLDER`, and give FOLDER";
 }
 
 // For a folder without `file`: the folders in it that have one, at most two levels down. "" where there is none.

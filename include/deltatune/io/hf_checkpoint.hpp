@@ -99,8 +99,7 @@ class HfCheckpoint {
     for (const auto& [name, unused] : weight_map.raw().items()) shards.insert(shard_of(weight_map, name));
     for (const std::string& shard : shards) {
       if (!std::filesystem::exists(folder_ / shard)) {
-        throw Error((folder_ / shard).string(), "is missing",
-                    {.expected = "all shards named by " + index.name(), .remedy = "is the download complete?"});
+        throw Error((folder_ / shard).string(), "is missing", {.expected = "all shards named by " + index.name(), .remedy = "is the download complete?"});
       }
       add_file(folder_ / shard);
     }
@@ -118,8 +117,7 @@ class HfCheckpoint {
   DELTATUNE_FUNCTION static std::string shard_of(const JsonConfig& weight_map, const std::string& name) {
     std::string shard = weight_map.get<std::string>(name);
     if (shard.empty() || shard == "." || shard == ".." || shard.find('/') != std::string::npos) {
-      throw Error(weight_map.name() + ": " + name, "wrong shard",
-                  {.expected = "the name of a file in the same folder", .got = "\"" + shard + "\""});
+      throw Error(weight_map.name() + ": " + name, "wrong shard", {.expected = "the name of a file in the same folder", .got = "\"" + shard + "\""});
     }
     return shard;
   }

@@ -68,7 +68,8 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
   SafeTensorsWriter writer;
   model.visit([&](Parameter<X>& parameter) {
     if (parameter.role() == Role::delta) return;
-    writer.add_rounded(parameter.path(), parameter.file_shape(), download_in_file_order(ctx, parameter, parameter.value()), dtypes ? dtypes->of(parameter.path()) : DType::F32);
+    writer.add_rounded(parameter.path(), parameter.file_shape(), download_in_file_order(ctx, parameter, parameter.value()),
+                       dtypes ? dtypes->of(parameter.path()) : DType::F32);
   });
 
   nlohmann::json config = JsonConfig::open(source / "config.json").raw();

@@ -50,8 +50,7 @@ T json_value(const nlohmann::json& value, const std::string& where) {
   if constexpr (std::is_same_v<T, bool>) {
     fits = value.is_boolean();
   } else if constexpr (std::is_same_v<T, std::int64_t>) {
-    fits = value.is_number_integer() &&
-           !(value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()});
+    fits = value.is_number_integer() && !(value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()});
   } else if constexpr (std::is_same_v<T, double>) {
     fits = value.is_number();
   } else if constexpr (std::is_same_v<T, std::string>) {

@@ -10,8 +10,8 @@
 
 namespace deltatune {
 
-DELTATUNE_FUNCTION void write_model_folder(const std::filesystem::path& folder, const char* tensors_name, const SafeTensorsWriter& tensors, const char* config_name,
-                               std::string_view config) {
+DELTATUNE_FUNCTION void write_model_folder(const std::filesystem::path& folder, const char* tensors_name, const SafeTensorsWriter& tensors,
+                                           const char* config_name, std::string_view config) {
   StagedFolder staged(folder);
   tensors.write(staged.path() / tensors_name);
   write_text_file(staged.path() / config_name, config);

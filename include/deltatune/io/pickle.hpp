@@ -70,8 +70,7 @@ class Pickle {
       switch (code) {
         case 0x80: {  // PROTO
           const auto protocol = cursor_.number<std::uint8_t>();
-          if (protocol < 2 || protocol > 5)
-            cursor_.fail("unknown pickle protocol", {.expected = "2 to 5", .got = std::to_string(protocol)});
+          if (protocol < 2 || protocol > 5) cursor_.fail("unknown pickle protocol", {.expected = "2 to 5", .got = std::to_string(protocol)});
           return;
         }
         case 0x95:  // FRAME
@@ -177,8 +176,7 @@ class Pickle {
 
     void push_global(std::string_view scope, std::string_view name) {
       for (const std::string_view known : globals_) {
-        if (known.size() == scope.size() + 1 + name.size() && known.starts_with(scope) && known[scope.size()] == '.' &&
-            known.ends_with(name))
+        if (known.size() == scope.size() + 1 + name.size() && known.starts_with(scope) && known[scope.size()] == '.' && known.ends_with(name))
           return push({.kind = Kind::kGlobal, .text = known});
       }
       cursor_.fail("wants to use \"" + detail::printable(scope) + "." + detail::printable(name) + "\"",

@@ -30,11 +30,10 @@ DELTATUNE_FUNCTION Pattern::Matcher compile_regex(const std::string& text, const
   };
   regex_t* compiled = nullptr;
   OnigErrorInfo info{};
-  const int code = ready != ONIG_NORMAL ? ready
-                                        : onig_new(&compiled, bytes(text), bytes(text) + text.size(), ONIG_OPTION_CAPTURE_GROUP, ONIG_ENCODING_UTF8,
-                                                   ONIG_SYNTAX_PYTHON, &info);
-  if (code != ONIG_NORMAL)
-    throw Error(where, "\"" + shown + "\" is not a regular expression", {.expected = "Python's syntax", .got = reason(code, &info)});
+  const int code = ready != ONIG_NORMAL
+                       ? ready
+                       : onig_new(&compiled, bytes(text), bytes(text) + text.size(), ONIG_OPTION_CAPTURE_GROUP, ONIG_ENCODING_UTF8, ONIG_SYNTAX_PYTHON, &info);
+  if (code != ONIG_NORMAL) throw Error(where, "\"" + shown + "\" is not a regular expression", {.expected = "Python's syntax", .got = reason(code, &info)});
   const std::shared_ptr<regex_t> owner(compiled, onig_free);
   return [owner, bytes, reason, shown, where](std::string_view path) {
     const OnigUChar* const end = bytes(path) + path.size();

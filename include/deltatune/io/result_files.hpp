@@ -17,11 +17,11 @@ namespace deltatune {
 namespace detail {
 
 // As PEFT, AdapterHub and this library write them.
-inline constexpr std::array kAdapterFiles{"adapter_config.json",   "adapter_model.safetensors", "adapter_model.bin",          "adapter.safetensors",
-                                          "pytorch_adapter.bin",   "model_head.safetensors",    "pytorch_model_head.bin",     "head_config.json"};
+inline constexpr std::array kAdapterFiles{"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin",      "adapter.safetensors",
+                                          "pytorch_adapter.bin", "model_head.safetensors",    "pytorch_model_head.bin", "head_config.json"};
 inline constexpr std::array kWeightFiles{"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"};
-inline constexpr std::array kModelFiles{"config.json", "generation_config.json", "tokenizer.json",          "tokenizer_config.json", "vocab.txt",
-                                        "vocab.json",  "merges.txt",             "special_tokens_map.json", "added_tokens.json"};
+inline constexpr std::array kModelFiles{"config.json", "generation_config.json",  "tokenizer.json",   "tokenizer_config.json", "vocab.txt", "vocab.json",
+                                        "merges.txt",  "special_tokens_map.json", "added_tokens.json"};
 // What a run of the program adds.
 inline constexpr std::array kRunFiles{"adapters.json", "labels.json", "run.json"};
 

@@ -119,10 +119,9 @@ class SafeTensors : public TensorTable {
     const Index end = read_size(offsets_where, offsets[1]);
     if (begin > end) throw Error(offsets_where, "the end lies before the beginning", {.got = offsets.dump()});
     if (static_cast<std::size_t>(end) > data_.size()) {
-      throw Error(offsets_where, "reaches beyond the end of the file",
-                  {.expected = "at most " + std::to_string(data_.size()),
-                   .got = std::to_string(end),
-                   .remedy = "the file is truncated or corrupt; fetch it again"});
+      throw Error(
+          offsets_where, "reaches beyond the end of the file",
+          {.expected = "at most " + std::to_string(data_.size()), .got = std::to_string(end), .remedy = "the file is truncated or corrupt; fetch it again"});
     }
     if (end - begin != needed) {
       throw Error(offsets_where, "the number of bytes does not fit dtype and shape",
@@ -176,8 +175,7 @@ class SafeTensors : public TensorTable {
       previous = tensor;
     }
     if (covered != data_.size()) {
-      fail("bytes at the end belong to no tensor",
-           {.expected = std::to_string(covered) + " bytes of data", .got = std::to_string(data_.size())});
+      fail("bytes at the end belong to no tensor", {.expected = std::to_string(covered) + " bytes of data", .got = std::to_string(data_.size())});
     }
   }
 
@@ -196,9 +194,7 @@ class SafeTensorsWriter {
  public:
   void add(std::string name, Shape shape, std::span<const float> values) { put(std::move(name), DType::F32, std::move(shape), values); }
   void add(std::string name, Shape shape, std::span<const double> values) { put(std::move(name), DType::F64, std::move(shape), values); }
-  void add(std::string name, Shape shape, std::span<const std::int64_t> values) {
-    put(std::move(name), DType::I64, std::move(shape), values);
-  }
+  void add(std::string name, Shape shape, std::span<const std::int64_t> values) { put(std::move(name), DType::I64, std::move(shape), values); }
 
   // As it stands in another file, whatever its dtype.
   void add(const TensorInfo& tensor) { put(tensor.name, tensor.dtype, tensor.shape, tensor.bytes); }
@@ -257,8 +253,7 @@ class SafeTensorsWriter {
   DELTATUNE_FUNCTION std::vector<const TensorInfo*> data_order() const {
     std::vector<const TensorInfo*> order;
     for (const auto& [name, tensor] : tensors_) order.push_back(&tensor);
-    std::ranges::sort(order, {},
-                      [](const TensorInfo* tensor) { return std::pair(-size_of(tensor->dtype), std::string_view(tensor->name)); });
+    std::ranges::sort(order, {}, [](const TensorInfo* tensor) { return std::pair(-size_of(tensor->dtype), std::string_view(tensor->name)); });
     return order;
   }
 

@@ -141,7 +141,8 @@ class StagedFolder {
 
   // Not a mount point, nor where the process is at work: it would be left in the folder of the old result.
   DELTATUNE_FUNCTION bool can_change_places() const {
-    struct stat target {}, parent {};
+    struct stat target {
+    }, parent{};
     if (::stat(target_.c_str(), &target) != 0 || ::stat(target_.parent_path().c_str(), &parent) != 0 || target.st_dev != parent.st_dev) return false;
     std::error_code failure;
     const Path here = std::filesystem::current_path(failure);

@@ -110,8 +110,7 @@ class DelimitedReader {
         field += text_[at_++];
       }
     }
-    throw Error(line_of(file_, first_line), "a quoted field begins here and never ends",
-                {.remedy = "close it with \", or write \"\" for a quote within"});
+    throw Error(line_of(file_, first_line), "a quoted field begins here and never ends", {.remedy = "close it with \", or write \"\" for a quote within"});
   }
 
   DELTATUNE_FUNCTION std::string closed(std::string field, Index first_line) const {
@@ -315,8 +314,7 @@ DELTATUNE_FUNCTION void read_json_records(std::string_view text, Table& table_io
 // The extension says how to read it.
 DELTATUNE_FUNCTION Table read_table(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   const bool is_json = extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
   if (!is_json && extension != ".csv" && extension != ".tsv") {
     throw Error(path.string(), "unknown kind of table", {.expected = "a name that ends in .csv, .tsv, .jsonl, .ndjson or .json"});

@@ -35,10 +35,9 @@ struct DTypeRow {
 };
 
 inline constexpr DTypeRow kDTypes[] = {
-    {DType::F64, "F64", 8},         {DType::F32, "F32", 4},         {DType::F16, "F16", 2},   {DType::BF16, "BF16", 2},
-    {DType::F8_E5M2, "F8_E5M2", 1}, {DType::F8_E4M3, "F8_E4M3", 1}, {DType::I64, "I64", 8},   {DType::I32, "I32", 4},
-    {DType::I16, "I16", 2},         {DType::I8, "I8", 1},           {DType::U64, "U64", 8},   {DType::U32, "U32", 4},
-    {DType::U16, "U16", 2},         {DType::U8, "U8", 1},           {DType::BOOL, "BOOL", 1},
+    {DType::F64, "F64", 8},         {DType::F32, "F32", 4}, {DType::F16, "F16", 2}, {DType::BF16, "BF16", 2}, {DType::F8_E5M2, "F8_E5M2", 1},
+    {DType::F8_E4M3, "F8_E4M3", 1}, {DType::I64, "I64", 8}, {DType::I32, "I32", 4}, {DType::I16, "I16", 2},   {DType::I8, "I8", 1},
+    {DType::U64, "U64", 8},         {DType::U32, "U32", 4}, {DType::U16, "U16", 2}, {DType::U8, "U8", 1},     {DType::BOOL, "BOOL", 1},
 };
 
 }  // namespace detail
@@ -140,8 +139,7 @@ template <std::floating_point T>
 void read_floats(const TensorInfo& tensor, std::span<T> out) {
   if (static_cast<Index>(out.size()) != element_count(tensor.shape)) {
     throw Error(detail::place_of(tensor), "wrong number of elements",
-                {.expected = std::to_string(out.size()),
-                 .got = std::to_string(element_count(tensor.shape)) + ", shape " + to_string(tensor.shape)});
+                {.expected = std::to_string(out.size()), .got = std::to_string(element_count(tensor.shape)) + ", shape " + to_string(tensor.shape)});
   }
   switch (tensor.dtype) {
     case DType::F64:

@@ -91,9 +91,7 @@ class TorchFile : public TensorTable {
   DELTATUNE_FUNCTION void read_zip(std::span<const std::byte> bytes) {
     const ZipEntries entries = read_stored_zip(bytes, name_);
     constexpr std::string_view kPickle = "/data.pkl";
-    const auto is_pickle = [&](const auto& entry) {
-      return entry.first.ends_with(kPickle) && entry.first.find('/') == entry.first.size() - kPickle.size();
-    };
+    const auto is_pickle = [&](const auto& entry) { return entry.first.ends_with(kPickle) && entry.first.find('/') == entry.first.size() - kPickle.size(); };
     const auto found = std::ranges::find_if(entries, is_pickle);
     if (found == entries.end()) throw Error(name_, "is a zip archive, but not one of PyTorch", {.expected = "an entry <name>/data.pkl"});
     const std::string root = found->first.substr(0, found->first.find('/') + 1);
@@ -152,8 +150,7 @@ class TorchFile : public TensorTable {
     }
     if (cursor.left() != 0) cursor.fail("has bytes at the end that belong to no storage", {.got = std::to_string(cursor.left())});
     for (const auto& [key, storage] : storages)
-      if (!storage.bytes)
-        throw Error(name_, "does not hold the storage " + detail::printable(key), {.remedy = "the file is incomplete; fetch it again"});
+      if (!storage.bytes) throw Error(name_, "does not hold the storage " + detail::printable(key), {.remedy = "the file is incomplete; fetch it again"});
     read_tensors(pickle.root(), storages);
   }
 
@@ -185,8 +182,7 @@ class TorchFile : public TensorTable {
 
   DELTATUNE_FUNCTION void read_tensors(const PickleValue& root, const Storages& storages) {
     if (root.kind != Kind::kDict) {
-      throw Error(name_, "does not hold a state dict",
-                  {.expected = "a dict of names and tensors", .got = detail::describe_pickled(root), .remedy = kRemedy});
+      throw Error(name_, "does not hold a state dict", {.expected = "a dict of names and tensors", .got = detail::describe_pickled(root), .remedy = kRemedy});
     }
     for (std::size_t i = 0; i < root.items.size(); i += 2) {
       const PickleValue& key = *root.items[i];
@@ -195,8 +191,7 @@ class TorchFile : public TensorTable {
         throw Error(name_, "a key of the state dict is not a name", {.expected = "text", .got = detail::describe_pickled(key), .remedy = kRemedy});
       }
       TensorInfo tensor = read_tensor(name, *root.items[i + 1], storages);
-      if (!tensors_.emplace(std::move(name), std::move(tensor)).second)
-        throw Error(name_ + ": " + detail::printable(key.text), "occurs twice");
+      if (!tensors_.emplace(std::move(name), std::move(tensor)).second) throw Error(name_ + ": " + detail::printable(key.text), "occurs twice");
     }
   }
 
@@ -204,11 +199,9 @@ class TorchFile : public TensorTable {
   DELTATUNE_FUNCTION TensorInfo read_tensor(const std::string& name, const PickleValue& value, const Storages& storages) {
     const std::string where = name_ + ": " + detail::printable(name);
     const PickleValue* call = &value;
-    if (const auto* arguments = arguments_of(*call, "torch._utils._rebuild_parameter"); arguments != nullptr && !arguments->empty())
-      call = arguments->front();
+    if (const auto* arguments = arguments_of(*call, "torch._utils._rebuild_parameter"); arguments != nullptr && !arguments->empty()) call = arguments->front();
     const auto* arguments = arguments_of(*call, "torch._utils._rebuild_tensor_v2");
-    if (arguments == nullptr)
-      throw Error(where, "is not a tensor", {.expected = "a tensor", .got = detail::describe_pickled(value), .remedy = kRemedy});
+    if (arguments == nullptr) throw Error(where, "is not a tensor", {.expected = "a tensor", .got = detail::describe_pickled(value), .remedy = kRemedy});
     if (arguments->size() != 6 || arguments->front()->kind != Kind::kPersistentId) {
       throw Error(where, "is a tensor of an unknown kind",
                   {.expected = "storage, offset, shape, strides and two more arguments",
@@ -220,8 +213,7 @@ class TorchFile : public TensorTable {
     const Shape shape = sizes_from(where + ": shape", *(*arguments)[2]);
     const Shape strides = sizes_from(where + ": strides", *(*arguments)[3]);
     if (shape.size() != strides.size()) {
-      throw Error(where, "the number of strides does not fit the shape",
-                  {.expected = std::to_string(shape.size()), .got = std::to_string(strides.size())});
+      throw Error(where, "the number of strides does not fit the shape", {.expected = std::to_string(shape.size()), .got = std::to_string(strides.size())});
     }
     const std::span bytes = elements_of(where, storage, offset, shape, strides);
     return {.name = name, .dtype = storage.dtype, .shape = shape, .bytes = bytes, .file = name_};
@@ -240,8 +232,7 @@ class TorchFile : public TensorTable {
 
   DELTATUNE_FUNCTION static Shape sizes_from(const std::string& where, const PickleValue& value) {
     if (value.kind != Kind::kTuple || value.items.size() > kMaxRank) {
-      throw Error(where, "wrong value",
-                  {.expected = "a tuple of at most " + std::to_string(kMaxRank) + " integers", .got = detail::describe_pickled(value)});
+      throw Error(where, "wrong value", {.expected = "a tuple of at most " + std::to_string(kMaxRank) + " integers", .got = detail::describe_pickled(value)});
     }
     Shape sizes;
     for (const PickleValue* const item : value.items) sizes.push_back(size_from(where, *item));
@@ -250,7 +241,7 @@ class TorchFile : public TensorTable {
 
   // Row-major: in the storage where they stand like that, else a copy.
   DELTATUNE_FUNCTION std::span<const std::byte> elements_of(const std::string& where, const Storage& storage, Index offset, const Shape& shape,
-                                         const Shape& strides) {
+                                                            const Shape& strides) {
     const Index size = size_of(storage.dtype);
     const Index bytes = detail::byte_count(where, storage.dtype, shape);
     if (bytes == 0) return {};

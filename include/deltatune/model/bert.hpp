@@ -25,9 +25,9 @@ namespace deltatune {
 
 struct BertConfig {
   Index vocab_size = 30522;
-  Index hidden_size = 768;        // C
-  Index layers = 12;        // L
-  Index heads = 12;         // H
+  Index hidden_size = 768;         // C
+  Index layers = 12;               // L
+  Index heads = 12;                // H
   Index intermediate_size = 3072;  // F
   Index max_position_embeddings = 512;
   Index type_vocab_size = 2;
@@ -58,10 +58,10 @@ class Bert {
     typename BertEmbeddings<X>::Saved embeddings;
     std::vector<typename PostNormBlock<X>::Saved> blocks;
     typename ClassificationHead<X>::Saved head;
-    Index lowest = 0;  // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the head
+    Index lowest = 0;       // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the head
     bool demanded = false;  // the last block gave only what the classifier reads (nn/demand.hpp)
-    View<T> input;     // (N, C) input of that block, where it is read again and no norm below was kept
-    View<T> dlogits;   // (B, K) of loss()
+    View<T> input;          // (N, C) input of that block, where it is read again and no norm below was kept
+    View<T> dlogits;        // (B, K) of loss()
   };
 
   // A model of this shape with all values 0 and everything frozen; load() or initialise() fill it.
@@ -133,9 +133,7 @@ class Bert {
     return layout;
   }
   // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp).
-  void cast_base_to_bf16(Context& ctx)
-    requires kRounds<X>
-  {
+  void cast_base_to_bf16(Context& ctx) requires kRounds<X> {
     embeddings_.cast_base_to_bf16(ctx);
     visit_linears([&ctx](Linear<X>& layer) { layer.cast_base_to_bf16(ctx); });
   }
@@ -223,7 +221,8 @@ Bert<X>::Bert(Context& ctx, BertConfig config, Head head, bool with_pooler)
   for (Index l = 0; l < c.layers; ++l) {
     const std::string layer = prefix_ + "encoder.layer." + std::to_string(l) + ".";
     const std::string self = layer + "attention.self.";
-    SelfAttention<X> attention(layer + "attention.self", Linear<X>(ctx, c.hidden_size, {{self + "query", c.hidden_size}, {self + "key", c.hidden_size}, {self + "value", c.hidden_size}}),
+    SelfAttention<X> attention(layer + "attention.self",
+                               Linear<X>(ctx, c.hidden_size, {{self + "query", c.hidden_size}, {self + "key", c.hidden_size}, {self + "value", c.hidden_size}}),
                                Linear<X>(ctx, c.hidden_size, {{layer + "attention.output.dense", c.hidden_size}}),
                                {.heads = c.heads, .dropout = c.attention_dropout});
     FeedForward<X> feed_forward(Linear<X>(ctx, c.hidden_size, {{layer + "intermediate.dense", c.intermediate_size}}),
@@ -264,7 +263,10 @@ Bert<X> Bert<X>::load(Context& ctx, const std::filesystem::path& folder, Head he
   Bert model(ctx, BertConfig::from_json(checkpoint.config()), head, has_pooler);
   const std::string& prefix = model.prefix_;
   const detail::CheckpointNames names{
-      "BERT", [&](const std::string& path) { return head.fresh && path.starts_with("classifier.") ? std::vector<std::string>{} : bert_names::candidates(path, prefix); },
+      "BERT",
+      [&](const std::string& path) {
+        return head.fresh && path.starts_with("classifier.") ? std::vector<std::string>{} : bert_names::candidates(path, prefix);
+      },
       [&](const std::string& path) { return path.starts_with("classifier.") || path.starts_with(prefix + "pooler."); }, bert_names::belongs_to_another_head};
   model.report_ = detail::load_parameters(ctx, checkpoint, model, names, model.config_.initializer_range, seed);
   return model;

@@ -13,8 +13,7 @@ namespace deltatune::detail {
 
 DELTATUNE_FUNCTION void check_model_type(const JsonConfig& json, const std::string& expected) {
   const std::string type = json.get<std::string>("model_type");
-  if (type != expected)
-    throw Error(json.name() + ": model_type", "unknown architecture", {.expected = "\"" + expected + "\"", .got = "\"" + type + "\""});
+  if (type != expected) throw Error(json.name() + ": model_type", "unknown architecture", {.expected = "\"" + expected + "\"", .got = "\"" + type + "\""});
 }
 
 DELTATUNE_FUNCTION Index config_size(const JsonConfig& json, const char* key) {
@@ -25,7 +24,8 @@ DELTATUNE_FUNCTION Index config_size(const JsonConfig& json, const char* key) {
 
 DELTATUNE_FUNCTION double config_dropout(const JsonConfig& json, const char* key, double fallback) {
   const double value = json.get_or<double>(key, fallback);
-  if (!(value >= 0.0 && value < 1.0)) throw Error(json.name() + ": " + key, "not a dropout probability", {.expected = "0 <= p < 1", .got = std::to_string(value)});
+  if (!(value >= 0.0 && value < 1.0))
+    throw Error(json.name() + ": " + key, "not a dropout probability", {.expected = "0 <= p < 1", .got = std::to_string(value)});
   return value;
 }
 

@@ -22,9 +22,9 @@ namespace deltatune {
 
 struct GenerationConfig {
   Index max_new_tokens = 20;
-  double temperature = 0;    // 0: always the likeliest token
-  Index top_k = 0;           // draw from so many likeliest tokens (and those as likely as the last of them); 0: from all
-  double top_p = 1;          // draw from the fewest likeliest tokens that have this probability together; 1: from all
+  double temperature = 0;  // 0: always the likeliest token
+  Index top_k = 0;         // draw from so many likeliest tokens (and those as likely as the last of them); 0: from all
+  double top_p = 1;        // draw from the fewest likeliest tokens that have this probability together; 1: from all
   std::uint64_t seed = 0;
   bool stops_at_end = true;  // after the model's end-of-text token
 

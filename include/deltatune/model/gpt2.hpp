@@ -30,8 +30,8 @@ namespace deltatune {
 struct Gpt2Config {
   Index vocab_size = 50257;
   Index hidden_size = 768;         // C
-  Index layers = 12;         // L
-  Index heads = 12;          // H
+  Index layers = 12;               // L
+  Index heads = 12;                // H
   Index intermediate_size = 3072;  // F
   Index max_position_embeddings = 1024;
   Index pad_id = -1;  // -1: none
@@ -41,9 +41,9 @@ struct Gpt2Config {
   double residual_dropout = 0.1;
   double embedding_dropout = 0.1;
   double attention_dropout = 0.1;
-  bool scales_attention = true;            // scores times 1/√D
-  bool scales_by_layer = false;            // and by 1/(number of the layer, counted from 1)
-  bool tied = true;                        // the table of word embeddings is the head of the language model
+  bool scales_attention = true;  // scores times 1/√D
+  bool scales_by_layer = false;  // and by 1/(number of the layer, counted from 1)
+  bool tied = true;              // the table of word embeddings is the head of the language model
   double initializer_range = 0.02;
   std::vector<std::string> labels;  // names of the classes, by number
 
@@ -68,10 +68,10 @@ class Gpt2 {
     View<T> rows;                       // (B, C) what the classifier reads
     typename Linear<X>::Saved score;
     typename Linear<X>::Saved lm_head;
-    Index lowest = 0;  // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the last norm
+    Index lowest = 0;       // gradient frontier: lowest block that trains; -1 the embeddings; layers() nothing below the last norm
     bool demanded = false;  // the last block gave only what the classifier reads (nn/demand.hpp)
-    View<T> dlogits;   // (B, K) of a classifier's loss()
-    View<T> d_rows;    // (M, C) of a language model's loss(): of the normalised rows that predict; empty where nobody wants it
+    View<T> dlogits;        // (B, K) of a classifier's loss()
+    View<T> d_rows;         // (M, C) of a language model's loss(): of the normalised rows that predict; empty where nobody wants it
   };
   // Keys and values of one sequence, layer by layer.
   using Cache = std::vector<KvCache<X>>;
@@ -163,9 +163,7 @@ class Gpt2 {
   InputLayout layout_behind() const { return {.counted = layout().counted, .shift = layout().shift}; }
 
   // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp).
-  void cast_base_to_bf16(Context& ctx)
-    requires kRounds<X>
-  {
+  void cast_base_to_bf16(Context& ctx) requires kRounds<X> {
     embeddings_.cast_base_to_bf16(ctx);
     if (tied()) share_table(ctx);
     visit_linears([&ctx](Linear<X>& layer) { layer.cast_base_to_bf16(ctx); });
@@ -238,7 +236,7 @@ class Gpt2 {
   Gpt2Embeddings<X> embeddings_;
   std::vector<PreNormBlock<X>> blocks_;
   LayerNorm<X> norm_;
-  Linear<X> score_;  // of a classifier
+  Linear<X> score_;    // of a classifier
   Linear<X> lm_head_;  // of a language model; shares the table of word embeddings where the two are tied
   Index untied_ = 0;   // reasons for a table of its own
   ParameterSlot<X> derived_;
@@ -283,17 +281,17 @@ Gpt2<X>::Gpt2(Context& ctx, Gpt2Config config, Head head)
                                   Embedding<X>(ctx, prefix_ + "wpe", c.max_position_embeddings, c.hidden_size), c.embedding_dropout);
   for (Index l = 0; l < c.layers; ++l) {
     const std::string layer = prefix_ + "h." + std::to_string(l) + ".";
-    const double scale = (c.scales_attention ? 1.0 / std::sqrt(static_cast<double>(c.hidden_size / c.heads)) : 1.0) / (c.scales_by_layer ? static_cast<double>(l + 1) : 1.0);
+    const double scale =
+        (c.scales_attention ? 1.0 / std::sqrt(static_cast<double>(c.hidden_size / c.heads)) : 1.0) / (c.scales_by_layer ? static_cast<double>(l + 1) : 1.0);
     SelfAttention<X> attention(layer + "attn", Linear<X>(ctx, c.hidden_size, {{layer + "attn.c_attn", 3 * c.hidden_size}}, kConv1d),
                                Linear<X>(ctx, c.hidden_size, {{layer + "attn.c_proj", c.hidden_size}}, kConv1d),
                                {.heads = c.heads, .dropout = c.attention_dropout, .causal = true, .scale = scale});
     FeedForward<X> feed_forward(Linear<X>(ctx, c.hidden_size, {{layer + "mlp.c_fc", c.intermediate_size}}, kConv1d),
                                 Linear<X>(ctx, c.intermediate_size, {{layer + "mlp.c_proj", c.hidden_size}}, kConv1d), c.activation);
-    blocks_.emplace_back(
-        PreNormSublayer<X, SelfAttention<X>>(LayerNorm<X>(ctx, layer + "ln_1", c.hidden_size, c.epsilon), std::move(attention),
-                                             {layer + "attn", l, Sublayer::attention, c.hidden_size, {}}, c.residual_dropout),
-        PreNormSublayer<X, FeedForward<X>>(LayerNorm<X>(ctx, layer + "ln_2", c.hidden_size, c.epsilon), std::move(feed_forward),
-                                           {layer + "mlp", l, Sublayer::feed_forward, c.hidden_size, {}}, c.residual_dropout));
+    blocks_.emplace_back(PreNormSublayer<X, SelfAttention<X>>(LayerNorm<X>(ctx, layer + "ln_1", c.hidden_size, c.epsilon), std::move(attention),
+                                                              {layer + "attn", l, Sublayer::attention, c.hidden_size, {}}, c.residual_dropout),
+                         PreNormSublayer<X, FeedForward<X>>(LayerNorm<X>(ctx, layer + "ln_2", c.hidden_size, c.epsilon), std::move(feed_forward),
+                                                            {layer + "mlp", l, Sublayer::feed_forward, c.hidden_size, {}}, c.residual_dropout));
   }
   norm_ = LayerNorm<X>(ctx, prefix_ + "ln_f", c.hidden_size, c.epsilon);
   if (head_.num_labels > 0) score_ = Linear<X>(ctx, c.hidden_size, {{"score", head_.num_labels}}, {.bias = false});
@@ -308,7 +306,8 @@ void Gpt2<X>::resize_vocabulary(Context& ctx, Index words) {
     config_.vocab_size = words;
     return;
   }
-  if (!head_site().deltas.empty()) throw Error(kHead, "has deltas for " + std::to_string(config_.vocab_size) + " words", {.got = std::to_string(words) + " words"});
+  if (!head_site().deltas.empty())
+    throw Error(kHead, "has deltas for " + std::to_string(config_.vocab_size) + " words", {.got = std::to_string(words) + " words"});
   embeddings_.resize_vocabulary(ctx, words);
   const Linear<X> old = std::exchange(lm_head_, Linear<X>());
   const Index kept = std::min(words, std::exchange(config_.vocab_size, words));
@@ -344,9 +343,12 @@ template <class X>
 Gpt2<X> Gpt2<X>::load(Context& ctx, const std::filesystem::path& folder, Head head, std::uint64_t seed) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(folder);
   Gpt2 model(ctx, Gpt2Config::from_json(checkpoint.config()), head);
-  const detail::CheckpointNames names{
-      "GPT-2", [&](const std::string& path) { return head.fresh && path.starts_with("score.") ? std::vector<std::string>{} : gpt2_names::candidates(path, model.prefix_); },
-      gpt2_names::is_head, gpt2_names::belongs_to_another_head};
+  const detail::CheckpointNames names{"GPT-2",
+                                      [&](const std::string& path) {
+                                        return head.fresh && path.starts_with("score.") ? std::vector<std::string>{}
+                                                                                        : gpt2_names::candidates(path, model.prefix_);
+                                      },
+                                      gpt2_names::is_head, gpt2_names::belongs_to_another_head};
   model.report_ = detail::load_parameters(ctx, checkpoint, model, names, model.config_.initializer_range, seed);
   return model;
 }

@@ -27,10 +27,10 @@ void draw_parameter(context_of<X>& ctx, Parameter<X>& parameter, double spread, 
 
 // How a family names its tensors.
 struct CheckpointNames {
-  std::string family;                                                        // "BERT"
-  std::function<std::vector<std::string>(const std::string&)> candidates;    // names a file may hold a parameter under, likeliest first
-  std::function<bool(const std::string&)> is_head;                           // parameters that a file may lack: they are drawn
-  std::function<bool(const std::string&)> may_be_left_out;                   // tensors that the model may not use
+  std::string family;                                                      // "BERT"
+  std::function<std::vector<std::string>(const std::string&)> candidates;  // names a file may hold a parameter under, likeliest first
+  std::function<bool(const std::string&)> is_head;                         // parameters that a file may lack: they are drawn
+  std::function<bool(const std::string&)> may_be_left_out;                 // tensors that the model may not use
 };
 
 // Throws Error for any other missing, unknown or misshapen tensor.

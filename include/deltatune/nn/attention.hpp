@@ -33,8 +33,7 @@ class KvCache {
   Index count() const { return count_; }
   // The next `count` rows, to be written. Throws Error when there is no more room.
   View<T> append(Index count) {
-    if (count_ + count > rows_.view().rows)
-      throw Error("key-value cache", "is full", {.expected = "at most " + std::to_string(rows_.view().rows) + " rows"});
+    if (count_ + count > rows_.view().rows) throw Error("key-value cache", "is full", {.expected = "at most " + std::to_string(rows_.view().rows) + " rows"});
     count_ += count;
     return rows_.view().row_range(count_ - count, count);
   }
@@ -189,9 +188,7 @@ class SelfAttention {
       ops::fetch_behind_prefix<B, T>(pass.ctx, tokens, site_.deltas.rows(), d_kv, own);
       site_.deltas.backward(
           pass, tokens.count, 2 * width, saved.deltas, x,
-          [&](Index first, View<T> rows) {
-            ops::fetch_sequence_rows<B, T>(pass.ctx, saved.plan.keys.offsets, rows.rows / tokens.count, first, d_kv, rows);
-          },
+          [&](Index first, View<T> rows) { ops::fetch_sequence_rows<B, T>(pass.ctx, saved.plan.keys.offsets, rows.rows / tokens.count, first, d_kv, rows); },
           dx);
     }
     projection_.backward(pass, saved.projection, x, d_qkv, dx);

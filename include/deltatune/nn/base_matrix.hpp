@@ -13,15 +13,17 @@ namespace deltatune {
 
 // Whether a backend multiplies bfloat16.
 template <class X>
-inline constexpr bool kRounds = requires(context_of<X>& ctx, const Gemm<scalar_of<X>, Bfloat16>& product) { backend_of<X>::gemm(ctx, product); };
+inline constexpr bool kRounds = requires(context_of<X>& ctx, const Gemm<scalar_of<X>, Bfloat16>& product) {
+  backend_of<X>::gemm(ctx, product);
+};
 
 template <class X>
 struct BaseMatrix {
   using T = scalar_of<X>;
   using B = backend_of<X>;
 
-  View<const T> exact;            // (out, in), or empty
-  View<const Bfloat16> rounded;   // the other
+  View<const T> exact;           // (out, in), or empty
+  View<const Bfloat16> rounded;  // the other
 
   Index rows() const { return rounded ? rounded.rows : exact.rows; }
   BaseMatrix row_range(Index first, Index count) const {

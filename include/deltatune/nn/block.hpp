@@ -153,9 +153,7 @@ class PostNormBlock {
   void rebuild_output(Pass<X>& pass, const Saved& saved, View<T> h) const { feed_forward_end_.rebuild(pass, saved.feed_forward_end, h); }
 
   // dh_io (N, C): gradient of the output, becomes that of the input where input_wanted. h (N, C): the input again, empty unless needs_input().
-  void backward(Pass<X>& pass, const Saved& saved, View<const T> h, View<T> dh_io, bool input_wanted) {
-    backward(pass, saved, h, dh_io, dh_io, input_wanted);
-  }
+  void backward(Pass<X>& pass, const Saved& saved, View<const T> h, View<T> dh_io, bool input_wanted) { backward(pass, saved, h, dh_io, dh_io, input_wanted); }
   // d_out_io (M, C): gradient of what was demanded, used up. dh (N, C): gradient of the input, where input_wanted.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> h, View<T> d_out_io, View<T> dh, bool input_wanted) {
     const Demand& demand = saved.attention.demand;
@@ -175,8 +173,7 @@ class PostNormBlock {
       }
       feed_forward_end_.backward(pass, saved.feed_forward_end, middle, d_out_io, d_branch);
       if (!through_middle && !trains(feed_forward_)) return;
-      feed_forward_.backward(pass, saved.feed_forward, middle, d_branch,
-                             through_middle ? GradientSink<T>::accumulating(d_out_io) : GradientSink<T>::none());
+      feed_forward_.backward(pass, saved.feed_forward, middle, d_branch, through_middle ? GradientSink<T>::accumulating(d_out_io) : GradientSink<T>::none());
     }
     if (!through_middle) return;
     if (!through_attention) return attention_end_.parameter_backward(pass, saved.attention_end, d_out_io);

@@ -26,8 +26,7 @@ class Embedding {
   Embedding() = default;
   // skipped_id: the padding id, whose row gets no gradient; -1 for none.
   Embedding(context_of<X>& ctx, const std::string& path, Index count, Index width, Index skipped_id = -1)
-      : table_(ctx, {count, width}),
-        site_{path, Parameter<X>(path + ".weight", Role::embedding, {count, width}, table_.view()), {}, skipped_id} {}
+      : table_(ctx, {count, width}), site_{path, Parameter<X>(path + ".weight", Role::embedding, {count, width}, table_.view()), {}, skipped_id} {}
 
   template <class F>
   void visit(const F& f) {
@@ -41,7 +40,8 @@ class Embedding {
   BaseMatrix<X> matrix() const { return {table_.view(), rounded_.view()}; }
   View<T> values() { return table_.view(); }
 
-  // Another number of rows: the first ones stay, new ones are 0. Nothing of it trains then. Throws Error where deltas are attached, or the table is held rounded.
+  // Another number of rows: the first ones stay, new ones are 0. Nothing of it trains then. Throws Error where deltas are attached, or the table is held
+  // rounded.
   void resize(context_of<X>& ctx, Index count) {
     if (!site_.deltas.empty()) throw Error(site_.path, "has deltas for " + std::to_string(this->count()) + " rows", {.got = std::to_string(count) + " rows"});
     const View<T> old = site_.table.value();
@@ -54,9 +54,7 @@ class Embedding {
   }
 
   // Rounds the table to bfloat16 for good, unless it trains.
-  void cast_base_to_bf16(context_of<X>& ctx)
-    requires kRounds<X>
-  {
+  void cast_base_to_bf16(context_of<X>& ctx) requires kRounds<X> {
     if (rounded_ || site_.table.trains()) return;
     rounded_ = Tensor<Bfloat16, B>(ctx, table_.shape());
     ops::round_to_bfloat16<B, T>(ctx, table_.view(), rounded_.view());
@@ -129,9 +127,7 @@ class BertEmbeddings {
   Parameter<X>& word_table() { return word_.table(); }
   void resize_vocabulary(context_of<X>& ctx, Index count) { word_.resize(ctx, count); }
   bool tables_train() { return trains(word_) || trains(position_) || trains(type_); }
-  void cast_base_to_bf16(context_of<X>& ctx)
-    requires kRounds<X>
-  {
+  void cast_base_to_bf16(context_of<X>& ctx) requires kRounds<X> {
     for (Embedding<X>* const table : {&word_, &position_, &type_}) table->cast_base_to_bf16(ctx);
   }
 

@@ -50,7 +50,7 @@ class FeedForward {
     const auto scope = pass.scope();
     saved.stream = pass.next_stream;
     saved.u = {};
-    const View<T> u = recompute_          ? up_.take_output(pass, x.rows)
+    const View<T> u = recompute_         ? up_.take_output(pass, x.rows)
                       : pass.rounds_kept ? saved.u.start(pass, x.rows, up_.out())
                                          : saved.u.start(up_.keep_output(pass, x.rows));
     run_keeping(pass, !recompute_, [&](Pass<X>& p) { up_.forward(p, x, u, saved.up); });

@@ -48,9 +48,7 @@ class Gpt2Embeddings {
   View<T> word_values() { return word_.values(); }
   void resize_vocabulary(context_of<X>& ctx, Index count) { word_.resize(ctx, count); }
   bool tables_train() { return trains(word_) || trains(position_); }
-  void cast_base_to_bf16(context_of<X>& ctx)
-    requires kRounds<X>
-  {
+  void cast_base_to_bf16(context_of<X>& ctx) requires kRounds<X> {
     for (Embedding<X>* const table : {&word_, &position_}) table->cast_base_to_bf16(ctx);
   }
 

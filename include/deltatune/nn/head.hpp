@@ -20,8 +20,8 @@ class ClassificationHead {
 
   struct Saved {
     View<const T> first_rows;  // (B, C)
-    View<T> u;           // (B, C) before tanh
-    View<T> pooled;      // (B, C) after dropout
+    View<T> u;                 // (B, C) before tanh
+    View<T> pooled;            // (B, C) after dropout
     DropoutMask dropout;
     typename Linear<X>::Saved pooler;
     typename Linear<X>::Saved classifier;

@@ -26,9 +26,9 @@ namespace deltatune {
 // One site: some rows of the weight, with the name they have in the checkpoint.
 template <class X>
 struct LinearSite {
-  std::string path;  // "bert.encoder.layer.0.attention.self.query"
-  Index first = 0;   // first output column
-  Index width = 0;   // output columns
+  std::string path;     // "bert.encoder.layer.0.attention.self.query"
+  Index first = 0;      // first output column
+  Index width = 0;      // output columns
   Parameter<X> weight;  // (width, in)
   Parameter<X> bias;    // (width), or without a path where the layer has none
   WeightSlot<X> deltas;
@@ -140,9 +140,7 @@ class Linear {
   View<const T> weight_of(std::size_t site) const { return sites_.at(site).weight.value(); }
 
   // Rounds the weight to bfloat16 for good (nn/base_matrix.hpp). A layer whose weight trains is left as it is.
-  void cast_base_to_bf16(context_of<X>& ctx)
-    requires kRounds<X>
-  {
+  void cast_base_to_bf16(context_of<X>& ctx) requires kRounds<X> {
     if (rounded_ || shares() || std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains(); })) return;
     Tensor<Bfloat16, B> rounded(ctx, {out_, in_});
     ops::round_to_bfloat16<B, T>(ctx, weight_.view().row_range(0, out_), rounded.view());
@@ -307,12 +305,12 @@ class Linear {
 
   Index in_ = 0;
   Index out_ = 0;
-  Index rank_ = 0;         // rows of A under the weight
-  Index active_rank_ = 0;  // of these the first, which belong to deltas that take part
-  X weight_;  // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away; (rank, in) where W is rounded
+  Index rank_ = 0;               // rows of A under the weight
+  Index active_rank_ = 0;        // of these the first, which belong to deltas that take part
+  X weight_;                     // (out + rank, in): the sites one after another, then the A that low-rank deltas gave away; (rank, in) where W is rounded
   Tensor<Bfloat16, B> rounded_;  // (out, in), or empty
   BaseMatrix<X> shared_;         // (out, in) of another layer, or empty; weight_ holds the A alone then, as where W is rounded
-  X bias_;    // (out), or empty
+  X bias_;                       // (out), or empty
   std::vector<LinearSite<X>> sites_;
 };
 

@@ -81,8 +81,8 @@ DELTATUNE_FUNCTION void check_token_labels(const PackedBatch& batch, Index vocab
 
 // loss_io (1) += the loss of logits (B, K) against the labels of `batch`; dlogits (B, K) overwritten, may be logits.
 template <class X>
-void classification_loss(Pass<X>& pass, const DeviceBatch<X>& batch, View<const scalar_of<X>> logits, const Objective<X>& objective,
-                         View<scalar_of<X>> dlogits, View<scalar_of<X>> loss_io) {
+void classification_loss(Pass<X>& pass, const DeviceBatch<X>& batch, View<const scalar_of<X>> logits, const Objective<X>& objective, View<scalar_of<X>> dlogits,
+                         View<scalar_of<X>> loss_io) {
   using B = backend_of<X>;
   using T = scalar_of<X>;
   const auto scope = pass.scope();
@@ -119,7 +119,8 @@ void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, Linear<X>& h
     const View<T> logits = all_logits.row_range(0, rows);
     const WorkspaceScope<B> kept(pass.saved);  // by deltas of the head, until they have run backward
     head.forward(pass, from, logits, saved);
-    ops::cross_entropy<B, T>(pass.ctx, logits, labels + first, {}, objective.label_smoothing, objective.inverse(), all_losses.column_range(first, rows), logits);
+    ops::cross_entropy<B, T>(pass.ctx, logits, labels + first, {}, objective.label_smoothing, objective.inverse(), all_losses.column_range(first, rows),
+                             logits);
     if (learns) head.backward(pass, saved, from, logits, dx ? GradientSink<T>::fresh(dx.row_range(first, rows)) : GradientSink<T>::none(), dtable_io);
   }
   ops::total<B, T>(pass.ctx, all_losses, loss_io);

@@ -73,8 +73,7 @@ class LayerNorm {
 
  private:
   void parameter_backward(Pass<X>& pass, View<const T> normalized, View<const T> dy) {
-    if (gamma_.trains() || beta_.trains())
-      ops::layer_norm_parameter_backward<B, T>(pass.ctx, dy, normalized, gamma_.gradient(), beta_.gradient());
+    if (gamma_.trains() || beta_.trains()) ops::layer_norm_parameter_backward<B, T>(pass.ctx, dy, normalized, gamma_.gradient(), beta_.gradient());
   }
 
   X gamma_value_;  // (C)

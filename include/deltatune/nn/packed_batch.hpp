@@ -23,12 +23,12 @@ namespace deltatune {
 // On the host. Labels are one per sequence: a class, or a number for a model with a single output; or one per token for a language model, which
 // learns to predict it from what stands before it. Any of them may be absent.
 struct PackedBatch {
-  std::vector<std::int32_t> ids;        // (N) tokens
-  std::vector<std::int32_t> positions;  // (N) place in the sequence as the model counts it
-  std::vector<std::int32_t> types;      // (N) token type (segment)
-  std::vector<Index> offsets{0};        // (B + 1)
-  std::vector<std::int32_t> labels;     // (B) or empty
-  std::vector<float> targets;           // (B) or empty
+  std::vector<std::int32_t> ids;           // (N) tokens
+  std::vector<std::int32_t> positions;     // (N) place in the sequence as the model counts it
+  std::vector<std::int32_t> types;         // (N) token type (segment)
+  std::vector<Index> offsets{0};           // (B + 1)
+  std::vector<std::int32_t> labels;        // (B) or empty
+  std::vector<float> targets;              // (B) or empty
   std::vector<std::int32_t> token_labels;  // (N) or empty: the token to predict in this place, or ops::kIgnoredLabel for none
   std::vector<std::int32_t> prompts;       // (B) or empty: which of a delta's prompts; empty: the first
   std::vector<std::string> adapters = {};  // (B) or empty: the routed attachment that a sequence goes through (Attachment::set_routed); "": none
@@ -269,9 +269,8 @@ class DeviceBatch {
     void assign(Context& ctx, const std::vector<std::int32_t>& ids) {
       order_.resize(ids.size());
       std::iota(order_.begin(), order_.end(), Index{0});
-      std::sort(order_.begin(), order_.end(), [&](Index a, Index b) {
-        return std::pair(ids[static_cast<std::size_t>(a)], a) < std::pair(ids[static_cast<std::size_t>(b)], b);
-      });
+      std::sort(order_.begin(), order_.end(),
+                [&](Index a, Index b) { return std::pair(ids[static_cast<std::size_t>(a)], a) < std::pair(ids[static_cast<std::size_t>(b)], b); });
       starts_.clear();
       group_ids_.clear();
       for (std::size_t i = 0; i < order_.size(); ++i) {
@@ -324,7 +323,8 @@ template <class X>
 void check_features(const DeviceBatch<X>& batch, Index width, Index lowest, Index layers) {
   if (batch.features().cols != width)
     throw Error("batch: features", "wrong width", {.expected = std::to_string(width), .got = std::to_string(batch.features().cols)});
-  if (lowest < layers) throw Error("batch: features", "were computed before, but what computes them trains", {.remedy = "train the output layer alone, or give tokens"});
+  if (lowest < layers)
+    throw Error("batch: features", "were computed before, but what computes them trains", {.remedy = "train the output layer alone, or give tokens"});
 }
 
 // Throws Error unless the batch was laid out for the deltas at a model's input and fits its positions.

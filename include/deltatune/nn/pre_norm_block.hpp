@@ -164,8 +164,7 @@ class PreNormBlock {
     forward(pass, sequences, {}, h_io, h_io, saved, cache);
   }
   // h (N, C) -> out (M, C): what is demanded of it; h itself where that is all.
-  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> h, View<T> out, Saved& saved,
-               KvCache<X>* cache = nullptr) const {
+  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> h, View<T> out, Saved& saved, KvCache<X>* cache = nullptr) const {
     attention_.forward(pass, demand, h, out, saved.attention, [&](const SelfAttention<X>& attention, View<const T> x, View<T> y, auto& kept) {
       attention.forward(pass, sequences, demand, x, y, kept, cache);
     });

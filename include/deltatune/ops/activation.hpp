@@ -144,14 +144,22 @@ struct ActivationBackwardRow {
 template <class F>
 void with_activation(Activation activation, const F& f) {
   switch (activation) {
-    case Activation::gelu: return f(Gelu{});
-    case Activation::gelu_new: return f(GeluNew{});
-    case Activation::quick_gelu: return f(QuickGelu{});
-    case Activation::silu: return f(Silu{});
-    case Activation::relu: return f(Relu{});
-    case Activation::leaky_relu: return f(LeakyRelu{});
-    case Activation::tanh: return f(Tanh{});
-    case Activation::sigmoid: return f(Sigmoid{});
+    case Activation::gelu:
+      return f(Gelu{});
+    case Activation::gelu_new:
+      return f(GeluNew{});
+    case Activation::quick_gelu:
+      return f(QuickGelu{});
+    case Activation::silu:
+      return f(Silu{});
+    case Activation::relu:
+      return f(Relu{});
+    case Activation::leaky_relu:
+      return f(LeakyRelu{});
+    case Activation::tanh:
+      return f(Tanh{});
+    case Activation::sigmoid:
+      return f(Sigmoid{});
   }
 }
 

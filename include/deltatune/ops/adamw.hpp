@@ -86,9 +86,9 @@ struct AdamWChunk {
 // One update of the values of all chunks. first_io, second_io: the moments of all elements, where ParameterChunk::flat says. gradient_scale (1);
 // where it is NaN nothing changes. Elements that a mask freezes keep their bits.
 template <class B, class T>
-void adamw(typename B::Context& ctx, const AdamWStep& step, const ParameterChunks<T>& chunks, View<const T> gradient_scale, View<T> first_io, View<T> second_io) {
-  B::for_each_row(ctx, chunks.count, ParameterChunk<T>::kElements,
-                  detail::AdamWChunk<T>(step, chunks, gradient_scale.data, first_io.data, second_io.data));
+void adamw(typename B::Context& ctx, const AdamWStep& step, const ParameterChunks<T>& chunks, View<const T> gradient_scale, View<T> first_io,
+           View<T> second_io) {
+  B::for_each_row(ctx, chunks.count, ParameterChunk<T>::kElements, detail::AdamWChunk<T>(step, chunks, gradient_scale.data, first_io.data, second_io.data));
 }
 
 }  // namespace deltatune::ops

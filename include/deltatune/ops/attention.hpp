@@ -72,8 +72,8 @@ struct AttentionBackwardQuery {
         const T* k = op.k.row(plan.keys.first(b) + j) + plan.kv_head(h) * width;
         const T* v = op.v.row(plan.keys.first(b) + j) + plan.kv_head(h) * width;
         const T p = exp(T(plan.scale) * team.sum(width, [&](Index d) { return q[d] * k[d]; }) - op.lse(row, h));
-        const T dp = plan.dropout.template factor<T>(plan.dropout_row(row, h) + static_cast<std::uint64_t>(j)) *
-                     team.sum(width, [&](Index d) { return d_o[d] * v[d]; });
+        const T dp =
+            plan.dropout.template factor<T>(plan.dropout_row(row, h) + static_cast<std::uint64_t>(j)) * team.sum(width, [&](Index d) { return d_o[d] * v[d]; });
         if (pass == 0) {
           mean = mean + p * dp;
         } else {
@@ -90,7 +90,7 @@ struct AttentionBackwardQuery {
 template <class T>
 struct AttentionBackwardKey {
   AttentionBackward<T> op;
-  View<const T> delta;                 // (Nq, H)
+  View<const T> delta;  // (Nq, H)
 
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index task) const {

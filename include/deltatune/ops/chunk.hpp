@@ -12,12 +12,12 @@ struct ParameterChunk {
   static constexpr Index kElements = 2048;
   T* value;
   T* gradient;
-  const T* mask;    // of the parameter: one value for every mask_span elements, 0 where it is frozen; nullptr: every element trains
+  const T* mask;  // of the parameter: one value for every mask_span elements, 0 where it is frozen; nullptr: every element trains
   Index mask_span;
-  Index first;      // place of element 0 in the parameter
-  Index flat;       // and among the elements of all parameters that train
+  Index first;  // place of element 0 in the parameter
+  Index flat;   // and among the elements of all parameters that train
   Index count;
-  bool decays;      // whether weight decay applies
+  bool decays;             // whether weight decay applies
   double rate_factor = 1;  // on the learning rate
 
   DELTATUNE_HD bool trains(Index j) const { return mask == nullptr || mask[(first + j) / mask_span] != T(0); }

@@ -64,11 +64,11 @@ struct CrossEntropyRow {
 
 template <class T>
 struct SquaredErrorRow {
-  View<const T> logits;    // (B, 1)
-  const float* targets;    // (B)
-  double inverse_total;    // 1 / B
-  T* losses;               // (B)
-  View<T> dlogits;         // (B, 1)
+  View<const T> logits;  // (B, 1)
+  const float* targets;  // (B)
+  double inverse_total;  // 1 / B
+  T* losses;             // (B)
+  View<T> dlogits;       // (B, 1)
 
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index i) const {

@@ -65,8 +65,7 @@ void embedding_forward(typename B::Context& ctx, View<const Bfloat16> table, con
 // dtable_io (V, C) += dy (N, C) by groups. skipped_id: the padding id, whose row has no gradient in PyTorch's embedding; -1 for none.
 template <class B, class T>
 void embedding_backward(typename B::Context& ctx, View<const T> dy, const RowGroups& groups, Index skipped_id, View<T> dtable_io) {
-  B::for_each_row(ctx, groups.count, dy.size() / (groups.count > 0 ? groups.count : 1),
-                  detail::EmbeddingBackwardGroup<T>{dy, groups, skipped_id, dtable_io});
+  B::for_each_row(ctx, groups.count, dy.size() / (groups.count > 0 ? groups.count : 1), detail::EmbeddingBackwardGroup<T>{dy, groups, skipped_id, dtable_io});
 }
 
 }  // namespace deltatune::ops

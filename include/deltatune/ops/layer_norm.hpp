@@ -24,8 +24,8 @@ struct LayerNormForwardRow {
   View<const T> residual;  // (N, C)
   View<const T> branch;    // (N, C) or empty
   DropoutMask dropout;
-  const T* gamma;     // (C)
-  const T* beta;      // (C)
+  const T* gamma;  // (C)
+  const T* beta;   // (C)
   double epsilon;
   View<T> normalized;  // (N, C) x̂
   T* inverse_std;      // (N)
@@ -137,8 +137,7 @@ void layer_norm_forward(typename B::Context& ctx, View<const T> residual, View<c
 template <class B, class T>
 void layer_norm_backward(typename B::Context& ctx, View<const T> dy, View<const T> normalized, View<const T> inverse_std, View<const T> gamma,
                          const DropoutMask& dropout, View<T> dr, View<T> d_branch) {
-  B::for_each_row(ctx, dr.rows, dr.cols,
-                  detail::LayerNormBackwardRow<T>{dy, normalized, inverse_std.data, gamma.data, dr, d_branch, dropout});
+  B::for_each_row(ctx, dr.rows, dr.cols, detail::LayerNormBackwardRow<T>{dy, normalized, inverse_std.data, gamma.data, dr, d_branch, dropout});
 }
 
 // dgamma (C), dbeta (C): accumulated; either may be empty. Run before layer_norm_backward where dr is dy.

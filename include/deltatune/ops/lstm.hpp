@@ -25,11 +25,11 @@ namespace detail {
 // Row t: from the gates' arguments to the gates, the cell and h.
 template <class T>
 struct LstmStepRow {
-  View<T> gates_io;           // (N, 4H)
-  View<T> cells;              // (N, H)
-  View<T> h;                  // (N, H)
+  View<T> gates_io;  // (N, 4H)
+  View<T> cells;     // (N, H)
+  View<T> h;         // (N, H)
   Index t;
-  Index before;               // row, or -1
+  Index before;  // row, or -1
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index) const {
     const Index width = h.cols;
@@ -55,9 +55,9 @@ template <class T>
 struct LstmStepBackwardRow {
   View<const T> gates;
   View<const T> cells;
-  View<const T> dh;     // (N, H) of row t: all of it
-  View<T> d_cell_io;    // (1, H): of this row's cell, from the row behind; becomes the one for the row before
-  View<T> d_gates;      // (N, 4H)
+  View<const T> dh;   // (N, H) of row t: all of it
+  View<T> d_cell_io;  // (1, H): of this row's cell, from the row behind; becomes the one for the row before
+  View<T> d_gates;    // (N, 4H)
   Index t;
   Index before;
   template <class Team>
@@ -93,8 +93,7 @@ void lstm_forward(typename B::Context& ctx, bool reversed, View<const T> x, cons
   add_bias<B, T>(ctx, weights.input_bias, gates);
   add_bias<B, T>(ctx, weights.hidden_bias, gates);
   detail::visit_in_order(x.rows, reversed, [&](Index t, Index before) {
-    if (before >= 0)
-      B::gemm(ctx, Gemm<T>{.a = h.row_range(before, 1), .b = weights.hidden, .c = gates.row_range(t, 1), .transpose_b = true, .beta = T(1)});
+    if (before >= 0) B::gemm(ctx, Gemm<T>{.a = h.row_range(before, 1), .b = weights.hidden, .c = gates.row_range(t, 1), .transpose_b = true, .beta = T(1)});
     B::for_each_row(ctx, 1, h.cols, detail::LstmStepRow<T>{gates, cells, h, t, before});
   });
 }

@@ -15,8 +15,8 @@ namespace detail {
 struct PrefixedRow {
   Sequences sequences;
   Index prefix;
-  Index* offsets;               // (B + 1)
-  std::int32_t* row_sequence;   // (N + B·P)
+  Index* offsets;              // (B + 1)
+  std::int32_t* row_sequence;  // (N + B·P)
   DELTATUNE_HD void operator()(Index b) const {
     const Index first = sequences.offsets[b] + b * prefix;
     offsets[b] = first;

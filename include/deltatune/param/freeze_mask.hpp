@@ -31,10 +31,14 @@ class FreezeMask {
   Index trainable_count(const Shape& shape) const {
     const Index count = element_count(shape);
     switch (kind_) {
-      case Kind::frozen: return 0;
-      case Kind::trainable: return count;
-      case Kind::rows: return static_cast<Index>(indices_.size()) * (shape.size() < 2 ? 1 : count / shape[0]);
-      case Kind::elements: return static_cast<Index>(indices_.size());
+      case Kind::frozen:
+        return 0;
+      case Kind::trainable:
+        return count;
+      case Kind::rows:
+        return static_cast<Index>(indices_.size()) * (shape.size() < 2 ? 1 : count / shape[0]);
+      case Kind::elements:
+        return static_cast<Index>(indices_.size());
     }
     return 0;
   }

@@ -26,8 +26,7 @@ class Parameter {
   using Context = context_of<X>;
 
   Parameter() = default;
-  Parameter(std::string path, Role role, Shape shape, View<Scalar> value)
-      : path_(std::move(path)), role_(role), shape_(std::move(shape)), value_(value) {
+  Parameter(std::string path, Role role, Shape shape, View<Scalar> value) : path_(std::move(path)), role_(role), shape_(std::move(shape)), value_(value) {
     decays_ = role != Role::bias && role != Role::norm_scale && role != Role::norm_shift && !path_.ends_with(".bias");
   }
 

@@ -26,7 +26,8 @@ void visit_matching(Module& root, const std::vector<std::string>& globs, const F
     if (selected) f(parameter);
   });
   for (std::size_t i = 0; i < globs.size(); ++i)
-    if (!matched[i]) throw Error("pattern \"" + globs[i] + "\"", "matches no parameter", {.remedy = "visit() lists the paths; ** stands for any number of segments"});
+    if (!matched[i])
+      throw Error("pattern \"" + globs[i] + "\"", "matches no parameter", {.remedy = "visit() lists the paths; ** stands for any number of segments"});
 }
 template <class Module>
 void mask_matching(Module& root, const std::vector<std::string>& globs, const FreezeMask& mask) {

@@ -33,9 +33,9 @@ struct InputRows {
 struct InputLayout {
   Index front = 0;
   Index after_first = 0;
-  Index counted = 0;  // of all these, how many have positions, which the tokens' come after
-  Index shift = 0;    // the first position: with prefixes that count (PEFT's) not 0
-  Index prompts = 1;  // that a sequence may choose from
+  Index counted = 0;         // of all these, how many have positions, which the tokens' come after
+  Index shift = 0;           // the first position: with prefixes that count (PEFT's) not 0
+  Index prompts = 1;         // that a sequence may choose from
   std::int32_t pad_id = -1;  // padding: a classifier of the last token leaves it out at the end of a sequence; -1: none
 
   Index rows() const { return front + after_first; }
@@ -45,12 +45,12 @@ struct InputLayout {
 
 template <class D, class X>
 concept InputDelta = kIsDeltaSaved<typename D::Saved> &&
-                     requires(D delta, const D& constant, Pass<X>& pass, View<scalar_of<X>> rows, View<const scalar_of<X>> drows, typename D::Saved& saved) {
-                       delta.visit(detail::IgnoreParameter{});
-                       { constant.rows() } -> std::same_as<InputRows>;
-                       constant.forward(pass, rows, saved);
-                       delta.backward(pass, saved, drows);
-                     };
+    requires(D delta, const D& constant, Pass<X>& pass, View<scalar_of<X>> rows, View<const scalar_of<X>> drows, typename D::Saved& saved) {
+  delta.visit(detail::IgnoreParameter{});
+  { constant.rows() } -> std::same_as<InputRows>;
+  constant.forward(pass, rows, saved);
+  delta.backward(pass, saved, drows);
+};
 
 namespace detail {
 

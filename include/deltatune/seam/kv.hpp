@@ -23,15 +23,14 @@
 namespace deltatune {
 
 template <class D, class X>
-concept KvDelta = kIsDeltaSaved<typename D::Saved> &&
-                  requires(D delta, const D& constant, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> kv, typename D::Saved& saved,
-                           GradientSink<scalar_of<X>>& dx) {
-                    delta.visit(detail::IgnoreParameter{});
-                    { constant.rows() } -> std::same_as<Index>;
-                    { constant.needs_input() } -> std::same_as<bool>;
-                    constant.forward(pass, x, kv, saved);
-                    delta.backward(pass, saved, x, x, dx);
-                  };
+concept KvDelta = kIsDeltaSaved<typename D::Saved> && requires(D delta, const D& constant, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> kv,
+                                                               typename D::Saved& saved, GradientSink<scalar_of<X>>& dx) {
+  delta.visit(detail::IgnoreParameter{});
+  { constant.rows() } -> std::same_as<Index>;
+  { constant.needs_input() } -> std::same_as<bool>;
+  constant.forward(pass, x, kv, saved);
+  delta.backward(pass, saved, x, x, dx);
+};
 
 namespace detail {
 
@@ -55,9 +54,7 @@ struct KvDeltaHolder final : ErasedKvDelta<X> {
   void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
   Index rows() const override { return delta.rows(); }
   bool needs_input() const override { return delta.needs_input(); }
-  void forward(Pass<X>& pass, View<const T> x, View<T> kv, DeltaSaved& saved) const override {
-    delta.forward(pass, x, kv, saved.emplace<typename D::Saved>());
-  }
+  void forward(Pass<X>& pass, View<const T> x, View<T> kv, DeltaSaved& saved) const override { delta.forward(pass, x, kv, saved.emplace<typename D::Saved>()); }
   void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) override {
     delta.backward(pass, saved.get<typename D::Saved>(), x, dkv, dx);
   }
@@ -126,9 +123,9 @@ class KvSlot : public Slot<X, detail::ErasedKvDelta<X>> {
 // One attention layer, as attach sees it.
 template <class X>
 struct KvSite {
-  std::string path;    // "bert.encoder.layer.0.attention.self"
+  std::string path;       // "bert.encoder.layer.0.attention.self"
   Index input_width = 0;  // C
-  Index width = 0;     // Ckv: columns of the keys, and of the values
+  Index width = 0;        // Ckv: columns of the keys, and of the values
   KvSlot<X> deltas;
 };
 

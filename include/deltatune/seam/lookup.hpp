@@ -22,12 +22,11 @@ namespace deltatune {
 
 template <class D, class X>
 concept LookupDelta = kIsDeltaSaved<typename D::Saved> &&
-                      requires(D delta, const D& constant, Pass<X>& pass, const std::int32_t* ids, const RowGroups& groups, View<scalar_of<X>> y,
-                               typename D::Saved& saved) {
-                        delta.visit(detail::IgnoreParameter{});
-                        constant.forward(pass, ids, y, saved);
-                        delta.backward(pass, saved, groups, y);
-                      };
+    requires(D delta, const D& constant, Pass<X>& pass, const std::int32_t* ids, const RowGroups& groups, View<scalar_of<X>> y, typename D::Saved& saved) {
+  delta.visit(detail::IgnoreParameter{});
+  constant.forward(pass, ids, y, saved);
+  delta.backward(pass, saved, groups, y);
+};
 
 namespace detail {
 
@@ -95,7 +94,7 @@ class LookupSlot : public Slot<X, detail::ErasedLookupDelta<X>> {
 // One table of embeddings, as attach sees it.
 template <class X>
 struct LookupSite {
-  std::string path;  // "bert.embeddings.word_embeddings"
+  std::string path;    // "bert.embeddings.word_embeddings"
   Parameter<X> table;  // (V, C)
   LookupSlot<X> deltas;
   Index skipped_id = -1;  // the padding id, whose row gets no gradient; -1: none

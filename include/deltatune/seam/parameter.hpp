@@ -28,13 +28,15 @@
 namespace deltatune {
 
 struct UpdateInfo {
-  Index step = 0;    // updates done, this one included
-  Index total = 0;   // of the run; 0 where it is not known
+  Index step = 0;             // updates done, this one included
+  Index total = 0;            // of the run; 0 where it is not known
   double gradient_scale = 1;  // of clipping: what the update multiplied all gradients with
 };
 
 template <class D, class X>
-concept ParameterDelta = requires(D delta) { delta.visit(detail::IgnoreParameter{}); };
+concept ParameterDelta = requires(D delta) {
+  delta.visit(detail::IgnoreParameter{});
+};
 
 namespace detail {
 
@@ -88,7 +90,7 @@ struct ParameterDeltaHolder final : ErasedParameterDelta<X> {
     if constexpr (requires { delta.visit_replaced(f); }) delta.visit_replaced(f);
   }
   bool can_merge() const override {
-    return requires(D& d, context_of<X>& ctx) { d.merge(ctx); };
+    return requires(D & d, context_of<X> & ctx) { d.merge(ctx); };
   }
   void merge([[maybe_unused]] context_of<X>& ctx) override {
     if constexpr (requires { delta.merge(ctx); }) delta.merge(ctx);

@@ -132,7 +132,7 @@ class Slot : public AnySlot<X> {
   void set_enabled(const std::string& name, bool enabled) override { at(name).enabled = enabled; }
   void visit_delta(const std::string& name, const ParameterVisitor<X>& f) override { at(name).delta->visit(f); }
   bool routable(const std::string& name) override {
-    if constexpr (requires(Erased& delta) { delta.routable(); }) return at(name).delta->routable();
+    if constexpr (requires(Erased & delta) { delta.routable(); }) return at(name).delta->routable();
     return false;
   }
   void set_routed(const std::string& name, bool routed) override { at(name).routed = routed; }
@@ -225,9 +225,7 @@ class Slot : public AnySlot<X> {
     return of_a.outermost == of_b.outermost ? &a < &b : of_b.outermost;
   }
   // Whether an active delta gives something else when another one is merged.
-  bool changes_under(const Entry& active, const Entry& merged) const {
-    return active.delta->merge_traits().reads_weight || runs_before(active, merged);
-  }
+  bool changes_under(const Entry& active, const Entry& merged) const { return active.delta->merge_traits().reads_weight || runs_before(active, merged); }
   // Whether b gives something else where both are merged.
   bool changes_above(const Entry& a, const Entry& b) const { return b.delta->merge_traits().reads_weight && runs_before(a, b); }
 };

@@ -40,15 +40,15 @@ struct ResidualNorm {
 };
 
 template <class D, class X>
-concept SublayerDelta =
-    kIsDeltaSaved<typename D::Saved> && requires(D delta, const D& constant, Pass<X>& pass, const ResidualNorm<X>& norm, View<const scalar_of<X>> residual,
-                                                 View<scalar_of<X>> h, typename D::Saved& saved, GradientSink<scalar_of<X>>& d_residual) {
-      delta.visit(detail::IgnoreParameter{});
-      { constant.needs_residual() } -> std::same_as<bool>;
-      { constant.completes() } -> std::same_as<bool>;
-      constant.forward(pass, norm, residual, h, saved);
-      delta.backward(pass, norm, saved, residual, h, d_residual);
-    };
+concept SublayerDelta = kIsDeltaSaved<typename D::Saved> &&
+    requires(D delta, const D& constant, Pass<X>& pass, const ResidualNorm<X>& norm, View<const scalar_of<X>> residual, View<scalar_of<X>> h,
+             typename D::Saved& saved, GradientSink<scalar_of<X>>& d_residual) {
+  delta.visit(detail::IgnoreParameter{});
+  { constant.needs_residual() } -> std::same_as<bool>;
+  { constant.completes() } -> std::same_as<bool>;
+  constant.forward(pass, norm, residual, h, saved);
+  delta.backward(pass, norm, saved, residual, h, d_residual);
+};
 
 namespace detail {
 
@@ -135,7 +135,7 @@ struct SublayerSite {
   std::string path;  // "bert.encoder.layer.0.attention.output"
   Index layer = 0;
   Sublayer sublayer = Sublayer::attention;
-  Index width = 0;   // C
+  Index width = 0;  // C
   SublayerSlot<X> deltas;
 };
 

@@ -48,14 +48,13 @@
 namespace deltatune {
 
 template <class D, class X>
-concept WeightDelta = kIsDeltaSaved<typename D::Saved> &&
-                      requires(D delta, const D& constant, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> y, typename D::Saved& saved,
-                               GradientSink<scalar_of<X>>& dx) {
-                        delta.visit(detail::IgnoreParameter{});
-                        { constant.needs_input() } -> std::same_as<bool>;
-                        constant.forward(pass, x, y, saved);
-                        delta.backward(pass, saved, x, y, dx);
-                      };
+concept WeightDelta = kIsDeltaSaved<typename D::Saved> && requires(D delta, const D& constant, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> y,
+                                                                   typename D::Saved& saved, GradientSink<scalar_of<X>>& dx) {
+  delta.visit(detail::IgnoreParameter{});
+  { constant.needs_input() } -> std::same_as<bool>;
+  constant.forward(pass, x, y, saved);
+  delta.backward(pass, saved, x, y, dx);
+};
 
 template <class D, class X>
 concept InputChangingDelta = WeightDelta<D, X> && requires(D delta, const D& constant, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> y) {
@@ -65,15 +64,14 @@ concept InputChangingDelta = WeightDelta<D, X> && requires(D delta, const D& con
 };
 
 template <class D, class X>
-concept OutputChangingDelta =
-    WeightDelta<D, X> && requires(D delta, const D& constant, Pass<X>& pass, View<scalar_of<X>> y, typename D::Saved& saved) {
-      constant.after(pass, y, saved);
-      delta.after_backward(pass, saved, y);
-    };
+concept OutputChangingDelta = WeightDelta<D, X> && requires(D delta, const D& constant, Pass<X>& pass, View<scalar_of<X>> y, typename D::Saved& saved) {
+  constant.after(pass, y, saved);
+  delta.after_backward(pass, saved, y);
+};
 
 template <class D, class X>
-concept LowRankDelta = WeightDelta<D, X> && requires(D delta, const D& constant, context_of<X>& ctx, Pass<X>& pass, View<const scalar_of<X>> x,
-                                                     View<scalar_of<X>> y, typename D::Saved& saved) {
+concept LowRankDelta = WeightDelta<D, X> &&
+    requires(D delta, const D& constant, context_of<X>& ctx, Pass<X>& pass, View<const scalar_of<X>> x, View<scalar_of<X>> y, typename D::Saved& saved) {
   { constant.low_rank() } -> std::same_as<Index>;
   delta.place(ctx, y);
   constant.forward(pass, x, x, y, saved);
@@ -81,7 +79,9 @@ concept LowRankDelta = WeightDelta<D, X> && requires(D delta, const D& constant,
 };
 
 template <class D, class X>
-concept MergeableDelta = requires(const D& constant, context_of<X>& ctx, View<scalar_of<X>> y) { constant.merge(ctx, y, y); };
+concept MergeableDelta = requires(const D& constant, context_of<X>& ctx, View<scalar_of<X>> y) {
+  constant.merge(ctx, y, y);
+};
 
 namespace detail {
 
@@ -169,8 +169,8 @@ struct WeightDeltaHolder final : ErasedWeightDelta<X> {
                [[maybe_unused]] DeltaSaved& saved) const override {
     if constexpr (LowRankDelta<D, X>) delta.forward(pass, x, u, y_io, saved.template get<S>());
   }
-  void backward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] const DeltaSaved& saved, [[maybe_unused]] View<const T> x,
-                [[maybe_unused]] View<T> dy_io, [[maybe_unused]] View<T> du) override {
+  void backward([[maybe_unused]] Pass<X>& pass, [[maybe_unused]] const DeltaSaved& saved, [[maybe_unused]] View<const T> x, [[maybe_unused]] View<T> dy_io,
+                [[maybe_unused]] View<T> du) override {
     if constexpr (LowRankDelta<D, X>) delta.backward(pass, saved.template get<S>(), x, dy_io, du);
   }
 
@@ -258,7 +258,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
     for (std::size_t i = 0; i < this->entries_.size(); ++i) {
       const auto& [name, enabled, delta, routed, merged] = this->entries_[i];
       if (!enabled) continue;
-      if (routed) {  // what it keeps for each of its routes stands behind the rest
+      if (routed) {                                                       // what it keeps for each of its routes stands behind the rest
         visit_routes(pass, name, [&, &own = delta](const Route& route) {  // named: clang 14 captures no bindings by itself
           own->start(saved.emplace_back());
           own->forward(pass, x.row_range(route.first, route.rows), y_io.row_range(route.first, route.rows), saved.back());
@@ -284,7 +284,8 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   }
   // du: where forward had u; the placed deltas write their columns of it, the others contribute to dx.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, View<T> du, GradientSink<T>& dx) {
-    if (saved.size() > this->entries_.size() && dx.wanted() && dx.next_beta() == T(0)) backend_of<X>::fill(pass.ctx, dx.view(), T(0));  // routes add to some rows
+    if (saved.size() > this->entries_.size() && dx.wanted() && dx.next_beta() == T(0))
+      backend_of<X>::fill(pass.ctx, dx.view(), T(0));  // routes add to some rows
     std::size_t next = saved.size();
     for (std::size_t i = this->entries_.size(); i-- > 0;) {
       const auto& [name, enabled, delta, routed, merged] = this->entries_[i];

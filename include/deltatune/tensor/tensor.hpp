@@ -23,10 +23,7 @@ class Tensor {
   }
 
   Tensor(Tensor&& other) noexcept
-      : ctx_(other.ctx_),
-        shape_(std::move(other.shape_)),
-        count_(std::exchange(other.count_, 0)),
-        data_(std::exchange(other.data_, nullptr)) {}
+      : ctx_(other.ctx_), shape_(std::move(other.shape_)), count_(std::exchange(other.count_, 0)), data_(std::exchange(other.data_, nullptr)) {}
   Tensor& operator=(Tensor&& other) noexcept {
     if (this != &other) {
       release();

@@ -22,8 +22,7 @@ struct View {
 
   // A view of constants from a view of variables.
   template <class U>
-    requires std::is_same_v<const U, T>
-  DELTATUNE_HD View(const View<U>& variables) : View(variables.data, variables.rows, variables.cols, variables.stride) {}
+  requires std::is_same_v<const U, T> DELTATUNE_HD View(const View<U>& variables) : View(variables.data, variables.rows, variables.cols, variables.stride) {}
 
   DELTATUNE_HD T& operator()(Index i, Index j) const { return data[i * stride + j]; }
   DELTATUNE_HD T* row(Index i) const { return data + i * stride; }

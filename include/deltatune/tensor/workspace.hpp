@@ -48,7 +48,7 @@ class Workspace {
     add_block(0, bytes);
   }
 
-  Index peak() const { return peak_; }          // bytes, largest extent so far
+  Index peak() const { return peak_; }  // bytes, largest extent so far
   void reset_peak() { peak_ = used_; }
   Context& context() { return *ctx_; }
 

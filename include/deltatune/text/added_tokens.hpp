@@ -63,8 +63,7 @@ class AddedTokenFinder {
   static std::size_t first_byte(std::string_view text) { return static_cast<unsigned char>(text.front()); }
 
   const AddedToken* match(std::string_view text) const {
-    const auto found =
-        std::find_if(tokens_.begin(), tokens_.end(), [&](const AddedToken& token) { return text.starts_with(token.content); });
+    const auto found = std::find_if(tokens_.begin(), tokens_.end(), [&](const AddedToken& token) { return text.starts_with(token.content); });
     return found == tokens_.end() ? nullptr : &*found;
   }
 
@@ -74,9 +73,7 @@ class AddedTokenFinder {
     return begin;
   }
 
-  static bool ends_with_word(std::string_view text) {
-    return !text.empty() && unicode::is_word(decode_utf8(text, begin_of_last_code_point(text)).code_point);
-  }
+  static bool ends_with_word(std::string_view text) { return !text.empty() && unicode::is_word(decode_utf8(text, begin_of_last_code_point(text)).code_point); }
 
   static bool begins_with_word(std::string_view text) { return !text.empty() && unicode::is_word(decode_utf8(text, 0).code_point); }
 

@@ -57,8 +57,7 @@ class ByteBpe {
       const auto id = [&, merge = left + " " + right](const std::string& token) {
         const auto entry = tokens.find(token);
         if (entry != tokens.end()) return entry->second;
-        throw Error(spec.name, "\"" + token + "\" is not in the vocabulary",
-                    {.remedy = "needed by merge " + std::to_string(rank + 1) + ", \"" + merge + "\""});
+        throw Error(spec.name, "\"" + token + "\" is not in the vocabulary", {.remedy = "needed by merge " + std::to_string(rank + 1) + ", \"" + merge + "\""});
       };
       const std::int32_t left_id = id(left), right_id = id(right);
       merges_.insert_or_assign(key(left_id, right_id), Merge{rank, id(left + right)});

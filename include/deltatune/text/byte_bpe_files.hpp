@@ -73,8 +73,7 @@ DELTATUNE_FUNCTION void refuse_bpe_options(const JsonConfig& model) {
                   {.expected = "null or \"\"", .got = "\"" + affix + "\"", .remedy = "only byte-level BPE can be read"});
     }
   }
-  if (model.get_or("ignore_merges", false))
-    throw Error(model.name() + ": ignore_merges", "not supported", {.expected = "false", .got = "true"});
+  if (model.get_or("ignore_merges", false)) throw Error(model.name() + ": ignore_merges", "not supported", {.expected = "false", .got = "true"});
 }
 
 // The two files that say which tokens are special, as far as they are there.
@@ -123,9 +122,8 @@ DELTATUNE_FUNCTION void read_special_tokens(const std::vector<JsonConfig>& files
     const JsonConfig* const file = file_with(files, key);
     if (file == nullptr) continue;
     const std::string content = token_content(*file, key);
-    add(content, [&](std::int32_t id) {
-      return file->raw().at(key).is_object() ? read_added_token(file->object(key), id) : AddedToken{.content = content, .id = id};
-    });
+    add(content,
+        [&](std::int32_t id) { return file->raw().at(key).is_object() ? read_added_token(file->object(key), id) : AddedToken{.content = content, .id = id}; });
   }
   for (const char* key : {"bos_token", "eos_token", "unk_token"})
     if (file_with(files, key) == nullptr) add(kEndOfText, [](std::int32_t id) { return AddedToken{.content = kEndOfText, .id = id}; });
@@ -157,8 +155,7 @@ DELTATUNE_FUNCTION ByteBpeSpec read_byte_bpe_json(const std::filesystem::path& p
   spec.merges = detail::read_merges(model);
 
   if (file.has("normalizer")) {
-    throw Error(path.string() + ": normalizer", "not supported",
-                {.expected = "null", .got = file.object("normalizer").get<std::string>("type")});
+    throw Error(path.string() + ": normalizer", "not supported", {.expected = "null", .got = file.object("normalizer").get<std::string>("type")});
   }
   const JsonConfig pre_tokenizer = file.object("pre_tokenizer");
   detail::require_type(pre_tokenizer, "ByteLevel");
@@ -201,15 +198,13 @@ DELTATUNE_FUNCTION ByteBpeSpec read_vocab_and_merges(const std::filesystem::path
 
   if (std::filesystem::exists(folder / "added_tokens.json")) {
     const JsonConfig added = JsonConfig::open(folder / "added_tokens.json");
-    for (auto& [token, id] : detail::read_token_ids(added.raw(), added.name() + ": "))
-      spec.added_tokens.push_back({.content = token, .id = id});
+    for (auto& [token, id] : detail::read_token_ids(added.raw(), added.name() + ": ")) spec.added_tokens.push_back({.content = token, .id = id});
   }
   const std::vector<JsonConfig> files = detail::special_token_files(folder);
   if (const JsonConfig* const file = detail::file_with(files, "added_tokens_decoder")) {
     detail::read_added_tokens_decoder(file->object("added_tokens_decoder"), spec);
   }
-  if (const JsonConfig* const file = detail::file_with(files, "add_prefix_space"))
-    spec.add_prefix_space = file->get<bool>("add_prefix_space");
+  if (const JsonConfig* const file = detail::file_with(files, "add_prefix_space")) spec.add_prefix_space = file->get<bool>("add_prefix_space");
   detail::read_special_tokens(files, spec);
   detail::read_begin(files, spec);
   detail::read_ends(files, spec);

@@ -26,8 +26,7 @@ class TokenFrame {
     for (const auto* items : {&single_, &pair_}) {
       for (const TemplateItem& item : *items) {
         for (const std::int32_t id : item.ids) {
-          if (!vocabulary.contains(id))
-            throw Error(spec.name + ": post_processor", "id not in the vocabulary", {.got = std::to_string(id)});
+          if (!vocabulary.contains(id)) throw Error(spec.name + ": post_processor", "id not in the vocabulary", {.got = std::to_string(id)});
         }
       }
     }
@@ -58,14 +57,13 @@ class TokenFrame {
     Index fixed = 0;
     for (const TemplateItem& item : items) fixed += static_cast<Index>(item.ids.size());
     if (max_length < fixed) {
-      throw Error("max_length", "too short for the special tokens",
-                  {.expected = "at least " + std::to_string(fixed), .got = std::to_string(max_length)});
+      throw Error("max_length", "too short for the special tokens", {.expected = "at least " + std::to_string(fixed), .got = std::to_string(max_length)});
     }
     return static_cast<std::size_t>(max_length - fixed);
   }
 
   DELTATUNE_FUNCTION static EncodedPair framed(const std::vector<TemplateItem>& items, const std::vector<std::int32_t>& first,
-                            const std::vector<std::int32_t>& second) {
+                                               const std::vector<std::int32_t>& second) {
     EncodedPair result;
     for (const TemplateItem& item : items) {
       const auto& ids = item.kind == TemplateItem::Kind::kFirst ? first : item.kind == TemplateItem::Kind::kSecond ? second : item.ids;

@@ -34,8 +34,7 @@ class Tokenizer {
     if (exists("vocab.json")) return Tokenizer(ByteBpe::open(model_dir));
     if (exists("vocab.txt")) return Tokenizer(WordPiece::load(model_dir));
     throw Error(model_dir.string(), std::filesystem::is_directory(model_dir) ? "no tokenizer in this folder" : "no such folder",
-                {.expected = "tokenizer.json, or vocab.txt, or vocab.json and merges.txt",
-                 .remedy = "give the folder of a Hugging Face BERT or GPT-2 model"});
+                {.expected = "tokenizer.json, or vocab.txt, or vocab.json and merges.txt", .remedy = "give the folder of a Hugging Face BERT or GPT-2 model"});
   }
 
   explicit Tokenizer(WordPiece tokenizer) : kind_(std::move(tokenizer)) {}

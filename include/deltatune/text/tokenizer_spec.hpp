@@ -62,9 +62,8 @@ DELTATUNE_FUNCTION std::int32_t token_id(std::int64_t value, const std::string& 
 DELTATUNE_FUNCTION void require_type(const JsonConfig& section, const std::string& supported) {
   const std::string type = section.get<std::string>("type");
   if (type == supported) return;
-  throw Error(
-      section.name() + ": type", "not supported",
-      {.expected = supported, .got = type, .remedy = "only the WordPiece tokenizers of BERT and the byte-level BPE of GPT-2 can be read"});
+  throw Error(section.name() + ": type", "not supported",
+              {.expected = supported, .got = type, .remedy = "only the WordPiece tokenizers of BERT and the byte-level BPE of GPT-2 can be read"});
 }
 
 // A token as the settings name it, a string or an object with settings; empty where they don't.
@@ -126,8 +125,7 @@ DELTATUNE_FUNCTION std::vector<TemplateItem> read_template(const JsonConfig& pro
     item.type = token_id(body.get_or<std::int64_t>("type_id", 0), body.name() + ": type_id");
     if (special) {
       const JsonConfig token = processor.object("special_tokens").object(id);
-      for (const std::int64_t value : token.get<std::vector<std::int64_t>>("ids"))
-        item.ids.push_back(token_id(value, token.name() + ": ids"));
+      for (const std::int64_t value : token.get<std::vector<std::int64_t>>("ids")) item.ids.push_back(token_id(value, token.name() + ": ids"));
     } else if (id == "A" || (id == "B" && pair)) {
       item.kind = id == "A" ? Kind::kFirst : Kind::kSecond;
     } else {
@@ -135,9 +133,7 @@ DELTATUNE_FUNCTION std::vector<TemplateItem> read_template(const JsonConfig& pro
     }
     items.push_back(std::move(item));
   }
-  const auto count = [&](Kind kind) {
-    return std::count_if(items.begin(), items.end(), [&](const auto& item) { return item.kind == kind; });
-  };
+  const auto count = [&](Kind kind) { return std::count_if(items.begin(), items.end(), [&](const auto& item) { return item.kind == kind; }); };
   if (count(Kind::kFirst) != 1 || count(Kind::kSecond) != (pair ? 1 : 0)) {
     throw Error(processor.name() + ": " + key, "not a template", {.expected = pair ? "A once and B once" : "A once"});
   }

@@ -36,10 +36,7 @@ class WordPiece {
   }
 
   explicit WordPiece(const WordPieceSpec& spec)
-      : normalizer_(spec.normalizer),
-        longest_word_(static_cast<std::size_t>(spec.longest_word)),
-        vocabulary_(spec, normalizer_),
-        frame_(spec, vocabulary_) {
+      : normalizer_(spec.normalizer), longest_word_(static_cast<std::size_t>(spec.longest_word)), vocabulary_(spec, normalizer_), frame_(spec, vocabulary_) {
     for (const auto& [token, id] : vocabulary_.model_tokens()) {
       if (token.starts_with(spec.continuation_prefix)) continuations_.emplace(token.substr(spec.continuation_prefix.size()), id);
       longest_piece_ = std::max(longest_piece_, token.size());
@@ -71,8 +68,7 @@ class WordPiece {
     std::vector<std::int32_t> ids;
     ids.reserve(text.size() / 3);
     vocabulary_.split(
-        text, normalizer_,
-        [&](std::string_view normalized) { for_each_word(normalized, [&](std::string_view word) { append_word(word, ids); }); },
+        text, normalizer_, [&](std::string_view normalized) { for_each_word(normalized, [&](std::string_view word) { append_word(word, ids); }); },
         [&](std::int32_t id) { ids.push_back(id); });
     return ids;
   }

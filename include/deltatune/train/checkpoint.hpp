@@ -54,7 +54,8 @@ inline constexpr const char* kResumeRemedy = "resume with the options, the data 
 DELTATUNE_FUNCTION JsonConfig checkpoint_metadata(const SafeTensors& file, const std::filesystem::path& path, const char* key) {
   const auto text = file.metadata().find(key);
   if (text == file.metadata().end())
-    throw Error(path.string(), "is no checkpoint of this version", {.expected = std::string("\"") + key + "\" in its metadata", .remedy = "start the run anew"});
+    throw Error(path.string(), "is no checkpoint of this version",
+                {.expected = std::string("\"") + key + "\" in its metadata", .remedy = "start the run anew"});
   return JsonConfig::parse(text->second, path.string() + ": " + key);
 }
 
@@ -111,7 +112,8 @@ Progress load_checkpoint(const std::filesystem::path& folder, Trainer<Model>& tr
     throw Error(before.name() + ": " + got.items().begin().key(), "is not the same as in the run that is to be resumed",
                 {.expected = expected.front().dump(), .got = got.front().dump(), .remedy = detail::kResumeRemedy});
   if (!got.empty())
-    throw Error(before.name(), "are not the same as in the run that is to be resumed", {.expected = expected.dump(), .got = got.dump(), .remedy = detail::kResumeRemedy});
+    throw Error(before.name(), "are not the same as in the run that is to be resumed",
+                {.expected = expected.dump(), .got = got.dump(), .remedy = detail::kResumeRemedy});
   std::size_t used = 0;
   detail::visit_state(trainer, [&](const std::string& name, const Shape& shape, View<T> values) {
     const TensorInfo& tensor = file.at(name);
@@ -122,8 +124,8 @@ Progress load_checkpoint(const std::filesystem::path& folder, Trainer<Model>& tr
     ++used;
   });
   if (used != file.tensors().size()) throw Error(path.string(), "holds tensors of parameters that do not train in this run");
-  Progress progress{state.get<std::int64_t>("step"), state.get<std::int64_t>("best_step"), state.get<double>("best_accuracy"),
-                    state.get<double>("best_loss"), state.get<std::int64_t>("evaluations_since_best")};
+  Progress progress{state.get<std::int64_t>("step"), state.get<std::int64_t>("best_step"), state.get<double>("best_accuracy"), state.get<double>("best_loss"),
+                    state.get<std::int64_t>("evaluations_since_best")};
   trainer.optimizer().set_step_count(progress.step);
   return progress;
 }

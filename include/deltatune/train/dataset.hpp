@@ -19,11 +19,11 @@ namespace deltatune {
 
 struct Example {
   std::vector<std::int32_t> ids = {};
-  std::vector<std::int32_t> types = {};  // token types, or empty: all 0
-  std::int32_t label = 0;           // a class
-  float target = 0;                 // instead of the label, for a model with a single output
+  std::vector<std::int32_t> types = {};         // token types, or empty: all 0
+  std::int32_t label = 0;                       // a class
+  float target = 0;                             // instead of the label, for a model with a single output
   std::vector<std::int32_t> token_labels = {};  // instead of the label, for a language model: see PackedBatch
-  std::vector<float> features = {};  // (C) what the output layer reads of it, where that was computed before: see train/features.hpp
+  std::vector<float> features = {};             // (C) what the output layer reads of it, where that was computed before: see train/features.hpp
 };
 
 class Dataset {

@@ -31,7 +31,8 @@ void compute_features(typename Model::Context& ctx, Model& model, Dataset& data,
     model.features(pass, device, rows, kept);
     const std::vector<float> host = download_floats<X>(ctx, rows);
     for (std::size_t i = 0; i < members.size(); ++i)
-      data[members[i]].features.assign(host.begin() + static_cast<std::ptrdiff_t>(i) * rows.cols, host.begin() + static_cast<std::ptrdiff_t>(i + 1) * rows.cols);
+      data[members[i]].features.assign(host.begin() + static_cast<std::ptrdiff_t>(i) * rows.cols,
+                                       host.begin() + static_cast<std::ptrdiff_t>(i + 1) * rows.cols);
   }
 }
 

@@ -12,8 +12,8 @@
 namespace deltatune {
 
 struct LoraPlus {
-  double ratio = 16;              // of B's learning rate to A's
-  double embedding_rate = 1e-6;   // learning rate of LoRA on embeddings
+  double ratio = 16;             // of B's learning rate to A's
+  double embedding_rate = 1e-6;  // learning rate of LoRA on embeddings
 
   DELTATUNE_FUNCTION void validate(double learning_rate) const {
     const auto check = [](bool holds, const char* what, double got) {

@@ -20,7 +20,7 @@ class TrainableParameters {
 
   struct Entry {
     Parameter<X>* parameter;
-    Index flat;  // place of its first element among all that train
+    Index flat;                // place of its first element among all that train
     const T* value = nullptr;  // where the chunks have its values and gradient; nullptr: it has no chunks at present
     const T* gradient = nullptr;
   };
@@ -80,7 +80,8 @@ class TrainableParameters {
       const View<const T> mask = p.mask_values();
       for (Index first = 0; first < p.size(); first += ops::ParameterChunk<T>::kElements) {
         const Index count = std::min(ops::ParameterChunk<T>::kElements, p.size() - first);
-        chunks.push_back({p.value().data + first, p.gradient().data + first, mask.data, p.mask_span(), first, entry.flat + first, count, p.decays(), p.rate_factor()});
+        chunks.push_back(
+            {p.value().data + first, p.gradient().data + first, mask.data, p.mask_span(), first, entry.flat + first, count, p.decays(), p.rate_factor()});
       }
     }
     if (chunks.empty()) throw_nothing_trains();

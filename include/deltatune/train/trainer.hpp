@@ -61,7 +61,7 @@ struct GraphOf {
   struct Type {};
 };
 template <class B>
-  requires requires { typename B::Graph; }
+requires requires { typename B::Graph; }
 struct GraphOf<B> {
   using Type = typename B::Graph;
 };
@@ -78,8 +78,15 @@ class Trainer {
   using Context = typename Model::Context;
 
   Trainer(Context& ctx, Model& model, TrainerConfig config)
-      : ctx_(&ctx), model_(&model), config_(std::move(config)), saved_(ctx), scratch_(ctx), batch_(ctx), numbers_(ctx, {3}),
-        parameters_(ctx, model), optimizer_(ctx, parameters_, config_.optimizer) {
+      : ctx_(&ctx),
+        model_(&model),
+        config_(std::move(config)),
+        saved_(ctx),
+        scratch_(ctx),
+        batch_(ctx),
+        numbers_(ctx, {3}),
+        parameters_(ctx, model),
+        optimizer_(ctx, parameters_, config_.optimizer) {
     config_.loss.validate(model.num_labels());
     if (!config_.loss.class_weights.empty()) {
       std::vector<T> weights;
@@ -204,7 +211,8 @@ class Trainer {
   Objective<X> objective(double total_weight) { return {config_.loss.label_smoothing, class_weights_.view(), total_weight}; }
 
   void forward_backward(double total_weight, std::uint64_t micro_step) {
-    Pass<X> pass{*ctx_, saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
+    Pass<X> pass{*ctx_,     saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()),
+                 micro_step};
     pass.rounds_kept = config_.round_kept;
     const WorkspaceScope<B> all(saved_);
     model_->loss(pass, batch_, objective(total_weight), loss_value(), activations_);
@@ -213,7 +221,8 @@ class Trainer {
 
   // The terms that deltas add to the loss, once an update.
   void penalise(std::uint64_t micro_step) {
-    Pass<X> pass{*ctx_, saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()), micro_step};
+    Pass<X> pass{*ctx_,     saved_, scratch_, config_.dropout ? Mode::train : Mode::differentiate, config_.seed, static_cast<std::uint64_t>(step_count()),
+                 micro_step};
     model_->derived().penalty(pass, loss_value());
   }
 

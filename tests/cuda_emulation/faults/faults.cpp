@@ -128,8 +128,7 @@ void divergent_shuffle(bool fault) {
 // ---- bounds ----
 __global__ void rows_plus_one(const float* in, float* out, int read, int written) {
   const unsigned col = threadIdx.x;
-  for (int i = 0; i < written; ++i)
-    out[static_cast<unsigned>(i) * blockDim.x + col] = i < read ? in[static_cast<unsigned>(i) * blockDim.x + col] : 0.0F;
+  for (int i = 0; i < written; ++i) out[static_cast<unsigned>(i) * blockDim.x + col] = i < read ? in[static_cast<unsigned>(i) * blockDim.x + col] : 0.0F;
 }
 void out_of_bounds_write(bool fault) {
   launch(1, 64, 0, nullptr, rows_plus_one, device(std::vector<float>(5 * 64)), device<float>(5 * 64), 5, fault ? 6 : 5);

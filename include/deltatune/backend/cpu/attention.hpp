@@ -16,7 +16,7 @@
 
 namespace deltatune::detail {
 
-inline constexpr Index kQueryBlock = 32;        // rows of scores held at a time
+inline constexpr Index kQueryBlock = 32;  // rows of scores held at a time
 
 // out(i, j) = x(i, j), zeros in the padding. A row is some dozen numbers, too few for a call of memmove.
 template <class T>
@@ -54,10 +54,10 @@ class ScratchCutter {
 inline Index cpu_attention_scratch(const AttentionPlan& plan) {
   const Index keys = padded_cols(plan.keys.max_length);
   const Index width = padded_cols(plan.head_width);
-  return 2 * plan.head_width * keys      // kᵀ, vᵀ
-         + 3 * keys * width              // k or v, and sums of dk, dv
-         + 3 * kQueryBlock * width       // q, do, and a block of the result
-         + 3 * kQueryBlock * keys;       // p, dp and m ∘ p
+  return 2 * plan.head_width * keys  // kᵀ, vᵀ
+         + 3 * keys * width          // k or v, and sums of dk, dv
+         + 3 * kQueryBlock * width   // q, do, and a block of the result
+         + 3 * kQueryBlock * keys;   // p, dp and m ∘ p
 }
 
 // The keys that a block of queries sees, those of its last one.
@@ -205,11 +205,11 @@ void cpu_attention_backward(const AttentionBackward<T>& op, int threads) {
         small_product<T>(q.data, q.stride, 1, k_transposed, p, rows);
         small_product<T>(d_o.data, d_o.stride, 1, v_transposed, dp, rows);
         for (Index r = 0; r < rows; ++r)
-          softmax_backward(p.row(r), dp.row(r), kept.row(r), plan.visible_keys(b, first + r), padded_cols(keys), static_cast<T>(plan.scale),
-                           op.lse(row + r, h), plan.dropout_of(row + r, h));
-        small_product<T>(dp.data, dp.stride, 1, k.row_range(0, keys), dq, rows);                   // dq = ds·k
-        small_product<T>(dp.data, 1, dp.stride, q.row_range(0, rows), dk, keys, true);            // dk += dsᵀ·q
-        small_product<T>(kept.data, 1, kept.stride, d_o.row_range(0, rows), dv, keys, true);      // dv += (m ∘ p)ᵀ·do
+          softmax_backward(p.row(r), dp.row(r), kept.row(r), plan.visible_keys(b, first + r), padded_cols(keys), static_cast<T>(plan.scale), op.lse(row + r, h),
+                           plan.dropout_of(row + r, h));
+        small_product<T>(dp.data, dp.stride, 1, k.row_range(0, keys), dq, rows);              // dq = ds·k
+        small_product<T>(dp.data, 1, dp.stride, q.row_range(0, rows), dk, keys, true);        // dk += dsᵀ·q
+        small_product<T>(kept.data, 1, kept.stride, d_o.row_range(0, rows), dv, keys, true);  // dv += (m ∘ p)ᵀ·do
         if (!whole) copy_padded<T>(dq.row_range(0, rows), dq_head);
       }
     }

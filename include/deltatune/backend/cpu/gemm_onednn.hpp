@@ -3,10 +3,9 @@
 // kernels take seconds and half a gigabyte to compile, in every program that includes this.)
 #pragma once
 
-#include <dnnl.hpp>
-
 #include <algorithm>
 #include <concepts>
+#include <dnnl.hpp>
 #include <string>
 #include <vector>
 
@@ -102,8 +101,13 @@ struct OneDnnGemm {
         for (Index j = 0; j < x.cols; ++j) to[i * x.cols + j] = static_cast<float>(x(i, j));
       return View<const float>(to, x.rows, x.cols);
     };
-    return {.a = widen(p.a, state.wide_.data()), .b = widen(p.b, state.wide_.data() + of_a), .c = p.c, .transpose_a = p.transpose_a,
-            .transpose_b = p.transpose_b, .alpha = p.alpha, .beta = p.beta};
+    return {.a = widen(p.a, state.wide_.data()),
+            .b = widen(p.b, state.wide_.data() + of_a),
+            .c = p.c,
+            .transpose_a = p.transpose_a,
+            .transpose_b = p.transpose_b,
+            .alpha = p.alpha,
+            .beta = p.beta};
   }
 
   // alpha 1. False: oneDNN has nothing for it.

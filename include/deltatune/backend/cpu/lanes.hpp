@@ -70,12 +70,18 @@ void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View
   };
   for (; i + kRows <= rows; i += kRows) tile.template operator()<kRows>();
   switch (rows - i) {
-    case 5: return tile.template operator()<5>();
-    case 4: return tile.template operator()<4>();
-    case 3: return tile.template operator()<3>();
-    case 2: return tile.template operator()<2>();
-    case 1: return tile.template operator()<1>();
-    default: return;
+    case 5:
+      return tile.template operator()<5>();
+    case 4:
+      return tile.template operator()<4>();
+    case 3:
+      return tile.template operator()<3>();
+    case 2:
+      return tile.template operator()<2>();
+    case 1:
+      return tile.template operator()<1>();
+    default:
+      return;
   }
 }
 

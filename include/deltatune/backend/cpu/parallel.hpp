@@ -33,7 +33,7 @@ inline void parallel_ranges(int threads, Index n, Index grain, bool serial, Func
     if (n > 0) f(Index{0}, n);
     return;
   }
-#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
+#pragma omp parallel for num_threads(static_cast <int>(parts)) schedule(static, 1)
   for (Index part = 0; part < parts; ++part) {
     const Index begin = grains * part / parts * grain;
     const Index end = std::min(n, grains * (part + 1) / parts * grain);

@@ -83,8 +83,8 @@ struct AttentionTile {
   static constexpr int kCols = Cols;
   static constexpr int kThreads = 2 * Rows;
   static constexpr int kBlocks = (Width < 128 ? 384 : 256) / kThreads;  // of a multiprocessor: that many find registers
-  static constexpr int kStride = Width + 4;       // of q, k, v and do in shared memory: eight rows at one column lie in different banks
-  static constexpr int kWeightStride = Cols + 8;  // of the weights: four rows at eight columns do
+  static constexpr int kStride = Width + 4;                             // of q, k, v and do in shared memory: eight rows at one column lie in different banks
+  static constexpr int kWeightStride = Cols + 8;                        // of the weights: four rows at eight columns do
   static constexpr int kRowFloats = Rows * kStride;
   static constexpr int kColFloats = Cols * kStride;
   static constexpr int kWeightFloats = Rows * kWeightStride;
@@ -244,8 +244,7 @@ struct AttentionTile {
 };
 
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    attention_forward_kernel(const AttentionForward<float> op, bool by_four) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_forward_kernel(const AttentionForward<float> op, bool by_four) {
   const AttentionPlan& plan = op.plan;
   const AttentionBlock block(plan, plan.queries, plan.heads, Tile::kRows);
   const int count = min(Tile::kRows, block.queries - block.first);
@@ -322,8 +321,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
 
 // dq, and δ (Nq, H) into the scratch.
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    attention_backward_queries_kernel(const AttentionBackward<float> op, bool by_four) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backward_queries_kernel(const AttentionBackward<float> op, bool by_four) {
   const AttentionPlan& plan = op.plan;
   const AttentionBlock block(plan, plan.queries, plan.heads, Tile::kRows);
   const int count = min(Tile::kRows, block.queries - block.first);
@@ -411,8 +409,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
 
 // dk and dv. The scores are transposed: a row is a key.
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    attention_backward_keys_kernel(const AttentionBackward<float> op, bool by_four) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) attention_backward_keys_kernel(const AttentionBackward<float> op, bool by_four) {
   const AttentionPlan& plan = op.plan;
   const AttentionBlock block(plan, plan.keys, plan.kv_heads, Tile::kRows);
   const int count = min(Tile::kRows, block.keys - block.first);
@@ -509,16 +506,13 @@ inline bool attention_by_four(const AttentionPlan& plan, std::initializer_list<V
 }
 
 // Large tiles once they fill on average: a tile of 64 rows for sequences of 20 would mostly be zeros.
-inline bool attention_large(const AttentionPlan& plan) {
-  return plan.queries.rows > 32 * plan.queries.count && plan.keys.rows > 32 * plan.keys.count;
-}
+inline bool attention_large(const AttentionPlan& plan) { return plan.queries.rows > 32 * plan.queries.count && plan.keys.rows > 32 * plan.keys.count; }
 
 template <class Tile, class Op>
 void launch_attention(cudaStream_t stream, void (*kernel)(Op, bool), const Op& op, bool by_four, const Sequences& rows, Index heads,
                       std::size_t shared_floats) {
   const Index blocks = attention_blocks(rows, heads, Tile::kRows);
-  if (blocks > 0)
-    launch(stream, {dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), shared_floats * sizeof(float)}, kernel, op, by_four);
+  if (blocks > 0) launch(stream, {dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), shared_floats * sizeof(float)}, kernel, op, by_four);
 }
 
 template <class Tile>

@@ -25,8 +25,8 @@ void cublas_gemm(cublasHandle_t handle, cublasComputeType_t compute, const Gemm<
   // A single row may have any stride, but cuBLAS wants one that holds the row.
   const auto leading = [&](const auto& view) { return extent(view.stride > view.cols ? view.stride : view.cols); };
   cublas_check(cublasGemmEx(handle, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, extent(p.n()), extent(p.m()),
-                            extent(p.k()), &p.alpha, p.b.data, kType, leading(p.b), p.a.data, kType, leading(p.a), &p.beta, p.c.data, CUDA_R_32F,
-                            leading(p.c), compute, CUBLAS_GEMM_DEFAULT),
+                            extent(p.k()), &p.alpha, p.b.data, kType, leading(p.b), p.a.data, kType, leading(p.a), &p.beta, p.c.data, CUDA_R_32F, leading(p.c),
+                            compute, CUBLAS_GEMM_DEFAULT),
                "a matrix product");
 }
 

@@ -87,8 +87,7 @@ void cuda_for_each_row(cudaStream_t stream, Index rows, Index cols, const F& f) 
   const int lanes = cols <= 1024 ? kWarp : cols <= 16384 ? kBlock : 1024;
   const int lines = std::max(1, kBlock / lanes);
   const std::size_t shared = lanes > kWarp ? static_cast<std::size_t>(lanes / kWarp) * sizeof(double) : 0;
-  launch(stream,
-         {dim3(static_cast<unsigned>((rows + lines - 1) / lines)), dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(lines)), shared},
+  launch(stream, {dim3(static_cast<unsigned>((rows + lines - 1) / lines)), dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(lines)), shared},
          for_each_row_kernel<F>, f, rows);
 }
 
@@ -104,7 +103,7 @@ struct CudaFillRow {
 
 // A block sums 32 columns: its y-lines take turns at the rows, their sums are added in the order of the lines.
 template <class F, class T>
-__global__ void __launch_bounds__(kWarp * kWarp) sum_rows_kernel(const F f, Index rows, Index cols, T* sum_io) {
+__global__ void __launch_bounds__(kWarp* kWarp) sum_rows_kernel(const F f, Index rows, Index cols, T* sum_io) {
   DELTATUNE_SHARED_MEMORY(shared);
   T* of_lines = reinterpret_cast<T*>(shared);  // (lines, 32)
   const Index col = static_cast<Index>(blockIdx.x) * kWarp + threadIdx.x;
@@ -122,8 +121,8 @@ template <class F, class T>
 void cuda_sum_rows(cudaStream_t stream, Index rows, Index cols, const F& f, T* sum_io) {
   if (cols <= 0) return;
   const unsigned lines = rows >= 256 ? 32 : 8;
-  launch(stream, {dim3(static_cast<unsigned>((cols + kWarp - 1) / kWarp)), dim3(kWarp, lines), lines * kWarp * sizeof(T)}, sum_rows_kernel<F, T>, f, rows,
-         cols, sum_io);
+  launch(stream, {dim3(static_cast<unsigned>((cols + kWarp - 1) / kWarp)), dim3(kWarp, lines), lines * kWarp * sizeof(T)}, sum_rows_kernel<F, T>, f, rows, cols,
+         sum_io);
 }
 
 }  // namespace deltatune::detail

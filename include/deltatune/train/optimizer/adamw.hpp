@@ -74,7 +74,7 @@ class AdamW {
  private:
   const TrainableParameters<X>* parameters_;
   AdamWConfig config_;
-  X first_;   // moments of all elements that train, one parameter after another
+  X first_;  // moments of all elements that train, one parameter after another
   X second_;
   Index steps_ = 0;
 };

@@ -194,9 +194,7 @@ class Block {
     for (unsigned i = 0; i < count; ++i) {
       const Thread& other = threads_[first + i];
       if ((self.mask >> i & 1U) == 0 || other.state == State::done) continue;
-      if (other.state != State::warp || other.mask != self.mask || other.operation != self.operation ||
-          !same_place(other.where, self.where))
-        return false;
+      if (other.state != State::warp || other.mask != self.mask || other.operation != self.operation || !same_place(other.where, self.where)) return false;
       present |= 1U << i;
     }
     std::uint64_t votes = 0;
@@ -235,14 +233,11 @@ class Block {
     const auto about = [&](State state, const char* text, bool with_place) {
       const auto s = static_cast<std::size_t>(state);
       if (count[s] == 0) return std::string();
-      const auto one = [&](const Thread& thread) {
-        return "thread " + to_string(thread.index) + (with_place ? " at " + place(thread.where) : "");
-      };
+      const auto one = [&](const Thread& thread) { return "thread " + to_string(thread.index) + (with_place ? " at " + place(thread.where) : ""); };
       return "; " + std::to_string(count[s]) + text + " (" + one(*first[s]) + (count[s] > 1 ? " to " + one(*last[s]) : "") + ")";
     };
     die("divergent barrier: no thread of the block can go on" + about(State::barrier, " wait at __syncthreads", true) +
-        about(State::warp, " wait in a warp operation for the other lanes of its mask", true) +
-        about(State::done, " have finished", false));
+        about(State::warp, " wait in a warp operation for the other lanes of its mask", true) + about(State::done, " have finished", false));
   }
 
   const Launch* launch_ = nullptr;
@@ -296,8 +291,7 @@ inline void Block::thread_main() {
 inline std::string explain_block_fault(const void* address) {
   const Block& block = this_block();
   if (block.shared().holds(address))
-    return "shared memory overrun: " + to_string(address) + " is outside of the " + std::to_string(block.shared().bytes()) +
-           " bytes of dynamic shared memory";
+    return "shared memory overrun: " + to_string(address) + " is outside of the " + std::to_string(block.shared().bytes()) + " bytes of dynamic shared memory";
   if (block.stacks().holds(address)) return "the stack of a thread is full (" + std::to_string(kStackBytes) + " bytes)";
   return "";
 }

@@ -24,8 +24,7 @@ inline bool is_device(const Rows& rows) { return device_memory().holds(rows.data
 
 // Whether the rows are within one allocation of device or pinned memory; pageable memory is not known.
 inline cudaError_t check_rows(const Rows& rows, bool device, const char* what) {
-  if (rows.width > rows.pitch && rows.height > 1)
-    return fail(cudaErrorInvalidPitchValue, std::string(what) + ": rows are wider than their pitch");
+  if (rows.width > rows.pitch && rows.height > 1) return fail(cudaErrorInvalidPitchValue, std::string(what) + ": rows are wider than their pitch");
   if (rows.bytes() == 0) return cudaSuccess;
   if (rows.data == nullptr) return fail(cudaErrorInvalidValue, std::string(what) + " is null");
   if (is_device(rows) != device)
@@ -33,11 +32,9 @@ inline cudaError_t check_rows(const Rows& rows, bool device, const char* what) {
                 std::string(what) + (device ? " is not device memory" : " is device memory") + ", but the kind of the copy says so");
   if (device) {
     const Allocation* a = device_memory().find(rows.data);
-    if (a == nullptr)
-      return fail(cudaErrorInvalidValue, std::string(what) + " is not in a live allocation" + device_memory().history(rows.data));
+    if (a == nullptr) return fail(cudaErrorInvalidValue, std::string(what) + " is not in a live allocation" + device_memory().history(rows.data));
     if (a->free_pending) return fail(cudaErrorInvalidValue, std::string(what) + " was given to cudaFreeAsync before");
-    if (rows.data < a->begin || rows.data + rows.bytes() > a->end())
-      return fail(cudaErrorInvalidValue, std::string(what) + " goes beyond " + describe(*a));
+    if (rows.data < a->begin || rows.data + rows.bytes() > a->end()) return fail(cudaErrorInvalidValue, std::string(what) + " goes beyond " + describe(*a));
   } else if (const std::size_t pinned = pinned_bytes(rows.data); pinned > 0 && rows.bytes() > pinned) {
     return fail(cudaErrorInvalidValue, std::string(what) + " goes beyond its pinned allocation");
   }

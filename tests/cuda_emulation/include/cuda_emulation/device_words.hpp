@@ -52,26 +52,23 @@ inline unsigned segment(unsigned lane, int width) { return lane & ~(static_cast<
 template <cuda_emulation::Shuffled T>
 T __shfl_sync(unsigned mask, T value, int source, int width = warpSize, std::source_location where = std::source_location::current()) {
   const unsigned lane = cuda_emulation::this_block().lane();
-  return cuda_emulation::shuffle(
-      mask, value, cuda_emulation::segment(lane, width) + (static_cast<unsigned>(source) & (static_cast<unsigned>(width) - 1)), where);
+  return cuda_emulation::shuffle(mask, value, cuda_emulation::segment(lane, width) + (static_cast<unsigned>(source) & (static_cast<unsigned>(width) - 1)),
+                                 where);
 }
 template <cuda_emulation::Shuffled T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
-                 std::source_location where = std::source_location::current()) {
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize, std::source_location where = std::source_location::current()) {
   const unsigned lane = cuda_emulation::this_block().lane();
   const bool inside = lane - cuda_emulation::segment(lane, width) >= delta;
   return cuda_emulation::shuffle(mask, value, inside ? lane - delta : lane, where);
 }
 template <cuda_emulation::Shuffled T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
-                   std::source_location where = std::source_location::current()) {
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize, std::source_location where = std::source_location::current()) {
   const unsigned lane = cuda_emulation::this_block().lane();
   const bool inside = lane - cuda_emulation::segment(lane, width) + delta < static_cast<unsigned>(width);
   return cuda_emulation::shuffle(mask, value, inside ? lane + delta : lane, where);
 }
 template <cuda_emulation::Shuffled T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = warpSize,
-                  std::source_location where = std::source_location::current()) {
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = warpSize, std::source_location where = std::source_location::current()) {
   const unsigned lane = cuda_emulation::this_block().lane();
   const unsigned source = lane ^ static_cast<unsigned>(lane_mask);
   const bool inside = source < cuda_emulation::segment(lane, width) + static_cast<unsigned>(width);
@@ -89,9 +86,8 @@ inline int __all_sync(unsigned mask, int predicate, std::source_location where =
 }
 
 template <class T>
-requires std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, int> || std::same_as<T, unsigned> ||
-    std::same_as<T, unsigned long long>
-        T atomicAdd(T* address, std::type_identity_t<T> value) {
+requires std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, int> || std::same_as<T, unsigned> || std::same_as<T, unsigned long long> T
+atomicAdd(T* address, std::type_identity_t<T> value) {
   return std::atomic_ref<T>(*address).fetch_add(value, std::memory_order_relaxed);
 }
 

@@ -35,8 +35,7 @@ inline constexpr std::size_t kMaxThreads = 1024;
 // The stacks of one OS thread, each above a page that faults. Memory is taken as it is used.
 class Stacks {
  public:
-  Stacks()
-      : begin_(static_cast<char*>(mmap(nullptr, kMaxThreads * kStride, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {}
+  Stacks() : begin_(static_cast<char*>(mmap(nullptr, kMaxThreads * kStride, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {}
   ~Stacks() { munmap(begin_, kMaxThreads * kStride); }
   Stacks(const Stacks&) = delete;
   Stacks& operator=(const Stacks&) = delete;
@@ -104,9 +103,7 @@ struct StackNotice {
 #if defined(CUDA_EMULATION_ASAN)
   void* fake = nullptr;
   void leave(const void* bottom, std::size_t bytes) { __sanitizer_start_switch_fiber(&fake, bottom, bytes); }
-  void arrive(const void** from_bottom = nullptr, std::size_t* from_bytes = nullptr) {
-    __sanitizer_finish_switch_fiber(fake, from_bottom, from_bytes);
-  }
+  void arrive(const void** from_bottom = nullptr, std::size_t* from_bytes = nullptr) { __sanitizer_finish_switch_fiber(fake, from_bottom, from_bytes); }
 #else
   void leave(const void*, std::size_t) {}
   void arrive(const void** = nullptr, std::size_t* = nullptr) {}

@@ -104,8 +104,8 @@ inline void gemm_tile(const float* a, const float* b, std::ptrdiff_t k, float* s
 }
 
 // c: element (i, j) at i + j * ldc. It is not read when beta is 0.
-inline void gemm(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, float alpha, const Operand& a, const Operand& b, float beta, char* c,
-                 Number c_number, std::ptrdiff_t ldc) {
+inline void gemm(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, float alpha, const Operand& a, const Operand& b, float beta, char* c, Number c_number,
+                 std::ptrdiff_t ldc) {
   static thread_local std::vector<float> panel_a;
   static thread_local std::vector<float> panels_b;
   panel_a.assign(static_cast<std::size_t>(16 * k), 0.0F);

@@ -14,9 +14,8 @@ namespace cuda_emulation {
 
 // How many OS threads run the blocks of large grids; CUDA_EMULATION_WORKERS in the environment, 1 otherwise.
 inline unsigned& worker_count() {
-  static unsigned count = std::getenv("CUDA_EMULATION_WORKERS") != nullptr
-                              ? static_cast<unsigned>(std::max(1, std::atoi(std::getenv("CUDA_EMULATION_WORKERS"))))
-                              : 1;
+  static unsigned count =
+      std::getenv("CUDA_EMULATION_WORKERS") != nullptr ? static_cast<unsigned>(std::max(1, std::atoi(std::getenv("CUDA_EMULATION_WORKERS")))) : 1;
   return count;
 }
 inline void set_workers(unsigned count) { worker_count() = std::max(1U, count); }

@@ -20,8 +20,7 @@ namespace cuda_emulation {
 
 // What cudaFuncSetAttribute has raised the dynamic shared memory of a kernel to.
 inline std::map<const void*, std::size_t>& raised_shared() {
-  static auto* bytes =
-      new std::map<const void*, std::size_t>;  // like all tables here never destroyed: destructors of static objects may launch
+  static auto* bytes = new std::map<const void*, std::size_t>;  // like all tables here never destroyed: destructors of static objects may launch
   return *bytes;
 }
 inline std::size_t allowed_shared(const void* kernel) {
@@ -38,8 +37,7 @@ inline cudaError_t check_shape(const cudaLaunchConfig_t& config, const void* ker
     return fail(cudaErrorInvalidConfiguration, "a grid of " + to_string(grid) + " blocks: 1 to (2147483647, 65535, 65535) are allowed");
   if (block.x == 0 || block.y == 0 || block.z == 0 || block.x > 1024 || block.y > 1024 || block.z > 64 ||
       std::size_t{block.x} * block.y * block.z > kMaxThreads)
-    return fail(cudaErrorInvalidConfiguration,
-                "a block of " + to_string(block) + " threads: 1 to (1024, 1024, 64), at most 1024 in all, are allowed");
+    return fail(cudaErrorInvalidConfiguration, "a block of " + to_string(block) + " threads: 1 to (1024, 1024, 64), at most 1024 in all, are allowed");
   if (config.dynamicSmemBytes > allowed_shared(kernel))
     return fail(cudaErrorInvalidValue, std::to_string(config.dynamicSmemBytes) + " bytes of dynamic shared memory, where " +
                                            std::to_string(allowed_shared(kernel)) + " are allowed to " + kernel_name(kernel));
@@ -64,8 +62,7 @@ template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments), "as many arguments as the kernel has parameters");
   static_assert((std::is_convertible_v<Arguments&&, Parameters> && ...), "arguments convert to the parameters of the kernel");
-  static_assert(((!std::is_reference_v<Parameters> && std::is_trivially_copy_constructible_v<Parameters> &&
-                  std::is_trivially_destructible_v<Parameters>)&&...),
+  static_assert(((!std::is_reference_v<Parameters> && std::is_trivially_copy_constructible_v<Parameters> && std::is_trivially_destructible_v<Parameters>)&&...),
                 "parameters of a kernel are copied to the device as bytes");
   static_assert((sizeof(Parameters) + ... + 0) <= 4096, "parameters of a kernel take at most 4 KB");
   using namespace cuda_emulation;
@@ -79,8 +76,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   if (const cudaError_t error = check_shape(*config, function); error != cudaSuccess) return error;
   cudaStream_t stream = nullptr;
   if (const cudaError_t error = stream_for(config->stream, stream); error != cudaSuccess) return error;
-  auto job =
-      std::make_shared<const Job>(Job{kernel, std::tuple<Parameters...>(static_cast<Parameters>(std::forward<Arguments>(arguments))...)});
+  auto job = std::make_shared<const Job>(Job{kernel, std::tuple<Parameters...>(static_cast<Parameters>(std::forward<Arguments>(arguments))...)});
   const cudaError_t bad = std::apply(
       [](const Parameters&... parameters) {
         cudaError_t first = cudaSuccess;
@@ -91,8 +87,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   if (bad != cudaSuccess) return bad;
 
   ++counters().kernels;
-  if (detail::launch_record().on)
-    detail::launch_record().list.push_back({function, config->gridDim, config->blockDim, config->dynamicSmemBytes});
+  if (detail::launch_record().on) detail::launch_record().list.push_back({function, config->gridDim, config->blockDim, config->dynamicSmemBytes});
   Launch launch{function,
                 config->gridDim,
                 config->blockDim,
@@ -115,8 +110,7 @@ cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute attribute, int val
   const auto lock = enter();
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
   if (value < 0 || static_cast<std::size_t>(value) > shared_limit())
-    return fail(cudaErrorInvalidValue,
-                std::to_string(value) + " bytes of dynamic shared memory: the device has " + std::to_string(shared_limit()));
+    return fail(cudaErrorInvalidValue, std::to_string(value) + " bytes of dynamic shared memory: the device has " + std::to_string(shared_limit()));
   raised_shared()[reinterpret_cast<const void*>(kernel)] = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
@@ -138,8 +132,7 @@ template <class T>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, T* kernel, int threads, std::size_t shared_bytes) {
   using namespace cuda_emulation;
   const auto lock = enter();
-  if (threads <= 0 || threads > static_cast<int>(kMaxThreads))
-    return fail(cudaErrorInvalidValue, "a block of " + std::to_string(threads) + " threads");
+  if (threads <= 0 || threads > static_cast<int>(kMaxThreads)) return fail(cudaErrorInvalidValue, "a block of " + std::to_string(threads) + " threads");
   const int by_threads = 2048 / ((threads + 31) / 32 * 32);
   const int by_shared = static_cast<int>((std::size_t{228} << 10) / (shared_bytes + 1024));
   *blocks = shared_bytes > allowed_shared(reinterpret_cast<const void*>(kernel)) ? 0 : std::min({32, by_threads, by_shared});

@@ -40,14 +40,11 @@ struct Allocation {
   char* end() const { return begin + bytes; }
 };
 
-inline std::string describe(const Allocation& a) {
-  return "the allocation of " + std::to_string(a.bytes) + " bytes at " + to_string(a.begin);
-}
+inline std::string describe(const Allocation& a) { return "the allocation of " + std::to_string(a.bytes) + " bytes at " + to_string(a.begin); }
 
 // First byte in [begin, end) that differs from `value`, or end.
 inline const char* first_change(const char* begin, const char* end, int value) {
-  if (begin == end || (*begin == static_cast<char>(value) && std::memcmp(begin, begin + 1, static_cast<std::size_t>(end - begin) - 1) == 0))
-    return end;
+  if (begin == end || (*begin == static_cast<char>(value) && std::memcmp(begin, begin + 1, static_cast<std::size_t>(end - begin) - 1) == 0)) return end;
   return std::find_if(begin, end, [value](char c) { return c != static_cast<char>(value); });
 }
 
@@ -133,8 +130,7 @@ class DeviceMemory {
     const auto after = live_.upper_bound(const_cast<char*>(static_cast<const char*>(address)));
     if (after != live_.begin() && holds(address)) {
       const Allocation& a = std::prev(after)->second;
-      if (address >= a.end())
-        return ": " + std::to_string(static_cast<const char*>(address) - a.end()) + " bytes behind the end of " + describe(a);
+      if (address >= a.end()) return ": " + std::to_string(static_cast<const char*>(address) - a.end()) + " bytes behind the end of " + describe(a);
     }
     if (after != live_.end() && holds(address))
       return ": " + std::to_string(after->second.begin - static_cast<const char*>(address)) + " bytes before " + describe(after->second);
@@ -160,8 +156,7 @@ class DeviceMemory {
     const char* before = first_change(a.pages, a.begin, kRedZone);
     const char* last = a.pages + a.page_bytes;
     const char* behind = first_change(a.end(), last, kRedZone);
-    if (before != a.begin)
-      die("out of bounds: byte " + std::to_string(a.begin - before) + " before " + describe(a) + " was written" + kHint);
+    if (before != a.begin) die("out of bounds: byte " + std::to_string(a.begin - before) + " before " + describe(a) + " was written" + kHint);
     if (behind != last) die("out of bounds: byte " + std::to_string(behind - a.end()) + " behind " + describe(a) + " was written" + kHint);
   }
   static constexpr const char* kHint = " (CUDA_EMULATION_CHECK_EACH=1 in the environment looks after every operation)";

@@ -114,8 +114,7 @@ class Streams {
     return recording;
   }
   void wait_for(cudaStream_t stream, const std::shared_ptr<Recording>& recording) {
-    if (!recording->done)
-      stream->queue.push_back({NodeKind::other, nullptr, "a wait for an event", [this, recording] { complete(*recording); }});
+    if (!recording->done) stream->queue.push_back({NodeKind::other, nullptr, "a wait for an event", [this, recording] { complete(*recording); }});
   }
 
   // ---- what runs queued operations ----
@@ -221,8 +220,7 @@ inline cudaError_t forbid_in_capture(const char* call) {
 inline cudaError_t stream_for(cudaStream_t handle, cudaStream_t& stream) {
   stream = streams().find(handle);
   if (stream == nullptr) return fail(cudaErrorInvalidResourceHandle, "no such stream");
-  if (stream->capture == cudaStreamCaptureStatusInvalidated)
-    return fail(cudaErrorStreamCaptureInvalidated, "the capture has failed before");
+  if (stream->capture == cudaStreamCaptureStatusInvalidated) return fail(cudaErrorStreamCaptureInvalidated, "the capture has failed before");
   return cudaSuccess;
 }
 
