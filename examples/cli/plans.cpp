@@ -309,12 +309,14 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
   command.add_option("--targets", o.targets, "layers by the ends of their names, or all-linear [the usual ones of the method]")->group(weights);
   command.add_option("--exclude", o.exclude, "layers to leave out")->group(weights);
   command.add_option("--layers", o.layers, "numbers of the layers to adapt [all]")->delimiter(',')->group(weights);
-  command.add_option("--rank-pattern", o.rank_pattern, "lora, dora: another rank for some layers, PATTERN=RANK")->group(weights);
+  command.add_option("--rank-pattern", o.rank_pattern, "lora, dora: another rank for some layers, PATTERN=RANK; the first that matches counts")->group(weights);
   command.add_option("--alpha-pattern", o.alpha_pattern, "lora, dora: another alpha for some layers, PATTERN=ALPHA")->group(weights);
   command.add_option("--bias", o.bias, "lora, dora: biases to train as well: none, all, lora_only")
       ->check(CLI::IsMember({"none", "all", "lora_only"}))
       ->group(weights);
-  command.add_option("--modules-to-save", o.modules_to_save, "modules trained as a whole [the output layer]")->group(weights);
+  command
+      .add_option("--modules-to-save", o.modules_to_save, "modules trained as a whole [the output layer]; wte or lm_head: that one alone, if the two are tied")
+      ->group(weights);
   command.add_option("--target-rank", o.target_rank, "adalora: ranks a layer in the end, on average [8]")->group(weights);
   command.add_option("--tinit", o.tinit, "adalora: updates before ranks are taken away [0]")->group(weights);
   command.add_option("--tfinal", o.tfinal, "adalora: updates at the end without that [0]")->group(weights);

@@ -48,7 +48,8 @@ std::vector<std::vector<float>> results(Index rows, bool wanted) {
     test::from_host<X>(ctx, host, tensor.view());
     return tensor;
   };
-  const X x = random(kRows, kWidth, 1), table = random(kVocab, kWidth, 2);
+  const X x = random(kRows, kWidth, 1);
+  X table = random(kVocab, kWidth, 2);
   X dx(ctx, {kRows, kWidth}), dtable(ctx, {kVocab, kWidth}), loss(ctx, {1});
   Tensor<std::int32_t, test::Device> labels(ctx, {kRows});
   test::Device::copy_in(ctx, kLabels.data(), labels.view().data, labels.bytes());

@@ -247,9 +247,10 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
   const std::string in_config = (folder / "adapter_config.json").string();
   std::vector<std::string> notes;
   detail::note_unread(in_config, placed.unread, notes);
+  bool resized = false;
   if (tensors.has("lm_head.weight") && model.is_language_model()) {
     const TensorInfo& head = *tensors.entries().at("lm_head.weight").tensor;
-    detail::fit_vocabulary(ctx, model, head, true, head.file, notes);
+    resized = detail::fit_vocabulary(ctx, model, head, true, head.file, notes);
   }
   Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, in_config), {}};
   adapter.notes = std::move(notes);
@@ -277,7 +278,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
     if (Parameter<X>* const head = detail::language_model_head(model))
       if (const auto entry = unused.find("lm_head.weight"); entry != unused.end()) {
         check_fits(*entry->second.tensor, *head);
-        if (brought.add(*entry->second.tensor, *head, false)) {
+        if (brought.add(*entry->second.tensor, *head, resized)) {
           reads.emplace_back([&ctx, head, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, *head); });
         } else {
           adapter.ignored.push_back(entry->second.key);

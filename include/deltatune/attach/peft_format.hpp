@@ -117,30 +117,31 @@ std::vector<std::string> keys_of(Model& model, const Plan& plan, const Parameter
   return keys;
 }
 
-// Brings the model to the number of words of a table in a file. has_head: the file holds the head's weight, too.
+// Brings the model to the number of words of a table in a file; returns whether it had another one. has_head: the file holds the head's weight, too.
 template <class Model>
-void fit_vocabulary(typename Model::Context& ctx, Model& model, const TensorInfo& table, bool has_head, const std::string& in_file,
+bool fit_vocabulary(typename Model::Context& ctx, Model& model, const TensorInfo& table, bool has_head, const std::string& in_file,
                     std::vector<std::string>& notes_io) {
   const Index words = model.word_table().shape().at(0);
-  if (table.shape.size() != 2 || table.shape[0] == words || table.shape[1] != model.word_table().shape().at(1)) return;
+  if (table.shape.size() != 2 || table.shape[0] == words || table.shape[1] != model.word_table().shape().at(1)) return false;
   if constexpr (requires { model.tied(); }) {
     if (model.is_language_model() && !model.tied() && !has_head)
       throw Error(in_file, "has a table of " + std::to_string(table.shape[0]) + " words and no lm_head.weight for them", {.remedy = "is the file complete?"});
   }
   model.resize_vocabulary(ctx, table.shape[0]);
   notes_io.push_back(in_file + ": the vocabulary has " + std::to_string(table.shape[0]) + " words instead of the model's " + std::to_string(words));
+  return true;
 }
 
 // The same for a file of PEFT, which saves the tables where the vocabulary was resized.
 template <class Model, class Plan>
-void fit_vocabulary(typename Model::Context& ctx, Model& model, const Plan& plan, const TensorFile& file, const std::string& in_file,
+bool fit_vocabulary(typename Model::Context& ctx, Model& model, const Plan& plan, const TensorFile& file, const std::string& in_file,
                     std::vector<std::string>& notes_io) {
   const std::string path = model.word_table().path(), site = path.substr(0, path.rfind('.'));
   const TensorInfo* table = nullptr;
   for (const std::string& key : keys_of(model, plan, model.word_table(), {site, "lm_head"}))
     if (table == nullptr) table = file.find(key);
   const auto is_head = [](const auto& entry) { return entry.first.ends_with("lm_head.weight") || entry.first.ends_with("lm_head.base_layer.weight"); };
-  if (table != nullptr) fit_vocabulary(ctx, model, *table, std::any_of(file.tensors().begin(), file.tensors().end(), is_head), in_file, notes_io);
+  return table != nullptr && fit_vocabulary(ctx, model, *table, std::any_of(file.tensors().begin(), file.tensors().end(), is_head), in_file, notes_io);
 }
 
 // What a file brings of the model itself.
@@ -246,7 +247,8 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
     if (!note.empty()) notes.push_back(note);
   }
   detail::note_unread(in_config, plan.unread, notes);
-  if constexpr (detail::is_peft_type<Plan>()) detail::fit_vocabulary(ctx, model, plan, file, in_file, notes);
+  bool resized = false;
+  if constexpr (detail::is_peft_type<Plan>()) resized = detail::fit_vocabulary(ctx, model, plan, file, in_file, notes);
   Plan placed = plan;
   if constexpr (requires { placed.targets; }) {
     placed.targets.paths = detail::sites_in<Plan>(file, in_file);
@@ -306,7 +308,8 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
           continue;
         }
         taken = &tensor;
-        if (brought.add(tensor, parameter, false)) {
+        const bool is_words = &parameter == &model.word_table() || parameter.path() == "lm_head.weight";
+        if (brought.add(tensor, parameter, resized && is_words)) {
           reads.emplace_back([&ctx, &parameter, &tensor] { read_parameter(ctx, tensor, parameter); });
         } else {
           adapter.ignored.push_back(key);
