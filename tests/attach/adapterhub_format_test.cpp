@@ -189,7 +189,7 @@ TEST_CASE("AdapterHub: wrong folders", "[attach][adapterhub]") {
   CHECK_THAT(with("residual_before_ln", "post_add"), Catch::Contains("original_ln_before"));
   CHECK_THAT(with("leave_out", {7}), Catch::Contains("leave_out") && Catch::Contains("0 to 2"));
   CHECK_THAT(with("leave_out", {0, 1, 2}), Catch::Contains("matches no layer"));
-  CHECK_THAT(with("leave_out", {0}), Catch::Contains("is no tensor of this adapter"));
+  CHECK_THAT(with("leave_out", {0}), Catch::Contains("belongs neither to this adapter"));
   CHECK_THAT(with("ln_after", true), Catch::Contains("has no tensor for") && Catch::Contains("adapter_norm_after.weight"));
   CHECK_THAT(loading_error("adapterhub_houlsby", [](nlohmann::json& json) { json["name"] = "other"; }), Catch::Contains("has no tensor"));
   CHECK_THAT(loading_error_with("adapterhub_lora", "r", 4), Catch::Contains("does not fit"));

@@ -41,7 +41,7 @@ TEST_CASE("targets by the ends of names", "[attach]") {
 
 TEST_CASE("targets by a regular expression for the whole path", "[attach]") {
   CHECK(chosen(pattern(R"(.*\.1\..*(query|value))")) == std::vector<std::string>{kPaths[4], kPaths[5]});
-  CHECK_THROWS_WITH(chosen(pattern("query")), Catch::Contains("choose no layer"));
+  CHECK_THROWS_WITH(chosen(pattern("query")), Catch::Contains("match no layer"));
   CHECK_THROWS_WITH(chosen(pattern("(")), Catch::Contains("regular expression"));
 }
 
@@ -76,7 +76,7 @@ TEST_CASE("a name that matches nothing is an error, even among others that match
   targets.exclude.names = {"typo"};
   CHECK_THROWS_WITH(chosen(targets), Catch::Contains("exclude_modules"));
   targets.exclude.names = {"query"};
-  CHECK_THROWS_WITH(chosen(targets), Catch::Contains("choose no layer"));
+  CHECK_THROWS_WITH(chosen(targets), Catch::Contains("match no layer"));
 }
 
 TEST_CASE("ranks and alphas of single sites", "[attach]") {

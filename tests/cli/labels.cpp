@@ -56,7 +56,9 @@ struct Workplace {
     return checked(training(model, data, more));
   }
   std::string train_error(const std::string& model, const std::string& data, const Arguments& more = {"--eval-fraction", "0"}) const {
-    return error(training(model, data, more));
+    Arguments arguments = training(model, data, more);
+    arguments.push_back("--overwrite");
+    return error(arguments);
   }
   std::string error(const Arguments& arguments) const {
     const Outcome outcome = run_program(arguments);

@@ -38,7 +38,7 @@ void check_success(const Outcome& outcome) {
 void check_failure(const Outcome& outcome, const std::vector<std::string>& words) {
   INFO(outcome.out << outcome.err);
   CHECK(outcome.code == 1);
-  CHECK(outcome.err.starts_with("error: "));
+  CHECK(last_line(outcome.err).starts_with("error: "));
   for (const std::string& word : words) {
     INFO(word);
     CHECK(outcome.err.find(word) != std::string::npos);

@@ -27,7 +27,7 @@ std::size_t loads_of(const std::string& said) {
 }  // namespace
 
 TEST_CASE("threads that wait spin for a moment only", "[program]") {
-  const Outcome outcome = run_program({"inspect", "nowhere"}, kNothingSet);
+  const Outcome outcome = run_program({"inspect", "--model", "nowhere"}, kNothingSet);
   CHECK(outcome.code == 1);
   CHECK(outcome.err.find("error: ") != std::string::npos);
   CHECK(loads_of(outcome.err) == 2);
@@ -38,7 +38,7 @@ TEST_CASE("threads that wait spin for a moment only", "[program]") {
 TEST_CASE("a user's own wait policy stays", "[program]") {
   for (const std::string own : {"OMP_WAIT_POLICY=active", "GOMP_SPINCOUNT=77", "KMP_BLOCKTIME=9", "KMP_LIBRARY=turnaround"}) {
     INFO(own);
-    const Outcome outcome = run_program({"inspect", "nowhere"}, kNothingSet + own);
+    const Outcome outcome = run_program({"inspect", "--model", "nowhere"}, kNothingSet + own);
     CHECK(loads_of(outcome.err) == 1);
     CHECK(taken(outcome.err, "GOMP_SPINCOUNT") != "1000");
   }
@@ -57,12 +57,12 @@ TEST_CASE("starting anew keeps the program's name, arguments, input and exit", "
   std::filesystem::create_symlink(std::filesystem::absolute(program), folder / "another name");
   CHECK(shell(shell_quoted((folder / "another name").string()) + " inspect --help >" + out) == 0);
   CHECK(content_of(folder / "out").find("another name") != std::string::npos);
-  CHECK(shell(shell_quoted(program) + " inspect 'no such folder' 2>" + out) == 1);
+  CHECK(shell(shell_quoted(program) + " inspect --model 'no such folder' 2>" + out) == 1);
   CHECK(content_of(folder / "out").find("no such folder") != std::string::npos);
   // Called by way of the dynamic loader, the file that runs is the loader.
   for (const char* const loader : {"/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"}) {
     if (!std::filesystem::exists(loader)) continue;
-    CHECK(shell(std::string(loader) + " " + shell_quoted(program) + " inspect 'no such folder' 2>" + out) == 1);
+    CHECK(shell(std::string(loader) + " " + shell_quoted(program) + " inspect --model 'no such folder' 2>" + out) == 1);
     CHECK(content_of(folder / "out").find("no such folder") != std::string::npos);
   }
 }

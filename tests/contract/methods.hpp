@@ -88,9 +88,9 @@ void check_all_contracts() {
   variant = lora;
   variant.targets = Targets::named({is_decoder ? "wte" : "word_embeddings"});
   const Index table_count = 3 * (30 + width);
-  check_contract<Model>("LoRA on embeddings", variant, {.parameters = table_count, .merges = !is_decoder});  // GPT-2's head reads the table
+  check_contract<Model>("LoRA on embeddings", variant, {.parameters = table_count, .merges = true});
   variant.dora = true;
-  check_contract<Model>("DoRA on embeddings", variant, {.parameters = table_count + width, .merges = !is_decoder});
+  check_contract<Model>("DoRA on embeddings", variant, {.parameters = table_count + width, .merges = true});
 
   VeraPlan vera;
   vera.vera.rank = 5;

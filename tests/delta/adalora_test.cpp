@@ -197,7 +197,7 @@ TEST_CASE("adalora: frozen, its importance stays as it was", "[delta][adalora]")
 
 TEST_CASE("adalora: mistakes", "[delta][adalora]") {
   AdaLoraToy toy({.rank = 2, .target = 1});
-  CHECK_THROWS_WITH(toy.budget.after_step(toy.ctx, {.step = 1}), Catch::Contains("how long the run is") && Catch::Contains("total_step"));
+  CHECK_THROWS_WITH(toy.budget.after_step(toy.ctx, {.step = 1}), Catch::Contains("length of the run") && Catch::Contains("total_step"));
   AdaLoraToy short_run({.rank = 2, .target = 1, .first = 3, .last = 2});
   CHECK_THROWS_WITH(short_run.budget.after_step(short_run.ctx, {.step = 1, .total = 5}), Catch::Contains("no update to prune in"));
   const auto message = [](AdaLoraConfig config) { return test::error_text([&] { config.validate("plan"); }); };

@@ -171,7 +171,7 @@ TEST_CASE("diff pruning: mistakes", "[delta][diff_pruning]") {
   plan.name = "second";
   CHECK_THROWS_WITH(attach_beside(ctx, model, plan), Catch::Contains("computed by another delta"));
   Trainer<Bert<X>> trainer(ctx, model, {});
-  CHECK_THROWS_WITH(trainer.step(two_sequences()), Catch::Contains("when to prune"));
+  CHECK_THROWS_WITH(trainer.step(two_sequences()), Catch::Contains("at which to prune"));
 }
 #endif
 

@@ -465,7 +465,7 @@ TEST_CASE("gpt2: what cannot be loaded or learnt from is refused", "[model][gpt2
   batch.token_labels[1] = 30;
   CHECK_THAT(test::error_text([&] { runner.model.check_labels(batch); }), Contains("0 to 29") && Contains("30"));
   batch.token_labels.pop_back();
-  CHECK_THAT(test::error_text([&] { runner.model.check_labels(batch); }), Contains("one label a token"));
+  CHECK_THAT(test::error_text([&] { runner.model.check_labels(batch); }), Contains("one label per token"));
   CHECK_THROWS_AS(runner.upload(batch), Error);
   CHECK_THROWS_AS(Bert<X>(ctx, {}, Head::language_model()), Error);
 }
