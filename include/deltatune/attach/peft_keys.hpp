@@ -88,7 +88,7 @@ DELTATUNE_FUNCTION std::string use_peft_keys(TensorFile& file, const std::string
   std::string note;
   file.rename([&](const std::string& key) {
     const std::string path = with_model_prefix(PeftKey::of(key).path, prefix);
-    if (bare && path.ends_with(".prefix_gate.weight")) return key;  // PEFT has no gates: they have this library's names
+    if (bare && path.find(".prefix_gate.") != std::string::npos) return key;  // PEFT has no gates: they have this library's names
     const bool of_model = path != "prompt_embeddings" && path != "vera_A" && path != "vera_B";
     const std::string name = path == "prompt_embeddings" ? path : std::string(bare || !of_model ? "base_model." : kPeftPrefix) + path;
     if (name == key || as_written.contains(name)) return key;  // a copy under a second key stays what it is
