@@ -260,7 +260,7 @@ TEST_CASE("safetensors: files that cannot be opened", "[safetensors]") {
   CHECK_THAT(error_text([&] { SafeTensors::open(folder / "none"); }), Contains("none: cannot open the file: No such file"));
   CHECK_THAT(error_text([&] { SafeTensors::open(folder.path()); }), Contains("is not a regular file"));
   CHECK_THAT(error_text([&] { SafeTensors::open(folder.file("empty", "")); }), Contains("empty: not a safetensors file"));
-  CHECK_THAT(error_text([&] { SafeTensors::open(folder.file("text", "version https://git-lfs.github.com/spec/v1\n")); }), Contains("not a safetensors file"));
+  CHECK_THAT(error_text([&] { SafeTensors::open(folder.file("text", "version https://git-lfs.github.com/spec/v1\n")); }), Contains("is a Git LFS pointer"));
 }
 
 TEST_CASE("SafeTensorsWriter refuses what no file may hold", "[safetensors]") {

@@ -198,7 +198,7 @@ TEST_CASE("PyTorch files: other files", "[torch_file]") {
   const TemporaryFolder folder;
   const auto refused = [&](const std::string& content) { return error_text([&] { TorchFile::open(folder.file("x.bin", content)); }); };
   CHECK_THAT(refused(""), Contains("x.bin: is not a PyTorch file; expected a file that torch.save has written"));
-  CHECK_THAT(refused("version https://git-lfs.github.com/spec/v1\n"), Contains("is not a PyTorch file"));
+  CHECK_THAT(refused("version https://git-lfs.github.com/spec/v1\n"), Contains("is a Git LFS pointer"));
   CHECK_THAT(refused("PK\3\4"), Contains("is too short for a zip archive; got 4 bytes"));
   CHECK_THAT(refused("PK\3\4" + std::string(100, 'x')), Contains("is not the last record of a zip archive"));
   CHECK_THAT(refused("\x80\2}."), Contains("is not a PyTorch file"));
