@@ -1,4 +1,6 @@
 // deltatune: fine-tune, evaluate and use Transformers from the shell.
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
@@ -28,6 +30,9 @@ int finished(int code) {
 int main(int argc, char** argv) {
   using namespace deltatune::cli;
   if (argc > 1 && argv[1][0] != '-') set_wait_policy(argv);  // for --help there is nothing to wait for
+  // glibc raises this bound when large memory is given back; oneDNN's temporaries then come from the heap and lie between what it keeps for each shape of a
+  // product, and a run over texts of many lengths grows by half a megabyte per step.
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
   CLI::App app{
       "deltatune: parameter-efficient fine-tuning of Transformers.\n"
       "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
