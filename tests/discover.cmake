@@ -7,6 +7,13 @@ include(Catch)
 #   COST         tests of a greater cost are started first
 function(deltatune_discover target)
   cmake_parse_arguments(arg "" "RUN;TIMEOUT;COST" "SPEC;ENVIRONMENT" ${ARGN})
+  get_target_property(sources ${target} SOURCES)
+  foreach(source ${sources})
+    file(STRINGS ${source} cut REGEX "TEST_CASE[A-Z_]*\\(\"[^\"]*;")
+    if(cut)
+      message(FATAL_ERROR "${source}: ctest takes the semicolon in this test's name for the end of the name: ${cut}")
+    endif()
+  endforeach()
   set(list ${target}_${arg_RUN}_TESTS)
   set(prefix)
   set(arguments --warn NoTests)  # a name that matches nothing is no success

@@ -110,7 +110,7 @@ TEST_CASE("where nothing is chosen the family's targets are", "[attach]") {
   CHECK_THROWS_WITH(default_targets("IA3", "t5", "plan"), Catch::Contains("plan: target_modules") && Catch::Contains("must be given"));
 }
 
-TEST_CASE("tables of embeddings are targets by name, never of all-linear; a tied one parts from the head while it is merged", "[attach]") {
+TEST_CASE("tables of embeddings are targets by name, never of all-linear, and a tied one parts from the head while it is merged", "[attach]") {
   Context ctx(1);
   LoraPlan plan;
   plan.dora = GENERATE(false, true);

@@ -96,7 +96,7 @@ std::vector<double> logits(const Workplace& place, const std::string& model, con
 
 }  // namespace
 
-TEST_CASE("labels that look the same are the same; those that nearly do are noted", "[cli][labels]") {
+TEST_CASE("labels that look the same are the same, and those that nearly do are noted", "[cli][labels]") {
   const Workplace place;
   SECTION("white space and Unicode forms") {
     const Outcome outcome = place.train("base", place.folder.file("d.csv", table({"caf\xC3\xA9", "cafe\xCC\x81", " bar", "bar\xC2\xA0"})).string());
