@@ -134,6 +134,17 @@ TEST_CASE("CUDA attention: what is left to the generic body", "[ops][attention][
   plan.head_width = 128;
   plan.keys.max_length = Index{1} << 31;  // more blocks than a grid has
   CHECK_FALSE(detail::cuda_attention_fits(plan));
+  plan.keys.max_length = 1000;
+  CHECK(detail::cuda_attention_fits(plan));
+  const auto declined = [&plan](auto change) {
+    AttentionPlan changed = plan;
+    change(changed);
+    return !detail::cuda_attention_fits(changed);
+  };
+  CHECK(declined([](AttentionPlan& p) { p.window = 64; }));
+  CHECK(declined([](AttentionPlan& p) { p.soft_cap = 50; }));
+  CHECK(declined([](AttentionPlan& p) { p.relative.buckets = 32; }));
+  CHECK(declined([](AttentionPlan& p) { p.first_place = 0; }));
 }
 
 #endif

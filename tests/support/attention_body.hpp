@@ -19,6 +19,11 @@ struct AttentionCase {
   double dropout = 0;
   Index margin = 0;           // columns that q, k, v and o are moved to the right by in wider matrices
   bool compares_lse = false;  // an output then, which has no gradient
+  Index window = 0;
+  double soft_cap = 0;
+  RelativeBuckets relative = {};  // with buckets: a parameter "bias"
+  Index first_place = -1;
+  bool bias_is_frozen = false;  // a constant then
 };
 
 inline auto attention_body(const AttentionCase& c) {
@@ -35,6 +40,10 @@ inline auto attention_body(const AttentionCase& c) {
     plan.scale = 1.0 / std::sqrt(static_cast<double>(c.width));
     plan.causal = c.causal;
     plan.dropout = trial.pass().dropout(c.dropout);
+    plan.window = c.window;
+    plan.soft_cap = c.soft_cap;
+    plan.relative = c.relative;
+    plan.first_place = c.first_place;
     const Index cols = c.heads * c.width;
     const Index kv_cols = c.kv_heads * c.width;
     const auto q = trial.input("q", plan.queries.rows, c.margin + cols);
@@ -42,6 +51,15 @@ inline auto attention_body(const AttentionCase& c) {
     const auto v = trial.input("v", plan.keys.rows, c.margin + kv_cols);
     const auto o = trial.output("o", plan.queries.rows, c.margin + cols);
     const View<T> lse = c.compares_lse ? trial.output("lse", plan.queries.rows, c.heads).value : trial.pass().keep(plan.queries.rows, c.heads);
+    View<const T> bias;
+    View<T> d_bias;
+    if (c.relative.buckets > 0 && c.bias_is_frozen) {
+      bias = trial.constant(c.relative.buckets, c.heads);
+    } else if (c.relative.buckets > 0) {
+      const auto parameter = trial.parameter("bias", c.relative.buckets, c.heads);
+      bias = parameter.value;
+      d_bias = parameter.gradient;
+    }
     if (c.margin > 0) B::fill(trial.ctx(), o.value.column_range(0, c.margin), T(0));
     ops::attention_forward<B, T>(trial.ctx(),
                                  {.plan = plan,
@@ -49,7 +67,8 @@ inline auto attention_body(const AttentionCase& c) {
                                   .k = k.value.column_range(c.margin, kv_cols),
                                   .v = v.value.column_range(c.margin, kv_cols),
                                   .o = o.value.column_range(c.margin, cols),
-                                  .lse = lse},
+                                  .lse = lse,
+                                  .bias = bias},
                                  trial.pass().scratch);
     if (!trial.backward_wanted()) return;
     for (const auto& x : {q, k, v})
@@ -63,7 +82,9 @@ inline auto attention_body(const AttentionCase& c) {
                                    .d_o = o.gradient.column_range(c.margin, cols),
                                    .dq = q.gradient.column_range(c.margin, cols),
                                    .dk = k.gradient.column_range(c.margin, kv_cols),
-                                   .dv = v.gradient.column_range(c.margin, kv_cols)},
+                                   .dv = v.gradient.column_range(c.margin, kv_cols),
+                                   .bias = bias,
+                                   .d_bias = d_bias},
                                   trial.pass().scratch);
   };
 }

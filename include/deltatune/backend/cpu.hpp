@@ -98,9 +98,11 @@ struct Cpu : HostMemory {
 
   // A better body for one op: see backend/cpu/attention.hpp.
   static bool attention_fits(const AttentionPlan&) { return true; }
+  // A row a thread, and behind them rows for what all of them share.
   template <class T>
   static View<T> attention_scratch(Context& ctx, const AttentionPlan& plan, Workspace<Cpu>& workspace) {
-    return workspace.template take<T>(ctx.threads(), detail::cpu_attention_scratch(plan));
+    const Index each = detail::cpu_attention_scratch(plan);
+    return workspace.template take<T>(ctx.threads() + (detail::cpu_attention_shared_scratch(plan) + each - 1) / each, each);
   }
   template <class T>
   static void attention_forward(Context& ctx, const AttentionForward<T>& op) {

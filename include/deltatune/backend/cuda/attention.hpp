@@ -14,6 +14,8 @@
 // are compiled for 32, 64 and 128, the columns up to there hold zeros. A warp owns 16 rows, a thread 4 × Cols/8 scores and 4 × Width/8
 // sums, so that a 16-byte load from shared memory feeds at least 8 multiply-adds; weights pass from scores to sums within the warp. Warps
 // whose rows lie behind the end of the sequence only help to load.
+// Plans with a window, a soft cap, a relative bias or places of their own (not AttentionPlan::plain()) are left to the general body
+// (ops/attention.hpp), and so are heads wider than 128.
 // Everything is float32: no tensor cores. Loads overlap with arithmetic only across the blocks of a multiprocessor.
 #pragma once
 
@@ -489,10 +491,10 @@ inline Index attention_blocks(const Sequences& rows, Index heads, Index tile_row
   return rows.count * heads * ((rows.max_length + tile_rows - 1) / tile_rows);
 }
 
-// Others are for the generic body.
+// Others are for the general body.
 inline bool cuda_attention_fits(const AttentionPlan& plan) {
   const Index blocks = std::max(attention_blocks(plan.queries, plan.heads, 32), attention_blocks(plan.keys, plan.kv_heads, 32));
-  return plan.head_width <= 128 && blocks <= std::numeric_limits<std::int32_t>::max();
+  return plan.plain() && plan.head_width <= 128 && blocks <= std::numeric_limits<std::int32_t>::max();
 }
 
 // Elements of scratch; forward leaves them alone.
