@@ -11,6 +11,7 @@
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/hf_export.hpp"
+#include "deltatune/ops/pool.hpp"
 #include "deltatune/train/lora_plus.hpp"
 #include "deltatune/train/trainer.hpp"
 #include "support/conformance_cases.hpp"

@@ -91,15 +91,6 @@ TEST_CASE("elementwise ops: adjoint, and float on the CPU", "[ops][elementwise]"
 
 #ifndef DELTATUNE_TEST_CUDA  // host memory
 
-TEST_CASE("mean_rows: the mean of each sequence", "[ops][elementwise]") {
-  const std::vector<Index> offsets{0, 2, 3};
-  const std::vector<float> x{1, 2, 3, 6, -1, 5};
-  std::vector<float> y(4, -9.0F);
-  DefaultCpu::Context ctx(2);
-  ops::mean_rows<DefaultCpu, float>(ctx, {x.data(), 3, 2}, offsets.data(), {y.data(), 2, 2});
-  CHECK(y == std::vector<float>{2, 4, -1, 5});
-}
-
 TEST_CASE("dropout drops about its share and keeps the mean", "[ops][elementwise]") {
   DefaultCpu::Context ctx(2);
   std::vector<float> x(100000, 1.0F), y(100000);

@@ -14,6 +14,7 @@
 
 #include "deltatune/core/scalar.hpp"
 #include "deltatune/delta/own_parameter.hpp"
+#include "deltatune/ops/pool.hpp"
 
 namespace deltatune::detail {
 

@@ -117,24 +117,6 @@ struct WidenRow {
   }
 };
 
-template <class T>
-struct MeanRow {
-  View<const T> x;
-  const Index* offsets;
-  View<T> y;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index b) const {
-    const Index begin = offsets[b];
-    const Index end = offsets[b + 1];
-    const View<const T> from = x;
-    T* to = y.row(b);
-    team.each(y.cols, [=](Index j) { to[j] = T(0); });
-    for (Index i = begin; i < end; ++i) team.each(y.cols, [to, row = from.row(i)](Index j) { to[j] = to[j] + row[j]; });
-    const T scale = T(1) / T(static_cast<double>(end - begin));
-    team.each(y.cols, [=](Index j) { to[j] = to[j] * scale; });
-  }
-};
-
 }  // namespace detail
 
 // y_io (N, C) += bias (C) in every row. Its pull-back is column_sum (ops/reduce.hpp).
@@ -185,12 +167,6 @@ template <class B, class T>
 void scatter_rows(typename B::Context& ctx, View<const T> y, const Index* rows, View<T> x) {
   B::fill(ctx, x, T(0));
   B::for_each_row(ctx, y.rows, y.cols, detail::ScatterRow<T>{y, rows, x});
-}
-
-// y (B, C) = mean over the rows of each sequence of x (N, C): a sentence embedding.
-template <class B, class T>
-void mean_rows(typename B::Context& ctx, View<const T> x, const Index* offsets, View<T> y) {
-  B::for_each_row(ctx, y.rows, x.rows * x.cols, detail::MeanRow<T>{x, offsets, y});
 }
 
 }  // namespace deltatune::ops
