@@ -26,7 +26,7 @@ file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/inclu
 list(FILTER headers EXCLUDE REGEX "^deltatune/(cuda\\.hpp|backend/cuda|backend/cpu/gemm_|compiled/)")
 list(TRANSFORM headers REPLACE "^.+$" "#include \"\\0\"\n" OUTPUT_VARIABLE all_headers)
 list(JOIN all_headers "" all_headers)
-foreach(part FUNCTIONS LAYERS BERT GPT2 BERT_ADAPTERS GPT2_ADAPTERS)
+foreach(part FUNCTIONS LAYERS MODEL ADAPTERS)
   set(file ${PROJECT_BINARY_DIR}/compiled/${part}.cpp)
   if(part STREQUAL "FUNCTIONS")
     file(GENERATE OUTPUT ${file} CONTENT "#define DELTATUNE_BUILDS_COMPILED\n${all_headers}")

@@ -9,7 +9,7 @@ int main() {
   DefaultCpu::Context ctx(1);
   Bert<X> model = toy::model<X>(ctx);
 
-  apply(model, bitfit());  // the same as: freeze(model, {"**"}); unfreeze(model, {"**.bias", "classifier.**"});
+  apply(model, bitfit(family_of(model)));  // the same as: freeze(model, {"**"}); unfreeze(model, {"**.bias", "classifier.**"});
   std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));
 
   Trainer trainer(ctx, model, {.optimizer = {.learning_rate = 2e-2}});

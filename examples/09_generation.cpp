@@ -11,19 +11,10 @@ int main() {
   using namespace deltatune;
   using X = Tensor<float, DefaultCpu>;
   DefaultCpu::Context ctx(1);
-  const Gpt2Config config{.vocab_size = 10,
-                          .hidden_size = 32,
-                          .layers = 2,
-                          .heads = 4,
-                          .intermediate_size = 64,
-                          .max_position_embeddings = 24,
-                          .eos_id = 0,
-                          .residual_dropout = 0,
-                          .embedding_dropout = 0,
-                          .attention_dropout = 0,
-                          .initializer_range = 0.3,
-                          .labels = {}};
-  Gpt2<X> model(ctx, config, Head::language_model());
+  const Architecture architecture = architecture_of(JsonConfig::parse(R"({"model_type": "gpt2", "vocab_size": 10, "n_embd": 32, "n_layer": 2, "n_head": 4,
+    "n_inner": 64, "n_positions": 24, "eos_token_id": 0, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "initializer_range": 0.3})",
+                                                                      "toy"));
+  Gpt2<X> model(ctx, architecture, Head::language_model());
   model.initialise(ctx, 1);
 
   LoraPlan plan;

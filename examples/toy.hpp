@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <string>
 
 #include "deltatune/model/bert.hpp"
 #include "deltatune/train/dataset.hpp"
@@ -15,24 +16,20 @@ using namespace deltatune;
 
 inline constexpr std::int32_t kStart = 1, kFirstWord = 2, kWanted = 7;
 
-inline BertConfig config(Index positions = 16) {
-  return {.vocab_size = 24,
-          .hidden_size = 32,
-          .layers = 2,
-          .heads = 4,
-          .intermediate_size = 64,
-          .max_position_embeddings = positions,
-          .hidden_dropout = 0,
-          .attention_dropout = 0,
-          .classifier_dropout = 0,
-          .initializer_range = 0.2,
-          .labels = {}};
+inline constexpr std::int32_t kWords = 24;
+
+// As a config.json would say it.
+inline Architecture architecture(Index positions) {
+  const std::string json = R"({"model_type": "bert", "vocab_size": 24, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 64, "type_vocab_size": 2, "pad_token_id": 0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.2, "max_position_embeddings": )";
+  return architecture_of(JsonConfig::parse(json + std::to_string(positions) + "}", "toy"));
 }
 
 // A random model with a classifier of two classes.
 template <class X>
 Bert<X> model(context_of<X>& ctx, Index positions = 16) {
-  Bert<X> model(ctx, config(positions), Head::classifier(2));
+  Bert<X> model(ctx, architecture(positions), Head::classifier(2));
   model.initialise(ctx, 1);
   return model;
 }
@@ -46,7 +43,7 @@ inline Dataset data(Index count, std::uint64_t seed) {
     Example example{.ids = {kStart}, .types = {}, .label = draw(0, 2)};
     const std::int32_t length = 6 + draw(1, 7);
     for (std::int32_t t = 0; t < length; ++t) {
-      const std::int32_t token = kFirstWord + draw(static_cast<std::uint64_t>(10 + t), config().vocab_size - kFirstWord - 1);
+      const std::int32_t token = kFirstWord + draw(static_cast<std::uint64_t>(10 + t), kWords - kFirstWord - 1);
       example.ids.push_back(token >= kWanted ? token + 1 : token);
     }
     if (example.label == 1) example.ids[static_cast<std::size_t>(1 + draw(2, length))] = kWanted;

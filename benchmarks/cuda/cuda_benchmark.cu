@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "../shapes.hpp"
 #include "deltatune/cuda.hpp"
 
 namespace {
@@ -176,12 +177,8 @@ void attention_backward(benchmark::State& state) { attention(state, true); }
 // A LoRA step (rank 8, query and value) from the batch on the host to the loss on the host; range: layers, width, sequences, length, graph, bfloat16.
 void lora_step(benchmark::State& state) {
   Cuda::Context& ctx = device().ctx;
-  BertConfig config;
-  config.layers = state.range(0);
-  config.hidden_size = state.range(1);
-  config.intermediate_size = 4 * config.hidden_size;
-  config.heads = config.hidden_size == 384 ? 12 : config.hidden_size / 64;
-  Bert<X> model(ctx, config, Head::classifier(3));
+  const Index width = state.range(1);
+  Bert<X> model(ctx, bench::bert_shape(width, state.range(0), width == 384 ? 12 : width / 64), Head::classifier(3));
   model.initialise(ctx, 1);
   LoraPlan plan;
   plan.lora = {8, 16, 0, false};

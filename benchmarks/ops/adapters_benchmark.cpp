@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "../shapes.hpp"
 #include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/backend/cpu.hpp"
 #include "deltatune/model/bert.hpp"
@@ -25,7 +26,7 @@ using X = Tensor<float, DefaultCpu>;
 
 struct Job {
   DefaultCpu::Context ctx;
-  Bert<X> model{ctx, {.hidden_size = 384, .layers = 6, .heads = 12, .intermediate_size = 1536, .labels = {}}, Head::classifier(3)};
+  Bert<X> model{ctx, bench::bert_shape(384, 6, 12), Head::classifier(3)};
   std::vector<Attachment<X>> adapters;
   std::unique_ptr<Trainer<Bert<X>>> trainer;
   PackedBatch batch;

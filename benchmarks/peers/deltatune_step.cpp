@@ -246,9 +246,8 @@ int main(int argc, char** argv) {
     const Options options = options_of({argv + 1, argv + argc});
     const JsonConfig job = JsonConfig::open(options.job / "job.json");
     const bool is_language_model = job.get<std::string>("task") == "lm";
-    std::cout << (is_language_model ? run<Gpt2<X>>(options, job, Head::language_model())
-                                    : run<Bert<X>>(options, job, Head::classifier(job.get<std::int64_t>("classes"))))
-              << "\n";
+    const Head head = is_language_model ? Head::language_model() : Head::classifier(job.get<std::int64_t>("classes"));
+    std::cout << run<Transformer<X>>(options, job, head) << "\n";
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;

@@ -43,7 +43,7 @@ void make_model(const fs::path& tokenizer_folder, const fs::path& out) {
                                  {"activation_function", "gelu_new"}};
   write_text_file(source / "config.json", config.dump(2) + "\n");
   DefaultCpu::Context ctx;
-  Gpt2<Tensor<float, DefaultCpu>> model(ctx, Gpt2Config::from_json(JsonConfig::open(source / "config.json")), Head::language_model());
+  Gpt2<Tensor<float, DefaultCpu>> model(ctx, architecture_of(JsonConfig::open(source / "config.json")), Head::language_model());
   model.initialise(ctx, 1);
   save_hf_checkpoint(ctx, out, model, source, {});
 }

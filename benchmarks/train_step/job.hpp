@@ -7,15 +7,14 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
+#include "../shapes.hpp"
 #include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/backend/cpu.hpp"
 #include "deltatune/core/random.hpp"
 #include "deltatune/delta/selections.hpp"
-#include "deltatune/model/bert.hpp"
-#include "deltatune/model/gpt2.hpp"
+#include "deltatune/model/transformer.hpp"
 #include "deltatune/train/trainer.hpp"
 #include "profiled.hpp"
 
@@ -28,7 +27,7 @@ enum class Method { lora, lora_all, bitfit, full };
 
 struct Case {
   std::string name;
-  std::variant<BertConfig, Gpt2Config> config;
+  Architecture architecture;
   std::vector<Index> lengths;  // of the batch's sequences
   bool dropout = false;        // as the config says
   Method method = Method::lora;
@@ -52,9 +51,6 @@ struct Job {
 };
 
 namespace detail {
-
-inline Bert<X> make_model(Device::Context& ctx, const BertConfig& config) { return {ctx, config, Head::classifier(3)}; }
-inline Gpt2<X> make_model(Device::Context& ctx, const Gpt2Config& config) { return {ctx, config, Head::language_model()}; }
 
 template <class Model>
 Model& prepare(Device::Context& ctx, Model& model, const Case& c) {
@@ -91,7 +87,7 @@ PackedBatch make_batch(const Model& model, const std::vector<Index>& lengths) {
   };
   for (const Index length : lengths) {
     std::vector<std::int32_t> tokens;
-    for (Index t = 0; t < length; ++t) tokens.push_back(draw(batch.count(), t, model.config().vocab_size));
+    for (Index t = 0; t < length; ++t) tokens.push_back(draw(batch.count(), t, model.architecture().vocab_size));
     if (model.has_classifier()) batch.labels.push_back(draw(batch.count(), length, model.num_labels()));
     batch.add(tokens);
   }
@@ -106,18 +102,14 @@ inline double whole_block(Index intermediate_size, Index width, Method method) {
   const bool output_is_read = method == Method::lora_all || method == Method::full;
   return (output_is_read ? 6.0 : 5.0) + static_cast<double>(intermediate_size) / static_cast<double>(width);
 }
-// BERT: of the last block only its input, k and v for all rows; the rest, and its output, for the rows that the classifier reads. With
-// BitFit not the embeddings' normalised rows either: the gradient of the norm's shift is a column sum.
-inline double activation_floor(const BertConfig& c, const PackedBatch& batch, Method method) {
-  const double layers = static_cast<double>(c.layers);
-  const double whole = whole_block(c.intermediate_size, c.hidden_size, method);
-  const double read = static_cast<double>(batch.count()) / static_cast<double>(batch.rows());
-  return (whole * (layers - 1.0) + 3.0 + (whole - 2.0) * read - (method == Method::bitfit ? 1.0 : 0.0)) / layers;
-}
-// GPT-2: and of the rows that predict what the last norm has made of them, and their gradient.
-inline double activation_floor(const Gpt2Config& c, const PackedBatch& batch, Method method) {
-  const double predicting = static_cast<double>(batch.rows() - batch.count()) / static_cast<double>(batch.rows());
-  return whole_block(c.intermediate_size, c.hidden_size, method) + 2.0 * predicting / static_cast<double>(c.layers);
+// A classifier: of the last block only its input, k and v for all rows; the rest, and its output, for the rows that it reads. With BitFit not the
+// embeddings' normalised rows either: the gradient of the norm's shift is a column sum. A language model: and of the rows that predict what the last norm
+// has made of them, and their gradient.
+inline double activation_floor(const Architecture& a, bool classifies, const PackedBatch& batch, Method method) {
+  const double layers = static_cast<double>(a.layers()), rows = static_cast<double>(batch.rows()), count = static_cast<double>(batch.count());
+  const double whole = whole_block(a.stack.layers.front().feed_forward.intermediate_size, a.hidden_size, method);
+  if (!classifies) return whole + 2.0 * (rows - count) / rows / layers;
+  return (whole * (layers - 1.0) + 3.0 + (whole - 2.0) * count / rows - (method == Method::bitfit ? 1.0 : 0.0)) / layers;
 }
 
 // FLOP/s of the fastest of some large products x·Wᵀ.
@@ -136,24 +128,23 @@ double gemm_peak(Device::Context& ctx) {
   return best;
 }
 
-template <class Config>
-void set_up(Job& job, const Case& c, const Config& config) {
-  using Model = decltype(make_model(job.ctx, config));
+inline void set_up(Job& job, const Case& c) {
+  using Model = Transformer<X>;
   struct Training {
     Model model;
     Trainer<Model> trainer;
     PackedBatch batch;
-    Training(Device::Context& ctx, const Case& c, const Config& config)
-        : model(make_model(ctx, config)),
+    Training(Device::Context& ctx, const Case& c)
+        : model(ctx, c.architecture, c.architecture.head.lm_head.empty() ? Head::classifier(3) : Head::language_model()),
           trainer(ctx, prepare(ctx, model, c), {.optimizer = {.learning_rate = 1e-4}, .dropout = c.dropout}),
           batch(make_batch(model, c.lengths)) {}
   };
-  const auto training = std::make_shared<Training>(job.ctx, c, config);
+  const auto training = std::make_shared<Training>(job.ctx, c);
   training->trainer.plan(training->batch);
   job.rows = training->batch.rows();
-  const Index unit = job.rows * config.hidden_size * static_cast<Index>(sizeof(float));
-  job.activations = static_cast<double>(training->trainer.memory().activations) / static_cast<double>(unit * config.layers);
-  job.floor = activation_floor(config, training->batch, c.method);
+  const Index unit = job.rows * c.architecture.hidden_size * static_cast<Index>(sizeof(float));
+  job.activations = static_cast<double>(training->trainer.memory().activations) / static_cast<double>(unit * c.architecture.layers());
+  job.floor = activation_floor(c.architecture, training->model.has_classifier(), training->batch, c.method);
   job.step = [&job, training] {
     job.ctx.profile.products.clear();
     return training->trainer.step(training->batch).seconds;
@@ -164,7 +155,7 @@ void set_up(Job& job, const Case& c, const Config& config) {
 
 inline std::unique_ptr<Job> make_job(const Case& c) {
   auto job = std::make_unique<Job>();
-  std::visit([&](const auto& config) { detail::set_up(*job, c, config); }, c.config);
+  detail::set_up(*job, c);
   job->step();
   job->ctx.reset_counters();
   job->step();

@@ -29,7 +29,7 @@ using namespace deltatune;
 using namespace deltatune::bench;
 
 std::vector<Case> all_cases() {
-  const BertConfig minilm{.hidden_size = 384, .layers = 6, .heads = 12, .intermediate_size = 1536, .labels = {}};
+  const Architecture minilm = bert_shape(384, 6, 12);
   // A batch of tweets as MiniLM's tokenizer cuts them: 1,044 rows; padded it would be 1,856.
   const std::vector<Index> tweets{10, 33, 30, 27, 34, 43, 39, 30, 30, 45, 9,  40, 43, 43, 52, 41,
                                   25, 27, 58, 33, 20, 25, 48, 34, 26, 25, 31, 17, 39, 24, 21, 42};
@@ -39,8 +39,8 @@ std::vector<Case> all_cases() {
                           {"minilm_tweets/bitfit", minilm, tweets, true, Method::bitfit},
                           {"minilm_tweets/full", minilm, tweets, true, Method::full},
                           {"minilm_32x64/lora", minilm, equal(32, 64)},
-                          {"bert_base_8x128/lora", BertConfig{}, equal(8, 128)},
-                          {"gpt2_4x256/lora", Gpt2Config{}, equal(4, 256)}};
+                          {"bert_base_8x128/lora", bert_shape(768, 12, 12), equal(8, 128)},
+                          {"gpt2_4x256/lora", gpt2_shape(), equal(4, 256)}};
   if constexpr (kRounds<X>) {
     const std::vector<Case> in_float = cases;
     for (Case c : in_float) {

@@ -2,6 +2,8 @@
 
 namespace deltatune::cli {
 
-std::unique_ptr<Device> open_cpu(const DeviceOptions& options) { return std::make_unique<OnDevice<Bert<X>, Gpt2<X>>>(options.rounds_base(), options.threads); }
+template LoadedModel<Transformer<X>> load_model<Transformer<X>>(Context&, const std::filesystem::path&, const std::vector<std::filesystem::path>&);
+
+std::unique_ptr<Device> open_cpu(const DeviceOptions& options) { return std::make_unique<OnDevice<X>>(options.rounds_base(), options.threads); }
 
 }  // namespace deltatune::cli

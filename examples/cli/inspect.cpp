@@ -17,6 +17,8 @@ namespace deltatune::cli {
 
 namespace {
 
+using Model = Transformer<X>;
+
 using Json = nlohmann::ordered_json;
 
 struct InspectOptions {
@@ -50,12 +52,11 @@ std::string listing(std::vector<std::string> header, const Json& object) {
   return table.text();
 }
 
-template <class Model>
 Json model_summary(LoadedModel<Model>& loaded) {
   Model& model = *loaded.model;
   const ModelInfo info = info_of(model, loaded.labels);
   const std::string head = model.has_classifier() ? " with a classifier" : model.is_language_model() ? ", language model" : " encoder, no classifier";
-  Json summary{{"architecture", (info.family.name == "gpt2" ? "GPT-2" : "BERT") + head},
+  Json summary{{"architecture", info.family.architecture.title + head},
                {"parameters", base_parameter_count(model)},
                {"layers", info.layers},
                {"width", info.hidden_size},
@@ -69,7 +70,6 @@ Json model_summary(LoadedModel<Model>& loaded) {
   return summary;
 }
 
-template <class Model>
 Json adapter_summary(LoadedModel<Model>& loaded, Adapter<X>& adapter) {
   Json summary{{"method", method_of(adapter.plan)}};
   if (const LoraPlan* const plan = std::get_if<LoraPlan>(&adapter.plan)) {
@@ -88,7 +88,6 @@ Json adapter_summary(LoadedModel<Model>& loaded, Adapter<X>& adapter) {
 }
 
 // Places for deltas, seam by seam, with the methods that sit there.
-template <class Model>
 Json sites(LoadedModel<Model>& loaded) {
   Json list = Json::array();
   const auto add = [&](const std::string& path, const Shape& shape, const char* seam) {
@@ -115,7 +114,6 @@ Json sites(LoadedModel<Model>& loaded) {
 }
 
 // Everything in memory, with the name and the type it has in its file.
-template <class Model>
 Json tensors(LoadedModel<Model>& loaded, const InspectOptions& options) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(options.model);
   const auto& names = loaded.model->load_report().names;
@@ -163,7 +161,6 @@ std::string tensor_table(const Json& list) {
   return table.text();
 }
 
-template <class Model>
 void inspect(const InspectOptions& options) {
   Context ctx;
   LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
@@ -184,8 +181,6 @@ void inspect(const InspectOptions& options) {
   if (options.json) std::cout << all.dump() << "\n";
 }
 
-void run(const InspectOptions& options) { family_in(options.model) == "gpt2" ? inspect<Gpt2<X>>(options) : inspect<Bert<X>>(options); }
-
 }  // namespace
 
 void add_inspect(CLI::App& app) {
@@ -196,7 +191,7 @@ void add_inspect(CLI::App& app) {
   command->add_flag("--tensors", options->tensors, "List all tensors: name in the file, role, whether the adapter trains it, type, shape");
   command->add_flag("--json", options->json, "Print all of it once more as one JSON object, on the last line");
   command->footer("Example:\n  deltatune inspect --model minilm --adapter runs/tweets --tensors");
-  command->callback([options] { run(*options); });
+  command->callback([options] { inspect(*options); });
 }
 
 }  // namespace deltatune::cli

@@ -25,10 +25,9 @@ struct MergeOptions {
   bool overwrite = false;
 };
 
-template <class Model>
 void merge(const MergeOptions& options) {
   Context ctx;
-  LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
+  LoadedModel<Transformer<X>> loaded = load_model<Transformer<X>>(ctx, options.model, options.adapters);
   std::vector<Attachment<X>*> left;
   for (auto& adapter : loaded.adapters)
     if (adapter.attachment.has_deltas()) left.push_back(&adapter.attachment);
@@ -58,7 +57,7 @@ void run(const MergeOptions& options) {
   for (const std::filesystem::path& adapter : adapter_folders(options.adapters)) refuse_own_folder(options.out, adapter, "the adapter");
   for (const std::filesystem::path& adapter : options.adapters) refuse_own_folder(options.out, adapter, "the adapter");
   if (!options.overwrite) refuse_earlier_result(options.out);
-  family_in(options.model) == "gpt2" ? merge<Gpt2<X>>(options) : merge<Bert<X>>(options);
+  merge(options);
 }
 
 }  // namespace

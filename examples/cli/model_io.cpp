@@ -3,16 +3,16 @@
 #include <algorithm>
 
 #include "deltatune/io/hf_checkpoint.hpp"
-#include "deltatune/model/config_fields.hpp"
+#include "deltatune/model/families.hpp"
 
 namespace deltatune::cli {
 
 namespace {
 
 // Classes of the output layer that the model's own file holds; 0 when it holds none.
-Index checkpoint_classes(const std::filesystem::path& folder, const std::string& family) {
+Index checkpoint_classes(const std::filesystem::path& folder, const Architecture& architecture) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(folder);
-  const auto weight = checkpoint.tensors().find(family == "gpt2" ? "score.weight" : "classifier.weight");
+  const auto weight = checkpoint.tensors().find(architecture.head.classifier + ".weight");
   if (weight == checkpoint.tensors().end()) return 0;
   const TensorInfo& tensor = weight->second;
   if (tensor.shape.size() != 2) throw Error(tensor.file + ": " + tensor.name, "wrong shape", {.expected = "[classes, width]", .got = to_string(tensor.shape)});
@@ -27,7 +27,7 @@ std::string task_of(const std::filesystem::path& adapter) {
 
 }  // namespace
 
-std::string family_in(const std::filesystem::path& folder) {
+Architecture architecture_in(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder))
     throw Error(folder.string(), "no such folder", {.expected = "a Hugging Face model folder with config.json", .remedy = missing_folder_remedy(folder)});
   if (!std::filesystem::exists(folder / "config.json")) {
@@ -36,11 +36,7 @@ std::string family_in(const std::filesystem::path& folder) {
     throw Error(folder.string(), "has no config.json",
                 {.expected = "the folder of a base model", .remedy = is_adapter || below.empty() ? "an adapter's folder goes to --adapter" : below});
   }
-  const JsonConfig config = JsonConfig::open(folder / "config.json");
-  const std::string type = config.get<std::string>("model_type");
-  if (type != "bert" && type != "gpt2")
-    throw Error(config.name() + ": model_type", "unknown architecture", {.expected = "\"bert\" or \"gpt2\"", .got = "\"" + type + "\""});
-  return type;
+  return architecture_of(JsonConfig::open(folder / "config.json"));
 }
 
 std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesystem::path>& given) {
@@ -57,22 +53,25 @@ std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesy
 }
 
 Head head_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters) {
-  const std::string family = family_in(folder);
+  const Architecture architecture = architecture_in(folder);
+  const bool writes = !architecture.head.lm_head.empty();
   for (const std::filesystem::path& adapter : adapter_folders(adapters)) {
     // Its output layer replaces the model's own, which may be for other classes.
-    if (const Index classes = adapter_classes(adapter); classes > 0) return Head::classifier(classes, classes != checkpoint_classes(folder, family));
+    if (const Index classes = adapter_classes(adapter, architecture); classes > 0)
+      return Head::classifier(classes, classes != checkpoint_classes(folder, architecture));
     if (task_of(adapter) == "FEATURE_EXTRACTION") return Head::none();
-    if (task_of(adapter) == "CAUSAL_LM" && family == "gpt2") return Head::language_model();
+    if (task_of(adapter) == "CAUSAL_LM" && writes) return Head::language_model();
   }
-  if (const Index classes = checkpoint_classes(folder, family); classes > 0) return Head::classifier(classes);
-  return family == "gpt2" ? Head::language_model() : Head::none();
+  if (const Index classes = checkpoint_classes(folder, architecture); classes > 0) return Head::classifier(classes);
+  return writes ? Head::language_model() : Head::none();
 }
 
 OwnHead own_head(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters) {
-  const std::vector<std::string> names = detail::config_labels(JsonConfig::open(folder / "config.json"));
+  const Architecture architecture = architecture_in(folder);
+  const std::vector<std::string>& names = architecture.labels;
   for (const std::filesystem::path& adapter : adapter_folders(adapters))
-    if (const Index classes = adapter_classes(adapter); classes > 0) return {classes, label_names(names, classes, adapters)};
-  return {checkpoint_classes(folder, family_in(folder)), names};
+    if (const Index classes = adapter_classes(adapter, architecture); classes > 0) return {classes, label_names(names, classes, adapters)};
+  return {checkpoint_classes(folder, architecture), names};
 }
 
 Output output_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters, Index classes) {
@@ -117,9 +116,8 @@ Selection selection_of(const std::string& name, const ModelFamily& family) {
   if (name == "head") return head_only(family);
   if (name == "bitfit") return bitfit(family);
   if (name == "layer_norm") return layer_norm_tuning(family);
-  if (name == "bitfit_query_ffn" && family.name == "bert") return bitfit_query_ffn();
-  throw Error("selection", "is not known for this model",
-              {.expected = "full, bitfit, head, layer_norm, or for BERT bitfit_query_ffn", .got = "\"" + name + "\""});
+  if (name == "bitfit_query_ffn") return bitfit_query_ffn(family);
+  throw Error("selection", "is not known", {.expected = "full, bitfit, bitfit_query_ffn, head or layer_norm", .got = "\"" + name + "\""});
 }
 
 }  // namespace deltatune::cli

@@ -13,8 +13,8 @@
 
 namespace deltatune::cli {
 
-// "bert" or "gpt2", from config.json. Throws Error for another one.
-std::string family_in(const std::filesystem::path& folder);
+// From config.json. Throws Error for a folder without one, and for a family that is not known.
+Architecture architecture_in(const std::filesystem::path& folder);
 
 // What stands on top of the model: what the adapters were trained for, else what the model's files say.
 Head head_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters);
@@ -62,24 +62,25 @@ LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesyste
     loaded.adapters.push_back(load_adapter_beside(ctx, *loaded.model, adapter, name));
     for (const std::string& note : loaded.adapters.back().notes) std::cerr << "note: " << note << "\n";
   }
-  loaded.labels = label_names(loaded.model->config().labels, loaded.model->num_labels(), given);
+  loaded.labels = label_names(loaded.model->architecture().labels, loaded.model->num_labels(), given);
   return loaded;
 }
 
 template <class Model>
 ModelInfo info_of(Model& model, std::vector<std::string> labels) {
-  const auto& config = model.config();
+  const Architecture& architecture = model.architecture();
+  const LayerSpec& layer = architecture.stack.layers.front();
   ModelInfo info;
   info.family = family_of(model);
   info.is_language_model = model.is_language_model();
   info.num_labels = model.num_labels();
-  info.vocab_size = config.vocab_size;
-  info.max_position_embeddings = config.max_position_embeddings;
-  if constexpr (requires { config.type_vocab_size; }) info.type_vocab_size = config.type_vocab_size;
-  info.hidden_size = config.hidden_size;
-  info.layers = config.layers;
-  info.heads = config.heads;
-  info.intermediate_size = config.intermediate_size;
+  info.vocab_size = architecture.vocab_size;
+  info.max_position_embeddings = architecture.max_position_embeddings;
+  info.type_vocab_size = architecture.type_vocab_size;
+  info.hidden_size = architecture.hidden_size;
+  info.layers = architecture.layers();
+  info.heads = layer.attention.heads;
+  info.intermediate_size = layer.feed_forward.intermediate_size;
   info.taken = model.layout().counted + model.layout().shift;
   info.labels = std::move(labels);
   return info;

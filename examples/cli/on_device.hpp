@@ -261,15 +261,13 @@ class OnDeviceTraining : public DeviceTraining {
   }
 
   // In a reader's words.
-  static std::string part_of(const Parameter<X>& parameter) {
-    const std::string& path = parameter.path();
+  std::string part_of(const Parameter<X>& parameter) const {
+    const Architecture& architecture = model_.architecture();
+    const std::string path = architecture.without_prefix(parameter.path());
     if (parameter.role() == Role::delta) return "deltas";
-    if (path.starts_with("score")) return "classifier";
-    if (path.starts_with("lm_head")) return "head";
-    if (parameter.role() == Role::embedding) return "embeddings";
-    for (const char* part : {"embeddings", "pooler", "classifier"})
-      if (path.starts_with(part) || path.starts_with(std::string("bert.") + part)) return part;
-    return "encoder";
+    if (architecture.is_head(path)) return model_.is_language_model() ? "head" : "classifier";
+    if (parameter.role() == Role::embedding || path == architecture.input.norm + ".weight" || path == architecture.input.norm + ".bias") return "embeddings";
+    return !architecture.head.pooler.empty() && path.starts_with(architecture.head.pooler) ? "pooler" : "encoder";
   }
 
   context_of<X>& ctx_;
@@ -280,22 +278,11 @@ class OnDeviceTraining : public DeviceTraining {
   std::optional<Trainer<Model>> trainer_;
 };
 
-// Both of a model; compiled once for each family.
-template <class Model>
-std::unique_ptr<DeviceModel> load_on(typename Model::Context& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters,
-                                     bool bf16_base) {
-  return std::make_unique<OnDeviceModel<Model>>(ctx, model, adapters, bf16_base);
-}
-template <class Model>
-std::unique_ptr<DeviceTraining> train_on(typename Model::Context& ctx, const Recipe& recipe, bool bf16_base) {
-  return std::make_unique<OnDeviceTraining<Model>>(ctx, recipe, bf16_base);
-}
-
-// The two models with this context.
-template <class BertModel, class Gpt2Model>
+// Models with this context.
+template <class X>
 class OnDevice : public Device {
  public:
-  using Context = typename BertModel::Context;
+  using Context = context_of<X>;
 
   template <class... Arguments>
   explicit OnDevice(bool bf16_base, Arguments&&... arguments) : ctx_(std::forward<Arguments>(arguments)...), bf16_base_(bf16_base) {}
@@ -305,11 +292,9 @@ class OnDevice : public Device {
     return 0;
   }
   std::unique_ptr<DeviceModel> load(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) override {
-    return family_in(model) == "gpt2" ? load_on<Gpt2Model>(ctx_, model, adapters, bf16_base_) : load_on<BertModel>(ctx_, model, adapters, bf16_base_);
+    return std::make_unique<OnDeviceModel<Transformer<X>>>(ctx_, model, adapters, bf16_base_);
   }
-  std::unique_ptr<DeviceTraining> train(const Recipe& recipe) override {
-    return family_in(recipe.model) == "gpt2" ? train_on<Gpt2Model>(ctx_, recipe, bf16_base_) : train_on<BertModel>(ctx_, recipe, bf16_base_);
-  }
+  std::unique_ptr<DeviceTraining> train(const Recipe& recipe) override { return std::make_unique<OnDeviceTraining<Transformer<X>>>(ctx_, recipe, bf16_base_); }
 
  private:
   Context ctx_;

@@ -119,13 +119,13 @@ class Maker {
     if (name == "full") return SelectionPlan(full_fine_tuning());
     if (name == "head") return SelectionPlan(head_only(family_));
     if (name == "bitfit") return SelectionPlan(bitfit(family_));
-    if (name == "bitfit_query_ffn" && family_.name == "bert") return SelectionPlan(bitfit_query_ffn());
+    if (name == "bitfit_query_ffn") return SelectionPlan(bitfit_query_ffn(family_));
     if (name == "layer_norm") {
       NormTuningPlan plan;
       if (asked("--targets", o_.targets)) {
         plan.targets = Targets::named(split(*o_.targets));
-      } else if (family_.name == "bert") {
-        plan.targets = Targets::named({"LayerNorm"});
+      } else if (const DefaultTargets* const norms = family_.architecture.targets_of(NormTuningPlan::kPeftType)) {
+        plan.targets = Targets::named(norms->names);
       }
       return plan;
     }

@@ -17,8 +17,7 @@
 #include "confusion.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/hf_checkpoint.hpp"
-#include "deltatune/model/bert.hpp"
-#include "deltatune/model/gpt2.hpp"
+#include "deltatune/model/families.hpp"
 #include "deltatune/version.hpp"
 #include "device_options.hpp"
 #include "interrupts.hpp"
@@ -208,8 +207,8 @@ std::string duration_text(double seconds) {
 }
 
 // What is to be learned, unless the user says: of a model with a single output numbers, of a plain text its language, else classes.
-std::string default_task(const TrainOptions& options, const OwnHead& head, bool is_decoder) {
-  if (is_decoder && std::filesystem::path(options.data).extension() == ".txt") return "lm";
+std::string default_task(const TrainOptions& options, const OwnHead& head, bool writes) {
+  if (writes && std::filesystem::path(options.data).extension() == ".txt") return "lm";
   return head.num_labels == 1 && !options.new_head ? "regression" : "classify";
 }
 
@@ -277,25 +276,22 @@ void train(TrainOptions options) {
   const std::unique_ptr<Device> device = open_device(options.device);
   options.device.threads = device->threads();
 
-  const JsonConfig config = JsonConfig::open(std::filesystem::path(options.model) / "config.json");
-  const bool is_decoder = family_in(options.model) == "gpt2";
-  const Index positions = is_decoder ? Gpt2Config::from_json(config).max_position_embeddings : BertConfig::from_json(config).max_position_embeddings;
-  const Index layers = is_decoder ? Gpt2Config::from_json(config).layers : BertConfig::from_json(config).layers;
-  const Index vocabulary = is_decoder ? Gpt2Config::from_json(config).vocab_size : BertConfig::from_json(config).vocab_size;
+  const Architecture architecture = architecture_in(options.model);
+  const bool writes = !architecture.head.lm_head.empty();  // can be a language model
   const OwnHead head = own_head(options.model, init_adapters(options));
   const bool any_labels = options.task == "classify";  // said, not guessed
-  if (options.task.empty()) options.task = default_task(options, head, is_decoder);
+  if (options.task.empty()) options.task = default_task(options, head, writes);
   const bool classifies = options.task == "classify", has_classifier = options.task != "lm";
-  if (!has_classifier && !is_decoder) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
-  const Index room = positions - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
+  if (!has_classifier && !writes) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
+  const Index room = architecture.longest() - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
   if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
   const Tokenizer tokenizer = Tokenizer::open(options.model);
-  if (tokenizer.vocab_size() > vocabulary)
+  if (tokenizer.vocab_size() > architecture.vocab_size)
     throw Error(options.model, "the tokenizer has more tokens than the model",
-                {.expected = "at most " + std::to_string(vocabulary), .got = std::to_string(tokenizer.vocab_size())});
+                {.expected = "at most " + std::to_string(architecture.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
   check_head(options, head);
   TrainingData data = read_data(options, head, any_labels, tokenizer);
   print(data.notes);
@@ -305,7 +301,7 @@ void train(TrainOptions options) {
 
   const Index per_epoch = steps_per_epoch(training.size(), options.batch_size, options.accumulation);
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
-  const ModelFamily family{is_decoder ? "gpt2" : "bert", has_classifier, layers};
+  const ModelFamily family{architecture, has_classifier};
   const std::unique_ptr<DeviceTraining> run = device->train(recipe_of(options, labels, tokenizer, family, steps));
   for (const std::string& path : run->load_report().initialised)
     std::cout << "note: " << path << (options.new_head ? " is drawn at random\n" : " is not in the model's file: drawn at random\n");

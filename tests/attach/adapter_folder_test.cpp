@@ -103,7 +103,7 @@ TEST_CASE("folders that are no adapters", "[attach]") {
   Bert<X> model = plain_model(ctx);
   const test::TemporaryFolder folder;
   CHECK_THROWS_WITH(load_adapter(ctx, model, folder.path()), Catch::Contains("adapter_config.json"));
-  CHECK_THROWS_WITH(adapter_classes(folder.path() / "nowhere"), Catch::Contains("no such folder"));
+  CHECK_THROWS_WITH(adapter_classes(folder.path() / "nowhere", model.architecture()), Catch::Contains("no such folder"));
   write_text_file(folder.path() / "adapter_config.json", "{\"peft_type\": \"LORA\"}");
   write_text_file(folder.path() / "adapter_model.bin", "pickle");
   CHECK_THROWS_WITH(load_adapter(ctx, model, folder.path()), Catch::Contains("adapter_model.bin"));
@@ -113,13 +113,13 @@ TEST_CASE("selections come back from their own folders, which PEFT refuses by na
   Context ctx(1);
   const test::TemporaryFolder folder;
   Bert<X> model = plain_model(ctx);
-  apply(model, bitfit_query_ffn());
+  apply(model, bitfit_query_ffn(family_of(model)));
   model.visit([](Parameter<X>& parameter) {
     if (parameter.trains()) parameter.value().data[0] = 42.0F;
   });
   Attachment<X> nothing("default");
-  save_adapter(ctx, folder.path(), model, SelectionPlan(bitfit_query_ffn()), nothing, "base");
-  CHECK(adapter_classes(folder.path()) == 3);
+  save_adapter(ctx, folder.path(), model, SelectionPlan(bitfit_query_ffn(family_of(model))), nothing, "base");
+  CHECK(adapter_classes(folder.path(), model.architecture()) == 3);
   CHECK(JsonConfig::open(folder.path() / "adapter_config.json").get<std::string>("peft_type") == "DELTATUNE_SELECTION");
 
   Bert<X> again = plain_model(ctx);

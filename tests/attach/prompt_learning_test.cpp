@@ -12,6 +12,7 @@
 #include "deltatune/train/trainer.hpp"
 #include "support/error_text.hpp"
 #include "support/gradient_checks.hpp"
+#include "support/shapes.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/tiny_bert.hpp"
 #include "support/tiny_gpt2.hpp"
@@ -68,7 +69,7 @@ std::vector<float> logits_of(test::DeviceContext& ctx, Model& model, const Packe
   Pass<X> pass{ctx, saved, scratch};
   typename Model::Activations kept;
   const bool per_token = model.is_language_model();
-  const View<float> logits = pass.keep(per_token ? host.rows() : host.count(), per_token ? model.config().vocab_size : model.num_labels());
+  const View<float> logits = pass.keep(per_token ? host.rows() : host.count(), per_token ? model.architecture().vocab_size : model.num_labels());
   model.forward(pass, batch, logits, kept);
   return test::on_host<X>(ctx, logits);
 }
@@ -76,7 +77,7 @@ std::vector<float> logits_of(test::DeviceContext& ctx, Model& model, const Packe
 auto bert_body(const AnyPlan& plan, Mode mode) {
   return [=]<class Y>(check::Trial<Y>& trial) {
     trial.pass().mode = mode;
-    BertConfig config;
+    test::BertShape config;
     config.vocab_size = 30;
     config.hidden_size = 12;
     config.layers = 2;
@@ -119,10 +120,10 @@ TEST_CASE("prompt learning: a prefix needs no gradient below its lowest layer, a
     Pass<X> pass{ctx, saved, scratch, Mode::differentiate};
     Bert<X>::Activations kept;
     model.forward(pass, batch, pass.keep(3, 3), kept);
-    return kept.lowest;
+    return kept.stack.lowest;
   };
   CHECK(lowest(prefix()) == 0);
-  CHECK(lowest(prefix({.rows = kRows, .hidden = 5}, {0})) == 1);
+  CHECK(lowest(prefix({.rows = kRows, .hidden = 5}, {0})) == 2);  // sublayers
   CHECK(lowest(prompt()) == -1);
   CHECK(lowest(p_tuning({.rows = kRows})) == -1);
 }
@@ -300,7 +301,7 @@ TEST_CASE("prompt learning: token by token with the cache as in one pass", "[att
       PackedBatch batch;
       batch.add(all);
       const std::vector<float> logits = logits_of(ctx, model, batch);
-      const auto last = logits.end() - model.config().vocab_size;
+      const auto last = logits.end() - model.architecture().vocab_size;
       CHECK(token == std::max_element(last, logits.end()) - last);
       all.push_back(token);
     }

@@ -34,8 +34,9 @@ namespace {
 using X = test::DeviceTensor;
 using Context = test::DeviceContext;
 
+using Model = Transformer<X>;
+
 // A method, and what of it may be done.
-template <class Model>
 struct Method {
   std::string name;
   std::function<Attachment<X>(Context&, Model&)> attach = {};
@@ -47,14 +48,7 @@ struct Method {
   bool reads_weight = false;  // DoRA
 };
 
-template <class Model>
-Model tiny(Context& ctx) {
-  if constexpr (std::is_same_v<Model, Bert<X>>) {
-    return test::tiny_bert(ctx);
-  } else {
-    return test::tiny_gpt2(ctx, Head::classifier(3));
-  }
-}
+Model tiny(Context& ctx, const std::string& family) { return family == "gpt2" ? test::tiny_gpt2(ctx, Head::classifier(3)) : test::tiny_bert(ctx); }
 
 // Deltas that do something: their start values, and noise that depends on their names alone.
 void stir(Context& ctx, Attachment<X>& attachment) {
@@ -68,7 +62,7 @@ void stir(Context& ctx, Attachment<X>& attachment) {
   });
 }
 
-template <class Model, class Plan>
+template <class Plan>
 std::function<Attachment<X>(Context&, Model&)> attaches(Plan plan, const std::string& name) {
   plan.name = name;
   return [plan = std::move(plan)](Context& ctx, Model& model) {
@@ -78,42 +72,40 @@ std::function<Attachment<X>(Context&, Model&)> attaches(Plan plan, const std::st
   };
 }
 
-template <class Model>
-Method<Model> lora(const std::string& name, Index rank, bool dora = false) {
+Method lora(const std::string& name, Index rank, bool dora = false) {
   LoraPlan plan;
   plan.lora = {rank, 4, 0.0, false};
   plan.targets = Targets::every_linear();
   plan.dora = dora;
-  return {name, attaches<Model>(plan, name), true, true, true, true, false, dora};
+  return {name, attaches(plan, name), true, true, true, true, false, dora};
 }
 
-template <class Model>
-Method<Model> method(const std::string& kind, const std::string& name) {
-  if (kind == "lora") return lora<Model>(name, 3);
-  if (kind == "dora") return lora<Model>(name, 2, true);
+Method method(const std::string& kind, const std::string& name) {
+  if (kind == "lora") return lora(name, 3);
+  if (kind == "dora") return lora(name, 2, true);
   if (kind == "ia3") {
     const Ia3Plan plan;
-    return {name, attaches<Model>(plan, name), true, false, true, true, true};
+    return {name, attaches(plan, name), true, false, true, true, true};
   }
   if (kind == "prefix") {
     PrefixPlan plan;
     plan.prefix.rows = 3;
-    return {name, attaches<Model>(plan, name)};
+    return {name, attaches(plan, name)};
   }
   if (kind == "bitfit")
-    return {name, [name](Context& ctx, Model& model) { return attaches<Model>(SelectionPlan(bitfit(family_of(model))), name)(ctx, model); }, false};
+    return {name, [name](Context& ctx, Model& model) { return attaches(SelectionPlan(bitfit(family_of(model))), name)(ctx, model); }, false};
   if (kind == "diff pruning") {
     DiffPruningPlan plan;
     plan.parameters = {"**.LayerNorm.*"};
-    return {name, attaches<Model>(plan, name), true, false, true};
+    return {name, attaches(plan, name), true, false, true};
   }
   if (kind == "norms") {
     const NormTuningPlan plan;
-    return {name, attaches<Model>(plan, name), true, false, true};
+    return {name, attaches(plan, name), true, false, true};
   }
   AdapterHubPlan plan = adapterhub_preset("houlsby");
   std::get<AdapterHubBottleneck>(plan.members[0]).reduction.factor = 4;
-  return {name, attaches<Model>(plan, name)};
+  return {name, attaches(plan, name)};
 }
 
 PackedBatch batch_for(const std::vector<std::string>& routed) {
@@ -143,7 +135,6 @@ Products products(const std::vector<GemmRecord>& records) {
   return all;
 }
 
-template <class Model>
 Seen look(Context& ctx, Model& model, const std::vector<std::string>& routed) {
   Seen seen;
   seen.bytes = ctx.live_bytes();
@@ -193,12 +184,11 @@ enum class Call { attach, disable, enable, route, share, merge, unmerge, detach 
 constexpr Call kCalls[] = {Call::attach, Call::disable, Call::enable, Call::route, Call::share, Call::merge, Call::unmerge, Call::detach};
 const char* const kNames[] = {"attach", "disable", "enable", "route", "share", "merge", "unmerge", "detach"};
 
-template <class Model>
 class Orders {
  public:
   using Step = std::pair<std::size_t, Call>;
 
-  Orders(Method<Model> a, Method<Model> b) : methods_{std::move(a), std::move(b)} {}
+  Orders(std::string family, Method a, Method b) : family_(std::move(family)), methods_{std::move(a), std::move(b)} {}
 
   // All sequences of so many calls that begin like this.
   void run(std::vector<Step> beginning, std::size_t calls) {
@@ -225,7 +215,7 @@ class Orders {
   // The table of attach/attachment.hpp. Returns whether the call is allowed; if not, nothing changes.
   bool apply(std::vector<State>& states, const Step& step, int number) const {
     const auto& [which, call] = step;
-    const Method<Model>& method = methods_[which];
+    const Method& method = methods_[which];
     State next = states[which];
     if (call == Call::attach) {
       if (next.attached || next.settled) return false;
@@ -267,7 +257,7 @@ class Orders {
   }
   // Whether a runs before b, and would do something else behind it.
   bool runs_before(std::size_t a, const State& of_a, std::size_t b, const State& of_b) const {
-    const Method<Model>&first = methods_[a], &second = methods_[b];
+    const Method &first = methods_[a], &second = methods_[b];
     if (!first.on_weights || !second.on_weights) return false;
     if (!first.outermost && !second.outermost && !first.reads_weight && !second.reads_weight) return false;  // sums
     return first.outermost == second.outermost ? of_a.order < of_b.order : second.outermost;
@@ -320,7 +310,7 @@ class Orders {
     if (known != expected_.end()) return known->second;
     const auto build = [&](bool all) {
       Context ctx(1);
-      Model model = tiny<Model>(ctx);
+      Model model = tiny(ctx, family_);
       std::vector<std::optional<Attachment<X>>> handles(2);
       std::vector<std::size_t> order{0, 1};
       if (states[1].order < states[0].order) std::swap(order[0], order[1]);
@@ -361,7 +351,7 @@ class Orders {
     ++sequences_;
     INFO(text(steps));
     Context ctx(1);
-    Model model = tiny<Model>(ctx);
+    Model model = tiny(ctx, family_);
     std::vector<std::optional<Attachment<X>>> handles(2);
     for (std::size_t i = 0; i + 1 < steps.size(); ++i) call(ctx, model, handles, steps[i]);
     std::string error;
@@ -398,16 +388,16 @@ class Orders {
     if (states[0].active() || states[1].active()) REQUIRE(seen.backward == running.backward);
   }
 
-  std::vector<Method<Model>> methods_;
+  std::string family_;
+  std::vector<Method> methods_;
   using Key = decltype(State().key());
   std::map<std::tuple<Key, Key, bool>, std::pair<Seen, Seen>> expected_;
   int sequences_ = 0;
 };
 
-template <class Model>
-void every_order(const std::string& a, const std::string& b, std::size_t from_nothing, std::size_t from_both) {
-  INFO(a + " and " + b);
-  Orders<Model> orders(a == "lora" ? lora<Model>("a", 2) : method<Model>(a, "a"), method<Model>(b, "b"));
+void every_order(const std::string& family, const std::string& a, const std::string& b, std::size_t from_nothing, std::size_t from_both) {
+  INFO(a + " and " + b + " on " + family);
+  Orders orders(family, a == "lora" ? lora("a", 2) : method(a, "a"), method(b, "b"));
   orders.run({}, from_nothing);
   orders.run({{0, Call::attach}, {1, Call::attach}}, from_both);
   CHECK(orders.sequences() > 100);
@@ -416,23 +406,23 @@ void every_order(const std::string& a, const std::string& b, std::size_t from_no
 }  // namespace
 
 TEST_CASE("states: LoRA beside LoRA, every order of calls", "[attach][states]") {
-  every_order<Bert<X>>("lora", "lora", 4, 4);
-  every_order<Gpt2<X>>("lora", "lora", 3, 2);
+  every_order("bert", "lora", "lora", 4, 4);
+  every_order("gpt2", "lora", "lora", 3, 2);
 }
 
 TEST_CASE("states: LoRA beside other methods, every order of calls", "[attach][states]") {
-  for (const char* const other : {"ia3", "dora", "prefix", "bottleneck", "bitfit"}) every_order<Bert<X>>("lora", other, 4, 2);
-  for (const char* const other : {"ia3", "prefix", "bitfit"}) every_order<Gpt2<X>>("lora", other, 3, 2);
+  for (const char* const other : {"ia3", "dora", "prefix", "bottleneck", "bitfit"}) every_order("bert", "lora", other, 4, 2);
+  for (const char* const other : {"ia3", "prefix", "bitfit"}) every_order("gpt2", "lora", other, 3, 2);
 }
 
 TEST_CASE("states: methods that replace values of the model, every order of calls", "[attach][states]") {
-  every_order<Bert<X>>("lora", "diff pruning", 4, 2);
-  every_order<Bert<X>>("lora", "norms", 4, 2);
+  every_order("bert", "lora", "diff pruning", 4, 2);
+  every_order("bert", "lora", "norms", 4, 2);
 }
 
 namespace {
 
-using Tiny = Bert<X>;
+using Tiny = Model;
 
 std::vector<std::vector<float>> values_of(Context& ctx, Attachment<X>& attachment) {
   std::vector<std::vector<float>> values;
@@ -459,9 +449,9 @@ const std::string kQuery = "bert.encoder.layer.0.attention.self.query";
 
 TEST_CASE("states: what is trained while a delta is merged is not lost", "[attach][states]") {
   Context ctx(1);
-  Tiny model = tiny<Tiny>(ctx);
-  auto a = lora<Tiny>("a", 2).attach(ctx, model);
-  auto biases = method<Tiny>("bitfit", "b").attach(ctx, model);
+  Tiny model = tiny(ctx, "bert");
+  auto a = lora("a", 2).attach(ctx, model);
+  auto biases = method("bitfit", "b").attach(ctx, model);
   const auto query = test::on_host<X>(ctx, parameter_at(model, kQuery + ".weight").value());
   a.merge(ctx);
   Trainer<Tiny> trainer(ctx, model, {});
@@ -481,8 +471,8 @@ TEST_CASE("states: what is trained while a delta is merged is not lost", "[attac
 
 TEST_CASE("states: a merge that fails leaves everything as it was", "[attach][states]") {
   Context ctx(1);
-  Tiny model = tiny<Tiny>(ctx);
-  auto a = lora<Tiny>("a", 2).attach(ctx, model), b = lora<Tiny>("b", 3).attach(ctx, model);
+  Tiny model = tiny(ctx, "bert");
+  auto a = lora("a", 2).attach(ctx, model), b = lora("b", 3).attach(ctx, model);
   b.merge(ctx);
   a.set_enabled(false);
   a.visit([&](Parameter<X>& parameter) {
@@ -500,15 +490,15 @@ TEST_CASE("states: a merge that fails leaves everything as it was", "[attach][st
   b.unmerge(ctx);
   b.detach();
   a.detach();
-  Tiny plain = tiny<Tiny>(ctx);
+  Tiny plain = tiny(ctx, "bert");
   CHECK(look(ctx, model, {}).base == look(ctx, plain, {}).base);
 }
 
 TEST_CASE("states: a trainer goes on while deltas are switched off, on and detached", "[attach][states]") {
   Context ctx(1), other(1);
   const TrainerConfig config{.optimizer = {.learning_rate = 0.01, .weight_decay = 0.1}, .seed = 3};
-  Tiny model = tiny<Tiny>(ctx), alone = tiny<Tiny>(other);
-  auto a = lora<Tiny>("a", 2).attach(ctx, model), b = lora<Tiny>("b", 3).attach(ctx, model), only = lora<Tiny>("b", 3).attach(other, alone);
+  Tiny model = tiny(ctx, "bert"), alone = tiny(other, "bert");
+  auto a = lora("a", 2).attach(ctx, model), b = lora("b", 3).attach(ctx, model), only = lora("b", 3).attach(other, alone);
   Trainer<Tiny> trainer(ctx, model, config), reference(other, alone, config);
   const PackedBatch batch = batch_for({});
   const auto start = values_of(ctx, a);
@@ -533,7 +523,7 @@ TEST_CASE("states: a trainer goes on while deltas are switched off, on and detac
   trainer.step(batch);
   CHECK(ctx.allocations() == 0);
   CHECK(values_of(ctx, b) != before);
-  auto late = lora<Tiny>("late", 1).attach(ctx, model);
+  auto late = lora("late", 1).attach(ctx, model);
   CHECK_THROWS_WITH(trainer.step(batch), Catch::Contains("the trainer was made without it") && Catch::Contains("make a new trainer"));
   late.detach();
   trainer.step(batch);
@@ -543,39 +533,39 @@ TEST_CASE("states: a trainer goes on while deltas are switched off, on and detac
 
 TEST_CASE("states: what trains beside a method is claimed by all that want it", "[attach][states]") {
   Context ctx(1);
-  Tiny model = tiny<Tiny>(ctx);
+  Tiny model = tiny(ctx, "bert");
   const auto head_trains = [&] { return parameter_at(model, "classifier.weight").trains(); };
-  auto a = lora<Tiny>("a", 2).attach(ctx, model), b = lora<Tiny>("b", 3).attach(ctx, model);
+  auto a = lora("a", 2).attach(ctx, model), b = lora("b", 3).attach(ctx, model);
   CHECK(head_trains());
   a.detach();
   CHECK(head_trains());
   b.detach();
   CHECK(!head_trains());
   unfreeze(model, {"classifier.**"});
-  auto c = lora<Tiny>("c", 2).attach(ctx, model);
+  auto c = lora("c", 2).attach(ctx, model);
   c.detach();
   CHECK(head_trains());  // as the user had it
-  auto d = lora<Tiny>("d", 2).attach(ctx, model);
+  auto d = lora("d", 2).attach(ctx, model);
   freeze(model, {"classifier.weight"});
   d.detach();
   CHECK(!head_trains());
-  lora<Tiny>("e", 2).attach(ctx, model);  // the handle is gone, the deltas are not
+  lora("e", 2).attach(ctx, model);  // the handle is gone, the deltas are not
   CHECK(head_trains());
 }
 
 TEST_CASE("states: starts that change the weights, and methods that compute them", "[attach][states]") {
   Context ctx(1);
-  Tiny model = tiny<Tiny>(ctx), plain = tiny<Tiny>(ctx);
+  Tiny model = tiny(ctx, "bert"), plain = tiny(ctx, "bert");
   const auto base = look(ctx, plain, {}).base;
   LoraPlan plan;
   plan.lora.rank = 2;
   plan.start = pissa();
   DiffPruningPlan diff;
   diff.parameters = {"**.query.weight"};
-  auto pissa_on = [&] { return attaches<Tiny>(plan, "p")(ctx, model); };
+  auto pissa_on = [&] { return attaches(plan, "p")(ctx, model); };
   auto p = pissa_on();
-  CHECK_THROWS_WITH(attaches<Tiny>(diff, "d")(ctx, model), Catch::Contains("query.weight") && Catch::Contains("another delta"));
-  auto a = lora<Tiny>("a", 2).attach(ctx, model);
+  CHECK_THROWS_WITH(attaches(diff, "d")(ctx, model), Catch::Contains("query.weight") && Catch::Contains("another delta"));
+  auto a = lora("a", 2).attach(ctx, model);
   CHECK_THROWS_WITH(a.merge(ctx), Catch::Contains("query.weight") && Catch::Contains("merge and detach that one first"));
   a.detach();
   const Seen active = look(ctx, model, {});
@@ -596,12 +586,12 @@ TEST_CASE("states: starts that change the weights, and methods that compute them
   CHECK(left.base == base);
   CHECK(left.gradients.empty());
 
-  auto m = lora<Tiny>("m", 2).attach(ctx, model);
+  auto m = lora("m", 2).attach(ctx, model);
   m.merge(ctx);
   CHECK_THROWS_WITH(pissa_on(), Catch::Contains("merged into it"));
-  CHECK_THROWS_WITH(attaches<Tiny>(diff, "d")(ctx, model), Catch::Contains("merged into it"));
+  CHECK_THROWS_WITH(attaches(diff, "d")(ctx, model), Catch::Contains("merged into it"));
   m.detach();
-  attaches<Tiny>(diff, "d")(ctx, model).detach();
+  attaches(diff, "d")(ctx, model).detach();
 }
 
 }  // namespace states

@@ -5,5 +5,5 @@
 
 using namespace deltatune;
 
-TEST_CASE("AdapterHub's methods keep their promises on BERT", "[contract]") { test::check_adapterhub_contracts<Bert<test::DeviceTensor>>(); }
-TEST_CASE("AdapterHub's methods keep their promises on GPT-2", "[contract]") { test::check_adapterhub_contracts<Gpt2<test::DeviceTensor>>(); }
+TEST_CASE("AdapterHub's methods keep their promises on BERT", "[contract]") { test::check_adapterhub_contracts<test::DeviceTensor>("bert"); }
+TEST_CASE("AdapterHub's methods keep their promises on GPT-2", "[contract]") { test::check_adapterhub_contracts<test::DeviceTensor>("gpt2"); }

@@ -5,5 +5,5 @@
 
 using namespace deltatune;
 
-TEST_CASE("every method keeps its promises on BERT", "[contract]") { test::check_all_contracts<Bert<test::DeviceTensor>>(); }
-TEST_CASE("every method keeps its promises on GPT-2", "[contract]") { test::check_all_contracts<Gpt2<test::DeviceTensor>>(); }
+TEST_CASE("every method keeps its promises on BERT", "[contract]") { test::check_all_contracts<test::DeviceTensor>("bert"); }
+TEST_CASE("every method keeps its promises on GPT-2", "[contract]") { test::check_all_contracts<test::DeviceTensor>("gpt2"); }

@@ -1,6 +1,7 @@
 // Every kernel of the library: training steps and answers of all kinds, with heads of width 32, 64 and 128. Compiled by nvcc for ptxas's
 // report, and run under the emulation (shared_memory.cpp), which knows how much shared memory each launch asks for.
 #include "deltatune/cuda.hpp"
+#include "support/shapes.hpp"
 
 namespace {
 
@@ -16,7 +17,7 @@ struct Case {
 };
 
 void train(Cuda::Context& ctx, const Case& how) {
-  BertConfig config;
+  test::BertShape config;
   config.vocab_size = 16;
   config.hidden_size = 2 * how.head_width;
   config.layers = 2;

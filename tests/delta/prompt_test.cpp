@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/nn/embedding.hpp"
+#include "deltatune/nn/input_embeddings.hpp"
 #include "deltatune/train/prompt_ensemble.hpp"
 #include "support/error_text.hpp"
 #include "support/gradient_checks.hpp"
@@ -33,28 +33,32 @@ struct PromptCase {
 };
 
 template <class X>
-BertEmbeddings<X> embeddings(context_of<X>& ctx, Index width) {
-  return BertEmbeddings<X>("embeddings", Embedding<X>(ctx, "word", 9, width, 0), Embedding<X>(ctx, "position", 12, width), Embedding<X>(ctx, "type", 2, width),
-                           LayerNorm<X>(ctx, "norm", width, 1e-6), 0.2);
+InputEmbeddings<X> embeddings(context_of<X>& ctx, Index width) {
+  return InputEmbeddings<X>("embeddings",
+                            {.word = Embedding<X>(ctx, "word", 9, width, 0),
+                             .position = Embedding<X>(ctx, "position", 12, width),
+                             .type = Embedding<X>(ctx, "type", 2, width),
+                             .norm = LayerNorm<X>(ctx, "norm", width, 1e-6)},
+                            0.2);
 }
 
 auto embeddings_body(const PromptCase& plan, Index width) {
   return [=]<class X>(check::Trial<X>& trial) {
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
-    BertEmbeddings<X> fresh = embeddings<X>(ctx, width);
+    InputEmbeddings<X> fresh = embeddings<X>(ctx, width);
     for (std::size_t i = 0; i < plan.prompts.size(); ++i) {
       const std::vector<double> zeros(static_cast<std::size_t>(plan.prompts[i].prompts * plan.prompts[i].rows * width), 0.0);
       Prompt<X>& prompt = fresh.input().deltas.add("prompt" + std::to_string(i), Prompt<X>(ctx, width, plan.prompts[i], zeros));
       if (plan.frozen && i == 0) prompt.prompt_embeddings().set_mask(FreezeMask::frozen());
     }
     if (plan.tables_train) unfreeze(fresh, {"word.weight", "position.weight", "norm.**"});
-    BertEmbeddings<X>& layer = trial.own(std::move(fresh));
+    InputEmbeddings<X>& layer = trial.own(std::move(fresh));
     DeviceBatch<X> batch(ctx);
     batch.upload(toy_batch(plan.chosen), layer.tables_train(), layer.input().deltas.layout());
     trial.pass().sequences = &batch.sequences();
     const auto h = trial.output("h", batch.sequences().rows, width);
-    typename BertEmbeddings<X>::Saved saved;
+    typename InputEmbeddings<X>::Saved saved;
     layer.forward(trial.pass(), batch, h.value, saved);
     if (trial.backward_wanted()) layer.backward(trial.pass(), batch, saved, h.gradient);
   };

@@ -30,7 +30,7 @@ Tokens greedy_by_hand(test::DeviceContext& ctx, Gpt2<X>& model, Tokens tokens, I
     const Index rows = device.token_count();  // a prompt has no logits
     Pass<X> pass{ctx, saved, scratch};
     const WorkspaceScope<test::Device> all(saved);
-    const View<float> logits = pass.keep(rows, model.config().vocab_size);
+    const View<float> logits = pass.keep(rows, model.architecture().vocab_size);
     model.forward(pass, device, logits, kept);
     const std::vector<float> last = test::on_host<X>(ctx, logits.row_range(rows - 1, 1));
     found.push_back(static_cast<std::int32_t>(std::max_element(last.begin(), last.end()) - last.begin()));
@@ -136,7 +136,7 @@ TEST_CASE("generation ends behind the end-of-text token", "[model][generate]") {
   test::DeviceContext ctx(1);
   Gpt2<X> model = test::tiny_gpt2(ctx);
   const Tokens whole = generate(ctx, model, Tokens{1, 2, 3}, {.max_new_tokens = 8, .stops_at_end = false});
-  model.config().eos_id = whole[3];
+  model.architecture().eos_id = whole[3];
   const auto end = std::find(whole.begin(), whole.end(), whole[3]) + 1;
   CHECK(generate(ctx, model, Tokens{1, 2, 3}, {.max_new_tokens = 8}) == Tokens(whole.begin(), end));
 }

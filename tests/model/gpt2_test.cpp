@@ -14,6 +14,7 @@
 #include "support/error_text.hpp"
 #include "support/gradient_checks.hpp"
 #include "support/instances.hpp"
+#include "support/shapes.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace deltatune;
@@ -23,8 +24,8 @@ namespace {
 
 using Globs = std::vector<std::string>;
 
-Gpt2Config tiny() {
-  Gpt2Config config;
+test::Gpt2Shape tiny() {
+  test::Gpt2Shape config;
   config.vocab_size = 30;
   config.hidden_size = 12;
   config.layers = 3;
@@ -83,7 +84,7 @@ auto classifier_body(const Globs& trainable, Mode mode) {
 auto decoder_body(const Globs& trainable, Mode mode) {
   return [=]<class X>(check::Trial<X>& trial) {
     trial.pass().mode = mode;
-    Gpt2Config config = tiny();
+    test::Gpt2Shape config = tiny();
     config.scales_by_layer = true;
     config.scales_attention = false;
     Gpt2<X> fresh(trial.ctx(), config, Head::none());
@@ -102,7 +103,7 @@ auto decoder_body(const Globs& trainable, Mode mode) {
 auto loss_body(const Globs& trainable, Mode mode, Head head, bool tied = true) {
   return [=]<class X>(check::Trial<X>& trial) {
     trial.pass().mode = mode;
-    Gpt2Config config = tiny();
+    test::Gpt2Shape config = tiny();
     config.tied = tied;
     Gpt2<X> fresh(trial.ctx(), config, head);
     unfreeze(fresh, trainable);
@@ -148,7 +149,7 @@ struct Runner {
     Pass<X> pass{ctx, saved, scratch};
     const WorkspaceScope<backend_of<X>> all(saved);
     const bool classifies = model.has_classifier();
-    const View<T> result = classifies ? pass.keep(host.count(), model.num_labels()) : pass.keep(host.rows(), model.config().vocab_size);
+    const View<T> result = classifies ? pass.keep(host.count(), model.num_labels()) : pass.keep(host.rows(), model.architecture().vocab_size);
     model.forward(pass, batch, result, kept);
     return test::on_host<X>(ctx, result);
   }
@@ -264,8 +265,9 @@ TEST_CASE("gpt2: frozen means free, in bytes", "[model][gpt2][frozen]") {
   const Index head = 2 * arena_bytes(6, 12) + arena_bytes(6, 1);                                  // x̂ and gradient of the rows that predict
   const Index layer = arena_bytes(11, 36) + arena_bytes(11, 3) + arena_bytes(11, 20) + 2 * norm;  // qkv, lse, u, norms
   CHECK(kept_by({"transformer.ln_f.*"}) == head);
-  CHECK(kept_by({"transformer.h.2.mlp.c_proj.bias"}) == head + layer);
-  CHECK(kept_by({"transformer.h.2.mlp.**"}) == head + layer);  // their inputs are computed again
+  const Index feed_forward = arena_bytes(11, 20) + norm;
+  CHECK(kept_by({"transformer.h.2.mlp.c_proj.bias"}) == head + feed_forward);
+  CHECK(kept_by({"transformer.h.2.mlp.**"}) == head + feed_forward);  // their inputs are computed again
   CHECK(kept_by({"transformer.h.2.attn.c_attn.weight"}) == head + layer);
   CHECK(kept_by({"transformer.h.2.attn.c_proj.weight"}) == head + layer + arena_bytes(11, 12));  // and its input
   CHECK(kept_by({"transformer.h.1.attn.c_attn.bias"}) == head + 2 * layer);
@@ -448,7 +450,7 @@ TEST_CASE("gpt2: what cannot be loaded or learnt from is refused", "[model][gpt2
     return test::error_text([&] { Gpt2<X>::load(ctx, folder.path(), Head::language_model()); });
   };
   using Catch::Contains;
-  CHECK_THAT(message("\"model_type\": \"gpt2\"", "\"model_type\": \"bert\""), Contains("model_type") && Contains("\"gpt2\""));
+  CHECK_THAT(message("\"model_type\": \"gpt2\"", "\"model_type\": \"t5\""), Contains("model_type") && Contains("gpt2") && Contains("\"t5\""));
   CHECK_THAT(message("\"model_type\"", "\"add_cross_attention\": true, \"model_type\""), Contains("add_cross_attention"));
   CHECK_THAT(message("\"gelu_new\"", "\"swish\""), Contains("activation_function") && Contains("swish"));
   CHECK_THAT(message("\"n_head\": 4", "\"n_head\": 5"), Contains("n_embd") && Contains("multiple of 5"));
@@ -467,5 +469,5 @@ TEST_CASE("gpt2: what cannot be loaded or learnt from is refused", "[model][gpt2
   batch.token_labels.pop_back();
   CHECK_THAT(test::error_text([&] { runner.model.check_labels(batch); }), Contains("one label per token"));
   CHECK_THROWS_AS(runner.upload(batch), Error);
-  CHECK_THROWS_AS(Bert<X>(ctx, {}, Head::language_model()), Error);
+  CHECK_THROWS_AS(Bert<X>(ctx, test::BertShape{}, Head::language_model()), Error);
 }

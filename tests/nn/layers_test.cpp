@@ -6,10 +6,9 @@
 #include <vector>
 
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
-#include "deltatune/nn/block.hpp"
-#include "deltatune/nn/embedding.hpp"
 #include "deltatune/nn/head.hpp"
-#include "deltatune/nn/pre_norm_block.hpp"
+#include "deltatune/nn/input_embeddings.hpp"
+#include "deltatune/nn/sublayer.hpp"
 #include "support/gradient_checks.hpp"
 
 using namespace deltatune;
@@ -119,63 +118,46 @@ Demand demand_of(check::Trial<X>& trial, const std::vector<Index>& lengths, cons
   return {trial.array(rows), trial.sequences(read)};
 }
 
-// Runs a block on x, all of its rows or those demanded, and takes the gradient back.
-template <class X, class Block, class Backward>
-void run_block(check::Trial<X>& trial, const Block& layer, const Pattern& pattern, const std::vector<Index>& lengths, const std::vector<Index>& read,
-               Index width, const Backward& backward) {
-  using B = backend_of<X>;
-  using T = scalar_of<X>;
-  const Sequences sequences = trial.sequences(lengths);
-  const Demand demand = demand_of(trial, lengths, read);
-  const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
-  const auto y = trial.output("y", demand ? demand.sequences.rows : sequences.rows, width);
-  typename Block::Saved saved;
-  if (demand) {
-    layer.forward(trial.pass(), sequences, demand, x.value, y.value, saved);
-  } else {
-    ops::copy<B, T>(trial.ctx(), x.value, y.value);
-    layer.forward(trial.pass(), sequences, y.value, saved);
-  }
-  if (!trial.backward_wanted()) return;
-  backward(saved, x.value, y.value, y.gradient, demand ? x.gradient : y.gradient);
-  if (x.gradient && !demand) ops::copy<B, T>(trial.ctx(), y.gradient, x.gradient);
-}
+// Which norms a sublayer has: before its branch, of the branch, of the sum.
+struct Norms {
+  bool before = false, branch = false, sum = false;
+};
 
-auto block_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout, const std::vector<Index>& read = {}) {
+// Attention, or the feed-forward part, on x: all of its rows, or those demanded.
+auto sublayer_body(const Pattern& pattern, bool attends, Norms which, const std::vector<Index>& lengths, Index width, Index heads, double dropout,
+                   const std::vector<Index>& read = {}) {
   return [=]<class X>(check::Trial<X>& trial) {
+    using B = backend_of<X>;
     using T = scalar_of<X>;
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
-    auto& layer = own(
-        trial,
-        PostNormBlock<X>(self_attention<X>(ctx, width, heads, dropout), PostNormResidual<X>({}, LayerNorm<X>(ctx, "attention_norm", width, 1e-6), dropout),
-                         FeedForward<X>(Linear<X>(ctx, width, {{"up", 2 * width}}), Linear<X>(ctx, 2 * width, {{"down", width}}), ops::Activation::gelu_new),
-                         PostNormResidual<X>({}, LayerNorm<X>(ctx, "output_norm", width, 1e-6), dropout)),
-        pattern);
-    run_block(trial, layer, pattern, lengths, read, width, [&](const auto& saved, View<const T> x, View<T> y, View<T> dy, View<T> dx) {
-      const View<T> rebuilt = trial.pass().take(y.rows, width);
-      layer.rebuild_output(trial.pass(), saved, rebuilt);
-      CHECK(largest_difference(test::on_host<X>(ctx, rebuilt), test::on_host<X>(ctx, y)) <= 1e-5);
-      layer.backward(trial.pass(), saved, layer.needs_input() ? x : View<const T>(), dy, dx, pattern.below);
-    });
-  };
-}
-
-auto pre_norm_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout, const std::vector<Index>& read = {}) {
-  return [=]<class X>(check::Trial<X>& trial) {
-    using T = scalar_of<X>;
-    auto& ctx = trial.ctx();
-    trial.pass().mode = Mode::train;
-    SelfAttention<X> attention("attention", Linear<X>(ctx, width, {{"c_attn", 3 * width}}), Linear<X>(ctx, width, {{"c_proj", width}}),
-                               {.heads = heads, .dropout = dropout, .causal = true});
-    FeedForward<X> feed_forward(Linear<X>(ctx, width, {{"up", 2 * width}}, {.bias = false}), Linear<X>(ctx, 2 * width, {{"down", width}}),
-                                ops::Activation::gelu_new);
+    const auto norm = [&](bool there, const char* path) { return there ? std::optional(LayerNorm<X>(ctx, path, width, 1e-6)) : std::nullopt; };
+    typename ResidualSublayer<X>::Branch branch = self_attention<X>(ctx, width, heads, dropout);
+    if (!attends) branch = FeedForward<X>(Linear<X>(ctx, width, {{"up", 2 * width}}), Linear<X>(ctx, 2 * width, {{"down", width}}), ops::Activation::gelu_new);
     auto& layer = own(trial,
-                      PreNormBlock<X>({LayerNorm<X>(ctx, "ln_1", width, 1e-6), std::move(attention), {}, dropout},
-                                      {LayerNorm<X>(ctx, "ln_2", width, 1e-6), std::move(feed_forward), {}, dropout}),
+                      ResidualSublayer<X>(std::move(branch),
+                                          {norm(which.before, "norm_before"), norm(which.branch, "norm_branch"), norm(which.sum, "norm_sum")}, {}, dropout),
                       pattern);
-    run_block(trial, layer, pattern, lengths, read, width,
-              [&](const auto& saved, View<const T>, View<T>, View<T> dy, View<T> dx) { layer.backward(trial.pass(), saved, dy, dx, pattern.below); });
+    const Sequences sequences = trial.sequences(lengths);
+    const Demand demand = demand_of(trial, lengths, read);
+    const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
+    const auto y = trial.output("y", demand ? demand.sequences.rows : sequences.rows, width);
+    typename ResidualSublayer<X>::Saved saved;
+    if (demand) {
+      layer.forward(trial.pass(), sequences, demand, x.value, y.value, saved);
+    } else {
+      ops::copy<B, T>(ctx, x.value, y.value);
+      layer.forward(trial.pass(), sequences, {}, y.value, y.value, saved);
+    }
+    if (!trial.backward_wanted()) return;
+    if (layer.can_rebuild_output()) {
+      const View<T> rebuilt = trial.pass().take(y.value.rows, width);
+      layer.rebuild_output(trial.pass(), saved, rebuilt);
+      CHECK(largest_difference(test::on_host<X>(ctx, rebuilt), test::on_host<X>(ctx, y.value)) <= 1e-5);
+    }
+    layer.backward(trial.pass(), saved, layer.needs_input() ? View<const T>(x.value) : View<const T>(), y.gradient, demand ? x.gradient : y.gradient,
+                   pattern.below);
+    if (x.gradient && !demand) ops::copy<B, T>(ctx, y.gradient, x.gradient);
   };
 }
 
@@ -192,13 +174,17 @@ auto embeddings_body(const Pattern& pattern, Index width, double dropout) {
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
     auto& layer = own(trial,
-                      BertEmbeddings<X>("embeddings", Embedding<X>(ctx, "word", 9, width, 0), Embedding<X>(ctx, "position", 6, width),
-                                        Embedding<X>(ctx, "type", 2, width), LayerNorm<X>(ctx, "norm", width, 1e-6), dropout),
+                      InputEmbeddings<X>("embeddings",
+                                         {.word = Embedding<X>(ctx, "word", 9, width, 0),
+                                          .position = Embedding<X>(ctx, "position", 6, width),
+                                          .type = Embedding<X>(ctx, "type", 2, width),
+                                          .norm = LayerNorm<X>(ctx, "norm", width, 1e-6)},
+                                         dropout),
                       pattern);
     DeviceBatch<X> batch(ctx);
     batch.upload(toy_batch(), layer.tables_train());
     const auto h = trial.output("h", batch.sequences().rows, width);
-    typename BertEmbeddings<X>::Saved saved;
+    typename InputEmbeddings<X>::Saved saved;
     layer.forward(trial.pass(), batch, h.value, saved);
     if (!trial.backward_wanted()) return;
     const View<T> rebuilt = trial.pass().take(h.value.rows, width);
@@ -212,7 +198,10 @@ auto head_body(const Pattern& pattern, Index rows, Index width, double dropout) 
   return [=]<class X>(check::Trial<X>& trial) {
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
-    auto& layer = own(trial, ClassificationHead<X>(Linear<X>(ctx, width, {{"pooler", width}}), Linear<X>(ctx, width, {{"classifier", 3}}), dropout), pattern);
+    auto& layer = own(trial,
+                      ClassificationHead<X>(
+                          {.dense = Linear<X>(ctx, width, {{"pooler", width}}), .classifier = Linear<X>(ctx, width, {{"classifier", 3}}), .dropout = dropout}),
+                      pattern);
     const Input<X> h = layer_input(trial, pattern.below, rows, width);
     const auto logits = trial.output("logits", rows, 3);
     typename ClassificationHead<X>::Saved saved;
@@ -285,22 +274,27 @@ TEST_CASE("self-attention", "[nn]") {
   check_layer(attention_body(pattern, {3, 1, 4}, 6, 2, dropout), attention_body(pattern, {70, 9, 33}, 24, 3, dropout));
 }
 
-TEST_CASE("post-norm block", "[nn]") {
-  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"output_norm.**"}, false},
-                                   Pattern{{"down.**"}, false}, Pattern{{"up.weight"}, false}, Pattern{{"attention_norm.bias"}, false},
-                                   Pattern{{"output.bias"}, false}, Pattern{{"*_norm.weight"}}, Pattern{{"key.weight"}, false}, Pattern{});
+TEST_CASE("sublayers: attention, with every place of a norm", "[nn][sublayer]") {
+  const Pattern pattern =
+      GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"query.weight"}}, Pattern{{"output.bias"}, false}, Pattern{});
+  const Norms norms = GENERATE(Norms{}, Norms{.before = true}, Norms{.sum = true}, Norms{.branch = true}, Norms{.before = true, .branch = true});
   const double dropout = GENERATE(0.0, 0.3);
-  check_layer(block_body(pattern, {3, 1, 4}, 6, 2, dropout), block_body(pattern, {70, 9, 33}, 24, 3, dropout));
-  check_layer(block_body(pattern, {3, 1, 4}, 6, 2, dropout, {1, 1, 2}), block_body(pattern, {70, 9, 33}, 24, 3, dropout, {1, 1, 1}));
+  const std::vector<Index> few{3, 1, 4}, many{70, 9, 33};
+  check_layer(sublayer_body(pattern, true, norms, few, 6, 2, dropout), sublayer_body(pattern, true, norms, many, 24, 3, dropout));
+  check_layer(sublayer_body(pattern, true, norms, few, 6, 2, dropout, {1, 1, 2}), sublayer_body(pattern, true, norms, many, 24, 3, dropout, {1, 1, 1}));
 }
 
-TEST_CASE("pre-norm block", "[nn]") {
-  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"down.**"}, false},
-                                   Pattern{{"up.weight"}, false}, Pattern{{"ln_2.bias"}, false}, Pattern{{"c_proj.bias"}, false}, Pattern{{"c_proj.weight"}},
-                                   Pattern{{"c_attn.weight"}, false}, Pattern{{"ln_1.weight"}, false}, Pattern{});
+TEST_CASE("sublayers: the feed-forward part, with every place of a norm", "[nn][sublayer]") {
+  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"down.**"}, false}, Pattern{{"up.weight"}, false}, Pattern{});
+  const Norms norms = GENERATE(Norms{}, Norms{.before = true}, Norms{.sum = true}, Norms{.branch = true}, Norms{.before = true, .branch = true});
   const double dropout = GENERATE(0.0, 0.3);
-  check_layer(pre_norm_body(pattern, {3, 1, 4}, 6, 2, dropout), pre_norm_body(pattern, {70, 9, 33}, 24, 3, dropout));
-  check_layer(pre_norm_body(pattern, {3, 1, 4}, 6, 2, dropout, {1, 1, 2}), pre_norm_body(pattern, {70, 9, 33}, 24, 3, dropout, {1, 1, 1}));
+  check_layer(sublayer_body(pattern, false, norms, {3, 1, 4}, 6, 2, dropout), sublayer_body(pattern, false, norms, {70, 9, 33}, 24, 3, dropout));
+}
+
+TEST_CASE("sublayers: a norm alone trains", "[nn][sublayer]") {
+  for (const auto& [norms, path] :
+       {std::pair<Norms, const char*>{{.before = true}, "norm_before.weight"}, {{.sum = true}, "norm_sum.weight"}, {{.branch = true}, "norm_branch.bias"}})
+    for (const bool attends : {true, false}) test::check_adjoint(sublayer_body({{path}, false}, attends, norms, {3, 1, 4}, 6, 2, 0.3));
 }
 
 TEST_CASE("linear: without a bias, and the other way round in files", "[nn][linear]") {

@@ -16,19 +16,14 @@
 namespace deltatune {
 
 #ifdef DELTATUNE_TEST_DEVICE_INSTANCES
-extern template class Bert<Tensor<float, test::Device>>;
-extern template class Gpt2<Tensor<float, test::Device>>;
+extern template class Transformer<Tensor<float, test::Device>>;
 #endif
-extern template class Bert<Tensor<double, Reference>>;
-extern template class Gpt2<Tensor<double, Reference>>;
+extern template class Transformer<Tensor<double, Reference>>;
 #ifndef DELTATUNE_TEST_CUDA
-extern template class Bert<Tensor<float, Reference>>;
-extern template class Gpt2<Tensor<float, Reference>>;
-extern template class Bert<Tensor<Dual<double>, Reference>>;
-extern template class Gpt2<Tensor<Dual<double>, Reference>>;
+extern template class Transformer<Tensor<float, Reference>>;
+extern template class Transformer<Tensor<Dual<double>, Reference>>;
 #ifdef DELTATUNE_HAS_ONEDNN
-extern template class Bert<Tensor<float, Cpu<EigenGemm>>>;
-extern template class Gpt2<Tensor<float, Cpu<EigenGemm>>>;
+extern template class Transformer<Tensor<float, Cpu<EigenGemm>>>;
 #endif
 #endif
 

@@ -3,11 +3,12 @@
 
 #include "support/device.hpp"
 #include "support/instances.hpp"
+#include "support/shapes.hpp"
 
 namespace deltatune::test {
 
 inline Bert<DeviceTensor> tiny_bert(Device::Context& ctx) {
-  BertConfig config;
+  test::BertShape config;
   config.vocab_size = 30;
   config.hidden_size = 12;
   config.layers = 2;

@@ -3,11 +3,12 @@
 
 #include "support/device.hpp"
 #include "support/instances.hpp"
+#include "support/shapes.hpp"
 
 namespace deltatune::test {
 
-inline Gpt2Config tiny_gpt2_config() {
-  Gpt2Config config;
+inline test::Gpt2Shape tiny_gpt2_config() {
+  test::Gpt2Shape config;
   config.vocab_size = 30;
   config.hidden_size = 12;
   config.layers = 2;

@@ -11,6 +11,7 @@
 #include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/train/fit.hpp"
+#include "support/shapes.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/tiny_bert.hpp"
 #include "support/tiny_gpt2.hpp"
@@ -107,7 +108,7 @@ TEST_CASE("a partial mask trains its elements alone, and only they count in the 
   double whole_norm = 0;
   for (const bool partial : {false, true}) {
     Model model = test::tiny_bert(ctx);
-    apply(model, head_only());
+    apply(model, head_only(family_of(model)));
     if (partial) {
       freeze(model, {"**"});
       set_mask(model, {"classifier.weight"}, FreezeMask::elements({1, 20}));
@@ -139,7 +140,7 @@ TEST_CASE("several batches add up to the gradient of the one large batch they ma
   std::vector<StepReport> reports;
   for (const bool whole : {true, false}) {
     Model model = test::tiny_bert(ctx);
-    apply(model, bitfit());
+    apply(model, bitfit(family_of(model)));
     Trainer<Model> trainer(ctx, model, config);
     const std::vector<PackedBatch> batches =
         whole ? std::vector<PackedBatch>{data.batch(all)} : std::vector<PackedBatch>{data.batch(first), data.batch(second)};
@@ -153,7 +154,7 @@ TEST_CASE("several batches add up to the gradient of the one large batch they ma
 TEST_CASE("a loss that is not finite stops the step and leaves the parameters as they were", "[train]") {
   Context ctx(1);
   Model model = test::tiny_bert(ctx);
-  apply(model, head_only());
+  apply(model, head_only(family_of(model)));
   Trainer<Model> trainer(ctx, model, config_with(1e-2));
   model.visit([&](Parameter<X>& parameter) {
     const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -168,7 +169,7 @@ TEST_CASE("a loss that is not finite stops the step and leaves the parameters as
 TEST_CASE("labels that the model does not know are refused", "[train]") {
   Context ctx(1);
   Model model = test::tiny_bert(ctx);
-  apply(model, head_only());
+  apply(model, head_only(family_of(model)));
   Trainer<Model> trainer(ctx, model, config_with(1e-2));
   PackedBatch batch = toy_data(4, 3).largest_batch(4);
   batch.labels[2] = 3;
@@ -232,7 +233,7 @@ TEST_CASE("a run resumed from a checkpoint has the losses of the uninterrupted r
   CHECK_FALSE(has_checkpoint(folder / "7"));
   CHECK_THROWS_WITH(load_checkpoint(folder / "6", trainer, {{"seed", 4}}), Catch::Contains("seed") && Catch::Contains("expected 3, got 4"));
   Model other = test::tiny_bert(ctx);
-  apply(other, head_only());
+  apply(other, head_only(family_of(other)));
   Trainer<Model> other_trainer(ctx, other, config);
   CHECK_THROWS_AS(load_checkpoint(folder / "6", other_trainer, settings), Error);
 }
@@ -288,7 +289,7 @@ TEST_CASE("patience ends a run that gets no better", "[train]") {
   Context ctx(1);
   const Dataset training = toy_data(30, 7), evaluation = toy_data(10, 8);
   Model model = test::tiny_bert(ctx);
-  apply(model, head_only());
+  apply(model, head_only(family_of(model)));
   Trainer<Model> trainer(ctx, model, config_with(0));  // nothing changes: the first evaluation stays the best
   const Progress end = fit(trainer, training, &evaluation, {.steps = 100, .batch_size = 8, .evaluate_every = 5, .patience = 3}, {}, {});
   CHECK(end.step == 20);
@@ -574,13 +575,13 @@ TEST_CASE("a layer keeps what no frozen layer can do without", "[train][frozen]"
   };
   const std::vector<Method> methods{{"LoRA of query and value", [&](Model& model) { attach_lora(model, false); }, 9},
                                     {"LoRA of all linear layers", [&](Model& model) { attach_lora(model, true); }, 10},
-                                    {"biases", [](Model& model) { apply(model, bitfit()); }, 9}};
+                                    {"biases", [](Model& model) { apply(model, bitfit(family_of(model))); }, 9}};
   for (const auto& [name, attach_method, units] : methods) {
     for (const bool recompute : {false, true}) {
       INFO(name << (recompute ? ", recomputed" : ""));
       std::vector<Index> bytes;
       for (const Index layers : {3, 4}) {
-        BertConfig config;
+        test::BertShape config;
         config.vocab_size = 50;
         config.hidden_size = kWidth;
         config.heads = 2;

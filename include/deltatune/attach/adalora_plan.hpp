@@ -135,7 +135,7 @@ struct AdaLoraPlan : PlanBase {
     adalora.validate(where);
     std::vector<AdaLora<X>*> deltas;
     std::uint64_t stream = 0;
-    for_each_target(model, targets_or_default<Model>(targets, kPeftType, where), *this, where, [&](LinearSite<X>& site) {
+    for_each_target(model, targets_or_default(targets, kPeftType, model.architecture(), where), *this, where, [&](LinearSite<X>& site) {
       const Shape& shape = site.weight.shape();  // (out, in)
       const auto left = ranks.find(site.path);
       const Index rank = left == ranks.end() ? adalora.rank : left->second;

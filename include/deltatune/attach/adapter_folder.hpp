@@ -37,13 +37,13 @@ inline bool is_adapterhub_folder(const std::filesystem::path& folder) {
 }  // namespace detail
 
 // Classes of the output layer that the folder carries; 0 when it carries none.
-DELTATUNE_FUNCTION Index adapter_classes(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION Index adapter_classes(const std::filesystem::path& folder, const Architecture& architecture) {
   detail::check_adapter_folder(folder);
-  if (detail::is_adapterhub_folder(folder)) return adapterhub_classes(folder);
+  if (detail::is_adapterhub_folder(folder)) return adapterhub_classes(folder, architecture);
   const TensorFile file = TensorFile::open(detail::is_opendelta_folder(folder) ? folder / "pytorch_model.bin" : detail::tensors_file(folder));
   for (const auto& [name, tensor] : file.tensors()) {
     const std::string path = detail::PeftKey::of(name).path;
-    if (path == "classifier.weight" || path == "score.weight") return tensor.shape.at(0);
+    if (path == architecture.head.classifier + ".weight") return tensor.shape.at(0);
   }
   return 0;
 }

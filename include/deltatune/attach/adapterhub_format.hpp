@@ -49,23 +49,17 @@ inline std::optional<std::filesystem::path> adapterhub_head_file(const std::file
   return either_file(folder, "model_head.safetensors", "pytorch_model_head.bin");
 }
 
-DELTATUNE_FUNCTION std::string without_base_prefix(const std::string& name) {
-  for (const char* const prefix : {"bert.", "transformer."})
-    if (name.starts_with(prefix)) return name.substr(std::string_view(prefix).size());
-  return name;
-}
-
 // The name that the library has for a parameter, without the model's prefix.
 template <class X>
-std::string adapterhub_name(const Parameter<X>& parameter, const std::string& name) {
-  const std::string path = without_base_prefix(parameter.path());
+std::string adapterhub_name(const Architecture& architecture, const Parameter<X>& parameter, const std::string& name) {
+  const std::string path = architecture.without_prefix(parameter.path());
   if (parameter.role() != Role::delta) return path;
   const auto spliced = [&](std::string_view part, const std::string& with) -> std::optional<std::string> {
     const std::size_t at = path.find(part);
     if (at == std::string::npos) return std::nullopt;
     return path.substr(0, at) + with + path.substr(at + part.size());
   };
-  const std::string lora = ".loras." + name + ".", prefix = "prefix_tuning.prefix_tunings." + name + ".self_prefix.";
+  const std::string lora = ".loras." + name + ".", prefix = "prefix_tuning.prefix_tunings." + name + "." + architecture.adapterhub_prefix + ".";
   if (path == "prompt_embeddings")  // in a flat prefix a list of numbers
     return parameter.file_shape().size() == 1 ? prefix + "control_trans" : "prompt_tuning.prompt_tunings." + name + ".prompt_embedding.weight";
   const std::pair<const char*, std::string> parts[] = {
@@ -94,7 +88,7 @@ DELTATUNE_FUNCTION std::string without_legacy(std::string name) {
 
 // A head that the library added to the model itself has numbers for names; the heads that are like the model's own, under the names of its
 // layers.
-DELTATUNE_FUNCTION std::map<std::string, std::string> adapterhub_head_names(const JsonConfig& json) {
+DELTATUNE_FUNCTION std::map<std::string, std::string> adapterhub_head_names(const JsonConfig& json, const Architecture& architecture) {
   if (!json.has("config")) return {};
   const JsonConfig config = json.object("config");
   const std::string type = config.get<std::string>("head_type"), heads = "heads." + json.get_or<std::string>("name", "");
@@ -102,12 +96,16 @@ DELTATUNE_FUNCTION std::map<std::string, std::string> adapterhub_head_names(cons
   const bool pools = config.get_or<bool>("use_pooler", false);
   const std::string activation = config.get_or<std::string>("activation_function", "tanh");
   const bool plain = type == "classification" && config.get_or<bool>("bias", true);
-  if (plain && layers == 1 && pools) return {{heads + ".1.weight", "classifier.weight"}, {heads + ".1.bias", "classifier.bias"}};
-  if (plain && layers == 2 && !pools && activation == "tanh")
-    return {{heads + ".1.weight", "pooler.dense.weight"},
-            {heads + ".1.bias", "pooler.dense.bias"},
-            {heads + ".4.weight", "classifier.weight"},
-            {heads + ".4.bias", "classifier.bias"}};
+  const HeadSpec& head = architecture.head;
+  const std::string& dense = head.dense.empty() ? head.pooler : head.dense;
+  const bool is_tanh = !dense.empty() && head.activation == ops::Activation::tanh;
+  if (plain && layers == 1 && pools && head.dense.empty() && is_tanh)
+    return {{heads + ".1.weight", head.classifier + ".weight"}, {heads + ".1.bias", head.classifier + ".bias"}};
+  if (plain && layers == 2 && !pools && activation == "tanh" && is_tanh)
+    return {{heads + ".1.weight", dense + ".weight"},
+            {heads + ".1.bias", dense + ".bias"},
+            {heads + ".4.weight", head.classifier + ".weight"},
+            {heads + ".4.bias", head.classifier + ".bias"}};
   throw Error(config.name(), "a head of this kind is not supported",
               {.expected = "classification with 2 layers and tanh, or with 1 layer and the pooler",
                .got = type + " with " + std::to_string(layers) + " layers" + (pools ? " and the pooler" : "")});
@@ -116,13 +114,13 @@ DELTATUNE_FUNCTION std::map<std::string, std::string> adapterhub_head_names(cons
 // The tensors of an adapter folder by the names of this library's parameters.
 class AdapterHubTensors {
  public:
-  explicit AdapterHubTensors(const std::filesystem::path& folder) : path_(adapterhub_tensors_file(folder)) {
-    take(path_, {});
+  AdapterHubTensors(const std::filesystem::path& folder, const Architecture& architecture) : path_(adapterhub_tensors_file(folder)) {
+    take(path_, architecture, {});
     const auto head = adapterhub_head_file(folder);
     if (!head) return;
     std::map<std::string, std::string> names;
-    if (std::filesystem::exists(folder / "head_config.json")) names = adapterhub_head_names(JsonConfig::open(folder / "head_config.json"));
-    take(*head, names);
+    if (std::filesystem::exists(folder / "head_config.json")) names = adapterhub_head_names(JsonConfig::open(folder / "head_config.json"), architecture);
+    take(*head, architecture, names);
   }
 
   struct Entry {
@@ -134,11 +132,11 @@ class AdapterHubTensors {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  DELTATUNE_FUNCTION void take(const std::filesystem::path& path, const std::map<std::string, std::string>& renamed) {
+  DELTATUNE_FUNCTION void take(const std::filesystem::path& path, const Architecture& architecture, const std::map<std::string, std::string>& renamed) {
     files_.push_back(TensorFile::open(path));
     for (const auto& [key, tensor] : files_.back().tensors()) {
       const auto other = renamed.find(key);
-      const std::string name = other != renamed.end() ? other->second : without_base_prefix(without_legacy(key));
+      const std::string name = other != renamed.end() ? other->second : architecture.without_prefix(without_legacy(key));
       if (!entries_.emplace(name, Entry{key, &tensor}).second) throw Error(path.string() + ": " + key, "occurs twice, under two names");
     }
   }
@@ -162,7 +160,7 @@ auto* language_model_head(Model& model) {
   if (!model.is_language_model()) return head;
   head = &model.word_table();
   model.visit([&](Parameter<typename Model::Tensor>& parameter) {
-    if (parameter.path() == "lm_head.weight") head = &parameter;
+    if (parameter.path() == model.architecture().head.lm_head + ".weight") head = &parameter;
   });
   return head;
 }
@@ -185,13 +183,12 @@ AdapterHubPlan as_attached(Model& model, const AdapterHubPlan& plan, const Attac
 }  // namespace detail
 
 // Classes of the output layer in a folder; 0 when it has none.
-DELTATUNE_FUNCTION Index adapterhub_classes(const std::filesystem::path& folder) {
+DELTATUNE_FUNCTION Index adapterhub_classes(const std::filesystem::path& folder, const Architecture& architecture) {
   const auto file = detail::adapterhub_head_file(folder);
   if (!file) return 0;
-  const detail::AdapterHubTensors tensors(folder);
-  for (const char* const name : {"classifier.weight", "score.weight"})
-    if (tensors.has(name)) return tensors.entries().at(name).tensor->shape.at(0);
-  return 0;
+  const detail::AdapterHubTensors tensors(folder, architecture);
+  const std::string name = architecture.head.classifier + ".weight";
+  return tensors.has(name) ? tensors.entries().at(name).tensor->shape.at(0) : 0;
 }
 
 // Writes the folder of an adapter as the library's load_adapter(folder, use_safetensors=True) reads it. base_model: the name it will show.
@@ -203,17 +200,18 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
   bool has_head = false;
   const std::string prefix = detail::base_prefix(model);
   const Parameter<X>* const words = detail::language_model_head(model);
+  const Architecture& architecture = model.architecture();
+  const std::string lm_head = architecture.head.lm_head + ".weight";
   detail::visit_saved(model, plan, attachment, [&](Parameter<X>& parameter) {
-    const std::string name = &parameter == words ? "lm_head.weight" : detail::adapterhub_name(parameter, plan.name_in_file);
+    const std::string name = &parameter == words ? lm_head : detail::adapterhub_name(architecture, parameter, plan.name_in_file);
     const bool in_head = parameter.role() != Role::delta;
-    const bool outside = name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("lm_head.");
     has_head = has_head || in_head;
-    write_parameter(ctx, outside ? name : prefix + name, parameter, in_head ? head : adapter);
+    write_parameter(ctx, architecture.is_head(name) ? name : prefix + name, parameter, in_head ? head : adapter);
   });
-  const nlohmann::json common = {{"hidden_size", model.config().hidden_size},
-                                 {"model_class", model.architecture()},
+  const nlohmann::json common = {{"hidden_size", architecture.hidden_size},
+                                 {"model_class", model.class_name()},
                                  {"model_name", base_model},
-                                 {"model_type", Model::kFamily},
+                                 {"model_type", architecture.family},
                                  {"version", detail::kAdapterHubVersion}};
   nlohmann::json config = common;
   config["config"] = adapterhub_config_json(detail::as_attached(model, plan, attachment));
@@ -238,18 +236,20 @@ template <class Model>
 Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
                                                                 const AdapterHubPlan& plan) {
   using X = typename Model::Tensor;
-  const detail::AdapterHubTensors tensors(folder);
+  const Architecture& architecture = model.architecture();
+  const std::string lm_head = architecture.head.lm_head + ".weight";
+  const detail::AdapterHubTensors tensors(folder, architecture);
   AdapterHubPlan placed = plan;
   placed.modules_to_save.clear();
   if (model.has_classifier())
-    for (const char* const module : {"classifier", "score", "pooler"})
-      if (tensors.has(std::string(module) + (module == std::string("pooler") ? ".dense.weight" : ".weight"))) placed.modules_to_save.emplace_back(module);
+    for (const std::string& module : {architecture.head.classifier, architecture.head.dense, architecture.head.dense.empty() ? architecture.head.pooler : ""})
+      if (tensors.has(module + ".weight")) placed.modules_to_save.emplace_back(module);
   const std::string in_config = (folder / "adapter_config.json").string();
   std::vector<std::string> notes;
   detail::note_unread(in_config, placed.unread, notes);
   bool resized = false;
-  if (tensors.has("lm_head.weight") && model.is_language_model()) {
-    const TensorInfo& head = *tensors.entries().at("lm_head.weight").tensor;
+  if (model.is_language_model() && tensors.has(lm_head)) {
+    const TensorInfo& head = *tensors.entries().at(lm_head).tensor;
     resized = detail::fit_vocabulary(ctx, model, head, true, head.file, notes);
   }
   Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, in_config), {}};
@@ -260,7 +260,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
     std::vector<std::function<void()>> reads;  // made when all is known to fit
     detail::BroughtValues<X> brought(ctx, tensors.path().string(), placed.name);
     detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
-      const std::string name = detail::adapterhub_name(parameter, placed.name_in_file);
+      const std::string name = detail::adapterhub_name(architecture, parameter, placed.name_in_file);
       const auto entry = unused.find(name);
       if (entry == unused.end()) {
         const bool shared = name.starts_with("shared_parameters.");
@@ -276,7 +276,7 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
       unused.erase(entry);
     });
     if (Parameter<X>* const head = detail::language_model_head(model))
-      if (const auto entry = unused.find("lm_head.weight"); entry != unused.end()) {
+      if (const auto entry = unused.find(lm_head); entry != unused.end()) {
         check_fits(*entry->second.tensor, *head);
         if (brought.add(*entry->second.tensor, *head, resized)) {
           reads.emplace_back([&ctx, head, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, *head); });
@@ -286,7 +286,8 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
         unused.erase(entry);
       }
     for (const auto& [name, entry] : unused) {
-      const bool of_head = name.starts_with("classifier.") || name.starts_with("score.") || name.starts_with("pooler.") || name.starts_with("lm_head.");
+      const bool of_pooler = !architecture.head.pooler.empty() && name.starts_with(architecture.head.pooler + ".");
+      const bool of_head = architecture.is_head(name) || of_pooler || name.starts_with("lm_head.");
       if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
         throw Error(entry.tensor->file + ": " + entry.key, "belongs neither to this adapter nor to the model");
       adapter.ignored.push_back(entry.key);

@@ -119,16 +119,6 @@ class PhmShare {
   SharedPhm<X> shared_;
 };
 
-// The linear layers that AdapterHub's LoRA goes to, as ends of paths.
-struct AdapterHubLinears {
-  std::string query, key, value;  // one layer for all three: the same name
-  std::string intermediate, output;
-};
-DELTATUNE_FUNCTION AdapterHubLinears adapterhub_linears(const std::string& family) {
-  if (family == "gpt2") return {"attn.c_attn", "attn.c_attn", "attn.c_attn", "mlp.c_fc", "mlp.c_proj"};
-  return {"self.query", "self.key", "self.value", "intermediate.dense", "output.dense"};
-}
-
 inline bool holds(const std::vector<Index>& layers, Index layer) { return std::find(layers.begin(), layers.end(), layer) != layers.end(); }
 
 }  // namespace detail
@@ -177,9 +167,11 @@ struct AdapterHubPlan : PlanBase {
 
   template <class Model, class X>
   static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubBottleneck& method, RandomKey key, const std::string& where) {
+    if (!model.architecture().adapterhub_bottlenecks)
+      throw Error(where, "bottlenecks do not exist for " + model.architecture().title + " in AdapterHub", {.remedy = "use LoRA or another of PEFT's methods"});
     check_layers(model, method.leave_out, where);
     method.reduction.validate(where);
-    const Index width = model.config().hidden_size;
+    const Index width = model.architecture().hidden_size;
     BottleneckConfig config = method.adapter;
     SharedPhm<X> shared;
     if (config.phm && (config.phm->shared_rule || config.phm->shared_weight)) {
@@ -196,17 +188,10 @@ struct AdapterHubPlan : PlanBase {
       method.reduction.check_layer(site.layer, where);
       config.bottleneck = method.reduction.bottleneck(width, site.layer);
       config.validate(where, width);
-      attachment.add(site, Bottleneck<X>(ctx, adapters_path(site, Model::kFamily), width, config, derive(key, stream++), shared));
+      attachment.add(site, Bottleneck<X>(ctx, site.adapters, width, config, derive(key, stream++), shared));
       any = true;
     });
     if (!any) throw Error(where, "matches no layer", {.expected = "mh_adapter or output_adapter, and layers that leave_out does not hold"});
-  }
-  // Parameters have AdapterHub's names without the adapter's.
-  template <class X>
-  static std::string adapters_path(const SublayerSite<X>& site, const std::string& family) {
-    if (family != "gpt2") return site.path + ".adapters";
-    const std::string layer = site.path.substr(0, site.path.rfind('.') + 1);
-    return layer + (site.sublayer == Sublayer::attention ? "attention_adapters" : "output_adapters") + ".adapters";
   }
 
   template <class Model, class X>
@@ -216,28 +201,27 @@ struct AdapterHubPlan : PlanBase {
     method.lora.validate(where);
     if (method.gated && method.kind != Kind::lora)
       throw Error(where + ": use_gating", "is for plain LoRA here", {.remedy = "leave out use_dora and the composition mode \"scale\""});
-    const std::string family = Model::kFamily;
-    const detail::AdapterHubLinears names = detail::adapterhub_linears(family);
-    if (method.kind == Kind::dora && family == "gpt2")
-      throw Error(where + ": use_dora", "does not exist for GPT-2 in AdapterHub", {.remedy = "use PEFT's DoRA"});
+    const Architecture& architecture = model.architecture();
+    const StackNames& names = architecture.stack.names;
+    const std::vector<std::string>& projections = names.attention.projections;
+    const bool merged = projections.size() == 1;  // one layer for query, key and value
+    if (method.kind == Kind::dora && merged)
+      throw Error(where + ": use_dora", "does not exist for " + architecture.title + " in AdapterHub", {.remedy = "use PEFT's DoRA"});
     bool any = false;
     std::uint64_t stream = 0;
     model.visit_sites([&](LinearSite<X>& site) {
       const std::optional<Index> layer = Targets{}.layer_of(site.path);
       if (!layer || detail::holds(method.leave_out, *layer)) return;
       OutputParts parts{1, {}};
-      const auto attention = [&](char which, const std::string& name) {
-        return is_suffix_path(site.path, name) && method.attention.find(which) != std::string::npos;
+      const std::string in_layer = architecture.layer_path(*layer);
+      const auto is = [&](const std::string& name) { return is_suffix_path(site.path, in_layer + name); };
+      const auto attention = [&](Index j) {
+        return is(projections[merged ? 0 : static_cast<std::size_t>(j)]) && method.attention.find("qkv"[j]) != std::string::npos;
       };
-      if (names.query == names.value) {
-        parts.count = 3;
-        for (Index j = 0; j < 3; ++j)
-          if (attention("qkv"[j], names.query)) parts.chosen.push_back(j);
-      } else if (attention('q', names.query) || attention('k', names.key) || attention('v', names.value)) {
-        parts.chosen = {0};
-      }
-      const bool is_output = is_suffix_path(site.path, names.output) && !is_suffix_path(site.path, "attention." + names.output);
-      if ((method.intermediate && is_suffix_path(site.path, names.intermediate)) || (method.output && is_output)) parts = {};
+      if (merged) parts.count = 3;
+      for (Index j = 0; j < 3; ++j)
+        if (attention(j)) parts.chosen.push_back(merged ? j : 0);
+      if ((method.intermediate && is(names.feed_forward.up[0])) || (method.output && is(names.feed_forward.down))) parts = {};
       if (parts.chosen.empty()) return;
       any = true;
       add(ctx, attachment, site, method, parts, derive(key, stream++));
@@ -277,7 +261,7 @@ struct AdapterHubPlan : PlanBase {
       rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, method.prefix, derive(key, 0, stream))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
-    Prefix<X>& prefix = attachment.add(model.derived(), Prefix<X>(ctx, rows, model.config().hidden_size, method.prefix, derive(key, 1)));
+    Prefix<X>& prefix = attachment.add(model.derived(), Prefix<X>(ctx, rows, model.architecture().hidden_size, method.prefix, derive(key, 1)));
     prefix.prompt_embeddings().set_file_shape({prefix.prompt_embeddings().size()});
   }
 
@@ -285,8 +269,8 @@ struct AdapterHubPlan : PlanBase {
   static void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, const AdapterHubPrompt& method, RandomKey key, const std::string& where) {
     method.prompt.validate(where);
     method.start.validate(where, method.prompt);
-    if (std::string(Model::kFamily) == "gpt2")
-      throw Error(where + ": prompt_tuning", "does not exist for GPT-2 in AdapterHub", {.remedy = "use PEFT's prompt tuning"});
+    if (!model.architecture().adapterhub_prompts)
+      throw Error(where + ": prompt_tuning", "does not exist for " + model.architecture().title + " in AdapterHub", {.remedy = "use PEFT's prompt tuning"});
     InputSite<X>& site = model.input();
     attachment.add(site, Prompt<X>(ctx, site.width, method.prompt, prompt_start<X>(ctx, method.start, method.prompt, model.word_table().value(), key)));
   }

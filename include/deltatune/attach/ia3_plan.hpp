@@ -41,8 +41,8 @@ struct Ia3Plan : PlanBase {
   template <class Model>
   void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
     using X = typename Model::Tensor;
-    const NameRule at_input = feedforward ? *feedforward : NameRule{default_targets(kPeftType, Model::kFamily, where).feed_forward, {}};
-    for_each_target(model, targets_or_default<Model>(targets, kPeftType, where), *this, where, [&](LinearSite<X>& site) {
+    const NameRule at_input = feedforward ? *feedforward : NameRule{default_targets(kPeftType, model.architecture(), where).feed_forward, {}};
+    for_each_target(model, targets_or_default(targets, kPeftType, model.architecture(), where), *this, where, [&](LinearSite<X>& site) {
       const Shape& shape = site.weight.shape();  // (out, in)
       attachment.add(site, Ia3<X>(ctx, site.path, shape[1], shape[0], is_at_input(at_input, site.path, where)));
     });

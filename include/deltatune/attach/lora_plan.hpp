@@ -115,7 +115,7 @@ struct LoraPlan : PlanBase {
         attachment.add(site, LoraEmbedding<X>(ctx, site, config, key));
       }
     };
-    const Targets wanted = targets_or_default<Model>(targets, kPeftType, where);
+    const Targets wanted = targets_or_default(targets, kPeftType, model.architecture(), where);
     check_patterns(model, wanted, where);
     for_each_target(model, wanted, *this, where, on_site, on_table);
     if (!residual.empty()) attachment.add(model.derived(), std::move(residual));

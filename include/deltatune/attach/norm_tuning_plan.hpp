@@ -26,9 +26,9 @@ struct NormTuningPlan : PlanBase {
     return plan;
   }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model&) const {
+  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
     config_io.erase("bias");
-    detail::write_modules(config_io, targets, default_targets(kPeftType, Model::kFamily, "").names);
+    detail::write_modules(config_io, targets, default_targets(kPeftType, model.architecture(), "").names);
   }
 
   // Throws Error for targets that match no norm, and for norms that another delta computes.
@@ -41,7 +41,7 @@ struct NormTuningPlan : PlanBase {
       norms.push_back(norm_of(parameter));
       if (saves(norms.back())) reserved.push_back(norms.back());
     });
-    const std::vector<std::string> chosen = choose_targets(targets_or_default<Model>(targets, kPeftType, where), norms, reserved, where);
+    const std::vector<std::string> chosen = choose_targets(targets_or_default(targets, kPeftType, model.architecture(), where), norms, reserved, where);
     std::vector<Parameter<X>*> parameters;
     model.visit([&](Parameter<X>& parameter) {
       if (parameter.role() != Role::norm_scale && parameter.role() != Role::norm_shift) return;

@@ -53,23 +53,18 @@ struct OpenDeltaPlace {
   Sublayer sublayer;
   bool behind_norm;
 
-  DELTATUNE_FUNCTION static std::optional<OpenDeltaPlace> of(const std::string& module, bool gpt2) {
-    const std::string layers = gpt2 ? "h." : "encoder.layer.";
+  // Behind the output projection of a sublayer, or behind a module that holds it: then behind the norm where that module holds the norm, too.
+  DELTATUNE_FUNCTION static std::optional<OpenDeltaPlace> of(const std::string& module, const Architecture& architecture) {
     const std::optional<Index> layer = Targets{}.layer_of("." + module + ".");
-    if (!module.starts_with(layers) || !layer) return std::nullopt;
-    const std::size_t dot = module.find('.', layers.size());
-    const std::string rest = dot == std::string::npos ? "" : module.substr(dot + 1);
-    const auto is_one_of = [&](std::initializer_list<const char*> names) { return std::find(names.begin(), names.end(), rest) != names.end(); };
-    if (gpt2) {
-      if (is_one_of({"attn.c_proj", "attn"})) return OpenDeltaPlace{*layer, Sublayer::attention, false};
-      if (is_one_of({"mlp.c_proj", "mlp"})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, false};
-      return std::nullopt;
-    }
-    if (is_one_of({"attention.output.dense"})) return OpenDeltaPlace{*layer, Sublayer::attention, false};
-    if (is_one_of({"output.dense"})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, false};
-    if (is_one_of({"attention.output", "attention"})) return OpenDeltaPlace{*layer, Sublayer::attention, true};
-    if (is_one_of({"output", ""})) return OpenDeltaPlace{*layer, Sublayer::feed_forward, true};
-    return std::nullopt;
+    if (!layer || !(module + ".").starts_with(architecture.layer_path(*layer))) return std::nullopt;
+    const std::string in_layer = (module + ".").substr(architecture.layer_path(*layer).size());  // "attention.output.", or "" of the layer
+    const StackNames& names = architecture.stack.names;
+    const bool normalises_sum = architecture.stack.place == NormPlace::after_sum;
+    const auto holds = [&](const std::string& output) { return (output + ".").starts_with(in_layer) && (!in_layer.empty() || normalises_sum); };
+    const bool feed_forward = holds(names.feed_forward.down);
+    if (!feed_forward && !holds(names.attention.output)) return std::nullopt;
+    const std::string& norm = feed_forward ? names.feed_forward.norm : names.attention.norm;
+    return OpenDeltaPlace{*layer, feed_forward ? Sublayer::feed_forward : Sublayer::attention, normalises_sum && norm.starts_with(in_layer)};
   }
 };
 
@@ -82,12 +77,12 @@ DELTATUNE_FUNCTION std::vector<std::string> modules_with(const OpenDeltaTensors&
 }
 
 // Bottlenecks behind `modules`, all of one size: those after attention and those after the feed-forward part, each in its layers.
-DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, bool gpt2, Index layers, Index width, Index bottleneck,
+DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, const Architecture& architecture, Index bottleneck,
                                                         BottleneckConfig config, const std::string& where) {
   std::map<Sublayer, std::vector<Index>> present;
   std::optional<bool> behind_norm;
   for (const std::string& module : modules) {
-    const auto place = OpenDeltaPlace::of(module, gpt2);
+    const auto place = OpenDeltaPlace::of(module, architecture);
     if (!place || (behind_norm && *behind_norm != place->behind_norm))
       throw Error(where + ": modified_modules", "an adapter at " + module + " is not supported" + (place ? " together with those behind other modules" : ""),
                   {.expected = "the output projections of attention and feed-forward part, in all of them before the norm or behind it"});
@@ -100,6 +95,7 @@ DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::s
     config.residual = BottleneckConfig::Residual::after_ln;
   }
   AdapterHubPlan plan;
+  const Index width = architecture.hidden_size;
   for (const auto& [sublayer, in_layers] : present) {
     // Half a column more than the size, unless it divides the width: floor() of the quotient is the size either way.
     const double size = static_cast<double>(bottleneck) + (width % bottleneck == 0 ? 0.0 : 0.5);
@@ -107,7 +103,7 @@ DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::s
                                 .reduction = {static_cast<double>(width) / size},
                                 .after_attention = sublayer == Sublayer::attention,
                                 .after_feed_forward = sublayer == Sublayer::feed_forward};
-    for (Index l = 0; l < layers; ++l)
+    for (Index l = 0; l < architecture.layers(); ++l)
       if (!holds(in_layers, l)) method.leave_out.push_back(l);
     if (!plan.members.empty() && std::get<AdapterHubBottleneck>(plan.members[0]).leave_out == method.leave_out) {
       std::get<AdapterHubBottleneck>(plan.members[0]).after_attention = true;
@@ -127,7 +123,7 @@ DELTATUNE_FUNCTION Index extent(const OpenDeltaTensors& tensors, const std::stri
 }
 
 // What a folder holds, as a plan. prefix: of the model's paths.
-DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, bool gpt2, Index layers, Index width,
+DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, const Architecture& architecture,
                                                const std::string& prefix, const std::string& in_file) {
   const std::string type = json.get<std::string>("delta_type");
   const auto require = [&](std::vector<std::string> modules) {
@@ -142,8 +138,7 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
   if (type == "adapter") {
     const std::string down = ".adapter.modulelist.down_proj.weight";
     const std::vector<std::string> modules = require(modules_with(tensors, down));
-    return opendelta_bottlenecks(modules, gpt2, layers, width, extent(tensors, modules[0] + down, 0, in_file), {.activation = activation("gelu_new")},
-                                 json.name());
+    return opendelta_bottlenecks(modules, architecture, extent(tensors, modules[0] + down, 0, in_file), {.activation = activation("gelu_new")}, json.name());
   }
   if (type == "compacter") {
     for (const char* const key : {"shared_phm_rule", "shared_W_phm"})
@@ -158,8 +153,8 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
     if (phm.bias != json.get_or<bool>("use_bias_up_sampler", true)) throw Error(json.name() + ": use_bias_up_sampler", "must equal use_bias_down_sampler");
     const std::vector<std::string> modules =
         require(modules_with(tensors, phm.factorised_weight ? ".compactor.down_sampler.W_right" : ".compactor.down_sampler.W"));
-    const Index bottleneck = std::max<Index>(1, width / json.get_or<std::int64_t>("reduction_factor", 16));
-    return opendelta_bottlenecks(modules, gpt2, layers, width, bottleneck, {.activation = activation("relu"), .phm = phm}, json.name());
+    const Index bottleneck = std::max<Index>(1, architecture.hidden_size / json.get_or<std::int64_t>("reduction_factor", 16));
+    return opendelta_bottlenecks(modules, architecture, bottleneck, {.activation = activation("relu"), .phm = phm}, json.name());
   }
   if (type == "lora") {
     LoraPlan plan;
@@ -175,7 +170,7 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
     std::vector<std::string> biases;
     for (const auto& [name, entry] : tensors) {
       if (name.ends_with(".bitfit.bias")) throw Error(in_file + ": " + entry.key, "is a bias of a layer that has none", {.expected = "biases of the model"});
-      if (name.ends_with(".bias") && !name.starts_with("classifier.")) biases.push_back(prefix + name);
+      if (name.ends_with(".bias") && !architecture.is_head(name)) biases.push_back(prefix + name);
     }
     return SelectionPlan({"bitfit", require(std::move(biases))});
   }
@@ -202,8 +197,8 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
 }
 
 // OpenDelta's name for a parameter of a delta.
-DELTATUNE_FUNCTION std::string opendelta_name(const std::string& path, const OpenDeltaTensors& tensors) {
-  const std::string name = without_base_prefix(path);
+DELTATUNE_FUNCTION std::string opendelta_name(const std::string& path, const Architecture& architecture, const OpenDeltaTensors& tensors) {
+  const std::string name = architecture.without_prefix(path);
   const auto with = [](std::string text, std::string_view part, std::string_view other) {
     const std::size_t at = text.find(part);
     return at == std::string::npos ? text : text.replace(at, part.size(), other);
@@ -217,14 +212,13 @@ DELTATUNE_FUNCTION std::string opendelta_name(const std::string& path, const Ope
   if (adapters == std::string::npos) return with(with(name, ".lora_A.weight", ".lora.lora_A"), ".lora_B.weight", ".lora.lora_B");
   // The module that has this adapter: one of several names of one place.
   const std::string place = name.substr(0, adapters);
-  const bool gpt2 = place.starts_with("h.");
-  const bool attention = gpt2 ? place.ends_with("attention_adapters") : place.ends_with("attention.output");
+  const bool attention = (place + ".adapters").ends_with("." + architecture.stack.names.attention.adapters);
   const Index layer = Targets{}.layer_of("." + place).value_or(0);
   for (const char* const kind : {".adapter.", ".compactor."})
     for (const auto& [other, entry] : tensors) {
       const std::size_t at = other.find(kind);
       if (at == std::string::npos) continue;
-      const auto found = OpenDeltaPlace::of(other.substr(0, at), gpt2);
+      const auto found = OpenDeltaPlace::of(other.substr(0, at), architecture);
       if (!found || found->layer != layer || (found->sublayer == Sublayer::attention) != attention) continue;
       const std::string module = other.substr(0, at) + kind, rest = name.substr(adapters + std::string_view(".adapters.").size());
       if (kind[1] == 'a') return module + "modulelist." + with(with(rest, "adapter_down.0", "down_proj"), "adapter_up", "up_proj");
@@ -242,7 +236,7 @@ std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model,
   std::vector<std::string> names;
   Index column = 0;
   model.visit_attentions([&](KvSite<X>& site) {
-    std::string layer = without_base_prefix(site.path);
+    std::string layer = model.architecture().without_prefix(site.path);
     if (layer.ends_with(".self")) layer.resize(layer.size() - 5);
     for (const char* const part : {".prefix.past_key", ".prefix.past_value"}) {
       const std::string name = layer + part;
@@ -274,13 +268,12 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
   const std::string in_file = (folder / "pytorch_model.bin").string();
   const TensorFile file = TensorFile::open(in_file);
   detail::OpenDeltaTensors tensors;
-  for (const auto& [key, tensor] : file.tensors()) tensors[detail::without_base_prefix(key)] = {key, &tensor};
-  AnyPlan plan = detail::read_opendelta_plan(json, tensors, std::string_view(Model::kFamily) == "gpt2", model.layers(), model.config().hidden_size,
-                                             detail::base_prefix(model), in_file);
+  for (const auto& [key, tensor] : file.tensors()) tensors[model.architecture().without_prefix(key)] = {key, &tensor};
+  AnyPlan plan = detail::read_opendelta_plan(json, tensors, model.architecture(), detail::base_prefix(model), in_file);
   base_of(plan).name = name;
   base_of(plan).modules_to_save.clear();
-  for (const char* const head : {"classifier", "score"})
-    if (model.has_classifier() && tensors.contains(std::string(head) + ".weight")) base_of(plan).modules_to_save.emplace_back(head);
+  const HeadSpec& head = model.architecture().head;
+  if (model.has_classifier() && tensors.contains(head.classifier + ".weight")) base_of(plan).modules_to_save.push_back(head.output_module());
   Adapter<X> adapter{plan, attach_beside(ctx, model, plan, 0, json.name()), {}};
   detail::BroughtValues<X> brought(ctx, in_file, name);
 
@@ -288,8 +281,8 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
     detail::OpenDeltaTensors unused = tensors;
     std::vector<std::function<void()>> reads;  // made when all is known to fit
     const auto read = [&](Parameter<X>& parameter) {
-      const std::string tensor_name =
-          parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), tensors) : detail::without_base_prefix(parameter.path());
+      const std::string tensor_name = parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), model.architecture(), tensors)
+                                                                      : model.architecture().without_prefix(parameter.path());
       const auto entry = unused.find(tensor_name);
       if (entry == unused.end() && parameter.path() == "prompt_embeddings") {
         for (const std::string& used : detail::read_opendelta_prefix(ctx, model, tensors, parameter, in_file)) {
@@ -309,12 +302,11 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
       if (!parameter.derived()) read(parameter);
     });
     model.visit([&](Parameter<X>& parameter) {
-      const bool trains = std::visit([&](const auto& known) { return trains_beside(known, parameter, adapter.attachment.paths()); }, plan);
+      const bool trains = std::visit([&](const auto& known) { return trains_beside(model, known, parameter, adapter.attachment.paths()); }, plan);
       if (parameter.role() != Role::delta && parameter.updated() && trains) read(parameter);
     });
     for (const auto& [unknown, entry] : unused) {
-      const bool of_head = unknown.starts_with("classifier.") || unknown.starts_with("score.") || unknown.starts_with("lm_head.");
-      if (!of_head || model.has_classifier())
+      if (!(model.architecture().is_head(unknown) || unknown.starts_with("lm_head.")) || model.has_classifier())
         throw Error(in_file + ": " + entry.key, "is not a tensor of this delta",
                     {.remedy = "where the whole model was saved, save again after freeze_module(set_state_dict=True)"});
       adapter.ignored.push_back(entry.key);

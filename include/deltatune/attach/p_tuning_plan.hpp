@@ -35,7 +35,7 @@ struct PTuningPlan : PromptLearningPlan {
   void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
     write_rows(config_io, p_tuning.rows, model);
     config_io.update({{"encoder_reparameterization_type", p_tuning.encoder == PTuningConfig::Encoder::mlp ? "MLP" : "LSTM"},
-                      {"encoder_hidden_size", p_tuning.hidden > 0 ? p_tuning.hidden : model.config().hidden_size},
+                      {"encoder_hidden_size", p_tuning.hidden > 0 ? p_tuning.hidden : model.architecture().hidden_size},
                       {"encoder_num_layers", p_tuning.layers},
                       {"encoder_dropout", p_tuning.dropout}});
   }

@@ -243,7 +243,8 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
   TensorFile file = TensorFile::open(tensors_path);
   std::vector<std::string> notes;
   if constexpr (detail::is_peft_type<Plan>()) {
-    const std::string note = detail::use_peft_keys(file, in_file, detail::base_prefix(model), std::is_base_of_v<PromptLearningPlan, Plan>);
+    const std::string note =
+        detail::use_peft_keys(file, in_file, model.architecture(), detail::base_prefix(model), std::is_base_of_v<PromptLearningPlan, Plan>);
     if (!note.empty()) notes.push_back(note);
   }
   detail::note_unread(in_config, plan.unread, notes);

@@ -17,6 +17,7 @@
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/io/tensor_file.hpp"
+#include "deltatune/seam/architecture.hpp"
 
 namespace deltatune::detail {
 
@@ -62,18 +63,16 @@ std::string base_prefix(Model& model) {
   return path.substr(0, path.rfind('.') + 1);
 }
 
-// A path of the file as one of the model, which may have the prefix "bert." or "transformer." or none.
-DELTATUNE_FUNCTION std::string with_model_prefix(const std::string& path, const std::string& prefix) {
-  for (const char* const other : {"bert.", "transformer."})
-    if (path.starts_with(other)) return prefix + path.substr(std::string_view(other).size());
-  for (const char* const module : {"embeddings.", "encoder.", "pooler.", "wte.", "wpe.", "h.", "ln_f."})
-    if (path.starts_with(module)) return prefix + path;
-  return path;
+// A path of the file as one of the model, which has the family's prefix ("bert.") or none.
+DELTATUNE_FUNCTION std::string with_model_prefix(const std::string& path, const Architecture& architecture, const std::string& prefix) {
+  const std::string bare = architecture.without_prefix(path);
+  return bare != path || architecture.is_base(bare) ? prefix + bare : path;
 }
 
-// Gives the tensors of a file the keys that PEFT writes for this model. prefix: "bert.", "transformer." or "". bare: of a method at the input, whose
+// Gives the tensors of a file the keys that PEFT writes for this model. prefix: of the model's paths, "bert." or "". bare: of a method at the input, whose
 // keys have base_model. and not base_model.model. Returns what to say about it, or nothing. Throws Error where the file holds several adapters.
-DELTATUNE_FUNCTION std::string use_peft_keys(TensorFile& file, const std::string& in_file, const std::string& prefix, bool bare) {
+DELTATUNE_FUNCTION std::string use_peft_keys(TensorFile& file, const std::string& in_file, const Architecture& architecture, const std::string& prefix,
+                                             bool bare) {
   std::set<std::string> adapters;
   for (const auto& [key, tensor] : file.tensors())
     if (const std::string adapter = PeftKey::of(key).adapter; !adapter.empty()) adapters.insert(adapter);
@@ -87,7 +86,7 @@ DELTATUNE_FUNCTION std::string use_peft_keys(TensorFile& file, const std::string
   for (const auto& [key, tensor] : file.tensors()) as_written.insert(key);
   std::string note;
   file.rename([&](const std::string& key) {
-    const std::string path = with_model_prefix(PeftKey::of(key).path, prefix);
+    const std::string path = with_model_prefix(PeftKey::of(key).path, architecture, prefix);
     if (bare && path.find(".prefix_gate.") != std::string::npos) return key;  // PEFT has no gates: they have this library's names
     const bool of_model = path != "prompt_embeddings" && path != "vera_A" && path != "vera_B";
     const std::string name = path == "prompt_embeddings" ? path : std::string(bare || !of_model ? "base_model." : kPeftPrefix) + path;

@@ -30,10 +30,13 @@ namespace deltatune {
 
 enum class BiasTraining { none, all, targets };  // targets: those of the sites that have a delta
 
+// PEFT's names of classifiers, all of which a file lists, whichever the model has.
+inline const std::vector<std::string> kOutputModules{"classifier", "score"};
+
 // What trains beside the deltas.
 struct PlanBase {
-  std::string name = "default";                                        // of the attachment
-  std::vector<std::string> modules_to_save = {"classifier", "score"};  // trained as a whole; matched as ends of module paths
+  std::string name = "default";                               // of the attachment
+  std::vector<std::string> modules_to_save = kOutputModules;  // trained as a whole; matched as ends of module paths
   BiasTraining bias = BiasTraining::none;
   bool ensure_weight_tying = false;      // where modules_to_save names the head of a language model that is tied to a table: both train as one
   std::vector<std::string> unread = {};  // fields of the file that it was read from which are set and mean nothing here
@@ -50,14 +53,14 @@ struct PlanBase {
 };
 
 // Whether a parameter of the model itself trains because of a plan whose deltas are at `paths`.
-template <class Plan, class X>
-bool trains_beside(const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
+template <class Model, class Plan, class X>
+bool trains_beside(Model& model, const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
   if constexpr (requires { plan.trains_too(parameter); }) {
     if (plan.trains_too(parameter)) return true;
   }
   const std::string& path = parameter.path();
   if (plan.saves(path)) return true;
-  if (plan.saves_tied_head() && parameter.role() == Role::embedding && path.ends_with("wte.weight")) return true;
+  if (plan.saves_tied_head() && &parameter == &model.word_table()) return true;
   if (parameter.role() != Role::bias && parameter.role() != Role::norm_shift) return false;
   if (plan.bias == BiasTraining::targets)
     return path.ends_with(".bias") && std::find(paths.begin(), paths.end(), path.substr(0, path.size() - 5)) != paths.end();
@@ -103,7 +106,7 @@ void check_modules_to_save(Model& model, const Plan& plan, const std::string& wh
   for (const std::string& module : plan.modules_to_save) {
     PlanBase alone;
     alone.modules_to_save = {module};
-    const bool is_usual = module == "classifier" || module == "score";  // PEFT lists both, whichever the model has
+    const bool is_usual = std::find(kOutputModules.begin(), kOutputModules.end(), module) != kOutputModules.end();
     bool found = is_usual || (plan.saves_tied_head() && alone.saves("lm_head"));
     model.visit([&](Parameter<X>& parameter) { found = found || alone.saves(parameter.path()); });
     if (!found) throw Error(where + ": modules_to_save", "\"" + module + "\" matches nothing");
@@ -131,7 +134,7 @@ Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, M
       }
       attachment.set_arrange(ctx, [&model](typename Model::Context& context) { model.visit_linears([&](Linear<X>& layer) { layer.arrange(context); }); });
       model.visit([&](Parameter<X>& parameter) {
-        if (parameter.role() != Role::delta && trains_beside(plan, parameter, attachment.paths())) attachment.train_beside(parameter);
+        if (parameter.role() != Role::delta && trains_beside(model, plan, parameter, attachment.paths())) attachment.train_beside(parameter);
       });
     });
   } catch (...) {

@@ -39,7 +39,7 @@ struct PrefixPlan : PromptLearningPlan {
   template <class Model>
   void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
     write_rows(config_io, prefix.rows, model);
-    config_io.update({{"prefix_projection", prefix.hidden > 0}, {"encoder_hidden_size", prefix.hidden > 0 ? prefix.hidden : model.config().hidden_size}});
+    config_io.update({{"prefix_projection", prefix.hidden > 0}, {"encoder_hidden_size", prefix.hidden > 0 ? prefix.hidden : model.architecture().hidden_size}});
     if (prefix.shifts_positions && prefix.gates == PrefixConfig::Gates::none && leave_out.empty()) return;
     const char* const names[] = {"none", "shared", "separate"};
     config_io.update({{"peft_type", kOwnType}, {"gates", names[prefix.gate_count()]}, {"shifts_positions", prefix.shifts_positions}, {"leave_out", leave_out}});
@@ -63,7 +63,7 @@ struct PrefixPlan : PromptLearningPlan {
       rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, config, derive(seed, 0, number))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
-    attachment.add(model.derived(), Prefix<X>(ctx, rows, config.embedding > 0 ? config.embedding : model.config().hidden_size, config, derive(seed, 1)));
+    attachment.add(model.derived(), Prefix<X>(ctx, rows, config.embedding > 0 ? config.embedding : model.architecture().hidden_size, config, derive(seed, 1)));
   }
 };
 

@@ -44,8 +44,8 @@ struct PromptLearningPlan : PlanBase {
     config_io.update({{"num_virtual_tokens", rows},
                       {"num_transformer_submodules", 1},
                       {"num_layers", model.layers()},
-                      {"num_attention_heads", model.config().heads},
-                      {"token_dim", model.config().hidden_size}});
+                      {"num_attention_heads", model.architecture().stack.layers.at(0).attention.heads},
+                      {"token_dim", model.architecture().hidden_size}});
   }
 };
 

@@ -56,7 +56,7 @@ void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, cons
   });
   model.visit([&](Parameter<X>& parameter) {
     if (parameter.role() == Role::delta) return;
-    if (parameter.brought_by() == attachment.name() || (parameter.updated() && trains_beside(plan, parameter, attachment.paths()))) f(parameter);
+    if (parameter.brought_by() == attachment.name() || (parameter.updated() && trains_beside(model, plan, parameter, attachment.paths()))) f(parameter);
   });
 }
 
@@ -69,7 +69,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
   using X = typename Model::Tensor;
   attachment.evaluate(ctx);
   // With SEQ_CLS PEFT would look for an output layer in the file.
-  const bool names_task = !model.has_classifier() || plan.saves("classifier") || plan.saves("score");
+  const bool names_task = !model.has_classifier() || plan.saves(model.architecture().head.classifier);
   nlohmann::json config = {
       {"peft_type", Plan::kPeftType},
       {"task_type", names_task ? nlohmann::json(model.task_type()) : nlohmann::json(nullptr)},

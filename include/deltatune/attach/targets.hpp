@@ -22,6 +22,7 @@
 #include "deltatune/core/path.hpp"
 #include "deltatune/core/pattern.hpp"
 #include "deltatune/core/shape.hpp"
+#include "deltatune/seam/architecture.hpp"
 
 namespace deltatune {
 
@@ -148,7 +149,8 @@ void for_each_target(Model& model, const Targets& targets, const Plan& plan, con
     });
   model.visit_sites([&](auto& site) {
     paths.push_back(site.path);
-    const bool is_output = site.path == "classifier" || site.path == "score" || site.path == "lm_head";  // which "all-linear" leaves out, saved or not
+    const HeadSpec& head = model.architecture().head;
+    const bool is_output = site.path == head.classifier || site.path == head.lm_head;  // which "all-linear" leaves out, saved or not
     if (plan.saves(site.path) || (targets.all_linear && is_output)) reserved.push_back(site.path);
   });
   const std::vector<std::string> chosen = choose_targets(targets, paths, reserved, where);

@@ -67,7 +67,7 @@ struct VeraPlan : PlanBase {
   void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
     using X = typename Model::Tensor;
     vera.validate(where);
-    const Targets chosen = targets_or_default<Model>(targets, kPeftType, where);
+    const Targets chosen = targets_or_default(targets, kPeftType, model.architecture(), where);
     Index in = shared_in, out = shared_out;
     for_each_target(model, chosen, *this, where, [&](LinearSite<X>& site) {
       out = std::max(out, site.weight.shape()[0]);

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/shape.hpp"
@@ -33,7 +32,7 @@ struct RelativeBuckets {
 
   // The distances that are in a bucket; none at all in some.
   DELTATUNE_HD IndexRange distances(Index bucket) const {
-    constexpr Index kFar = std::numeric_limits<Index>::max() / 4;
+    constexpr Index kFar = Index{1} << 60;
     const Index directed = per_direction();
     const bool after = bucket >= directed;
     const Index step = after ? bucket - directed : bucket;

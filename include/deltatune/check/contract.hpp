@@ -46,7 +46,7 @@ std::vector<double> outputs(typename Model::Context& ctx, Model& model, const Pa
   Pass<X> pass{ctx, saved, scratch};
   typename Model::Activations kept;
   const bool per_token = model.is_language_model();
-  const View<scalar_of<X>> logits = pass.keep(per_token ? host.rows() : host.count(), per_token ? model.config().vocab_size : model.num_labels());
+  const View<scalar_of<X>> logits = pass.keep(per_token ? host.rows() : host.count(), per_token ? model.architecture().vocab_size : model.num_labels());
   model.forward(pass, batch, logits, kept);
   const std::vector<float> floats = download_floats<X>(ctx, logits);
   return {floats.begin(), floats.end()};

@@ -14,11 +14,8 @@
 #ifndef DELTATUNE_LAYERS
 #define DELTATUNE_LAYERS extern
 #endif
-#ifndef DELTATUNE_BERT
-#define DELTATUNE_BERT extern
-#endif
-#ifndef DELTATUNE_GPT2
-#define DELTATUNE_GPT2 extern
+#ifndef DELTATUNE_MODEL
+#define DELTATUNE_MODEL extern
 #endif
 
 namespace deltatune {
@@ -37,29 +34,28 @@ DELTATUNE_LAYERS template class TrainableParameters<CompiledTensor>;
 DELTATUNE_LAYERS template class AdamW<CompiledTensor>;
 DELTATUNE_LAYERS template class Attachment<CompiledTensor>;
 
-#define DELTATUNE_METHOD_INSTANCES(EXTERN, Model, Plan)                                                                                   \
-  EXTERN template Attachment<CompiledTensor> attach_beside(DefaultCpu::Context&, Model&, const Plan&, std::uint64_t, const std::string&); \
-  EXTERN template Attachment<CompiledTensor> attach(DefaultCpu::Context&, Model&, const Plan&, std::uint64_t, const std::string&);        \
-  EXTERN template void save_adapter(DefaultCpu::Context&, const std::filesystem::path&, Model&, const Plan&, Attachment<CompiledTensor>&, const std::string&);
+using CompiledModel = Transformer<CompiledTensor>;
 
-#define DELTATUNE_MODEL_INSTANCES(EXTERN, Model)                                                                                    \
-  EXTERN template class Model;                                                                                                      \
-  EXTERN template class Trainer<Model>;                                                                                             \
-  EXTERN template void freeze_base(Model&);                                                                                         \
-  EXTERN template void freeze(Model&, const std::vector<std::string>&);                                                             \
-  EXTERN template void unfreeze(Model&, const std::vector<std::string>&);                                                           \
-  EXTERN template Evaluation evaluate(Trainer<Model>&, const Dataset&, Index);                                                      \
-  EXTERN template Progress fit(Trainer<Model>&, const Dataset&, const Dataset*, const FitConfig&, Progress, const FitCallbacks&);   \
-  EXTERN template void save_checkpoint(const std::filesystem::path&, Trainer<Model>&, const Progress&, const nlohmann::json&);      \
-  EXTERN template Progress load_checkpoint(const std::filesystem::path&, Trainer<Model>&, const nlohmann::json&);                   \
-  EXTERN template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, Model&, const std::filesystem::path&, \
-                                          const std::vector<std::string>&, const std::string&, SavedDtype);                         \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, LoraPlan)                                                                               \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, Model, SelectionPlan)
+#define DELTATUNE_METHOD_INSTANCES(EXTERN, Plan)                                                                                                  \
+  EXTERN template Attachment<CompiledTensor> attach_beside(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&); \
+  EXTERN template Attachment<CompiledTensor> attach(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&);        \
+  EXTERN template void save_adapter(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const Plan&, Attachment<CompiledTensor>&, \
+                                    const std::string&);
 
-DELTATUNE_MODEL_INSTANCES(DELTATUNE_BERT, Bert<CompiledTensor>)
-DELTATUNE_MODEL_INSTANCES(DELTATUNE_GPT2, Gpt2<CompiledTensor>)
-DELTATUNE_GPT2 template std::vector<std::int32_t> generate(DefaultCpu::Context&, Gpt2<CompiledTensor>&, std::span<const std::int32_t>, const GenerationConfig&,
-                                                           const std::function<void(std::int32_t)>&);
+DELTATUNE_MODEL template class Transformer<CompiledTensor>;
+DELTATUNE_MODEL template class Trainer<CompiledModel>;
+DELTATUNE_MODEL template void freeze_base(CompiledModel&);
+DELTATUNE_MODEL template void freeze(CompiledModel&, const std::vector<std::string>&);
+DELTATUNE_MODEL template void unfreeze(CompiledModel&, const std::vector<std::string>&);
+DELTATUNE_MODEL template Evaluation evaluate(Trainer<CompiledModel>&, const Dataset&, Index);
+DELTATUNE_MODEL template Progress fit(Trainer<CompiledModel>&, const Dataset&, const Dataset*, const FitConfig&, Progress, const FitCallbacks&);
+DELTATUNE_MODEL template void save_checkpoint(const std::filesystem::path&, Trainer<CompiledModel>&, const Progress&, const nlohmann::json&);
+DELTATUNE_MODEL template Progress load_checkpoint(const std::filesystem::path&, Trainer<CompiledModel>&, const nlohmann::json&);
+DELTATUNE_MODEL template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const std::filesystem::path&,
+                                                 const std::vector<std::string>&, const std::string&, SavedDtype);
+DELTATUNE_MODEL template std::vector<std::int32_t> generate(DefaultCpu::Context&, CompiledModel&, std::span<const std::int32_t>, const GenerationConfig&,
+                                                            const std::function<void(std::int32_t)>&);
+DELTATUNE_METHOD_INSTANCES(DELTATUNE_MODEL, LoraPlan)
+DELTATUNE_METHOD_INSTANCES(DELTATUNE_MODEL, SelectionPlan)
 
 }  // namespace deltatune

@@ -76,8 +76,8 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
   const DType most = dtypes ? dtypes->most() : DType::F32;
   config["torch_dtype"] = most == DType::BF16 ? "bfloat16" : most == DType::F16 ? "float16" : "float32";
   config.erase("dtype");
-  config["architectures"] = {model.architecture()};
-  config["vocab_size"] = model.config().vocab_size;
+  config["architectures"] = {model.class_name()};
+  config["vocab_size"] = model.architecture().vocab_size;
   if constexpr (requires { model.tied(); }) {
     if (model.is_language_model() && !model.tied()) config["tie_word_embeddings"] = false;
   }

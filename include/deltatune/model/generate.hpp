@@ -85,7 +85,7 @@ std::vector<std::int32_t> generate(typename Model::Context& ctx, Model& model, s
   using B = backend_of<X>;
   config.validate();
   const Index length = static_cast<Index>(prompt.size()) + config.max_new_tokens - 1;  // the last token is not read any more
-  const Index room = model.config().max_position_embeddings - model.layout().counted - model.layout().shift;
+  const Index room = model.architecture().max_position_embeddings - model.layout().counted - model.layout().shift;
   if (length > room)
     throw Error("generation", "the prompt and the new tokens are longer than the model's positions",
                 {.expected = "at most " + std::to_string(room + 1) + " tokens", .got = std::to_string(length + 1)});
@@ -100,7 +100,7 @@ std::vector<std::int32_t> generate(typename Model::Context& ctx, Model& model, s
     device.upload(batch, false, tokens.empty() ? model.layout() : model.layout_behind());
     const WorkspaceScope<B> all(saved);
     Pass<X> pass{ctx, saved, scratch};
-    const View<T> logits = pass.keep(1, model.config().vocab_size);
+    const View<T> logits = pass.keep(1, model.architecture().vocab_size);
     model.continue_sequence(pass, device, logits, kept, cache);
     std::vector<T> host(static_cast<std::size_t>(logits.size()));
     B::copy_out(ctx, logits.data, host.data(), logits.size() * static_cast<Index>(sizeof(T)));
@@ -110,7 +110,7 @@ std::vector<std::int32_t> generate(typename Model::Context& ctx, Model& model, s
     const std::int32_t token = choose_token(numbers, config, static_cast<Index>(tokens.size()));
     tokens.push_back(token);
     if (on_token) on_token(token);
-    if (config.stops_at_end && token == model.config().eos_id) break;
+    if (config.stops_at_end && token == model.architecture().eos_id) break;
     batch = {};
     batch.add(std::span<const std::int32_t>(&token, 1));
     batch.positions[0] = static_cast<std::int32_t>(static_cast<Index>(prompt.size() + tokens.size()) - 1);

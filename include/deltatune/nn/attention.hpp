@@ -1,10 +1,13 @@
-// Multi-head self-attention with its projections: qkv = x·[Wq;Wk;Wv]ᵀ + b in one product, attention, output projection.
+// Multi-head self-attention with its projections: qkv = x·[Wq;Wk;Wv]ᵀ + b in one product, attention, output projection. Queries and keys may be rotated by
+// their positions (ops/rotary.hpp), scores have a bias by distance, and several query heads share a head of keys and values.
 //
-// Kept for backward: qkv (N, 3C) and lse (M, H); the attention's output (M, C) only when the output projection reads its input; with kv deltas also
-// the keys and values of all rows (N + B·P, 2C). M = N, or the rows that are read (nn/demand.hpp); then also their queries (M, C).
+// Legend: Cq = H·D columns of the queries, Ckv = Hkv·D of the keys and of the values.
+// Kept for backward: qkv (N, Cq + 2Ckv) and lse (M, H); the attention's output (M, Cq) only when the output projection reads its input; with kv deltas also
+// the keys and values of all rows (N + B·P, 2Ckv). M = N, or the rows that are read (nn/demand.hpp); then also their queries (M, Cq).
 #pragma once
 
 #include <cmath>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +15,8 @@
 #include "deltatune/nn/demand.hpp"
 #include "deltatune/nn/kept.hpp"
 #include "deltatune/nn/linear.hpp"
+#include "deltatune/nn/relative_bias.hpp"
+#include "deltatune/nn/rotary.hpp"
 #include "deltatune/ops/attention.hpp"
 #include "deltatune/ops/prefix.hpp"
 #include "deltatune/param/visit.hpp"
@@ -26,7 +31,7 @@ class KvCache {
   using T = scalar_of<X>;
   using B = backend_of<X>;
 
-  // Room for so many rows, those of prefixes included; kv_columns: keys and values, 2C.
+  // Room for so many rows, those of prefixes included; kv_columns: keys and values, 2Ckv.
   KvCache(context_of<X>& ctx, Index capacity, Index kv_columns) : rows_(ctx, {capacity, kv_columns}), offsets_(ctx, {2}), row_sequence_(ctx, {capacity}) {}
 
   bool empty() const { return count_ == 0; }
@@ -53,9 +58,19 @@ class KvCache {
 
 struct AttentionConfig {
   Index heads = 0;
+  Index kv_heads = 0;   // 0: as many
   double dropout = 0;   // of the probabilities
   bool causal = false;  // a row sees those before it and itself
   double scale = 0;     // of the scores; 0: 1/√D
+  double soft_cap = 0;  // of the scores; 0: none
+  Index window = 0;     // a row sees those at most so far away; 0: all
+};
+
+// What the layers of a stack share.
+template <class X>
+struct AttentionTables {
+  std::shared_ptr<const Rotary<X>> rotary = {};
+  std::shared_ptr<RelativeBias<X>> bias = {};
 };
 
 template <class X>
@@ -68,23 +83,24 @@ class SelfAttention {
     AttentionPlan plan;
     Sequences tokens;  // the N rows
     Demand demand;
-    View<T> q;        // (M, C) of the rows that are read; empty: all, in qkv
-    Kept<X> qkv;      // (N, 3C), and the columns of low-rank deltas
-    View<T> kv;       // (Nk, 2C): what queries see, where that is more than their own tokens; else empty
+    View<T> q;        // (M, Cq) of the rows that are read; empty: all, in qkv
+    Kept<X> qkv;      // (N, Cq + 2Ckv), and the columns of low-rank deltas
+    View<T> kv;       // (Nk, 2Ckv): what queries see, where that is more than their own tokens; else empty
     View<T> lse;      // (M, H)
-    Kept<X> context;  // (M, C), or empty
+    Kept<X> context;  // (M, Cq), or empty
     typename Linear<X>::Saved projection;
     typename Linear<X>::Saved output;
     typename KvSlot<X>::Saved deltas;
   };
 
   SelfAttention() = default;
-  // path: of the layer, for kv deltas. projection: C to the columns of query, key and value, 3C; output: C to C.
-  SelfAttention(std::string path, Linear<X> projection, Linear<X> output, AttentionConfig config)
-      : projection_(std::move(projection)), output_(std::move(output)), config_(config) {
+  // path: of the layer, for kv deltas. projection: C to the columns of query, key and value, Cq + 2Ckv; output: Cq to C.
+  SelfAttention(std::string path, Linear<X> projection, Linear<X> output, AttentionConfig config, AttentionTables<X> tables = {})
+      : projection_(std::move(projection)), output_(std::move(output)), config_(config), tables_(std::move(tables)) {
+    if (config_.kv_heads == 0) config_.kv_heads = config_.heads;
     site_.path = std::move(path);
     site_.input_width = projection_.in();
-    site_.width = output_.in();
+    site_.width = output_.in() / config_.heads * config_.kv_heads;
   }
 
   template <class F>
@@ -101,35 +117,45 @@ class SelfAttention {
   KvSite<X>& site() { return site_; }
   const KvSite<X>& site() const { return site_; }
 
+  // Whether the table that it shares with other layers trains.
+  bool bias_trains() const { return tables_.bias && tables_.bias->table().trains(); }
   bool needs_input() const { return projection_.needs_input() || site_.deltas.needs_input(); }
   // Whether something behind the queries reads other rows of its sequence.
   bool mixes_rows() const { return output_.mixes_rows(); }
 
   // x (N, C) -> y (N, C), or (M, C) with a demand. cache: of one sequence, whose next rows x holds; only in evaluation.
   void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr) const {
-    const Index width = output_.in();
+    const Index width = output_.in(), kv_width = site_.width;
+    const Index prefix = site_.deltas.rows();
+    const bool goes_by_place = config_.window > 0 || tables_.bias;
+    if (goes_by_place && prefix > 0)
+      throw Error(site_.path, "has deltas in front of its keys, which have no place in a window or a bias by distance", {.remedy = "use another method"});
     saved.tokens = sequences;
     saved.demand = demand;
     saved.plan = AttentionPlan{.queries = demand ? demand.sequences : sequences,
                                .keys = sequences,
                                .heads = config_.heads,
-                               .kv_heads = config_.heads,
+                               .kv_heads = config_.kv_heads,
                                .head_width = width / config_.heads,
                                .scale = config_.scale != 0 ? config_.scale : 1.0 / std::sqrt(static_cast<double>(width / config_.heads)),
                                .causal = config_.causal,
-                               .dropout = pass.dropout(config_.dropout)};
+                               .dropout = pass.dropout(config_.dropout),
+                               .window = config_.window,
+                               .soft_cap = config_.soft_cap,
+                               .relative = tables_.bias ? tables_.bias->buckets() : RelativeBuckets(),
+                               .first_place = goes_by_place && demand && demand.first ? 0 : -1};
     const auto outer = pass.scope();
-    const View<T> qkv = pass.rounds_kept ? saved.qkv.start(pass, x.rows, 3 * width) : saved.qkv.start(projection_.keep_output(pass, x.rows));
+    const View<T> qkv = pass.rounds_kept ? saved.qkv.start(pass, x.rows, width + 2 * kv_width) : saved.qkv.start(projection_.keep_output(pass, x.rows));
     saved.lse = pass.keep(y.rows, config_.heads);
     projection_.forward(pass, x, qkv, saved.projection);
+    if (tables_.rotary) tables_.rotary->rotate(pass, config_.heads + config_.kv_heads, qkv.column_range(0, width + kv_width));
     saved.q = {};
     if (demand) {
       saved.q = pass.keep(y.rows, width);
       ops::gather_rows<B, T>(pass.ctx, qkv.column_range(0, width), demand.rows, saved.q);
     }
     saved.kv = {};
-    const Index prefix = site_.deltas.rows();
-    View<const T> kv = qkv.column_range(width, 2 * width);
+    View<const T> kv = qkv.column_range(width, 2 * kv_width);
     if (cache != nullptr) {
       kv = extend(pass, x, kv, prefix, *cache, saved);
     } else if (prefix > 0) {
@@ -142,10 +168,11 @@ class SelfAttention {
     ops::attention_forward<B, T>(pass.ctx,
                                  {.plan = saved.plan,
                                   .q = demand ? saved.q : qkv.column_range(0, width),
-                                  .k = kv.column_range(0, width),
-                                  .v = kv.column_range(width, width),
+                                  .k = kv.column_range(0, kv_width),
+                                  .v = kv.column_range(kv_width, kv_width),
                                   .o = context,
-                                  .lse = saved.lse},
+                                  .lse = saved.lse,
+                                  .bias = bias()},
                                  pass.scratch);
     saved.qkv.finish(pass);
     saved.context.finish(pass);
@@ -155,9 +182,9 @@ class SelfAttention {
 
   // dy_io (M, C): used up. x (N, C): the input again, empty unless needs_input(). dx (N, C) through the sink.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
-    const Index width = output_.in();
+    const Index width = output_.in(), kv_width = site_.width;
     const auto scope = pass.scope();
-    const bool below = dx.wanted() || trains(projection_) || trains(site_.deltas);
+    const bool below = dx.wanted() || trains(projection_) || trains(site_.deltas) || bias_trains();
     const View<T> d_context = below ? pass.take(dy_io.rows, width) : View<T>();
     {
       const DemandScope<X> rows(pass, saved.demand);
@@ -168,53 +195,55 @@ class SelfAttention {
     const View<T> qkv = saved.qkv.read(pass);
     const View<T> d_qkv = projection_.take_output(pass, qkv.rows);
     const View<T> dq = saved.demand ? pass.take(dy_io.rows, width) : d_qkv.column_range(0, width);
-    const View<T> own = d_qkv.column_range(width, 2 * width);  // of the tokens' keys and values
-    const View<T> d_kv = saved.kv ? pass.take(saved.kv.rows, 2 * width) : own;
-    const View<const T> kv = saved.kv ? saved.kv : qkv.column_range(width, 2 * width);
+    const View<T> own = d_qkv.column_range(width, 2 * kv_width);  // of the tokens' keys and values
+    const View<T> d_kv = saved.kv ? pass.take(saved.kv.rows, 2 * kv_width) : own;
+    const View<const T> kv = saved.kv ? saved.kv : qkv.column_range(width, 2 * kv_width);
     ops::attention_backward<B, T>(pass.ctx,
                                   {.plan = saved.plan,
                                    .q = saved.demand ? saved.q : qkv.column_range(0, width),
-                                   .k = kv.column_range(0, width),
-                                   .v = kv.column_range(width, width),
+                                   .k = kv.column_range(0, kv_width),
+                                   .v = kv.column_range(kv_width, kv_width),
                                    .lse = saved.lse,
                                    .d_o = d_context,
                                    .dq = dq,
-                                   .dk = d_kv.column_range(0, width),
-                                   .dv = d_kv.column_range(width, width)},
+                                   .dk = d_kv.column_range(0, kv_width),
+                                   .dv = d_kv.column_range(kv_width, kv_width),
+                                   .bias = bias(),
+                                   .d_bias = bias_trains() ? tables_.bias->table().gradient() : View<T>()},
                                   pass.scratch);
     if (saved.demand) ops::scatter_rows<B, T>(pass.ctx, dq, saved.demand.rows, d_qkv.column_range(0, width));
     if (saved.kv) {
       const Sequences& tokens = saved.tokens;
       ops::fetch_behind_prefix<B, T>(pass.ctx, tokens, site_.deltas.rows(), d_kv, own);
       site_.deltas.backward(
-          pass, tokens.count, 2 * width, saved.deltas, x,
+          pass, tokens.count, 2 * kv_width, saved.deltas, x,
           [&](Index first, View<T> rows) { ops::fetch_sequence_rows<B, T>(pass.ctx, saved.plan.keys.offsets, rows.rows / tokens.count, first, d_kv, rows); },
           dx);
     }
+    if (tables_.rotary) tables_.rotary->rotate(pass, config_.heads + config_.kv_heads, d_qkv.column_range(0, width + kv_width), true);
     projection_.backward(pass, saved.projection, x, d_qkv, dx);
   }
 
  private:
+  View<const T> bias() const { return tables_.bias ? View<const T>(tables_.bias->table().value()) : View<const T>(); }
   // The keys and values of deltas and tokens, and the map of their rows.
   View<T> prefixed(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, Saved& saved) const {
-    const Index width = output_.in();
     const Sequences& tokens = saved.tokens;
-    const View<T> kv = pass.keep(tokens.rows + tokens.count * prefix, 2 * width);
+    const View<T> kv = pass.keep(tokens.rows + tokens.count * prefix, 2 * site_.width);
     const View<Index> offsets = pass.saved.template take<Index>(1, tokens.count + 1);
     const View<std::int32_t> row_sequence = pass.saved.template take<std::int32_t>(1, kv.rows);
     saved.plan.keys = ops::prefixed<B>(pass.ctx, tokens, prefix, offsets.data, row_sequence.data);
     ops::insert_behind_prefix<B, T>(pass.ctx, tokens, prefix, own, kv);
-    site_.deltas.forward(pass, tokens.count, 2 * width, x, saved.deltas, [&](Index first, View<T> rows) {
+    site_.deltas.forward(pass, tokens.count, 2 * site_.width, x, saved.deltas, [&](Index first, View<T> rows) {
       ops::insert_sequence_rows<B, T>(pass.ctx, offsets.data, rows.rows / tokens.count, first, rows, kv);
     });
     return kv;
   }
   // All that the cache holds after these rows.
   View<const T> extend(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, KvCache<X>& cache, Saved& saved) const {
-    const Index width = output_.in();
     if (cache.empty() && prefix > 0) {
       const View<T> front = cache.append(prefix);
-      site_.deltas.forward(pass, 1, 2 * width, x, saved.deltas,
+      site_.deltas.forward(pass, 1, 2 * site_.width, x, saved.deltas,
                            [&](Index first, View<T> rows) { ops::copy<B, T>(pass.ctx, rows, front.row_range(first, rows.rows)); });
     }
     ops::copy<B, T>(pass.ctx, own, cache.append(x.rows));
@@ -225,6 +254,7 @@ class SelfAttention {
   Linear<X> projection_;
   Linear<X> output_;
   AttentionConfig config_;
+  AttentionTables<X> tables_;
   KvSite<X> site_;
 };
 

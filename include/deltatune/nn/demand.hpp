@@ -14,6 +14,7 @@ struct Demand {
   const Index* rows = nullptr;  // (M), in order, where the backend reads them
   Sequences sequences = {};     // those M rows: as many of each sequence as are read, the last ones of it where rows see only what is before them
   const Routes* routes = nullptr;
+  bool first = false;  // they are the first rows of their sequences, and not the last
 
   explicit operator bool() const { return rows != nullptr; }
 };
@@ -27,6 +28,7 @@ class DemandScope {
     pass.sequences = &demand.sequences;
     pass.routes = demand.routes;
   }
+  DemandScope(Pass<X>&, const Demand&&) = delete;  // it would be gone before the scope ends
   DemandScope(const DemandScope&) = delete;
   DemandScope& operator=(const DemandScope&) = delete;
   ~DemandScope() {

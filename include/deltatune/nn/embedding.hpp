@@ -1,4 +1,4 @@
-// BERT's input: h = dropout(LN(word[id] + position[p] + type[t])).
+// One table of embeddings: y[n] = table[id[n]].
 #pragma once
 
 #include <algorithm>
@@ -6,17 +6,13 @@
 #include <utility>
 
 #include "deltatune/nn/base_matrix.hpp"
-#include "deltatune/nn/input_rows.hpp"
-#include "deltatune/nn/norm.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/embedding.hpp"
 #include "deltatune/param/visit.hpp"
-#include "deltatune/seam/input.hpp"
 #include "deltatune/seam/lookup.hpp"
 
 namespace deltatune {
 
-// One table of embeddings.
 template <class X>
 class Embedding {
  public:
@@ -39,6 +35,7 @@ class Embedding {
   Index count() const { return site_.table.shape().at(0); }
   BaseMatrix<X> matrix() const { return {table_.view(), rounded_.view()}; }
   View<T> values() { return table_.view(); }
+  explicit operator bool() const { return !site_.path.empty(); }
 
   // Another number of rows: the first ones stay, new ones are 0. Nothing of it trains then. Throws Error where deltas are attached, or the table is held
   // rounded.
@@ -83,93 +80,6 @@ class Embedding {
   X table_;                      // (V, C), or empty
   Tensor<Bfloat16, B> rounded_;  // the other
   LookupSite<X> site_;
-};
-
-template <class X>
-class BertEmbeddings {
- public:
-  using T = scalar_of<X>;
-  using B = backend_of<X>;
-
-  struct Saved {
-    typename Embedding<X>::Saved word, position, type;
-    typename InputSlot<X>::Saved deltas;
-    typename LayerNorm<X>::Saved norm;
-    DropoutMask dropout;
-    View<T> out;  // (N, C) where rows of deltas stand among those of the norm
-  };
-
-  BertEmbeddings() = default;
-  // path: of the module, for input deltas.
-  BertEmbeddings(std::string path, Embedding<X> word, Embedding<X> position, Embedding<X> type, LayerNorm<X> norm, double probability)
-      : word_(std::move(word)), position_(std::move(position)), type_(std::move(type)), norm_(std::move(norm)), probability_(probability) {
-    input_.path = std::move(path);
-    input_.width = word_.table().shape().at(1);
-  }
-
-  template <class F>
-  void visit(const F& f) {
-    word_.visit(f);
-    position_.visit(f);
-    type_.visit(f);
-    input_.deltas.visit(f);
-    norm_.visit(f);
-  }
-  // f(LookupSite<X>&) for each table.
-  template <class F>
-  void visit_lookups(const F& f) {
-    f(word_.site());
-    f(position_.site());
-    f(type_.site());
-  }
-  InputSite<X>& input() { return input_; }
-  const InputSite<X>& input() const { return input_; }
-  Parameter<X>& word_table() { return word_.table(); }
-  void resize_vocabulary(context_of<X>& ctx, Index count) { word_.resize(ctx, count); }
-  bool tables_train() { return trains(word_) || trains(position_) || trains(type_); }
-  void cast_base_to_bf16(context_of<X>& ctx) requires kRounds<X> {
-    for (Embedding<X>* const table : {&word_, &position_, &type_}) table->cast_base_to_bf16(ctx);
-  }
-
-  // -> h (N, C).
-  void forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> h, Saved& saved) const {
-    word_.forward(pass, batch.ids(), h, false, saved.word);
-    place_input_rows(pass, input_, batch, true, h, saved.deltas);
-    position_.forward(pass, batch.positions(), h, true, saved.position);
-    type_.forward(pass, batch.types(), h, true, saved.type);
-    norm_.forward(pass, h, {}, {}, h, saved.norm);
-    saved.dropout = pass.dropout(probability_);
-    if (saved.dropout.active()) ops::dropout<B, T>(pass.ctx, saved.dropout, h, h);
-    saved.out = {};
-    if (place_input_rows(pass, input_, batch, false, h, saved.deltas)) {
-      saved.out = pass.keep(h.rows, h.cols);
-      ops::copy<B, T>(pass.ctx, h, saved.out);
-    }
-  }
-
-  void rebuild_output(Pass<X>& pass, const Saved& saved, View<T> h) const {
-    if (saved.out) return ops::copy<B, T>(pass.ctx, saved.out, h);
-    norm_.rebuild(pass, saved.norm, saved.dropout, h);
-  }
-
-  // dh_io (N, C): used up.
-  void backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Saved& saved, View<T> dh_io) {
-    fetch_input_rows(pass, input_, batch, false, dh_io, saved.deltas);
-    if (saved.dropout.active()) ops::dropout<B, T>(pass.ctx, saved.dropout, dh_io, dh_io);
-    if (!tables_train() && !input_.deltas.has_rows(true)) return norm_.parameter_backward(pass, saved.norm, dh_io);
-    norm_.backward(pass, saved.norm, dh_io, {});
-    fetch_input_rows(pass, input_, batch, true, dh_io, saved.deltas);
-    if (!tables_train()) return;
-    word_.backward(pass, dh_io, batch.id_groups(), saved.word);
-    position_.backward(pass, dh_io, batch.position_groups(), saved.position);
-    type_.backward(pass, dh_io, batch.type_groups(), saved.type);
-  }
-
- private:
-  Embedding<X> word_, position_, type_;
-  InputSite<X> input_;
-  LayerNorm<X> norm_;
-  double probability_ = 0;
 };
 
 }  // namespace deltatune

@@ -24,22 +24,25 @@ class LayerNorm {
   };
 
   LayerNorm() = default;
-  LayerNorm(context_of<X>& ctx, const std::string& path, Index width, double epsilon)
+  // bias: false leaves β at 0, which is no parameter then.
+  LayerNorm(context_of<X>& ctx, const std::string& path, Index width, double epsilon, bool bias = true)
       : gamma_value_(ctx, {width}),
         beta_value_(ctx, {width}),
         gamma_(path + ".weight", Role::norm_scale, {width}, gamma_value_.view()),
-        beta_(path + ".bias", Role::norm_shift, {width}, beta_value_.view()),
-        epsilon_(epsilon) {}
+        epsilon_(epsilon),
+        has_bias_(bias) {
+    if (bias) beta_ = Parameter<X>(path + ".bias", Role::norm_shift, {width}, beta_value_.view());
+  }
 
   template <class F>
   void visit(const F& f) {
     f(gamma_);
-    f(beta_);
+    if (has_bias_) f(beta_);
   }
 
   // For deltas that use this norm themselves.
-  ResidualNorm<X> residual_norm() const { return {gamma_.value(), beta_.value(), epsilon_, {}, {}}; }
-  ResidualNorm<X> residual_norm_in_backward() { return {gamma_.value(), beta_.value(), epsilon_, gamma_.gradient(), beta_.gradient()}; }
+  ResidualNorm<X> residual_norm() const { return {gamma_.value(), beta(), epsilon_, {}, {}}; }
+  ResidualNorm<X> residual_norm_in_backward() { return {gamma_.value(), beta(), epsilon_, gamma_.gradient(), beta_.gradient()}; }
 
   // y = LN(residual + dropout(branch)), all (N, C); branch may be empty.
   void forward(Pass<X>& pass, View<const T> residual, View<const T> branch, const DropoutMask& dropout, View<T> y, Saved& saved) const {
@@ -47,7 +50,7 @@ class LayerNorm {
     const View<T> normalized = saved.normalized.start(pass, y.rows, y.cols);
     saved.inverse_std = pass.keep(y.rows, 1);
     saved.dropout = dropout;
-    ops::layer_norm_forward<B, T>(pass.ctx, residual, branch, dropout, gamma_.value(), beta_.value(), epsilon_, y, normalized, saved.inverse_std);
+    ops::layer_norm_forward<B, T>(pass.ctx, residual, branch, dropout, gamma_.value(), beta(), epsilon_, y, normalized, saved.inverse_std);
     saved.normalized.finish(pass);
   }
 
@@ -68,10 +71,11 @@ class LayerNorm {
   // y again, from what was kept: dropout_after ∘ (γ x̂ + β).
   void rebuild(Pass<X>& pass, const Saved& saved, const DropoutMask& dropout_after, View<T> y) const {
     const auto scope = pass.scope();
-    ops::scale_shift<B, T>(pass.ctx, saved.normalized.read(pass), gamma_.value(), beta_.value(), dropout_after, y);
+    ops::scale_shift<B, T>(pass.ctx, saved.normalized.read(pass), gamma_.value(), beta(), dropout_after, y);
   }
 
  private:
+  View<const T> beta() const { return has_bias_ ? View<const T>(beta_.value()) : View<const T>(beta_value_.view()); }
   void parameter_backward(Pass<X>& pass, View<const T> normalized, View<const T> dy) {
     if (gamma_.trains() || beta_.trains()) ops::layer_norm_parameter_backward<B, T>(pass.ctx, dy, normalized, gamma_.gradient(), beta_.gradient());
   }
@@ -81,6 +85,7 @@ class LayerNorm {
   Parameter<X> gamma_;
   Parameter<X> beta_;
   double epsilon_ = 0;
+  bool has_bias_ = true;
 };
 
 }  // namespace deltatune

@@ -65,7 +65,7 @@ DELTATUNE_FUNCTION Index tokens_read(const PackedBatch& batch, Index b, const In
 
 // Whether the layout leaves a batch as it is.
 DELTATUNE_FUNCTION bool is_laid_out(const PackedBatch& batch, const InputLayout& layout) {
-  if (layout.moves_tokens()) return false;
+  if (layout.moves_tokens() || layout.first_position > 0) return false;
   for (Index b = 0; layout.pad_id >= 0 && b < batch.count(); ++b)
     if (tokens_read(batch, b, layout) < batch.offsets[static_cast<std::size_t>(b) + 1] - batch.offsets[static_cast<std::size_t>(b)]) return false;
   return true;
@@ -82,7 +82,7 @@ DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLay
   const auto add_rows = [&](Index count, Index first_position) {
     for (Index i = 0; i < count; ++i) {
       result.ids.push_back(-1);
-      result.positions.push_back(static_cast<std::int32_t>(i < layout.counted ? first_position + i : 0));
+      result.positions.push_back(static_cast<std::int32_t>(i < layout.counted ? layout.first_position + first_position + i : 0));
       result.types.push_back(0);
       if (has_token_labels) result.token_labels.push_back(ops::kIgnoredLabel);
     }
@@ -90,11 +90,15 @@ DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLay
   for (Index b = 0; b < batch.count(); ++b) {
     const Index first = batch.offsets[static_cast<std::size_t>(b)], last = first + tokens_read(batch, b, layout);
     add_rows(layout.front, layout.shift);
+    Index skipped = 0;  // before this token
     for (Index i = first; i < last; ++i) {
       if (i == first + 1) add_rows(layout.after_first, 0);
       const std::size_t row = static_cast<std::size_t>(i);
       result.ids.push_back(batch.ids[row]);
-      result.positions.push_back(static_cast<std::int32_t>(batch.positions[row] + layout.shift + layout.counted));
+      const bool skips = layout.skipped_id >= 0 && layout.counted == 0 && batch.ids[row] == layout.skipped_id;
+      if (skips) ++skipped;
+      result.positions.push_back(skips ? layout.skipped_id
+                                       : static_cast<std::int32_t>(batch.positions[row] - skipped + layout.first_position + layout.shift + layout.counted));
       result.types.push_back(batch.types[row]);
       if (has_token_labels) result.token_labels.push_back(batch.token_labels[row]);
     }
@@ -203,7 +207,7 @@ class DeviceBatch {
   const std::int32_t* labels() const { return labels_.data(); }  // nullptr when there are none
   const float* targets() const { return targets_.data(); }       // nullptr when there are none
   // What a classifier reads: one row of each sequence.
-  Demand first_rows() const { return one_each_.demand(offsets_.data()); }
+  Demand first_rows() const { return one_each_.demand(offsets_.data(), true); }
   Demand last_rows() const { return one_each_.demand(last_rows_.data()); }
   // What a language model learns: the rows that predict a token, and those tokens.
   Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
@@ -255,7 +259,7 @@ class DeviceBatch {
       sequences_ = {offsets_.data(), row_sequence_.data(), count, count, 1, prompts};
       routes_ = routes_of(adapters, offsets);
     }
-    Demand demand(const Index* rows) const { return {rows, sequences_, &routes_}; }
+    Demand demand(const Index* rows, bool first = false) const { return {rows, sequences_, &routes_, first}; }
 
    private:
     Buffer<Index> offsets_;
@@ -334,8 +338,8 @@ void check_layout(const DeviceBatch<X>& batch, const InputLayout& layout, Index 
     throw Error("batch", "was not laid out for the deltas at the model's input", {.remedy = "pass the model's layout() to DeviceBatch::upload()"});
   if (batch.last_position() >= positions)
     throw Error("batch", "a sequence is longer than the model's positions",
-                {.expected = "at most " + std::to_string(positions - layout.counted - layout.shift) + " tokens",
-                 .got = std::to_string(batch.last_position() + 1 - layout.counted - layout.shift),
+                {.expected = "at most " + std::to_string(positions - layout.counted - layout.shift - layout.first_position) + " tokens",
+                 .got = std::to_string(batch.last_position() + 1 - layout.counted - layout.shift - layout.first_position),
                  .remedy = "encode with a smaller max_length"});
 }
 

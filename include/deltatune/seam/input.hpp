@@ -33,10 +33,12 @@ struct InputRows {
 struct InputLayout {
   Index front = 0;
   Index after_first = 0;
-  Index counted = 0;         // of all these, how many have positions, which the tokens' come after
-  Index shift = 0;           // the first position: with prefixes that count (PEFT's) not 0
-  Index prompts = 1;         // that a sequence may choose from
-  std::int32_t pad_id = -1;  // padding: a classifier of the last token leaves it out at the end of a sequence; -1: none
+  Index counted = 0;             // of all these, how many have positions, which the tokens' come after
+  Index shift = 0;               // the first position: with prefixes that count (PEFT's) not 0
+  Index prompts = 1;             // that a sequence may choose from
+  Index first_position = 0;      // of a token without all these: RoBERTa's is pad_id + 1
+  std::int32_t skipped_id = -1;  // tokens with this id stand at the position of this number, and are not counted (RoBERTa's padding); -1: none
+  std::int32_t pad_id = -1;      // padding: a classifier of the last token leaves it out at the end of a sequence; -1: none
 
   Index rows() const { return front + after_first; }
   bool moves_tokens() const { return rows() > 0 || counted > 0 || shift != 0; }

@@ -28,9 +28,10 @@ struct Pass {
   std::uint64_t step = 0;
   std::uint64_t micro_step = 0;
   std::uint64_t next_stream = 0;
-  const Sequences* sequences = nullptr;  // of the rows that the encoder's layers run on; set by the model
-  const Routes* routes = nullptr;        // of those rows, through routed deltas
-  bool rounds_kept = false;              // what layers keep of their rows is rounded to bfloat16 (nn/kept.hpp)
+  const Sequences* sequences = nullptr;     // of the rows that the encoder's layers run on; set by the model
+  const Routes* routes = nullptr;           // of those rows, through routed deltas
+  const std::int32_t* positions = nullptr;  // (N) of all rows of the batch; set by the model
+  bool rounds_kept = false;                 // what layers keep of their rows is rounded to bfloat16 (nn/kept.hpp)
 
   // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.
   DropoutMask dropout(double probability) {
@@ -50,7 +51,8 @@ template <class X, class Layer>
 void run_keeping(Pass<X>& pass, bool keeps, const Layer& layer) {
   if (keeps) return layer(pass);
   const auto scope = pass.scope();
-  Pass<X> passing{pass.ctx, pass.scratch, pass.scratch, pass.mode, pass.seed, pass.step, pass.micro_step, pass.next_stream, pass.sequences, pass.routes};
+  Pass<X> passing{pass.ctx,        pass.scratch,     pass.scratch,   pass.mode,   pass.seed,     pass.step,
+                  pass.micro_step, pass.next_stream, pass.sequences, pass.routes, pass.positions};
   layer(passing);
   pass.next_stream = passing.next_stream;
 }

@@ -132,7 +132,8 @@ enum class Sublayer { attention, feed_forward };
 // The place after one sublayer, as attach sees it.
 template <class X>
 struct SublayerSite {
-  std::string path;  // "bert.encoder.layer.0.attention.output"
+  std::string path;      // "bert.encoder.layer.0.attention.output"
+  std::string adapters;  // the same as AdapterHub names it: "bert.encoder.layer.0.attention.output.adapters"
   Index layer = 0;
   Sublayer sublayer = Sublayer::attention;
   Index width = 0;  // C

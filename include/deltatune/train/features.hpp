@@ -27,7 +27,7 @@ void compute_features(typename Model::Context& ctx, Model& model, Dataset& data,
     device.upload(batch, false, model.layout());
     const WorkspaceScope<backend_of<X>> all(saved);
     Pass<X> pass{ctx, saved, scratch};
-    const View<scalar_of<X>> rows = pass.keep(batch.count(), model.config().hidden_size);
+    const View<scalar_of<X>> rows = pass.keep(batch.count(), model.architecture().hidden_size);
     model.features(pass, device, rows, kept);
     const std::vector<float> host = download_floats<X>(ctx, rows);
     for (std::size_t i = 0; i < members.size(); ++i)

@@ -14,7 +14,7 @@
 #include "deltatune/backend/context.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/half.hpp"
-#include "deltatune/nn/loss.hpp"
+#include "deltatune/nn/model.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/clip.hpp"
 #include "deltatune/param/visit.hpp"
@@ -69,7 +69,7 @@ struct GraphOf<B> {
 
 // Trains what is not frozen at construction. The model stays where it is while the trainer lives; deltas may be switched off and on, merged and
 // detached between steps.
-template <class Model>
+template <TrainableModel Model>
 class Trainer {
  public:
   using X = typename Model::Tensor;

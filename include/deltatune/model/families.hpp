@@ -1,0 +1,37 @@
+// The families that are known by config.json's model_type. A new one is its header and a line here; one of your own needs neither: give its function to
+// Transformer::load().
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "deltatune/model/family/bert.hpp"
+#include "deltatune/model/family/gpt2.hpp"
+
+namespace deltatune {
+
+using ArchitectureOf = Architecture (*)(const JsonConfig&);
+
+struct Family {
+  std::string_view model_type;
+  ArchitectureOf architecture;
+};
+
+inline constexpr std::array kFamilies{
+    Family{"bert", family::bert},
+    Family{"gpt2", family::gpt2},
+};
+
+// By model_type. Throws Error for one that no family has, and for sizes that are missing or make no sense.
+DELTATUNE_FUNCTION Architecture architecture_of(const JsonConfig& json) {
+  const std::string type = json.get<std::string>("model_type");
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (family.model_type == type) return family.architecture(json);
+    known += (known.empty() ? "" : ", ") + std::string(family.model_type);
+  }
+  throw Error(json.name() + ": model_type", "unknown architecture", {.expected = "one of " + known, .got = "\"" + type + "\""});
+}
+
+}  // namespace deltatune

@@ -1,0 +1,199 @@
+// A stack of residual sublayers, two per layer, as an Architecture describes it, with the two frontiers of training:
+//   gradient frontier   below the lowest sublayer that trains nothing runs backward, and what a layer would keep is scratch
+//   demand frontier     the last attention reads all N rows and writes the M that somebody reads; what follows runs on M rows (nn/demand.hpp)
+// A sublayer's input is rebuilt from what the one below kept, or kept where nothing can give it again.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deltatune/nn/demand.hpp"
+#include "deltatune/nn/sublayer.hpp"
+#include "deltatune/seam/architecture.hpp"
+
+namespace deltatune {
+
+template <class X>
+class Stack {
+ public:
+  using T = scalar_of<X>;
+  using B = backend_of<X>;
+  using Part = ResidualSublayer<X>;
+  // Keys and values of one sequence, layer by layer.
+  using Cache = std::vector<KvCache<X>>;
+
+  struct Saved {
+    std::vector<typename Part::Saved> parts;
+    std::vector<View<T>> inputs;  // (N, C), (M, C) above the last attention: of sublayers whose input nothing gives again
+    Index lowest = 0;             // lowest sublayer that trains; -1: something below the stack; count(): nothing of it
+    Index narrow = 0;             // the attention that reads N rows and writes M; count(): none
+    Demand demand;
+  };
+
+  Stack() = default;
+  // All values 0. prefix: of the names, "bert." or "".
+  Stack(context_of<X>& ctx, const Architecture& architecture, const std::string& prefix) {
+    if (const auto& bias = architecture.stack.relative_bias)
+      bias_ = std::make_shared<RelativeBias<X>>(ctx, prefix + bias->table, architecture.stack.layers.front().attention.heads,
+                                                RelativeBuckets{bias->buckets, bias->max_distance, bias->bidirectional});
+    for (Index l = 0; l < architecture.layers(); ++l) {
+      const StackNames& names = architecture.stack.names;
+      const std::string layer = prefix + architecture.layer_path(l);
+      const AttentionSpec& attention = architecture.stack.layers[at(l)].attention;
+      const FeedForwardSpec& feed_forward = architecture.stack.layers[at(l)].feed_forward;
+      const bool has_first_norm = architecture.stack.layers[at(l)].first_norm;
+      parts_.emplace_back(make_attention(ctx, architecture, attention, layer, {rotary_of(ctx, architecture, attention), bias_}),
+                          make_norms(ctx, architecture, names.attention, layer, has_first_norm),
+                          make_site(architecture, names.attention, layer, l, Sublayer::attention), attention.output_dropout);
+      parts_.emplace_back(make_feed_forward(ctx, architecture, feed_forward, layer), make_norms(ctx, architecture, names.feed_forward, layer, true),
+                          make_site(architecture, names.feed_forward, layer, l, Sublayer::feed_forward), feed_forward.output_dropout);
+    }
+  }
+
+  Index count() const { return static_cast<Index>(parts_.size()); }
+  std::vector<Part>& parts() { return parts_; }
+  const std::vector<Part>& parts() const { return parts_; }
+
+  template <class F>
+  void visit(const F& f) {
+    for (Part& part : parts_) part.visit(f);
+    if (bias_) bias_->visit(f);
+  }
+
+  // The gradient frontier. below_trains: whether something below the stack does.
+  Index frontier(const Pass<X>& pass, bool below_trains) {
+    if (pass.mode == Mode::evaluate) return count();
+    if (below_trains) return -1;
+    const auto lowest = std::find_if(parts_.begin(), parts_.end(), [](Part& part) { return trains(part) || part.branch_trains(); });
+    return static_cast<Index>(lowest - parts_.begin());
+  }
+
+  // h (N, C) used up -> out (M, C): what is demanded of it; h itself where that is all. below_rebuilds: whether what made h can give it again.
+  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, bool below_trains, bool below_rebuilds, View<T> h, View<T> out, Saved& saved,
+               Cache* cache = nullptr) {
+    saved.lowest = frontier(pass, below_trains);
+    saved.narrow = demand ? narrowest() : count();
+    saved.demand = demand;
+    saved.parts.resize(parts_.size());
+    saved.inputs.assign(parts_.size(), {});
+    const Demand all;
+    View<T> rows = h;
+    for (Index i = 0; i < count(); ++i) {
+      const Part& part = parts_[at(i)];
+      const bool is_given_again = i > saved.lowest && (i > 0 ? parts_[at(i - 1)].can_rebuild_output() : below_rebuilds);
+      if (i >= saved.lowest && part.needs_input() && !is_given_again) {
+        saved.inputs[at(i)] = pass.keep(rows.rows, rows.cols);
+        ops::copy<B, T>(pass.ctx, rows, saved.inputs[at(i)]);
+      }
+      const bool narrows = i == saved.narrow;
+      const View<T> next = narrows ? out : rows;
+      const DemandScope<X> scope(pass, i > saved.narrow ? demand : all);
+      KvCache<X>* const seen = cache != nullptr && part.attention() != nullptr ? &(*cache)[at(i / 2)] : nullptr;
+      run_keeping(pass, i >= saved.lowest, [&](Pass<X>& p) { part.forward(p, sequences, narrows ? demand : all, rows, next, saved.parts[at(i)], seen); });
+      rows = next;
+    }
+    if (demand && saved.narrow == count()) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, out);
+  }
+
+  // d_out_io (M, C): used up. dh (N, C): the gradient of the stack's input where something below it trains, else scratch; d_out_io itself where all rows
+  // were demanded. rebuild_input(h): the stack's input (N, C) again.
+  template <class Rebuild>
+  void backward(Pass<X>& pass, const Saved& saved, View<T> d_out_io, View<T> dh, const Rebuild& rebuild_input) {
+    const Demand all;
+    for (Index i = count() - 1; i >= std::max<Index>(0, saved.lowest); --i) {
+      const auto scope = pass.scope();
+      const DemandScope<X> rows(pass, i > saved.narrow ? saved.demand : all);
+      View<T> h = saved.inputs[at(i)];
+      if (parts_[at(i)].needs_input() && !h) {
+        h = i > saved.narrow ? pass.take(d_out_io.rows, d_out_io.cols) : pass.take(dh.rows, dh.cols);
+        if (i > 0) {
+          parts_[at(i - 1)].rebuild_output(pass, saved.parts[at(i - 1)], h);
+        } else {
+          rebuild_input(h);
+        }
+      }
+      parts_[at(i)].backward(pass, saved.parts[at(i)], h, i >= saved.narrow ? d_out_io : dh, i > saved.narrow ? d_out_io : dh, i > saved.lowest);
+    }
+  }
+
+  // Room for one sequence of so many tokens, and `front` rows before them, besides those of prefixes.
+  Cache make_cache(context_of<X>& ctx, Index tokens, Index front) const {
+    Cache cache;
+    for (const Part& part : parts_)
+      if (const SelfAttention<X>* const attention = part.attention())
+        cache.emplace_back(ctx, tokens + front + attention->site().deltas.rows(), 2 * attention->site().width);
+    return cache;
+  }
+
+ private:
+  static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+  // The same table for all layers with the same angles.
+  std::shared_ptr<const Rotary<X>> rotary_of(context_of<X>& ctx, const Architecture& a, const AttentionSpec& spec) {
+    if (!spec.rotary) return {};
+    for (const auto& [known, table] : rotary_)
+      if (known == *spec.rotary) return table;
+    const std::vector<float> scale(spec.rotary->frequency_scale.begin(), spec.rotary->frequency_scale.end());
+    const std::vector<float> frequencies = rotary_frequencies(spec.rotary->theta, spec.rotary->width > 0 ? spec.rotary->width : spec.head_width, scale);
+    rotary_.emplace_back(*spec.rotary, std::make_shared<const Rotary<X>>(ctx, frequencies, spec.rotary->magnitude, a.max_position_embeddings));
+    return rotary_.back().second;
+  }
+  static SelfAttention<X> make_attention(context_of<X>& ctx, const Architecture& a, const AttentionSpec& spec, const std::string& layer,
+                                         AttentionTables<X> tables) {
+    const AttentionNames& names = a.stack.names.attention;
+    const Index width = spec.heads * spec.head_width, kv_width = spec.kv_heads * spec.head_width;
+    std::vector<std::pair<std::string, Index>> sites;
+    for (const std::string& name : names.projections)
+      sites.emplace_back(layer + name, names.projections.size() == 1 ? width + 2 * kv_width : sites.empty() ? width : kv_width);
+    return SelfAttention<X>(
+        layer + names.module, Linear<X>(ctx, a.hidden_size, sites, {.bias = spec.bias, .transposed_in_file = a.transposed_in_file}),
+        Linear<X>(ctx, width, {{layer + names.output, a.hidden_size}}, {.bias = spec.output_bias, .transposed_in_file = a.transposed_in_file}),
+        {.heads = spec.heads,
+         .kv_heads = spec.kv_heads,
+         .dropout = spec.dropout,
+         .causal = spec.causal,
+         .scale = spec.scale,
+         .soft_cap = spec.soft_cap,
+         .window = spec.window},
+        std::move(tables));
+  }
+  static FeedForward<X> make_feed_forward(context_of<X>& ctx, const Architecture& a, const FeedForwardSpec& spec, const std::string& layer) {
+    const FeedForwardNames& names = a.stack.names.feed_forward;
+    const LinearOptions options{.bias = spec.bias, .transposed_in_file = a.transposed_in_file};
+    std::vector<std::pair<std::string, Index>> sites;
+    for (const std::string& name : names.up)
+      sites.emplace_back(layer + name, spec.gated && names.up.size() == 1 ? 2 * spec.intermediate_size : spec.intermediate_size);
+    return FeedForward<X>(Linear<X>(ctx, a.hidden_size, sites, options), Linear<X>(ctx, spec.intermediate_size, {{layer + names.down, a.hidden_size}}, options),
+                          spec.activation, spec.inner_dropout);
+  }
+  static SublayerNorms<X> make_norms(context_of<X>& ctx, const Architecture& a, const SublayerNames& names, const std::string& layer, bool has_norm) {
+    SublayerNorms<X> norms;
+    if (!has_norm) return norms;
+    const NormPlace place = a.stack.place;
+    const auto norm = [&](const std::string& name) { return LayerNorm<X>(ctx, layer + name, a.hidden_size, a.stack.norm.epsilon, a.stack.norm.bias); };
+    (place == NormPlace::after_sum ? norms.sum : place == NormPlace::after_branch ? norms.branch : norms.before) = norm(names.norm);
+    if (place == NormPlace::around) norms.branch = norm(names.branch_norm);
+    return norms;
+  }
+  static SublayerSite<X> make_site(const Architecture& a, const SublayerNames& names, const std::string& layer, Index l, Sublayer sublayer) {
+    return {layer + names.site, layer + names.adapters, l, sublayer, a.hidden_size, {}};
+  }
+
+  // The last attention, unless it or something above it reads other rows of its sequence.
+  Index narrowest() const {
+    for (Index i = count() - 1; i >= 0; --i) {
+      if (parts_[at(i)].mixes_rows()) return count();
+      if (parts_[at(i)].attention() != nullptr) return i;
+    }
+    return count();
+  }
+
+  std::vector<Part> parts_;
+  std::shared_ptr<RelativeBias<X>> bias_;
+  std::vector<std::pair<RotarySpec, std::shared_ptr<const Rotary<X>>>> rotary_;
+};
+
+}  // namespace deltatune

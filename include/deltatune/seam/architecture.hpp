@@ -1,0 +1,215 @@
+// What distinguishes one Transformer from another: sizes, the kind of each part, and the names of its tensors. Data alone: model/transformer.hpp runs it.
+//
+// A family is a function that makes one of these from a config.json (model/family/). Names are those of Hugging Face's modules; "" where a family has no
+// such part. What a layer's names say stands below names.layer, what the others say below `prefix`, or, of the head, at the top.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "deltatune/core/config.hpp"
+#include "deltatune/core/error.hpp"
+#include "deltatune/core/shape.hpp"
+#include "deltatune/ops/activation.hpp"
+
+namespace deltatune {
+
+struct NormSpec {
+  enum class Kind { layer_norm, rms_norm } kind = Kind::layer_norm;
+  double epsilon = 1e-12;
+  bool bias = true;
+  double weight_offset = 0;  // added to the weight: 1 in Gemma
+};
+
+// Rotary position embeddings of queries and keys: Su et al. 2021, arXiv 2104.09864.
+struct RotarySpec {
+  double theta = 10000;
+  Index width = 0;                           // rotated columns of a head; 0: all
+  std::vector<double> frequency_scale = {};  // (width / 2), or empty: of Llama 3, YaRN
+  double magnitude = 1;                      // of cos and sin: YaRN, LongRoPE
+
+  bool operator==(const RotarySpec&) const = default;
+};
+
+// A bias of the scores by the distance of query and key, from a table (buckets, heads): Raffel et al. 2020, arXiv 1910.10683.
+struct RelativeBiasSpec {
+  std::string table = {};  // one for all layers
+  Index buckets = 32, max_distance = 128;
+  bool bidirectional = true;
+};
+
+struct AttentionSpec {
+  Index heads = 0, kv_heads = 0, head_width = 0;  // H, Hkv, D
+  double scale = 0;                               // of the scores; 0: 1/√D
+  double soft_cap = 0;                            // scores become c·tanh(s/c): Gemma 2; 0: none
+  Index window = 0;                               // a query sees keys at most so far away; 0: all
+  bool causal = false;                            // none behind it
+  bool bias = true, output_bias = true;
+  double dropout = 0, output_dropout = 0;  // of the probabilities; of the result
+  std::optional<RotarySpec> rotary = {};
+  std::optional<NormSpec> qk_norm = {};  // of queries and keys before they are rotated
+  bool qk_norm_over_heads = false;       // of all heads together: OLMo 2
+};
+struct FeedForwardSpec {
+  Index intermediate_size = 0;  // F
+  ops::Activation activation = ops::Activation::gelu;
+  bool gated = false;  // f(gate) ∘ up: Shazeer 2020, arXiv 2002.05202
+  bool bias = true;
+  double inner_dropout = 0, output_dropout = 0;  // behind the activation; of the result
+};
+
+// h' = norm_sum(h + dropout(norm_branch(branch(norm_before(h))))): which of the norms a sublayer has.
+enum class NormPlace {
+  after_sum,     // BERT
+  before,        // GPT-2, Llama, T5
+  around,        // before and of the branch: Gemma 2
+  after_branch,  // OLMo 2
+};
+
+struct LayerSpec {
+  AttentionSpec attention;
+  FeedForwardSpec feed_forward;
+  bool first_norm = true;  // ModernBERT's layer 0 has none before its attention
+};
+
+struct SublayerNames {
+  std::string site;              // of its result, where deltas stand
+  std::string adapters = {};     // the same in AdapterHub's files
+  std::string norm = {};         // where NormPlace says
+  std::string branch_norm = {};  // the second one of NormPlace::around
+};
+struct AttentionNames : SublayerNames {
+  std::string module;                    // of prefixes
+  std::vector<std::string> projections;  // one, or query, key and value
+  std::string output;
+  std::string q_norm = {}, k_norm = {};
+};
+struct FeedForwardNames : SublayerNames {
+  std::vector<std::string> up;  // one, or gate and up
+  std::string down;
+};
+struct StackNames {
+  std::string layer;  // "encoder.layer.{}."
+  AttentionNames attention;
+  FeedForwardNames feed_forward;
+};
+
+struct StackSpec {
+  std::vector<LayerSpec> layers = {};
+  NormSpec norm = {};  // of all norms
+  NormPlace place = NormPlace::before;
+  std::string final_norm = {};
+  std::optional<RelativeBiasSpec> relative_bias = {};
+  StackNames names = {};
+};
+
+struct InputSpec {
+  std::string module;  // where rows of prompts stand
+  std::string words, positions = {}, types = {}, norm = {};
+  std::string projection = {};  // from embedding_size to hidden_size, behind norm and dropout: ELECTRA
+  Index embedding_size = 0;     // 0: hidden_size
+  double dropout = 0;
+  Index first_position = 0;        // of a sequence's first token
+  bool skips_padding_id = false;   // tokens that equal pad_id stand at position pad_id and are not counted: RoBERTa
+  bool padding_row_learns = true;  // the row pad_id of the word embeddings has a gradient
+};
+
+// What a classifier computes of each sequence: pool, [dropout, dense, activation, norm,] dropout, classifier.
+struct HeadSpec {
+  enum class Pool { first_row, last_row, mean } pool = Pool::first_row;
+  std::string pooler = {};  // of the model without a head, which may hold it; a classifier's dense layer where `dense` is empty
+  std::string dense = {};   // of the head
+  bool dense_bias = true;
+  ops::Activation activation = ops::Activation::tanh;
+  std::string norm = {};
+  std::string classifier;
+  bool classifier_bias = true;
+  double dropout = 0;
+  bool drops_pooled = false;  // dropout before the dense layer, too
+  std::string lm_head = {};   // of a language model
+  bool tied = true;           // it is the table of word embeddings
+  std::string language_model_class = {};
+
+  // The output module as a whole: "classifier" of "classifier.out_proj".
+  std::string output_module() const { return classifier.substr(0, classifier.find('.')); }
+};
+
+// Where deltas of some methods, under PEFT's names, go when nobody says.
+struct DefaultTargets {
+  std::vector<std::string> methods;
+  std::vector<std::string> names;
+  std::vector<std::string> feed_forward = {};  // those of (IA)³ that are scaled at their input
+};
+
+struct Architecture {
+  std::string family;      // config.json's model_type
+  std::string title;       // as people write it: "GPT-2"
+  std::string class_name;  // transformers': "Bert" of BertForSequenceClassification
+  std::string prefix;      // of the base in a model with a head: "bert."
+  Index vocab_size = 0, hidden_size = 0, max_position_embeddings = 0, type_vocab_size = 0;
+  Index pad_id = -1, eos_id = -1;  // -1: none
+  double initializer_range = 0.02;
+  bool smaller_branch_ends = false;      // weights at the ends of branches start smaller by √(2·layers): GPT-2
+  bool transposed_in_file = false;       // GPT-2's Conv1D
+  std::vector<std::string> labels = {};  // names of the classes, by number
+  InputSpec input;
+  StackSpec stack;
+  HeadSpec head;
+  std::vector<DefaultTargets> default_targets = {};               // PEFT's tables, and LN_TUNING's, which PEFT wants to be told
+  bool adapterhub_prompts = true, adapterhub_bottlenecks = true;  // whether AdapterHub has prompt tuning, and bottlenecks that start from the model
+  std::string adapterhub_prefix = "self_prefix";                  // its name of prefixes
+  std::vector<std::array<std::string, 2>> old_names = {};         // ends of paths, new and old: {"LayerNorm.weight", "LayerNorm.gamma"}
+  std::vector<std::string> unread = {};                           // globs of tensors that a file may hold besides: other heads, buffers
+
+  // The most tokens of a sequence.
+  Index longest() const { return max_position_embeddings - input.first_position; }
+  Index layers() const { return static_cast<Index>(stack.layers.size()); }
+  // Where a layer's names stand in a model without a head: "encoder.layer.0."
+  std::string layer_path(Index layer) const {
+    const std::string& path = stack.names.layer;
+    const std::size_t at = path.find("{}");
+    return path.substr(0, at) + std::to_string(layer) + path.substr(at + 2);
+  }
+  // Null where a method has no default.
+  DELTATUNE_FUNCTION const DefaultTargets* targets_of(const std::string& method) const {
+    for (const DefaultTargets& targets : default_targets)
+      if (std::find(targets.methods.begin(), targets.methods.end(), method) != targets.methods.end()) return &targets;
+    return nullptr;
+  }
+  std::string without_prefix(const std::string& path) const { return path.starts_with(prefix) ? path.substr(prefix.size()) : path; }
+  // Whether a path is of the head: the output layers of a classifier or language model.
+  DELTATUNE_FUNCTION bool is_head(const std::string& path) const {
+    for (const std::string* const module : {&head.dense, &head.norm, &head.classifier, &head.lm_head})
+      if (!module->empty() && (path == *module || path.starts_with(*module + "."))) return true;
+    return false;
+  }
+  // Whether a path without a prefix is one of the base: of the model without a head.
+  DELTATUNE_FUNCTION bool is_base(const std::string& path) const {
+    const std::string layers = stack.names.layer.substr(0, stack.names.layer.find("{}"));
+    if (path.starts_with(layers)) return true;
+    for (const std::string* const module :
+         {&input.module, &input.words, &input.positions, &input.types, &input.norm, &input.projection, &stack.final_norm, &head.pooler})
+      if (!module->empty() && (path == *module || path.starts_with(*module + "."))) return true;
+    return stack.relative_bias && path.starts_with(stack.relative_bias->table + ".");
+  }
+};
+
+// Throws Error for what no layer here computes yet.
+DELTATUNE_FUNCTION void check_supported(const Architecture& a) {
+  const auto refuse = [&](const std::string& what) { throw Error(a.title, what + ", which is not supported"); };
+  if (a.stack.layers.empty()) refuse("has no layers");
+  if (a.stack.norm.kind != NormSpec::Kind::layer_norm) refuse("has RMSNorm");
+  if (a.stack.norm.weight_offset != 0) refuse("has norms with an offset");
+  for (const LayerSpec& layer : a.stack.layers) {
+    const AttentionSpec& attention = layer.attention;
+    if (attention.heads < 1 || attention.kv_heads < 1 || attention.heads % attention.kv_heads != 0)
+      throw Error(a.title, "the query heads cannot share the key and value heads",
+                  {.expected = "a multiple of " + std::to_string(attention.kv_heads) + " heads", .got = std::to_string(attention.heads)});
+    if (attention.qk_norm) refuse("normalises queries and keys");
+  }
+}
+
+}  // namespace deltatune
