@@ -8,6 +8,7 @@
 
 #include "deltatune/model/family/bert.hpp"
 #include "deltatune/model/family/gpt2.hpp"
+#include "deltatune/model/family/roberta.hpp"
 
 namespace deltatune {
 
@@ -19,8 +20,8 @@ struct Family {
 };
 
 inline constexpr std::array kFamilies{
-    Family{"bert", family::bert},
-    Family{"gpt2", family::gpt2},
+    Family{"bert", family::bert},       Family{"camembert", family::camembert},     Family{"gpt2", family::gpt2},
+    Family{"roberta", family::roberta}, Family{"xlm-roberta", family::xlm_roberta},
 };
 
 // By model_type. Throws Error for one that no family has, and for sizes that are missing or make no sense.
