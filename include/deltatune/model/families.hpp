@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "deltatune/model/family/bert.hpp"
+#include "deltatune/model/family/distilbert.hpp"
 #include "deltatune/model/family/gpt2.hpp"
 #include "deltatune/model/family/roberta.hpp"
 
@@ -20,8 +21,8 @@ struct Family {
 };
 
 inline constexpr std::array kFamilies{
-    Family{"bert", family::bert},       Family{"camembert", family::camembert},     Family{"gpt2", family::gpt2},
-    Family{"roberta", family::roberta}, Family{"xlm-roberta", family::xlm_roberta},
+    Family{"bert", family::bert}, Family{"camembert", family::camembert}, Family{"distilbert", family::distilbert},
+    Family{"gpt2", family::gpt2}, Family{"roberta", family::roberta},     Family{"xlm-roberta", family::xlm_roberta},
 };
 
 // By model_type. Throws Error for one that no family has, and for sizes that are missing or make no sense.
