@@ -8,6 +8,7 @@
 
 #include "deltatune/model/family/bert.hpp"
 #include "deltatune/model/family/distilbert.hpp"
+#include "deltatune/model/family/electra.hpp"
 #include "deltatune/model/family/gpt2.hpp"
 #include "deltatune/model/family/roberta.hpp"
 
@@ -21,7 +22,7 @@ struct Family {
 };
 
 inline constexpr std::array kFamilies{
-    Family{"bert", family::bert}, Family{"camembert", family::camembert}, Family{"distilbert", family::distilbert},
+    Family{"bert", family::bert}, Family{"camembert", family::camembert}, Family{"distilbert", family::distilbert},   Family{"electra", family::electra},
     Family{"gpt2", family::gpt2}, Family{"roberta", family::roberta},     Family{"xlm-roberta", family::xlm_roberta},
 };
 
