@@ -26,8 +26,9 @@ from safetensors.torch import load_file
 
 import generate
 import generate_adapters
+import generate_encoders
 import generate_peft
-from generate_common import HERE, load_model, real_logits
+from generate_common import CONFIGS, HERE, load_model, real_logits
 
 LOGITS, GRADIENTS = 2e-5, 2e-4  # of the largest entry (of logits and losses: at least of 1; of gradients: over all tensors)
 OUTPUTS = ("logits", "loss", "last_hidden_state", "sentence_embedding")
@@ -59,7 +60,7 @@ class Table:
 def labels_of(model_folder, tensors):
     """As many as the adapter's head has, else the model's; none for a language model."""
     for key, tensor in tensors.items():
-        if key.endswith(("classifier.weight", "score.weight")):
+        if key.endswith(("classifier.weight", "classifier.out_proj.weight", "score.weight")) and "pre_classifier" not in key:
             return tensor.shape[0]
     config = json.loads((model_folder / "config.json").read_text())
     if config["architectures"][0].endswith("LMHeadModel"):
@@ -106,6 +107,8 @@ def loaded(arguments, table):
     labels = labels_of(arguments.model, tensors)
     feature = settings.get("task_type") == "FEATURE_EXTRACTION"
     base = load_model(arguments.model, labels, feature)
+    if settings.get("peft_type") == "PREFIX_TUNING" and base.config.model_type in CONFIGS and not feature:
+        generate_encoders.first_output(base)
     model = (read_by_peft if peft else read_by_adapters)(arguments, table, base, tensors)
     if settings.get("peft_type") == "ADALORA":
         model = model.get_base_model()  # peft's wrapper adds the penalty to the loss

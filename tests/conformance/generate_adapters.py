@@ -13,7 +13,7 @@ import adapters
 from adapters import AdapterPlusConfig, BnConfig, CompacterConfig, CompacterPlusPlusConfig, ConfigUnion, DoRAConfig, DoubleSeqBnConfig
 from adapters import IA3Config, LoRAConfig, ParBnConfig, PrefixTuningConfig, PromptTuningConfig, SeqBnConfig
 
-from generate_common import BASE, BASE_GPT2, EQUAL_LENGTHS, MODELS, generator, integer, load_model, make_batch, normal, one_of, seed_torch
+from generate_common import EQUAL_LENGTHS, generator, integer, labels_of, load_model, make_batch, normal, one_of, seed_torch, width_of
 from generate_common import write_numbers
 
 NAME = "tweets"  # of every adapter; it is part of the keys
@@ -266,15 +266,14 @@ def draw(options, width, stream):
         options["scaling"] = integer(2, 30, stream) / 10
 
 
-def hold_out():
-    for name, (model_name, _, options, _, _) in CASES.items():
-        sizes = BASE_GPT2 | BASE | MODELS[model_name][0]
-        draw(options, sizes["n_embd" if model_name.startswith("gpt2") else "hidden_size"], generator("options " + name))
+def hold_out(cases=CASES):
+    for name, (model_name, _, options, _, _) in cases.items():
+        draw(options, width_of(model_name), generator("options " + name))
 
 
-def write_case(name, models, folder):
-    model_name, method, options, container, extras = CASES[name]
-    labels = MODELS[model_name][1]
+def write_case(name, models, folder, cases=CASES):
+    model_name, method, options, container, extras = cases[name]
+    labels = labels_of(model_name)
     stream = generator("case " + name)
 
     def base():

@@ -1,7 +1,6 @@
 """What all generators share: random streams, the models, batches, and the writing of expected numbers."""
 
 import copy
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,34 +10,12 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
 
+from generate_encoder_models import CONFIGS, ENCODERS, hold_out_encoders, is_encoder, load_encoder, sizes_of, type_of, write_encoder
+from generate_streams import SEED, generator, integer, normal, one_of, seed_torch  # seed_torch: for the other generators
+
 HERE = Path(__file__).resolve().parent
 LENGTHS = (12, 9, 5, 2, 1)  # real tokens of the five rows of a batch, padded on the right to the first
 EQUAL_LENGTHS = (7, 7, 7)  # where a library's numbers depend on the padding
-SEED = []  # one entry for held-out cases: everything is drawn anew
-
-
-def generator(name):
-    """A random stream of its own for each name, so that adding a case leaves the others as they are."""
-    name = " ".join([*map(str, SEED), name])
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "little"))
-
-
-def normal(shape, scale, stream):
-    return torch.randn(shape, generator=stream) * scale
-
-
-def integer(low, high, stream):
-    """One of low … high, both included."""
-    return int(torch.randint(low, high + 1, (1,), generator=stream))
-
-
-def one_of(choices, stream):
-    return choices[integer(0, len(choices) - 1, stream)]
-
-
-def seed_torch(stream):
-    """For initialisations that draw from torch's global stream."""
-    torch.manual_seed(integer(0, 2**31 - 1, stream))
 
 
 # --------------------------------------------------------------------------------------------------------------- models
@@ -69,6 +46,16 @@ MODELS = {
 
 def is_gpt2(name):
     return name.startswith("gpt2")
+
+
+def labels_of(name):
+    return ENCODERS[name][2] if is_encoder(name) else MODELS[name][1]
+
+
+def width_of(name):
+    if is_encoder(name):
+        return sizes_of(name)["hidden_size"]
+    return (BASE_GPT2 | BASE | MODELS[name][0])["n_embd" if is_gpt2(name) else "hidden_size"]
 
 
 def randomise(model, stream):
@@ -117,6 +104,8 @@ def old_names(state, stream):
 
 
 def write_model(name, folder):
+    if is_encoder(name):
+        return write_encoder(name, folder)
     if is_gpt2(name):
         return write_gpt2(name, folder)
     changes, labels = MODELS[name]
@@ -152,7 +141,10 @@ def write_gpt2(name, folder):
 
 
 def load_model(folder, labels=None, feature=False):
-    if json.loads((Path(folder) / "config.json").read_text())["model_type"] == "gpt2":
+    model_type = json.loads((Path(folder) / "config.json").read_text())["model_type"]
+    if model_type in CONFIGS:
+        return load_encoder(Path(folder), labels, feature)
+    if model_type == "gpt2":
         kind = GPT2ForSequenceClassification if labels else GPT2LMHeadModel
     else:
         kind = BertModel if feature else BertForSequenceClassification
@@ -184,6 +176,7 @@ def hold_out(seed):
         changes |= {k: v for k, v in (("pad_token_id", vocabulary - 1), ("n_inner", integer(20, 70, stream))) if k in changes}
         if labels:
             MODELS[name] = (changes, integer(2, 5, stream))
+    hold_out_encoders()
 
 
 def draw_lengths(lengths, stream):
@@ -202,10 +195,11 @@ def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, atten
     rows, columns = len(lengths), max(lengths)
     mask = torch.arange(columns).unsqueeze(0) < torch.tensor(lengths).unsqueeze(1)
     ids = torch.randint(1, config.vocab_size, (rows, columns), generator=stream)
+    ids = torch.where(ids > config.pad_token_id, ids, ids - 1)  # anything but the padding's
     if attended_padding_id:
         ids[0, min(3, columns - 1)] = ids[1, min(5, columns - 1)] = config.pad_token_id
     if not token_types:  # else anything stands in the padding, and must not matter
-        ids = ids * mask
+        ids = torch.where(mask, ids, config.pad_token_id)
     batch = {"input_ids": ids, "attention_mask": mask.long()}
     if labels == 1:
         batch["labels"] = torch.randn(rows, generator=stream)
@@ -213,7 +207,7 @@ def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, atten
         batch["labels"] = torch.randint(0, labels, (rows,), generator=stream)
         batch["labels"][:labels] = torch.arange(labels)[:rows]
     if token_types:
-        batch["token_type_ids"] = torch.randint(0, 2, (rows, columns), generator=stream)
+        batch["token_type_ids"] = torch.randint(0, config.type_vocab_size, (rows, columns), generator=stream)
     return batch
 
 

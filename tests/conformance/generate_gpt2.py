@@ -12,11 +12,19 @@ CASES = {
     "gpt2_bitfit_cls": ("gpt2_cls", "bitfit"),
     "gpt2_head_cls": ("gpt2_cls", "head"),
 }
-SELECTIONS = {
-    "full": lambda name: True,
-    "bitfit": lambda name: name.endswith(".bias") or name.startswith("score."),
-    "head": lambda name: name.startswith("score."),
-}
+
+
+def trained_by(model, trainable, head):
+    """{name: parameter} of those that train; the others are frozen. `head`: how the names of the output layers begin."""
+    selected = {
+        None: lambda name: False,
+        "full": lambda name: True,
+        "bitfit": lambda name: name.endswith(".bias") or name.startswith(head),
+        "head": lambda name: name.startswith(head),
+    }[trainable]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(selected(name))
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def hold_out():
@@ -28,10 +36,8 @@ def write_case(name, models, folder):
     labels = MODELS[model_name][1]
     model = load_model(models / model_name, labels)
     batch = make_batch(model.config, labels, generator("case " + name))
-    for key, parameter in model.named_parameters():
-        parameter.requires_grad_(trainable is not None and SELECTIONS[trainable](key))
     case = {
         "model": model_name, "adapter": None, "library": None, "task": "seq_cls" if labels else "causal_lm", "method": None,
         "trainable": trainable, "head": "classifier" if labels else "lm", "num_labels": labels,
     }
-    write_numbers(name, folder, case, model, {k: p for k, p in model.named_parameters() if p.requires_grad}, batch)
+    write_numbers(name, folder, case, model, trained_by(model, trainable, "score."), batch)

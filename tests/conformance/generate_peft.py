@@ -15,7 +15,7 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.utils import get_peft_model_state_dict
 
 import generate_base
-from generate_common import EQUAL_LENGTHS, MODELS, generator, integer, is_gpt2, load_model, make_batch, normal, one_of, seed_torch
+from generate_common import EQUAL_LENGTHS, generator, integer, is_gpt2, labels_of, load_model, make_batch, normal, one_of, seed_torch
 from generate_common import SEED, write_numbers
 
 CONFIGS = {
@@ -273,6 +273,10 @@ MORE_TARGETS = {
 }
 
 
+def more_targets(model_name):
+    return MORE_TARGETS[is_gpt2(model_name)]
+
+
 def lora_plus(model, parameters, **settings):
     return create_loraplus_optimizer(
         model, torch.optim.AdamW, loraplus_lr_ratio=LORA_PLUS["ratio"], loraplus_lr_embedding=LORA_PLUS["embedding_rate"],
@@ -293,8 +297,8 @@ TRAJECTORIES = {
 }
 
 
-def hold_out():
-    for name, (model_name, method, options, extras) in CASES.items():
+def hold_out(cases=CASES, more_targets=more_targets):
+    for name, (model_name, method, options, extras) in cases.items():
         stream = generator("options " + name)
         for key in sorted(options.keys() & RANGES.keys()):
             options[key] = integer(*RANGES[key], stream)
@@ -309,7 +313,7 @@ def hold_out():
         # Not for ia3, where the end of a name decides what is feed-forward.
         targets = options.get("target_modules")
         if method in ("lora", "dora", "adalora", "vera") and isinstance(targets, list) and "init_lora_weights" not in options:
-            options["target_modules"] = sorted({*targets, one_of(MORE_TARGETS[is_gpt2(model_name)], stream)})
+            options["target_modules"] = sorted({*targets, one_of(more_targets(model_name), stream)})
 
 
 def resized(model, words, name):
@@ -326,16 +330,18 @@ def resized(model, words, name):
     return model
 
 
-def write_case(name, models, folder):
-    model_name, method, options, extras = CASES[name]
-    labels = extras.get("labels", MODELS[model_name][1])
+def write_case(name, models, folder, cases=CASES):
+    model_name, method, options, extras = cases[name]
+    labels = extras.get("labels", labels_of(model_name))
     task = "seq_cls" if labels else "causal_lm"
     stream = generator("case " + name)
 
     def base():
-        return resized(load_model(models / model_name, labels), extras.get("words", 0), name)
+        model = resized(load_model(models / model_name, labels), extras.get("words", 0), name)
+        extras.get("prepare", lambda model: None)(model)
+        return model
 
-    kept = {k: v for k, v in extras.items() if k in ("token_types", "lengths")}
+    kept = {k: v for k, v in extras.items() if k in ("token_types", "lengths", "attended_padding_id")}
     batch = make_batch(base().config, labels, stream, **kept)
     options = dict(task_type=TASK_TYPES[task]) | options
     with tempfile.TemporaryDirectory() as initial:
