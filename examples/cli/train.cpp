@@ -271,6 +271,7 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
 }
 
 void train(TrainOptions options) {
+  Interrupts interrupts;  // before any thread is started
   check_init_adapter(options);
   RunFolder folder(options.out, options.model, options.resume, options.overwrite);
   const std::filesystem::path out = folder.path();
@@ -344,7 +345,7 @@ void train(TrainOptions options) {
   std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
   if (classifies) std::cout << class_report(data) << "\n";
   const auto begin = std::chrono::steady_clock::now();
-  const Interrupts interrupts;
+  interrupts.hold("finishing the step");
   Index checkpoint_step = 0;
   const auto save_checkpoint = [&](const Progress& now) {
     if (now.step != checkpoint_step) run->save_checkpoint(folder.checkpoint(), now, settings);
@@ -388,8 +389,9 @@ void train(TrainOptions options) {
   const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience};
   const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, from.progress, callbacks);
   bar.reset();
-  const double duration = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const bool stopped_early = options.patience > 0 && end.evaluations_since_best >= options.patience && end.step < steps;
+  if (end.step == steps || stopped_early) interrupts.hold("writing the result");
+  const double duration = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (end.step < steps && !stopped_early) {
     save_checkpoint(end);
     std::cerr << "stopped by " << (interrupts.received() == SIGINT ? "Ctrl-C" : "SIGTERM") << " after step " << end.step << " of " << steps
@@ -516,7 +518,7 @@ void add_train(CLI::App& app) {
   command->footer(
       "Writes to OUT: the adapter (or the model, with --method full), labels.json, run.json (options, seed, version, hash of the data), metrics.jsonl, "
       "loss.svg.\n"
-      "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143.\n"
+      "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143; once more stops at once.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");
   command->callback([options, command, resume] {

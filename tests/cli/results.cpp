@@ -1,7 +1,5 @@
 // What a run leaves behind and finds again: results that replace each other whole, checkpoints, signals, killed programs.
-#include <fcntl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -331,23 +329,8 @@ TEST_CASE("Ctrl-C and SIGTERM: the step is finished, a checkpoint saved, and the
   for (const int signal : {SIGINT, SIGTERM}) {
     const std::string out = "out" + std::to_string(signal);
     const Arguments arguments = place.training(out, options);
-    const pid_t child = ::fork();
+    const pid_t child = start_program(arguments, place.folder / "err");
     REQUIRE(child >= 0);
-    if (child == 0) {
-      const std::string device = environment("DELTATUNE_DEVICE", ""), program = environment("DELTATUNE_PROGRAM", DELTATUNE_PROGRAM);
-      std::vector<char*> words;
-      for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
-      std::vector<std::string> more;
-      if (!device.empty()) more = {"--device", device};
-      words.insert(words.begin(), const_cast<char*>(program.c_str()));
-      for (std::string& word : more) words.push_back(word.data());
-      words.push_back(nullptr);
-      const int log = ::open(place.path("err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), nothing = ::open("/dev/null", O_WRONLY);
-      ::dup2(log, STDERR_FILENO);
-      ::dup2(nothing, STDOUT_FILENO);
-      ::execv(program.c_str(), words.data());
-      ::_exit(99);
-    }
     int status = 0;
     const auto lines = [&] {
       const std::string text = content_of(place.folder / out / "metrics.jsonl");
