@@ -125,7 +125,7 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
     throw Error(options.text.model, "predicts " + std::to_string(task.model->info().num_labels) + " numbers per text, and 'evaluate' compares one",
                 {.remedy = "use 'deltatune predict'"});
   const LabelColumn column = read_label_column(task.table, task.columns.label);
-  const std::vector<std::optional<float>> targets = scores(column);
+  const std::vector<std::optional<float>> targets = scores(column, "leave the cell empty to leave the row out");
   const Dataset data = labelled_rows(task, column, true, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
   std::vector<double> truth, answers;
   for (Index i = 0; i < data.size(); ++i) truth.push_back(static_cast<double>(data[i].target));

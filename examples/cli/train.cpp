@@ -243,13 +243,14 @@ void check_head(const TrainOptions& options, const OwnHead& head) {
                                                                              : "--new-head draws a new output layer"});
 }
 
-// "scores from 0 to 5"
-std::string score_range(const Dataset& data) {
-  float lowest = data[0].target, highest = lowest;
-  for (Index i = 1; i < data.size(); ++i) {
-    lowest = std::min(lowest, data[i].target);
-    highest = std::max(highest, data[i].target);
-  }
+// "scores from 0 to 5", of all the data.
+std::string score_range(const TrainingData& data) {
+  float lowest = data.training[0].target, highest = lowest;
+  for (const Dataset* const part : {&data.training, data.evaluation ? &*data.evaluation : &data.training})
+    for (Index i = 0; i < part->size(); ++i) {
+      lowest = std::min(lowest, (*part)[i].target);
+      highest = std::max(highest, (*part)[i].target);
+    }
   return "scores from " + formatted("%g", static_cast<double>(lowest)) + " to " + formatted("%g", static_cast<double>(highest));
 }
 
@@ -341,7 +342,7 @@ void train(TrainOptions options) {
 
   std::cout << "training " << method << " on " << training.size() << " texts, ";
   if (classifies) std::cout << labels.size() << " classes, ";
-  if (options.task == "regression") std::cout << score_range(training) << ", ";
+  if (options.task == "regression") std::cout << score_range(data) << ", ";
   std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
   if (classifies) std::cout << class_report(data) << "\n";
   const auto begin = std::chrono::steady_clock::now();

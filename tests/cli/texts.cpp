@@ -124,6 +124,24 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   CHECK(trained_elements == summary.at("trainable_parameters").get<Index>());
 }
 
+TEST_CASE("texts that a file does not have as such are said", "[cli]") {
+  const TemporaryFolder temporary;
+  make_text_model(temporary / "model");
+  const auto notes = [&](const std::string& data, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments{"predict", "--model", (temporary / "model").string(), "--data", data};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return checked(arguments).err;
+  };
+  const std::string json =
+      notes(temporary.file("d.jsonl", "{\"text\": \"good\"}\n{\"text\": 17}\n{\"txt\": \"bad\"}\n{\"text\": \"\"}\n{\"text\": true}\n").string());
+  CHECK(json.find("2 of 5 texts are empty; the first in data row 3") != std::string::npos);
+  CHECK(json.find("1 of 5 records has no key \"text\"; the first in data row 3") != std::string::npos);
+  CHECK(json.find("2 of 5 records have a number, true or false as \"text\", which is read as it is written; the first in data row 2") != std::string::npos);
+  const std::string pairs = notes(temporary.file("p.csv", "text,other\ngood,bad\n,day\nso,\nso,\n").string(), {"--text-pair-column", "other"});
+  CHECK(pairs.find("column text: 1 of 4 texts is empty; the first in data row 2") != std::string::npos);
+  CHECK(pairs.find("column other: 2 of 4 texts are empty; the first in data row 3") != std::string::npos);
+}
+
 TEST_CASE("with less memory: weights and activations in 16 bits, values computed again", "[cli][bfloat16]") {
   const TemporaryFolder temporary;
   make_text_model(temporary / "model");
