@@ -100,6 +100,7 @@ struct TextTask {
     if (reorders(labels, config.labels))
       throw Error("--labels", "names the model's classes in another order, which would swap their names",
                   {.expected = listed(config.labels), .got = listed(labels), .remedy = "leave it out"});
+    check_texts(trained_texts(options.model, options.adapters), columns.pair, table.columns);
     notes = table_notes(table);
   }
 };

@@ -7,6 +7,7 @@
 
 #include "deltatune/core/random.hpp"
 #include "report.hpp"
+#include "run_record.hpp"
 
 namespace deltatune::cli {
 
@@ -111,6 +112,11 @@ void note_scores_outside(const DataOptions& options, TrainingData& data_io) {
                             formatted("%g", static_cast<double>(lowest)) + " to " + formatted("%g", static_cast<double>(highest)));
 }
 
+// What the trained adapter that is to be trained further has learned from.
+void check_pairs(const DataOptions& options, const LabelledTable& table) {
+  if (!options.init_adapter.empty()) check_texts(trained_texts({}, {options.init_adapter}), table.columns.pair, table.table.columns);
+}
+
 }  // namespace
 
 std::vector<bool> held_out(const std::vector<std::int32_t>& classes, double fraction, std::uint64_t seed) {
@@ -162,6 +168,7 @@ TrainingData language_data(const DataOptions& options, const Tokenizer& tokenize
 
 TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const Tokenizer& tokenizer) {
   LabelledTable table(options.data, options.columns);
+  check_pairs(options, table);
   TrainingData data;
   if (const std::vector<std::string> found = table.column.distinct(); found.size() < 2)
     throw Error(table.column.place(), "holds a single label", {.expected = "two classes or more", .got = listed(found)});
@@ -183,6 +190,7 @@ TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer,
 
 TrainingData scored_data(const DataOptions& options, const Tokenizer& tokenizer) {
   LabelledTable table(options.data, options.columns);
+  check_pairs(options, table);
   TrainingData data;
   data.labels = {"score"};
   std::vector<Example> examples = scored(table, tokenizer, options.max_length, data.notes);

@@ -161,6 +161,12 @@ TEST_CASE("a list of labels in a message is short", "[cli][labels]") {
   CHECK(error.size() < 1000);
 }
 
+TEST_CASE("counts and shares are written in one way", "[cli][labels]") {
+  const Workplace place;
+  const Outcome trained = place.train("base", place.folder.file("d.csv", table({"a", "b"}, 20)).string(), {"--eval-fraction", "0.2"});
+  CHECK_THAT(trained.out, Contains(", 1 step of 32") && Contains("1 step in ") && Contains("accuracy 50.00 %") && !Contains("1 steps"));
+}
+
 TEST_CASE("rows without a label are left out, counted and named", "[cli][labels]") {
   const Workplace place;
   std::string jsonl;

@@ -153,6 +153,28 @@ TEST_CASE("help fits 80 columns where nobody says how many there are", "[cli][mi
   }
 }
 
+TEST_CASE("options that contradict each other or would be ignored", "[cli][mistakes]") {
+  const Workplace place;
+  const auto train = [&](const std::vector<std::string>& more, const std::vector<std::string>& words) {
+    std::vector<std::string> arguments{"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--max-length",
+                                       "16",    "--out",   place.path("out")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    place.fails(arguments, words);
+  };
+  const std::string data = place.path("data.csv");
+  train({"--eval-data", data, "--eval-fraction", "0.2"}, {"--eval-fraction", "--eval-data", "leave out one"});
+  train({"--steps", "3", "--epochs", "2"}, {"--epochs", "--steps", "leave out one"});
+  train({"--label-column", "text"}, {data, "\"text\"", "--text-column", "--label-column"});
+  train({"--text-pair-column", "text"}, {data, "\"text\"", "--text-pair-column"});
+  train({"--text-pair-column", "label"}, {data, "\"label\"", "--text-pair-column"});
+  train({"--rank", "33"}, {"--rank", "at most 32", "hidden_size", "33"});
+  train({"--eval-fraction", "0", "--patience", "2"}, {"--patience", "evaluation"});
+  train({"--eval-fraction", "0", "--eval-every", "2"}, {"--eval-every", "evaluation"});
+  train({"--task", "regression", "--new-head", "--class-weights", "1,2"}, {"--class-weights", "classes"});
+  for (const char* command : {"evaluate", "predict"})
+    place.fails({command, "--model", place.path("model"), "--data", data, "--text-pair-column", "text"}, {data, "--text-pair-column"});
+}
+
 TEST_CASE("an output that cannot be written is a failure", "[cli][mistakes]") {
   const Workplace place;
   const std::string model = place.path("model"), data = place.path("data.csv");
@@ -438,6 +460,13 @@ TEST_CASE("outputs that cannot be written", "[cli][mistakes]") {
     place.fails({"merge", "--model", model, "--adapter", adapter, "--out", model}, {model, "own folder"});
     place.fails({"merge", "--model", model, "--adapter", adapter, "--out", adapter}, {adapter, "adapter"});
     CHECK(content_of(place.folder / "model/model.safetensors") == before);
+  }
+  SECTION("over the batch or a file of the model") {
+    for (const std::string& out : {batch, place.path("model/model.safetensors"), place.path("adapter/adapter_config.json")}) {
+      const std::string before = content_of(out);
+      place.fails({"forward", "--model", model, "--adapter", adapter, "--batch", batch, "--out", out}, {out, "write to another file"});
+      CHECK(content_of(out) == before);
+    }
   }
   SECTION("beyond a limit on the size of files, as on a full disk") {
     place.batch([](SafeTensorsWriter& writer) { writer.add_copy("labels", {2}, Integers{0, 1}); });
