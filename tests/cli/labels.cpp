@@ -223,14 +223,14 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
   CHECK(config.at("problem_type") == "regression");
 
   const Table predicted = read_table(place.folder.file("p.csv", checked({"predict", "--model", place.path("number"), "--data", data}).out));
-  CHECK(predicted.columns == std::vector<std::string>{"text", "score"});
-  CHECK(std::stod(predicted.rows[0][1]) == Approx(4.5).margin(0.7));
-  CHECK(std::stod(predicted.rows[1][1]) == Approx(0.5).margin(0.7));
+  CHECK(predicted.columns == std::vector<std::string>{"text", "input_score", "score"});
+  CHECK(std::stod(predicted.rows[0][2]) == Approx(4.5).margin(0.7));
+  CHECK(std::stod(predicted.rows[1][2]) == Approx(0.5).margin(0.7));
   const Outcome evaluated = checked({"evaluate", "--model", place.path("number"), "--data", data, "--label-column", "score", "--json"});
   const Json result = Json::parse(last_line(evaluated.out));
   CHECK(result.at("examples") == 40);
   CHECK(result.at("pearson").get<double>() > 0.95);
-  const double first = std::stod(predicted.rows[0][1]) - 4.5, second = std::stod(predicted.rows[1][1]) - 0.5;
+  const double first = std::stod(predicted.rows[0][2]) - 4.5, second = std::stod(predicted.rows[1][2]) - 0.5;
   CHECK(result.at("eval_loss").get<double>() == Approx((first * first + second * second) / 2).margin(1e-4));
 
   CHECK(checked({"evaluate", "--model", place.path("number"), "--data", data, "--label-column", "score"}).err.find("lie outside") == std::string::npos);

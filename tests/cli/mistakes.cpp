@@ -404,7 +404,7 @@ TEST_CASE("texts that cannot be used", "[cli][mistakes]") {
     evaluate(data, {place.path("model"), "no classifier", "--adapter"});
   }
   SECTION("an output of unknown kind") {
-    place.fails({"predict", "--model", place.path("model"), "--data", data, "--out", place.path("out.xlsx")}, {"--out", ".csv or .jsonl"});
+    place.fails({"predict", "--model", place.path("model"), "--data", data, "--out", place.path("out.xlsx")}, {"--out", ".csv, .tsv or .jsonl"});
   }
 }
 
