@@ -24,26 +24,17 @@ struct EvaluateOptions {
   bool json = false;
 };
 
-std::string class_table(const Confusion& confusion, const std::vector<std::string>& labels) {
+// In at most `width` columns of the screen, with names that are cut where they are long.
+std::string class_table(const Confusion& confusion, const std::vector<std::string>& labels, std::size_t width) {
+  const std::size_t for_name = std::max(width, std::size_t{60}) - 40;  // the numbers take the rest
   TextTable table({"label", "precision", "recall", "F1", "examples"});
   const auto share = [](double x) { return formatted("%.3f", x); };
   for (std::size_t c = 0; c < labels.size(); ++c)
-    table.add({labels[c], share(confusion.precision(c)), share(confusion.recall(c)), share(confusion.f1(c)), grouped(confusion.examples(c))});
+    table.add(
+        {shortened(labels[c], for_name), share(confusion.precision(c)), share(confusion.recall(c)), share(confusion.f1(c)), grouped(confusion.examples(c))});
   Index examples = 0;
   for (std::size_t c = 0; c < labels.size(); ++c) examples += confusion.examples(c);
   table.add({"macro average", share(confusion.macro_precision()), share(confusion.macro_recall()), share(confusion.macro_f1()), grouped(examples)});
-  return table.text();
-}
-
-std::string confusion_table(const Confusion& confusion, const std::vector<std::string>& labels) {
-  std::vector<std::string> header{"truth \\ answer"};
-  header.insert(header.end(), labels.begin(), labels.end());
-  TextTable table(header);
-  for (std::size_t c = 0; c < labels.size(); ++c) {
-    std::vector<std::string> row{labels[c]};
-    for (const Index count : confusion.counts()[c]) row.push_back(grouped(count));
-    table.add(row);
-  }
   return table.text();
 }
 
@@ -80,7 +71,7 @@ void run_language_model(const EvaluateOptions& options) {
     tokens += batch_tokens;
   }
   loss /= std::max(1.0, tokens);
-  std::cout << grouped(data.size()) << " texts, " << grouped(static_cast<Index>(tokens)) << " predicted tokens, mean loss " << formatted("%.4f", loss)
+  std::cout << counted(data.size(), "text") << ", " << counted(static_cast<Index>(tokens), "predicted token") << ", mean loss " << formatted("%.4f", loss)
             << ", perplexity " << formatted("%.2f", std::exp(loss)) << "\n";
   if (options.json)
     std::cout << nlohmann::json{{"examples", data.size()}, {"tokens", tokens}, {"eval_loss", loss}, {"perplexity", std::exp(loss)}}.dump() << "\n";
@@ -134,7 +125,7 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
     throw Error(options.text.model, "predicts " + std::to_string(task.model->info().num_labels) + " numbers per text, and 'evaluate' compares one",
                 {.remedy = "use 'deltatune predict'"});
   const LabelColumn column = read_label_column(task.table, task.columns.label);
-  const std::vector<std::optional<float>> targets = scores(column);
+  const std::vector<std::optional<float>> targets = scores(column, "leave the cell empty to leave the row out");
   const Dataset data = labelled_rows(task, column, true, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
   std::vector<double> truth, answers;
   for (Index i = 0; i < data.size(); ++i) truth.push_back(static_cast<double>(data[i].target));
@@ -144,7 +135,7 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
     return outputs;
   });
   const double pearson = correlation(answers, truth), spearman = correlation(ranks(answers), ranks(truth));
-  std::cout << grouped(result.examples) << " examples, mean squared error " << formatted("%.4f", result.loss) << ", Pearson correlation "
+  std::cout << counted(result.examples, "example") << ", mean squared error " << formatted("%.4f", result.loss) << ", Pearson correlation "
             << formatted("%.3f", pearson) << ", Spearman correlation " << formatted("%.3f", spearman) << "\n";
   if (options.json)
     std::cout << nlohmann::json{{"examples", result.examples}, {"eval_loss", result.loss}, {"pearson", pearson}, {"spearman", spearman}}.dump() << "\n";
@@ -164,10 +155,10 @@ void run(const EvaluateOptions& options) {
   const Dataset data = labelled_rows(task, column, false, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
   const Evaluation result = evaluate(data, options.text.batch_size, model.info().num_labels, [&](const PackedBatch& batch) { return model.logits(batch); });
   const Confusion confusion(data, result.predictions, labels.size());
-  std::cout << grouped(result.examples) << " examples, accuracy " << formatted("%.2f", 100.0 * result.accuracy) << " %, mean loss "
-            << formatted("%.4f", result.loss) << "\n\n"
-            << class_table(confusion, labels) << "\n"
-            << confusion_table(confusion, labels);
+  const std::size_t width = static_cast<std::size_t>(terminal_width());
+  std::cout << counted(result.examples, "example") << ", accuracy " << percent(result.accuracy) << ", mean loss " << formatted("%.4f", result.loss) << "\n\n"
+            << class_table(confusion, labels, width) << "\n"
+            << confusion_table(confusion, labels, width);
   if (options.json) std::cout << to_json(result, confusion, labels).dump() << "\n";
 }
 

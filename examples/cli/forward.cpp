@@ -7,6 +7,7 @@
 #include "commands.hpp"
 #include "device_options.hpp"
 #include "model_io.hpp"
+#include "run_folder.hpp"
 
 namespace deltatune::cli {
 
@@ -22,6 +23,9 @@ struct ForwardOptions {
 void run(const ForwardOptions& options) {
   if (options.gradients && options.adapters.empty() && options.trainable.empty())
     throw Error("--gradients", "nothing trains", {.remedy = "say of what: --adapter DIR or --trainable full|bitfit|bitfit_query_ffn|layer_norm|head"});
+  refuse_own_file(options.out, options.batch, "--batch");
+  refuse_own_file(options.out, options.model, "the model");
+  for (const std::filesystem::path& adapter : options.adapters) refuse_own_file(options.out, adapter, "the adapter");
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   const ModelInfo& info = model->info();

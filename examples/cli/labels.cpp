@@ -12,6 +12,7 @@
 
 #include "deltatune/io/parse_json.hpp"
 #include "deltatune/text/unicode.hpp"
+#include "display.hpp"
 #include "report.hpp"
 
 namespace deltatune::cli {
@@ -63,10 +64,27 @@ std::optional<std::int32_t> class_number(const std::string& label, std::size_t c
   return static_cast<std::int32_t>(*value);
 }
 
+// What labels have in common that one person may have written in two ways: besides what folded_label() evens out also accents, punctuation, hyphens and
+// spaces, and the "s" of a plural.
+std::string skeleton(const std::string& label) {
+  if (number_in(label)) return folded_label(label);
+  const std::string plain = mapped(folded_label(label), UTF8PROC_DECOMPOSE | UTF8PROC_STRIPMARK);
+  std::string text;
+  for (std::size_t at = 0; at < plain.size();) {
+    const DecodedCodePoint next = decode_utf8(plain, at);
+    const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(next.code_point));
+    const bool joins = (category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO) || unicode::is_white_space(next.code_point);
+    if (!joins) text += plain.substr(at, next.bytes);
+    at += next.bytes;
+  }
+  if (text.size() > 3 && text.ends_with('s')) text.pop_back();
+  return text.empty() ? folded_label(label) : text;
+}
+
 // Labels grouped by what they have in common.
-std::map<std::string, std::vector<std::string>> by_folded(const std::vector<std::string>& labels) {
+std::map<std::string, std::vector<std::string>> by_skeleton(const std::vector<std::string>& labels) {
   std::map<std::string, std::vector<std::string>> groups;
-  for (const std::string& label : labels) groups[folded_label(label)].push_back(label);
+  for (const std::string& label : labels) groups[skeleton(label)].push_back(label);
   return groups;
 }
 
@@ -104,9 +122,9 @@ std::string folded_label(const std::string& label) {
 }
 
 std::string listed(const std::vector<std::string>& names) {
-  constexpr std::size_t kShown = 20;
+  constexpr std::size_t kShown = 12, kColumns = 40;
   std::string text;
-  for (std::size_t i = 0; i < std::min(kShown, names.size()); ++i) text += (i == 0 ? "" : ", ") + in_quotes(names[i]);
+  for (std::size_t i = 0; i < std::min(kShown, names.size()); ++i) text += (i == 0 ? "" : ", ") + in_quotes(shortened(names[i], kColumns));
   return names.size() > kShown ? text + " and " + std::to_string(names.size() - kShown) + " more" : text;
 }
 
@@ -174,7 +192,8 @@ LabelColumn read_label_column(const Table& table, const std::string& column) {
                            " read without the white space around it, or in Unicode's composed form; the first in data row " +
                            std::to_string(first_changed + 1));
   if (!odd.empty())
-    result.notes.push_back(result.place() + ": " + listed(odd) + " is taken for the name of a class; leave the cell empty where there is no label");
+    result.notes.push_back(result.place() + ": " + listed(odd) + (odd.size() == 1 ? " is a class like any other" : " are classes like any other") +
+                           "; leave the cell empty where there is no label");
   return result;
 }
 
@@ -208,7 +227,7 @@ std::vector<std::string> classes_in(LabelColumn& column_io, bool whatever) {
     }
     if (decimal > 0) names = sorted({whole.begin(), whole.end()});
   }
-  for (const auto& [folded, alike] : by_folded(names))
+  for (const auto& [common, alike] : by_skeleton(names))
     if (alike.size() > 1)
       column_io.notes.push_back(column_io.place() + ": " + listed(alike) + " are nearly the same, but " + std::to_string(alike.size()) +
                                 " classes; correct the data if one is meant");
@@ -246,7 +265,7 @@ std::vector<std::int32_t> class_numbers(LabelColumn& column_io, const std::vecto
   if (!are_names && are_numbers) {
     std::string meaning;
     for (std::size_t i = 0; i < std::min<std::size_t>(classes.size(), 20); ++i)
-      meaning += (i == 0 ? "" : ", ") + std::to_string(i) + " is " + in_quotes(classes[i]);
+      meaning += (i == 0 ? "" : ", ") + std::to_string(i) + " is " + in_quotes(shortened(classes[i], 40));
     column_io.notes.push_back(column_io.place() + ": labels are class numbers: " + meaning + (classes.size() > 20 ? ", ..." : ""));
   }
   const std::map<std::string, std::int32_t>& numbers = !are_names && are_numbers ? by_number : by_name;
@@ -260,24 +279,43 @@ std::vector<std::int32_t> class_numbers(LabelColumn& column_io, const std::vecto
       const std::string others = unknown > 1 ? ", and unknown labels in " + std::to_string(unknown - 1) + (unknown > 2 ? " other rows" : " other row") : "";
       const std::string or_numbers = names_are_numbers ? "" : ", or class numbers 0 to " + std::to_string(classes.size() - 1);
       throw Error(column_io.place(row), "unknown label",
-                  {.expected = "one of " + listed(classes) + or_numbers, .got = in_quotes(label) + others, .remedy = remedy});
+                  {.expected = "one of " + listed(classes) + or_numbers, .got = in_quotes(shortened(label, 80)) + others, .remedy = remedy});
     }
     result.push_back(label.empty() ? -1 : number->second);
   }
   return result;
 }
 
-std::vector<std::optional<float>> scores(const LabelColumn& column) {
+std::vector<std::optional<float>> scores(const LabelColumn& column, const std::string& remedy) {
   std::vector<std::optional<float>> result;
+  Index bad = 0;
+  std::size_t first_bad = 0;
   for (std::size_t row = 0; row < column.labels.size(); ++row) {
     const std::string& label = column.labels[row];
     const std::optional<double> value = number_in(label);
-    if (!label.empty() && !value)
-      throw Error(column.place(row), "is not a number",
-                  {.expected = "a number such as 0.5", .got = in_quotes(label), .remedy = "--task classify trains a model that names classes"});
-    result.push_back(label.empty() ? std::nullopt : std::optional<float>(static_cast<float>(*value)));
+    if (!label.empty() && !value && bad++ == 0) first_bad = row;
+    result.push_back(value ? std::optional<float>(static_cast<float>(*value)) : std::nullopt);
   }
+  if (bad > 0)
+    throw Error(column.place(first_bad), "is not a number",
+                {.expected = "a number such as 0.5",
+                 .got = in_quotes(shortened(column.labels[first_bad], 80)) +
+                        (bad == 1 ? "" : ", and no numbers in " + grouped(bad - 1) + (bad == 2 ? " other row" : " other rows")),
+                 .remedy = remedy});
   return result;
+}
+
+bool reorders(const std::vector<std::string>& names, const std::vector<std::string>& own) {
+  const auto folded = [](const std::vector<std::string>& list) {
+    std::vector<std::string> result;
+    for (const std::string& name : list) result.push_back(folded_label(name));
+    return result;
+  };
+  std::vector<std::string> a = folded(names), b = folded(own);
+  if (a == b || are_placeholders(own)) return false;
+  std::sort(a.begin(), a.end());
+  std::sort(b.begin(), b.end());
+  return a == b;
 }
 
 std::vector<std::string> choose_classes(LabelColumn& column_io, const OutputLayer& layer, const std::vector<std::string>& given, bool whatever) {
@@ -292,6 +330,9 @@ std::vector<std::string> choose_classes(LabelColumn& column_io, const OutputLaye
   };
   if (!given.empty()) {
     if (trained > 0 && given.size() != trained) throw does_not_fit(given);
+    if (trained > 0 && reorders(given, own))
+      throw Error("--labels", "gives the classes of the output layer in another order, which would swap their names",
+                  {.expected = listed(own), .got = listed(given), .remedy = "leave it out; " + layer.remedy});
     return given;
   }
   const auto fits = [&](const std::vector<std::string>& names) {

@@ -17,7 +17,7 @@ std::string normal_label(const std::string& cell);
 // space alike, 1.0 as 1.
 std::string folded_label(const std::string& label);
 
-// "negative", "neutral", "positive", ... of long lists the beginning.
+// "negative", "neutral", "positive", ... of long lists and long names the beginning.
 std::string listed(const std::vector<std::string>& names);
 // LABEL_0, LABEL_1, ...: what Hugging Face calls classes that nobody named.
 bool are_placeholders(const std::vector<std::string>& names);
@@ -49,8 +49,11 @@ std::vector<std::string> classes_in(LabelColumn& column_io, bool whatever);
 // numbers, where the names are not numbers themselves: the first reading that fits all of them. Throws Error for the first label that fits none.
 std::vector<std::int32_t> class_numbers(LabelColumn& column_io, const std::vector<std::string>& classes, const std::string& remedy = "");
 
-// The number of each row, nothing for a row without one. Throws Error for what is not a finite number.
-std::vector<std::optional<float>> scores(const LabelColumn& column);
+// The number of each row, nothing for a row without one. Throws Error, with their number, for cells that are no finite numbers.
+std::vector<std::optional<float>> scores(const LabelColumn& column, const std::string& remedy);
+
+// Whether both hold the same names, but for case and the like, in different orders. Names that nobody gave, LABEL_0 and so on, have no order.
+bool reorders(const std::vector<std::string>& names, const std::vector<std::string>& own);
 
 // What a model's output layer is: a trained one, none, or one to be drawn anew.
 struct OutputLayer {

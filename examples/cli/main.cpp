@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <memory>
 #include <new>
 #include <string>
 
@@ -13,6 +14,7 @@
 #include "deltatune/version.hpp"
 #include "interrupts.hpp"
 #include "suggestion.hpp"
+#include "usage.hpp"
 #include "wait_policy.hpp"
 
 namespace {
@@ -36,6 +38,7 @@ int main(int argc, char** argv) {
   CLI::App app{
       "deltatune: parameter-efficient fine-tuning of Transformers.\n"
       "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
+  app.formatter(std::make_shared<HelpFormatter>(static_cast<std::size_t>(terminal_width())));
   app.require_subcommand(1);
   app.set_version_flag("--version", "deltatune " DELTATUNE_VERSION_STRING);
   app.footer("'deltatune COMMAND --help' explains a command and ends with an example.");
@@ -53,7 +56,9 @@ int main(int argc, char** argv) {
       std::cerr << "error: " << mistake << "\n";
       return 1;
     }
-    return finished(app.exit(error) == 0 ? 0 : 1);
+    if (error.get_exit_code() == 0) return finished(app.exit(error));  // --help, --version
+    std::cerr << "error: " << usage_error(app, error) << "\n";
+    return 1;
   } catch (const Interrupted& interrupted) {
     return 128 + interrupted.signal;
   } catch (const std::bad_alloc&) {

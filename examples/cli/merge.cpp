@@ -47,16 +47,18 @@ void merge(const MergeOptions& options) {
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
+  if (const auto texts = trained_texts(options.model, options.adapters)) record["text_pairs"] = texts->pairs;
   write_text_file(staged.path() / kRunRecord, record.dump(2) + "\n");
+  replace_run_files(staged);
   staged.commit();
-  std::cout << "model of " << grouped(base_parameter_count(*loaded.model)) << " parameters written to " << options.out << "\n";
+  std::cout << "model of " << counted(base_parameter_count(*loaded.model), "parameter") << " written to " << options.out << "\n";
 }
 
 void run(const MergeOptions& options) {
   refuse_own_folder(options.out, options.model, "the model");
   for (const std::filesystem::path& adapter : adapter_folders(options.adapters)) refuse_own_folder(options.out, adapter, "the adapter");
   for (const std::filesystem::path& adapter : options.adapters) refuse_own_folder(options.out, adapter, "the adapter");
-  if (!options.overwrite) refuse_earlier_result(options.out);
+  check_out(options.out, options.overwrite, true);
   merge(options);
 }
 
@@ -72,7 +74,7 @@ void add_merge(CLI::App& app) {
   command->add_option("--dtype", options->dtype, "Type of the written weights: auto, that of the model's files, or float32")
       ->check(CLI::IsMember({"auto", "float32"}))
       ->capture_default_str();
-  command->add_flag("--overwrite", options->overwrite, "Replace the result that --out holds");
+  command->add_flag("--overwrite", options->overwrite, "Replace the result that --out holds, or write beside what else it holds");
   command->footer("Example:\n  deltatune merge --model minilm --adapter runs/tweets --out minilm-tweets");
   command->callback([options] { run(*options); });
 }

@@ -52,6 +52,10 @@ std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesy
   return folders;
 }
 
+std::string attachment_name(const std::filesystem::path& folder, std::size_t others) {
+  return folder.string() + (others == 0 ? "" : " (adapter " + std::to_string(others + 1) + ")");  // it may be given twice
+}
+
 Head head_of(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& adapters) {
   const Architecture architecture = architecture_in(folder);
   const bool writes = !architecture.head.lm_head.empty();

@@ -10,6 +10,7 @@
 
 #include "deltatune/attach/adapter_folder.hpp"
 #include "device.hpp"
+#include "run_record.hpp"
 
 namespace deltatune::cli {
 
@@ -21,6 +22,9 @@ Head head_of(const std::filesystem::path& folder, const std::vector<std::filesys
 
 // A folder that `train` wrote for several methods lists those of its parts; any other is itself.
 std::vector<std::filesystem::path> adapter_folders(const std::vector<std::filesystem::path>& given);
+
+// Of an adapter that is attached after `others` ones: what messages call it.
+std::string attachment_name(const std::filesystem::path& folder, std::size_t others);
 
 // Positions of the model that prefixes and prompts among the adapters take.
 Index positions_taken_by(const std::vector<std::filesystem::path>& adapters);
@@ -57,9 +61,9 @@ template <class Model>
 LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesystem::path& folder, const std::vector<std::filesystem::path>& given) {
   LoadedModel<Model> loaded{std::make_unique<Model>(Model::load(ctx, folder, head_of(folder, given))), {}, {}};
   freeze_base(*loaded.model);
+  for (const std::string& note : run_notes(folder, given)) std::cerr << "note: " << note << "\n";
   for (const std::filesystem::path& adapter : adapter_folders(given)) {
-    const std::string name = loaded.adapters.empty() ? "default" : "default" + std::to_string(loaded.adapters.size() + 1);
-    loaded.adapters.push_back(load_adapter_beside(ctx, *loaded.model, adapter, name));
+    loaded.adapters.push_back(load_adapter_beside(ctx, *loaded.model, adapter, attachment_name(adapter, loaded.adapters.size())));
     for (const std::string& note : loaded.adapters.back().notes) std::cerr << "note: " << note << "\n";
   }
   loaded.labels = label_names(loaded.model->architecture().labels, loaded.model->num_labels(), given);

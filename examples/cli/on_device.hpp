@@ -238,8 +238,7 @@ class OnDeviceTraining : public DeviceTraining {
 
  private:
   void attach_trained(const std::filesystem::path& folder) {
-    const std::string name = attachments_.empty() ? "default" : "default" + std::to_string(attachments_.size() + 1);
-    auto adapter = load_adapter_beside(ctx_, model_, folder, name);
+    auto adapter = load_adapter_beside(ctx_, model_, folder, attachment_name(folder, attachments_.size()));
     plans_.push_back(std::move(adapter.plan));
     attachments_.push_back(std::move(adapter.attachment));
   }

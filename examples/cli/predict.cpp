@@ -11,8 +11,10 @@
 
 #include "commands.hpp"
 #include "deltatune/io/atomic_file.hpp"
+#include "deltatune/io/mapped_file.hpp"
 #include "deltatune/train/evaluation.hpp"
 #include "report.hpp"
+#include "run_folder.hpp"
 #include "text_options.hpp"
 
 namespace deltatune::cli {
@@ -22,11 +24,24 @@ namespace {
 struct PredictOptions {
   TextOptions text;
   std::string out;
+  bool overwrite = false;
 };
 
-// A field of a CSV file (RFC 4180).
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+enum class Format { csv, tsv, jsonl };
+
+// Of the file to write, by its name; CSV goes to the screen.
+Format format_of(const std::string& out) {
+  std::string extension = std::filesystem::path(out).extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  if (out.empty() || extension == ".csv") return Format::csv;
+  if (extension == ".tsv") return Format::tsv;
+  if (extension == ".jsonl" || extension == ".ndjson") return Format::jsonl;
+  throw Error("--out", "unknown kind of file", {.expected = "a name that ends in .csv, .tsv or .jsonl", .got = "\"" + out + "\""});
+}
+
+// A field of a CSV file (RFC 4180), or of one with tabs.
+std::string field(const std::string& text, char delimiter) {
+  if (text.find_first_of(std::string("\"\r\n") + delimiter) == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
   return quoted + "\"";
@@ -41,38 +56,71 @@ std::vector<double> values_of(Output output, std::span<const float> logits) {
   return values;
 }
 
-// The output: one row per text with its label and the probability of each label, or its labels, or its numbers.
+// The output: one row per text with what the table has, and behind it its label and the probability of each label, or its labels, or its numbers.
 class PredictionWriter {
  public:
-  PredictionWriter(const TextTask& task, bool as_json)
-      : task_(task), table_(task.table), labels_(task.labels), as_json_(as_json), text_(table_.column(task.columns.text)) {
-    if (!task.columns.pair.empty()) pair_ = table_.column(task.columns.pair);
-    if (as_json_) return;
-    out_ = pair_ ? "text,text_pair" : "text";
-    if (task_.output == Output::one_label) out_ += ",label";
-    if (task_.output == Output::several_labels) out_ += ",labels";
-    for (const std::string& label : labels_) out_ += "," + csv_field(value_name(label));
-    out_ += "\n";
+  PredictionWriter(const TextTask& task, Format format, Notes& notes_io)
+      : task_(task), table_(task.table), labels_(task.labels), format_(format), delimiter_(format == Format::tsv ? '\t' : ',') {
+    if (task_.output == Output::one_label) answers_ = {"label"};
+    if (task_.output == Output::several_labels) answers_ = {"labels"};
+    if (format_ != Format::jsonl) {
+      for (const std::string& label : labels_) answers_.push_back(value_name(label));
+    } else if (task_.output != Output::numbers) {
+      answers_.push_back("probabilities");
+    } else {
+      answers_.push_back(labels_.size() == 1 ? "score" : "scores");
+    }
+    for (const std::string& column : table_.columns) {
+      names_.push_back(free_name(column));
+      if (names_.back() != column)
+        notes_io.push_back(table_.name + ": column " + column + " is written as " + names_.back() + ", since \"" + column + "\" is the model's answer");
+    }
+    if (format_ == Format::jsonl) {
+      if (table_.json.empty()) return;
+      std::string_view text = file_.emplace(table_.name).text();
+      if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+      records_ = deltatune::detail::json_records(text, table_.name);
+      return;
+    }
+    for (const std::string& name : names_) add_field(name);
+    for (const std::string& name : answers_) add_field(name);
+    end_line();
   }
 
   // values: of each label, from values_of().
   void add(Index row, const std::vector<double>& values) {
-    if (as_json_) return add_json(row, values);
-    out_ += csv_field(cell(row, text_));
-    if (pair_) out_ += "," + csv_field(cell(row, *pair_));
+    if (format_ == Format::jsonl) return add_json(static_cast<std::size_t>(row), values);
+    for (const std::string& cell : table_.rows[static_cast<std::size_t>(row)]) add_field(cell);
     if (task_.output != Output::numbers) {
-      std::string names;
-      for (const std::string& label : chosen(values)) names += (names.empty() ? "" : ";") + label;
-      out_ += "," + csv_field(names);
+      std::string chosen_names;
+      for (const std::string& label : chosen(values)) chosen_names += (chosen_names.empty() ? "" : ";") + label;
+      add_field(chosen_names);
     }
-    for (const double value : values) out_ += "," + formatted("%.6f", value);
-    out_ += "\n";
+    for (const double value : values) add_field(formatted("%.6f", value));
+    end_line();
   }
 
   const std::string& text() const { return out_; }
 
  private:
-  const std::string& cell(Index row, Index column) const { return table_.rows[static_cast<std::size_t>(row)][static_cast<std::size_t>(column)]; }
+  void add_field(const std::string& text) {
+    if (line_begun_) out_ += delimiter_;
+    out_ += field(text, delimiter_);
+    line_begun_ = true;
+  }
+  void end_line() {
+    out_ += "\n";
+    line_begun_ = false;
+  }
+
+  // The column's own, unless an answer has it.
+  std::string free_name(const std::string& column) const {
+    const auto is_taken = [this](const std::string& name) { return std::find(answers_.begin(), answers_.end(), name) != answers_.end(); };
+    if (!is_taken(column)) return column;
+    std::string name = "input_" + column;
+    while (is_taken(name) || std::find(table_.columns.begin(), table_.columns.end(), name) != table_.columns.end()) name = "input_" + name;
+    return name;
+  }
 
   // The column with a label's value.
   std::string value_name(const std::string& label) const {
@@ -89,15 +137,28 @@ class PredictionWriter {
     return names;
   }
 
-  void add_json(Index row, const std::vector<double>& values) {
-    nlohmann::ordered_json line{{"text", cell(row, text_)}};
-    if (pair_) line["text_pair"] = cell(row, *pair_);
+  // What a JSON file has is written as it stands there, numbers as numbers.
+  nlohmann::ordered_json given(std::size_t row) const {
+    nlohmann::ordered_json line = nlohmann::ordered_json::object();
+    if (records_.empty()) {
+      for (std::size_t c = 0; c < names_.size(); ++c) line[names_[c]] = table_.rows[row][c];
+      return line;
+    }
+    std::string text(records_[row].text);
+    replace_invalid_utf8(text);
+    const nlohmann::ordered_json record = nlohmann::ordered_json::parse(text);
+    for (const auto& [key, value] : record.items()) line[free_name(key)] = value;
+    return line;
+  }
+
+  void add_json(std::size_t row, const std::vector<double>& values) {
+    nlohmann::ordered_json line = given(row);
     if (task_.output == Output::one_label) line["label"] = chosen(values).front();
     if (task_.output == Output::several_labels) line["labels"] = chosen(values);
     if (task_.output == Output::numbers && values.size() == 1) {
       line["score"] = values[0];
     } else {
-      for (std::size_t c = 0; c < labels_.size(); ++c) line[task_.output == Output::numbers ? "scores" : "probabilities"][labels_[c]] = values[c];
+      for (std::size_t c = 0; c < labels_.size(); ++c) line[answers_.back()][labels_[c]] = values[c];
     }
     out_ += line.dump() + "\n";
   }
@@ -105,21 +166,34 @@ class PredictionWriter {
   const TextTask& task_;
   const Table& table_;
   const std::vector<std::string>& labels_;
-  bool as_json_;
-  Index text_;
-  std::optional<Index> pair_;
+  Format format_;
+  char delimiter_;
+  std::vector<std::string> answers_, names_;  // columns: the model's, and what the table's are called
+  std::optional<MappedFile> file_;
+  std::vector<deltatune::detail::JsonRecord> records_;  // of a JSON file, one per row
   std::string out_;
+  bool line_begun_ = false;
 };
 
+// Throws Error when the file is one of the inputs, or is there and shall not be replaced.
+void check_out_file(const PredictOptions& options) {
+  const std::filesystem::path out = options.out;
+  refuse_own_file(out, options.text.data, "--data");
+  refuse_own_file(out, options.text.model, "the model");
+  for (const std::filesystem::path& adapter : options.text.adapters) refuse_own_file(out, adapter, "the adapter");
+  if (!options.overwrite && std::filesystem::is_regular_file(out))
+    throw Error(out.string(), "is there already", {.remedy = "choose another --out, or replace it with --overwrite"});
+  const AtomicFile can_be_made(out);  // said now and not when all is computed
+}
+
 void run(const PredictOptions& options) {
-  const std::string extension = std::filesystem::path(options.out).extension().string();
-  if (!options.out.empty() && extension != ".csv" && extension != ".jsonl")
-    throw Error("--out", "unknown kind of file", {.expected = "a name that ends in .csv or .jsonl", .got = "\"" + options.out + "\""});
+  const Format format = format_of(options.out);
+  if (!options.out.empty()) check_out_file(options);
   TextTask task(options.text, false);
   Dataset data;
   for (Example& example : tokenize(task.table, task.columns, task.tokenizer, task.max_length, task.notes)) data.add(std::move(example));
+  PredictionWriter writer(task, format, task.notes);
   print(task.notes);
-  PredictionWriter writer(task, extension == ".jsonl");
   const std::size_t classes = task.labels.size();
   std::vector<Index> members;
   for (Index first = 0; first < data.size(); first += options.text.batch_size) {
@@ -133,7 +207,7 @@ void run(const PredictOptions& options) {
     std::cout << writer.text();
   } else {
     write_text_file(options.out, writer.text());
-    std::cerr << grouped(data.size()) << " predictions written to " << options.out << "\n";
+    std::cerr << counted(data.size(), "prediction") << " written to " << options.out << "\n";
   }
 }
 
@@ -143,10 +217,13 @@ void add_predict(CLI::App& app) {
   const auto options = std::make_shared<PredictOptions>();
   CLI::App* const command = app.add_subcommand("predict", "The label that a model gives to each text, with probabilities; or its number");
   add_text_options(*command, options->text);
-  command->add_option("--out", options->out, "Where the predictions go, .csv or .jsonl [CSV to the screen]")->type_name("FILE");
+  command->add_option("--out", options->out, "Where the predictions go, .csv, .tsv or .jsonl [CSV to the screen]")->type_name("FILE");
+  command->add_flag("--overwrite", options->overwrite, "Replace the file that --out names");
   command->footer(
-      "CSV: text, label and one column prob_<label> for each label. JSONL: {\"text\", \"label\", \"probabilities\": {label: p}}.\n"
-      "With problem_type multi_label_classification: labels, those with p > 0.5 (in CSV with semicolons between them). Of a regression: score.\n\n"
+      "Writes the columns of --data and behind them the answers. CSV and TSV: label and one column prob_<label> for each label. JSONL: \"label\" and "
+      "\"probabilities\": {label: p}.\n"
+      "With problem_type multi_label_classification: labels, those with p > 0.5 (in CSV with semicolons between them). Of a regression: score. A column of "
+      "--data that has the name of an answer gets \"input_\" in front of it.\n\n"
       "Example:\n  deltatune predict --model minilm --adapter runs/tweets --data new_tweets.csv --out predictions.csv");
   command->callback([options] { run(*options); });
 }

@@ -1,7 +1,6 @@
 // How far a run is: one line that is rewritten on a terminal, now and then a plain line elsewhere (a file, a pipe).
 #pragma once
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <cstdio>
 #include <string>
 
+#include "display.hpp"
 #include "report.hpp"
 
 namespace deltatune::cli {
@@ -33,12 +33,6 @@ inline std::string progress_line(const ProgressState& state, Index width) {
                                   bar(10) + count + loss + speed + left, bar(10) + count + loss + left, count + loss + left, count + loss, count})
     if (static_cast<Index>(line.size()) <= width) return line;
   return count.substr(0, static_cast<std::size_t>(std::max<Index>(0, width)));
-}
-
-// Columns of the terminal on standard output; 80 where it does not say.
-inline Index terminal_width() {
-  winsize size{};
-  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? static_cast<Index>(size.ws_col) : 80;
 }
 
 class ProgressBar {

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/core/utf8.hpp"
 #include "deltatune/param/parameter.hpp"
 #include "device.hpp"
+#include "display.hpp"
 
 namespace deltatune::cli {
 
@@ -28,10 +28,16 @@ inline std::string grouped(Index value) {
   return text;
 }
 
+// "1 step", "22,713 steps"
+inline std::string counted(Index count, const std::string& singular) { return grouped(count) + " " + singular + (count == 1 ? "" : "s"); }
+
 // "0.32 %"
 inline std::string percent(Index part, Index whole) {
   return formatted("%.2f %%", whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
+
+// Of a share of 1: "66.67 %"
+inline std::string percent(double share) { return formatted("%.2f %%", 100.0 * share); }
 
 // "86.6 MB"
 inline std::string megabytes(Index bytes) { return formatted("%.1f MB", static_cast<double>(bytes) / 1e6); }
@@ -46,29 +52,37 @@ class TextTable {
     rows_.push_back(std::move(row));
   }
 
+  // Columns on the screen.
+  std::size_t width() const {
+    std::size_t sum = 0;
+    for (const std::size_t each : widths()) sum += each + 2;
+    return sum - 2;
+  }
+
   std::string text() const {
-    std::vector<std::size_t> widths(rows_[0].size(), 0);
-    for (const auto& row : rows_)
-      for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], width(row[c]));
+    const std::vector<std::size_t> columns = widths();
     std::string text;
     for (std::size_t r = 0; r < rows_.size(); ++r) {
-      text += line(rows_[r], widths);
+      text += line(rows_[r], columns);
       if (r > 0) continue;
-      for (std::size_t c = 0; c < widths.size(); ++c) text += (c == 0 ? "" : "  ") + std::string(widths[c], '-');
+      for (std::size_t c = 0; c < columns.size(); ++c) text += (c == 0 ? "" : "  ") + std::string(columns[c], '-');
       text += "\n";
     }
     return text;
   }
 
  private:
-  static std::size_t width(const std::string& cell) {
-    return static_cast<std::size_t>(std::count_if(cell.begin(), cell.end(), [](char byte) { return !is_utf8_continuation(byte); }));
+  std::vector<std::size_t> widths() const {
+    std::vector<std::size_t> columns(rows_[0].size(), 0);
+    for (const auto& row : rows_)
+      for (std::size_t c = 0; c < row.size(); ++c) columns[c] = std::max(columns[c], display_width(row[c]));
+    return columns;
   }
 
-  std::string line(const std::vector<std::string>& row, const std::vector<std::size_t>& widths) const {
+  std::string line(const std::vector<std::string>& row, const std::vector<std::size_t>& columns) const {
     std::string text;
     for (std::size_t c = 0; c < row.size(); ++c) {
-      const std::string space(widths[c] - width(row[c]), ' ');
+      const std::string space(columns[c] - display_width(row[c]), ' ');
       text += (c == 0 ? "" : "  ") + (c < left_ ? row[c] + space : space + row[c]);
     }
     text.erase(text.find_last_not_of(' ') + 1);

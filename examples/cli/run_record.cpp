@@ -2,21 +2,88 @@
 
 #include <algorithm>
 
+#include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/io/json_config.hpp"
 
 namespace deltatune::cli {
 
-std::optional<Index> trained_max_length(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters) {
+namespace fs = std::filesystem;
+
+namespace {
+
+// Nothing where there is no run.json, or one of another program.
+std::optional<JsonConfig> record_in(const fs::path& folder) {
+  if (!fs::is_regular_file(folder / kRunRecord)) return std::nullopt;
+  try {
+    JsonConfig record = JsonConfig::open(folder / kRunRecord);
+    if (record.has("version") && record.has("command")) return record;
+  } catch (const Error&) {
+  }
+  return std::nullopt;
+}
+
+// Of the adapters, or where there are none the model.
+const std::vector<fs::path> results(const fs::path& model, const std::vector<fs::path>& adapters) { return adapters.empty() ? std::vector{model} : adapters; }
+
+}  // namespace
+
+bool has_run_record(const fs::path& folder) { return record_in(folder).has_value(); }
+
+bool is_unfinished(const fs::path& folder) {
+  const std::optional<JsonConfig> record = record_in(folder);
+  return record && record->raw().value("finished", nlohmann::json(true)) == false;
+}
+
+bool is_finished(const fs::path& folder) {
+  const std::optional<JsonConfig> record = record_in(folder);
+  return record && record->raw().value("finished", nlohmann::json(false)) == true;
+}
+
+std::optional<Index> trained_max_length(const fs::path& model, const std::vector<fs::path>& adapters) {
   std::optional<Index> length;
-  for (const std::filesystem::path& folder : adapters.empty() ? std::vector{model} : adapters) {
-    if (!std::filesystem::exists(folder / kRunRecord)) continue;
-    const JsonConfig record = JsonConfig::open(folder / kRunRecord);
-    if (!record.has("max_length")) continue;
-    const Index its_own = record.get<std::int64_t>("max_length");
-    if (its_own < 2) throw Error(record.name() + ": max_length", "is not a length of texts", {.expected = "at least 2", .got = std::to_string(its_own)});
+  for (const fs::path& folder : results(model, adapters)) {
+    const std::optional<JsonConfig> record = record_in(folder);
+    if (!record || !record->has("max_length")) continue;
+    const Index its_own = record->get<std::int64_t>("max_length");
+    if (its_own < 2) throw Error(record->name() + ": max_length", "is not a length of texts", {.expected = "at least 2", .got = std::to_string(its_own)});
     length = std::min(length.value_or(its_own), its_own);
   }
   return length;
+}
+
+std::optional<TrainedTexts> trained_texts(const fs::path& model, const std::vector<fs::path>& adapters) {
+  for (const fs::path& folder : results(model, adapters)) {
+    const std::optional<JsonConfig> record = record_in(folder);
+    if (!record || (!record->has("text_pairs") && !record->has("options"))) continue;
+    const nlohmann::json options = record->raw().value("options", nlohmann::json::object());
+    const bool named = options.is_object() && options.contains("--text-pair-column") && options["--text-pair-column"].is_string();
+    return TrainedTexts{folder, record->get_or<bool>("text_pairs", named), named ? options["--text-pair-column"].get<std::string>() : ""};
+  }
+  return std::nullopt;
+}
+
+void check_texts(const std::optional<TrainedTexts>& trained, const std::string& pair_column, const std::vector<std::string>& columns) {
+  if (!trained || trained->pairs == !pair_column.empty()) return;
+  if (!trained->pairs)
+    throw Error(trained->folder.string(), "was trained on single texts", {.got = "--text-pair-column " + pair_column, .remedy = "leave it out"});
+  const bool is_there = std::find(columns.begin(), columns.end(), trained->pair_column) != columns.end();
+  throw Error(trained->folder.string(), "was trained on pairs of texts",
+              {.expected = "a column with the second text", .remedy = "name it with --text-pair-column" + (is_there ? " " + trained->pair_column : "")});
+}
+
+std::vector<std::string> run_notes(const fs::path& model, const std::vector<fs::path>& adapters) {
+  std::vector<std::string> notes;
+  std::string hash;
+  for (const fs::path& folder : results(model, adapters)) {
+    const std::optional<JsonConfig> record = record_in(folder);
+    if (!record) continue;
+    if (is_unfinished(folder)) notes.push_back(folder.string() + ": the training run was not finished: this is its best result so far");
+    if (adapters.empty() || !record->has("base_weights")) continue;
+    if (hash.empty()) hash = HfCheckpoint::open(model).content_hash();
+    if (record->get<std::string>("base_weights") != hash)
+      notes.push_back(folder.string() + ": was trained on other base weights than those of " + model.string() + ", so its answers may be worthless there");
+  }
+  return notes;
 }
 
 }  // namespace deltatune::cli

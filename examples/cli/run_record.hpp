@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "deltatune/core/shape.hpp"
@@ -12,8 +13,27 @@ namespace deltatune::cli {
 
 inline constexpr const char* kRunRecord = "run.json";
 
+// Whether the folder's run.json is one that this program has written, and not another program's.
+bool has_run_record(const std::filesystem::path& folder);
+// Whether there is such a record, of a training run that has its end still before it, or is at it.
+bool is_unfinished(const std::filesystem::path& folder);
+bool is_finished(const std::filesystem::path& folder);
+
 // The texts' greatest length in training, by the records beside the adapters, or where there are no adapters the model's. The smallest, where they
 // differ; nothing where there is no record.
 std::optional<Index> trained_max_length(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
+
+// Whether training was on pairs of texts, by the same records: the first that says.
+struct TrainedTexts {
+  std::filesystem::path folder;  // of the record
+  bool pairs = false;
+  std::string pair_column;  // "": not known
+};
+std::optional<TrainedTexts> trained_texts(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
+// Throws Error when the texts to use are not of the kind that training was on. pair_column: of these, "" for single texts; columns: of their table.
+void check_texts(const std::optional<TrainedTexts>& trained, const std::string& pair_column, const std::vector<std::string>& columns);
+
+// What a user of a result should know of how it came about: a run that was not finished, base weights that are not the model's.
+std::vector<std::string> run_notes(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 
 }  // namespace deltatune::cli

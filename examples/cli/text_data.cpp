@@ -133,6 +133,14 @@ void print(const Notes& notes) {
 TextColumns resolve_columns(const Table& table, TextColumns columns, bool with_label) {
   if (columns.text.empty()) columns.text = usual_column(table, {"text", "sentence", "tweet"}, "--text-column");
   if (with_label && columns.label.empty()) columns.label = usual_column(table, {"label", "labels", "sentiment"}, "--label-column");
+  const auto differ = [&table](const std::string& a, const std::string& b, const char* option, const char* other) {
+    if (a == b)
+      throw Error(table.name, "column \"" + a + "\" cannot be two things",
+                  {.expected = std::string("different columns for ") + option + " and " + other, .got = joined(table.columns)});
+  };
+  if (!columns.pair.empty()) differ(columns.text, columns.pair, "--text-column", "--text-pair-column");
+  if (with_label) differ(columns.text, columns.label, "--text-column", "--label-column");
+  if (with_label && !columns.pair.empty()) differ(columns.pair, columns.label, "--text-pair-column", "--label-column");
   return columns;
 }
 
@@ -166,8 +174,14 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
     const std::string& cell = table.rows[row][column];
     return std::none_of(cell.begin(), cell.end(), [](char c) { return c > ' ' && c < 0x7F; }) && normal_label(cell).empty();
   };
+  struct TextColumn {
+    std::size_t column;
+    Counted empty = {};
+  };
+  std::vector<TextColumn> texts{{text}};
+  if (!columns.pair.empty()) texts.push_back({pair});
   std::vector<Example> examples(table.rows.size());
-  Counted cut, empty, without_tokens;
+  Counted cut, without_tokens;
   Index read = 0;
   for (std::size_t row = 0; row < table.rows.size(); ++row) {
     if (wanted && !wanted(row)) continue;
@@ -178,20 +192,35 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
       cut.add(row);
     }
     if (examples[row].ids.empty()) without_tokens.add(row);
-    if (is_empty(row, text) || (!columns.pair.empty() && is_empty(row, pair))) empty.add(row);
+    for (TextColumn& each : texts)
+      if (is_empty(row, each.column)) each.empty.add(row);
   }
+  const auto json = [&table](std::size_t column) { return column < table.json.size() ? table.json[column] : JsonColumn{}; };
+  const auto named = [&table](std::size_t column) { return "\"" + table.columns[column] + "\""; };
   if (without_tokens.count > 0)
     throw Error(table.place(without_tokens.first) + ", column " + columns.text, "is empty, and this model's tokenizer makes no token of an empty text",
                 {.expected = "a text",
-                 .got = without_tokens.count > 1 ? "\"\", and " + std::to_string(without_tokens.count - 1) + " more empty texts" : "\"\"",
+                 .got = std::string(json(text).missing > 0 && json(text).first_missing == without_tokens.first ? "no key " + named(text) : "\"\"") +
+                        (without_tokens.count > 1 ? ", and " + std::to_string(without_tokens.count - 1) + " more empty texts" : ""),
                  .remedy = "leave out the row, or give it a text"});
-  const auto note = [&](const Counted& rows, const std::string& singular, const std::string& plural) {
-    if (rows.count > 0)
-      notes_io.push_back(table.name + ": " + of_texts(rows.count, read, singular, plural) + "; the first in data row " + std::to_string(rows.first + 1));
+  const auto note = [&](const std::string& of, const std::string& what, std::size_t first) {
+    notes_io.push_back(table.name + ": " + (texts.size() > 1 ? of : "") + what + "; the first in data row " + std::to_string(first + 1));
   };
+  for (const TextColumn& each : texts) {
+    const std::string of = "column " + table.columns[each.column] + ": ";
+    const JsonColumn& values = json(each.column);
+    if (each.empty.count > 0) note(of, of_texts(each.empty.count, read, "is empty", "are empty"), each.empty.first);
+    const std::string rows = " of " + grouped(static_cast<Index>(table.rows.size())) + " records ";
+    if (values.missing > 0)
+      note("", grouped(values.missing) + rows + (values.missing == 1 ? "has" : "have") + " no key " + named(each.column), values.first_missing);
+    if (values.not_text > 0)
+      note("",
+           grouped(values.not_text) + rows + (values.not_text == 1 ? "has" : "have") + " a number, true or false as " + named(each.column) +
+               ", which is read as it is written",
+           values.first_not_text);
+  }
   const std::string length = "longer than --max-length " + std::to_string(max_length);
-  note(empty, "is empty", "are empty");
-  note(cut, "is " + length + " and was cut", "are " + length + " and were cut");
+  if (cut.count > 0) note("", of_texts(cut.count, read, "is " + length + " and was cut", "are " + length + " and were cut"), cut.first);
   return examples;
 }
 

@@ -25,13 +25,14 @@ struct TextColumns {
   std::string label;
 };
 
-// The names with the empty ones filled in. Throws Error when the table has none of the usual columns.
+// The names with the empty ones filled in. Throws Error when the table has none of the usual columns, and when one column is to be two of them.
 TextColumns resolve_columns(const Table& table, TextColumns columns, bool with_label);
 
 // What was repaired or guessed in reading the table.
 Notes table_notes(const Table& table);
 
-// Token sequences, one per row; of rows that are not `wanted` an empty one. Texts that were cut are counted in the notes. Throws Error, with its row,
+// Token sequences, one per row; of rows that are not `wanted` an empty one. Texts that were cut, that are empty, or that a JSON file does not have as texts
+// are counted in the notes. Throws Error, with its row,
 // for a text without any tokens.
 std::vector<Example> tokenize(const Table& table, const TextColumns& columns, const Tokenizer& tokenizer, Index max_length, Notes& notes_io,
                               const std::function<bool(std::size_t)>& wanted = {});

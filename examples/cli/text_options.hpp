@@ -97,6 +97,10 @@ struct TextTask {
       throw Error("--labels", "does not fit the model's output layer",
                   {.expected = std::to_string(config.num_labels) + " names, instead of " + listed(config.labels),
                    .got = std::to_string(labels.size()) + ": " + listed(labels)});
+    if (reorders(labels, config.labels))
+      throw Error("--labels", "names the model's classes in another order, which would swap their names",
+                  {.expected = listed(config.labels), .got = listed(labels), .remedy = "leave it out"});
+    check_texts(trained_texts(options.model, options.adapters), columns.pair, table.columns);
     notes = table_notes(table);
   }
 };

@@ -18,6 +18,7 @@
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/model/families.hpp"
+#include "deltatune/train/checkpoint.hpp"
 #include "deltatune/version.hpp"
 #include "device_options.hpp"
 #include "interrupts.hpp"
@@ -185,17 +186,44 @@ Resumed resume(DeviceTraining& run, const RunFolder& folder, const nlohmann::jso
   Resumed resumed{run.resume(folder.checkpoint(), fixed)};
   const Index step = resumed.progress.step, steps = settings.at("steps").get<Index>();
   if (step > steps) throw Error("--steps", "is less than the run has done", {.expected = "at least " + std::to_string(step), .got = std::to_string(steps)});
-  std::cout << "resuming after step " << step << " of " << steps << ", from " << folder.checkpoint().string() << "\n";
   for (const std::string key : kMayChange) {
     const nlohmann::json& was = before.at(key);
     if (was == settings.at(key)) continue;
     resumed.changed = true;
-    std::cerr << "note: " << settings.at(key) << " " << key << " instead of " << was << ": "
+    std::cerr << "note: " << counted(settings.at(key).get<Index>(), key.substr(0, key.size() - 1)) << " instead of " << was << ": "
               << (key == "threads" ? "sums may be rounded differently"
                                    : "from here on the learning rate is that of the " + settings.at("schedule").get<std::string>() + " schedule over them all")
               << "\n";
   }
   return resumed;
+}
+
+// Of a finished run in the folder that has no checkpoint. Throws Error when it was another one.
+void check_same_run(const RunFolder& folder, const nlohmann::json& settings) {
+  const JsonConfig before = JsonConfig::open(folder.path() / kRunRecord);
+  nlohmann::json expected = nlohmann::json::object(), got = nlohmann::json::object();
+  for (const auto& [key, value] : settings.items()) {
+    const nlohmann::json was = before.raw().value(key, nlohmann::json(nullptr));
+    if (was == value || std::find(kMayChange.begin(), kMayChange.end(), key) != kMayChange.end()) continue;
+    expected[key] = was;
+    got[key] = value;
+  }
+  if (!got.empty())
+    throw Error(before.name(), "is not that of the run that is to be resumed",
+                {.expected = expected.dump(), .got = got.dump(), .remedy = deltatune::detail::kResumeRemedy});
+}
+
+// Whether a run that is to be resumed has nothing to do any more: all of the steps are done. Throws Error when there are more of them and no checkpoint.
+bool has_nothing_to_do(const RunFolder& folder, const nlohmann::json& settings) {
+  if (!folder.holds_finished_run()) return false;
+  if (!folder.resumes()) check_same_run(folder, settings);
+  const JsonConfig record = JsonConfig::open(folder.path() / kRunRecord);
+  const Index done = record.get_or<std::int64_t>("last_step", 0), steps = settings.at("steps").get<Index>();
+  if (done >= steps || record.get_or<bool>("stopped_early", false)) return true;
+  if (!folder.resumes())
+    throw Error(folder.path().string(), "holds a run that is finished after step " + std::to_string(done) + ", and no checkpoint to go on from",
+                {.remedy = "--init-adapter trains its adapter further; a run with --save-every keeps its last checkpoint"});
+  return false;
 }
 
 // "8.4 s", "3 min 20 s", "2 h 5 min"
@@ -242,14 +270,41 @@ void check_head(const TrainOptions& options, const OwnHead& head) {
                                                                              : "--new-head draws a new output layer"});
 }
 
-// "scores from 0 to 5"
-std::string score_range(const Dataset& data) {
-  float lowest = data[0].target, highest = lowest;
-  for (Index i = 1; i < data.size(); ++i) {
-    lowest = std::min(lowest, data[i].target);
-    highest = std::max(highest, data[i].target);
-  }
+// "scores from 0 to 5", of all the data.
+std::string score_range(const TrainingData& data) {
+  float lowest = data.training[0].target, highest = lowest;
+  for (const Dataset* const part : {&data.training, data.evaluation ? &*data.evaluation : &data.training})
+    for (Index i = 0; i < part->size(); ++i) {
+      lowest = std::min(lowest, (*part)[i].target);
+      highest = std::max(highest, (*part)[i].target);
+    }
   return "scores from " + formatted("%g", static_cast<double>(lowest)) + " to " + formatted("%g", static_cast<double>(highest));
+}
+
+// Throws Error for options that contradict each other, and for those that the task has no use for.
+void check_options(const TrainOptions& options) {
+  const auto given = [&](const char* option) { return options.given.contains(option); };
+  if (given("--eval-data") && given("--eval-fraction"))
+    throw Error("--eval-fraction", "holds out a share of --data, and --eval-data names other texts for the evaluation", {.remedy = "leave out one of the two"});
+  if (given("--steps") && given("--epochs")) throw Error("--epochs", "contradicts --steps", {.remedy = "leave out one of the two"});
+  if (options.eval_data.empty() && options.eval_fraction == 0)
+    for (const char* const option : {"--eval-every", "--patience"})
+      if (given(option)) throw Error(option, "needs an evaluation, and there is none", {.remedy = "give --eval-data, or an --eval-fraction above 0"});
+  if (options.task == "lm")
+    for (const char* const option : {"--text-column", "--text-pair-column", "--label-column", "--new-head", "--class-weights"})
+      if (given(option)) throw Error(option, "is for texts with labels", {.remedy = "leave it out, or give --task classify"});
+  if (options.task == "regression")
+    for (const char* const option : {"--class-weights", "--label-smoothing"})
+      if (given(option)) throw Error(option, "is for classes", {.remedy = "leave it out, or give --task classify"});
+}
+
+// Throws Error when a factor of rank R would be larger than the layer that it stands for. VeRA's are random and may be.
+void check_rank(const MethodOptions& method, Index hidden_size) {
+  const std::vector<std::string> methods = split(method.method, '+');
+  const bool is_factor = std::any_of(methods.begin(), methods.end(), [](const std::string& name) { return name != "vera"; });
+  if (method.rank && is_factor && *method.rank > hidden_size)
+    throw Error("--rank", "is more than the layers have",
+                {.expected = "at most " + std::to_string(hidden_size) + ", the model's hidden_size", .got = std::to_string(*method.rank)});
 }
 
 TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const Tokenizer& tokenizer) {
@@ -260,7 +315,8 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
                          options.labels.empty() ? std::vector<std::string>() : labels_option(options.labels),
                          any_labels,
                          options.max_length,
-                         options.seed};
+                         options.seed,
+                         options.init_adapter};
   if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
   if (options.task == "lm") return language_data(data, tokenizer);
   if (options.task == "regression") return scored_data(data, tokenizer);
@@ -270,8 +326,9 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
 }
 
 void train(TrainOptions options) {
+  Interrupts interrupts;  // before any thread is started
   check_init_adapter(options);
-  RunFolder folder(options.out, options.model, options.resume, options.overwrite);
+  RunFolder folder(options.out, options.model, options.resume, options.overwrite, options.method.method == "full");
   const std::filesystem::path out = folder.path();
   const std::unique_ptr<Device> device = open_device(options.device);
   options.device.threads = device->threads();
@@ -281,6 +338,10 @@ void train(TrainOptions options) {
   const OwnHead head = own_head(options.model, init_adapters(options));
   const bool any_labels = options.task == "classify";  // said, not guessed
   if (options.task.empty()) options.task = default_task(options, head, writes);
+  check_options(options);
+  check_rank(options.method, architecture.hidden_size);
+  if (!options.init_adapter.empty())
+    for (const std::string& note : run_notes(options.model, init_adapters(options))) std::cerr << "note: " << note << "\n";
   const bool classifies = options.task == "classify", has_classifier = options.task != "lm";
   if (!has_classifier && !writes) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
   const Index room = architecture.longest() - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
@@ -319,6 +380,7 @@ void train(TrainOptions options) {
                  {"model", options.model},
                  {"data", options.data},
                  {"options", options.given},
+                 {"text_pairs", !options.columns.pair.empty()},
                  {"finished", false}});
   const auto save = [&] {
     folder.save([&](const std::filesystem::path& to) {
@@ -330,17 +392,28 @@ void train(TrainOptions options) {
 
   Resumed from;
   if (folder.resumes()) from = resume(*run, folder, settings);
-  folder.begin();
+  if (has_nothing_to_do(folder, settings)) {
+    const nlohmann::json before = JsonConfig::open(out / kRunRecord).raw();
+    const Index done = before.value("last_step", Index{0});
+    if (folder.resumes() && from.progress.step < done) folder.remove_checkpoint();  // killed when only that was left to do
+    folder.finish();
+    std::cout << options.out << " is finished: " << counted(done, "step") << ", nothing is left to do\n";
+    if (options.json) std::cout << before.dump() << std::endl;
+    return;
+  }
+  if (folder.resumes()) std::cout << "resuming after step " << from.progress.step << " of " << steps << ", from " << folder.checkpoint().string() << "\n";
+  folder.begin(record);
+  if (folder.replaces()) std::cout << "the earlier result stays until the new one is complete; until then that is in " << out.string() << "\n";
   MetricsLog metrics(out / "metrics.jsonl", from.progress.step);
   if (from.changed && metrics.evaluated_later()) from.progress.best_step = 0;  // the best result on the disk may be of a step that comes again, and differently
 
-  std::cout << "training " << method << " on " << training.size() << " texts, ";
+  std::cout << "training " << method << " on " << counted(training.size(), "text") << ", ";
   if (classifies) std::cout << labels.size() << " classes, ";
-  if (options.task == "regression") std::cout << score_range(training) << ", ";
-  std::cout << steps << " steps of " << options.batch_size * options.accumulation << "\n";
+  if (options.task == "regression") std::cout << score_range(data) << ", ";
+  std::cout << counted(steps, "step") << " of " << options.batch_size * options.accumulation << "\n";
   if (classifies) std::cout << class_report(data) << "\n";
   const auto begin = std::chrono::steady_clock::now();
-  const Interrupts interrupts;
+  interrupts.hold("finishing the step");
   Index checkpoint_step = 0;
   const auto save_checkpoint = [&](const Progress& now) {
     if (now.step != checkpoint_step) run->save_checkpoint(folder.checkpoint(), now, settings);
@@ -365,15 +438,15 @@ void train(TrainOptions options) {
       const double f1 = Confusion(*evaluation, result.predictions, labels.size()).macro_f1();
       entry["eval_accuracy"] = result.accuracy;
       entry["eval_macro_f1"] = f1;
-      line << "accuracy " << result.accuracy << ", macro F1 " << f1 << ", loss " << result.loss;
+      line << "accuracy " << percent(result.accuracy) << ", macro F1 " << formatted("%.3f", f1) << ", loss " << formatted("%.4f", result.loss);
     } else if (has_classifier) {
-      line << "mean squared error " << result.loss;
+      line << "mean squared error " << formatted("%.4f", result.loss);
     } else {
       entry["eval_perplexity"] = result.perplexity();
-      line << "perplexity " << result.perplexity() << ", loss " << result.loss;
+      line << "perplexity " << formatted("%.2f", result.perplexity()) << ", loss " << formatted("%.4f", result.loss);
     }
     metrics.add(entry);
-    line << " on " << result.examples << " held-out texts" << (is_best ? ", the best so far" : "");
+    line << " on " << counted(result.examples, "held-out text") << (is_best ? ", the best so far" : "");
     bar->note(line.str());
     if (is_best) save();
   };
@@ -384,8 +457,9 @@ void train(TrainOptions options) {
   const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience};
   const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, from.progress, callbacks);
   bar.reset();
-  const double duration = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const bool stopped_early = options.patience > 0 && end.evaluations_since_best >= options.patience && end.step < steps;
+  if (end.step == steps || stopped_early) interrupts.hold("writing the result");
+  const double duration = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (end.step < steps && !stopped_early) {
     save_checkpoint(end);
     std::cerr << "stopped by " << (interrupts.received() == SIGINT ? "Ctrl-C" : "SIGTERM") << " after step " << end.step << " of " << steps
@@ -393,16 +467,19 @@ void train(TrainOptions options) {
     throw Interrupted{interrupts.received()};
   }
   if (stopped_early)
-    std::cout << "stopped early after step " << end.step << " of " << steps << ": " << options.patience
-              << " evaluations without a better result than that of step " << end.best_step << "\n";
-  std::cout << end.step - from.progress.step << " steps in " << duration_text(duration) << "\n";
+    std::cout << "stopped early after step " << end.step << " of " << steps << ": " << counted(options.patience, "evaluation")
+              << " without a better result than that of step " << end.best_step << "\n";
+  std::cout << counted(end.step - from.progress.step, "step") << " in " << duration_text(duration) << "\n";
   if (!evaluation) save();
-  record.update({{"finished", true}, {"last_step", end.step}, {"seconds", duration}});
+  write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
+  if (options.save_every > 0) save_checkpoint(end);  // from which more steps can follow
+  record.update({{"finished", true}, {"last_step", end.step}, {"stopped_early", stopped_early}, {"seconds", duration}});
   if (evaluation) record.update({{"best_step", end.best_step}, {"eval_loss", end.best_loss}});
   if (evaluation && classifies) record["eval_accuracy"] = end.best_accuracy;
   write_text_file(out / kRunRecord, record.dump(2) + "\n");
+  if (options.save_every == 0) folder.remove_checkpoint();  // it is of an earlier step
+  folder.finish();
 
-  write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
   const auto after_warm = [warm](const std::vector<double>& values) {
     return std::vector<double>(values.begin() + static_cast<std::ptrdiff_t>(warm), values.end());
@@ -443,7 +520,7 @@ void add_train(CLI::App& app) {
   command->add_option("--model", o.model, "Hugging Face folder of the base model")->required();
   command->add_option("--data", o.data, "Labelled texts: .csv, .tsv, .jsonl or .json; for --task lm a plain text, .jsonl or .json")->required();
   command->add_option("--out", o.out, "Folder for the result")->required();
-  command->add_flag("--overwrite", o.overwrite, "Replace the result that --out holds, once there is a new one");
+  command->add_flag("--overwrite", o.overwrite, "Replace the result that --out holds, once the new one is complete; or write beside what else it holds");
   command->add_option("--text-column", o.columns.text, "Column with the text [text, sentence or tweet]");
   command->add_option("--text-pair-column", o.columns.pair, "Column with a second text");
   command->add_option("--label-column", o.columns.label, "Column with the label [label, labels or sentiment]");
@@ -465,8 +542,8 @@ void add_train(CLI::App& app) {
 
   command->add_option("--epochs", o.epochs, "Passes over the data")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
-  command->add_option("--batch-size", o.batch_size, "Texts a batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
-  command->add_option("--accumulate", o.accumulation, "Batches an update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
+  command->add_option("--batch-size", o.batch_size, "Texts per batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
+  command->add_option("--accumulate", o.accumulation, "Batches per update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or fewer if the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->group("Run");
@@ -512,7 +589,7 @@ void add_train(CLI::App& app) {
   command->footer(
       "Writes to OUT: the adapter (or the model, with --method full), labels.json, run.json (options, seed, version, hash of the data), metrics.jsonl, "
       "loss.svg.\n"
-      "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143.\n"
+      "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143; once more stops at once.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");
   command->callback([options, command, resume] {

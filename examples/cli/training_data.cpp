@@ -7,6 +7,7 @@
 
 #include "deltatune/core/random.hpp"
 #include "report.hpp"
+#include "run_record.hpp"
 
 namespace deltatune::cli {
 
@@ -63,7 +64,8 @@ std::vector<Example> classified(LabelledTable& table_io, const std::vector<std::
 }
 
 std::vector<Example> scored(LabelledTable& table_io, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
-  const std::vector<std::optional<float>> targets = scores(table_io.column);
+  const std::vector<std::optional<float>> targets =
+      scores(table_io.column, "leave the cell empty to leave the row out, or train a model that names classes with --task classify");
   return table_io.examples(tokenizer, max_length, notes_io, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
 }
 
@@ -90,6 +92,29 @@ void note_rare_classes(const DataOptions& options, TrainingData& data_io) {
   if (!untrained.empty()) data_io.notes.push_back(options.data + ": has no examples of " + listed(untrained));
   if (!unevaluated.empty())
     data_io.notes.push_back("the evaluation has no examples of " + listed(unevaluated) + (options.eval_data.empty() ? ": too few to hold any out" : ""));
+}
+
+void note_scores_outside(const DataOptions& options, TrainingData& data_io) {
+  if (!data_io.evaluation || data_io.training.size() == 0) return;
+  float lowest = data_io.training[0].target, highest = lowest;
+  for (Index i = 0; i < data_io.training.size(); ++i) {
+    lowest = std::min(lowest, data_io.training[i].target);
+    highest = std::max(highest, data_io.training[i].target);
+  }
+  Index outside = 0;
+  for (Index i = 0; i < data_io.evaluation->size(); ++i) {
+    const float score = (*data_io.evaluation)[i].target;
+    outside += score < lowest || score > highest ? 1 : 0;
+  }
+  if (outside > 0)
+    data_io.notes.push_back((options.eval_data.empty() ? options.data : options.eval_data) + ": " + grouped(outside) + " of " +
+                            counted(data_io.evaluation->size(), "held-out score") + (outside == 1 ? " lies" : " lie") + " outside of those trained on, " +
+                            formatted("%g", static_cast<double>(lowest)) + " to " + formatted("%g", static_cast<double>(highest)));
+}
+
+// What the trained adapter that is to be trained further has learned from.
+void check_pairs(const DataOptions& options, const LabelledTable& table) {
+  if (!options.init_adapter.empty()) check_texts(trained_texts({}, {options.init_adapter}), table.columns.pair, table.table.columns);
 }
 
 }  // namespace
@@ -143,6 +168,7 @@ TrainingData language_data(const DataOptions& options, const Tokenizer& tokenize
 
 TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const Tokenizer& tokenizer) {
   LabelledTable table(options.data, options.columns);
+  check_pairs(options, table);
   TrainingData data;
   if (const std::vector<std::string> found = table.column.distinct(); found.size() < 2)
     throw Error(table.column.place(), "holds a single label", {.expected = "two classes or more", .got = listed(found)});
@@ -164,6 +190,7 @@ TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer,
 
 TrainingData scored_data(const DataOptions& options, const Tokenizer& tokenizer) {
   LabelledTable table(options.data, options.columns);
+  check_pairs(options, table);
   TrainingData data;
   data.labels = {"score"};
   std::vector<Example> examples = scored(table, tokenizer, options.max_length, data.notes);
@@ -175,6 +202,7 @@ TrainingData scored_data(const DataOptions& options, const Tokenizer& tokenizer)
   } else {
     split(options, std::move(examples), one_class, true, data);
   }
+  note_scores_outside(options, data);
   return data;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ struct DataOptions {
   bool any_labels = false;          // every value of the column is a class, whatever it looks like
   Index max_length = 0;
   std::uint64_t seed = 0;
+  std::filesystem::path init_adapter = {};  // that is trained further
 };
 
 struct TrainingData {

@@ -122,6 +122,51 @@ TEST_CASE("labels that look the same are the same, and those that nearly do are 
   }
 }
 
+TEST_CASE("labels that one person may have written in two ways are noted", "[cli][labels]") {
+  const Workplace place;
+  const auto notes = [&](const std::vector<std::string>& labels) { return place.train("base", place.folder.file("d.csv", table(labels)).string()).err; };
+  CHECK_THAT(notes({"bug", "bugs", "bug.", "BUG", "other"}), Contains("\"BUG\", \"bug\", \"bug.\", \"bugs\" are nearly the same, but 4 classes"));
+  CHECK_THAT(notes({"e-mail", "e mail", "email", "post"}), Contains("\"e mail\", \"e-mail\", \"email\" are nearly the same"));
+  CHECK_THAT(notes({"caf\xC3\xA9", "cafe", "bar"}), Contains("\"cafe\", \"caf\xC3\xA9\" are nearly the same"));
+  CHECK_THAT(notes({"yes", "ye", "no", "news"}), !Contains("nearly the same"));
+  CHECK_THAT(notes({"-1", "1", "0"}), !Contains("nearly the same"));
+  CHECK_THAT(notes({"c", "c++", "n/a", "None"}),
+             Contains("\"None\", \"n/a\" are classes like any other; leave the cell empty") && !Contains("nearly the same"));
+}
+
+TEST_CASE("names of a trained output layer in another order are refused", "[cli][labels]") {
+  const Workplace place;
+  place.name_classes({"poor", "fine", "neither"});
+  const std::string data = place.folder.file("d.csv", table({"poor", "fine", "neither"})).string();
+  const auto check = [](const std::string& error) {
+    CHECK_THAT(error, Contains("--labels") && Contains("\"poor\", \"fine\", \"neither\"") && Contains("leave it out"));
+  };
+  for (const char* command : {"evaluate", "predict"})
+    for (const char* labels : {"fine,poor,neither", "Neither,fine,POOR"})
+      check(place.error({command, "--model", place.path("model"), "--data", data, "--labels", labels}));
+  check(place.train_error("model", data, {"--labels", "fine,poor,neither", "--eval-fraction", "0"}));
+  place.evaluate(data, {"--labels", "poor,fine,neither"});
+  place.train("model", data, {"--labels", "fine,poor,neither", "--new-head", "--eval-fraction", "0"});
+  CHECK(place.labels() == Json{"fine", "poor", "neither"});
+}
+
+TEST_CASE("a list of labels in a message is short", "[cli][labels]") {
+  const Workplace place;
+  std::vector<std::string> names;
+  for (int i = 0; i < 30; ++i) names.push_back("class " + std::to_string(i) + std::string(200, 'x'));
+  place.train("base", place.folder.file("d.csv", table(names, 2)).string());
+  const std::string unknown = place.folder.file("u.csv", "text,label\ngood," + std::string(500, 'y') + "\n").string();
+  const std::string error = place.error({"evaluate", "--model", place.path("base"), "--adapter", place.path("out"), "--data", unknown});
+  CHECK_THAT(error, Contains("...\"") && Contains("and 18 more"));
+  CHECK(error.size() < 1000);
+}
+
+TEST_CASE("counts and shares are written in one way", "[cli][labels]") {
+  const Workplace place;
+  const Outcome trained = place.train("base", place.folder.file("d.csv", table({"a", "b"}, 20)).string(), {"--eval-fraction", "0.2"});
+  CHECK_THAT(trained.out, Contains(", 1 step of 32") && Contains("1 step in ") && Contains("accuracy 50.00 %") && !Contains("1 steps"));
+}
+
 TEST_CASE("rows without a label are left out, counted and named", "[cli][labels]") {
   const Workplace place;
   std::string jsonl;
@@ -178,15 +223,22 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
   CHECK(config.at("problem_type") == "regression");
 
   const Table predicted = read_table(place.folder.file("p.csv", checked({"predict", "--model", place.path("number"), "--data", data}).out));
-  CHECK(predicted.columns == std::vector<std::string>{"text", "score"});
-  CHECK(std::stod(predicted.rows[0][1]) == Approx(4.5).margin(0.7));
-  CHECK(std::stod(predicted.rows[1][1]) == Approx(0.5).margin(0.7));
+  CHECK(predicted.columns == std::vector<std::string>{"text", "input_score", "score"});
+  CHECK(std::stod(predicted.rows[0][2]) == Approx(4.5).margin(0.7));
+  CHECK(std::stod(predicted.rows[1][2]) == Approx(0.5).margin(0.7));
   const Outcome evaluated = checked({"evaluate", "--model", place.path("number"), "--data", data, "--label-column", "score", "--json"});
   const Json result = Json::parse(last_line(evaluated.out));
   CHECK(result.at("examples") == 40);
   CHECK(result.at("pearson").get<double>() > 0.95);
-  const double first = std::stod(predicted.rows[0][1]) - 4.5, second = std::stod(predicted.rows[1][1]) - 0.5;
+  const double first = std::stod(predicted.rows[0][2]) - 4.5, second = std::stod(predicted.rows[1][2]) - 0.5;
   CHECK(result.at("eval_loss").get<double>() == Approx((first * first + second * second) / 2).margin(1e-4));
+
+  CHECK(checked({"evaluate", "--model", place.path("number"), "--data", data, "--label-column", "score"}).err.find("lie outside") == std::string::npos);
+  const std::string wider = place.folder.file("wider.csv", "text,score\ngood day,9\nbad night,0.5\nso so,-2\n").string();
+  const Outcome outside = checked({"train", "--model", place.path("base"), "--data", data, "--eval-data", wider, "--task", "regression", "--label-column",
+                                   "score", "--steps", "1", "--max-length", "16", "--out", place.path("wider")});
+  CHECK_THAT(outside.out, Contains("scores from -2 to 9"));
+  CHECK_THAT(outside.err, Contains("wider.csv: 2 of 3 held-out scores lie outside of those trained on, 0.5 to 4.5"));
 
   // An adapter does the same; the model's own output says what is learned.
   checked({"train", "--model", place.path("number"), "--data", data, "--label-column", "score", "--max-length", "16", "--steps", "1", "--learning-rate", "0",
@@ -196,7 +248,14 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
              Contains("single") || Contains("1 number"));
   const std::string words = place.folder.file("words.csv", "text,score\ngood,4\nbad,low\n").string();
   CHECK_THAT(place.error({"evaluate", "--model", place.path("number"), "--data", words, "--label-column", "score"}),
-             Contains("words.csv: data row 2 (line 3), column score") && Contains("\"low\""));
+             Contains("words.csv: data row 2 (line 3), column score") && Contains("\"low\"") && Contains("leave the cell empty") && !Contains("--task"));
+  const std::string many = place.folder.file("many.csv", "text,score\ngood,4\nbad,low\nbad,nan\nbad,\nso,\"3,5\"\n").string();
+  for (const std::string command : {"evaluate", "train"}) {
+    Arguments bad{command, "--model", place.path("number"), "--data", many, "--label-column", "score"};
+    if (command == "train") bad.insert(bad.end(), {"--out", place.path("x")});
+    CHECK_THAT(place.error(bad),
+               Contains("many.csv: data row 2 (line 3)") && Contains("\"low\", and no numbers in 2 other rows") && Contains("leave the cell empty"));
+  }
 }
 
 TEST_CASE("a trained output layer keeps the meaning of its rows", "[cli][labels]") {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <sstream>
 
 #include "cli/program.hpp"
 #include "deltatune/io/safetensors.hpp"
@@ -104,6 +105,74 @@ TEST_CASE("misspelt commands and options get a suggestion", "[cli][mistakes]") {
   says({"train", "--modle", "x", "--data", "y", "--out", "z"}, "unknown option --modle (did you mean --model?)");
   says({"train", "--model", "x", "--data", "y", "--out", "z", "--batch_size=4"}, "unknown option --batch_size (did you mean --batch-size?)");
   says({"predict", "--model", "x", "--data", "y", "-lr", "3"}, "unknown option -lr; ");
+}
+
+TEST_CASE("mistakes in options are said as all others are", "[cli][mistakes]") {
+  const auto says = [](const std::vector<std::string>& arguments, const std::vector<std::string>& words) {
+    const Outcome outcome = run_program(arguments);
+    INFO(outcome.err);
+    CHECK(outcome.code == 1);
+    CHECK(outcome.err.starts_with("error: "));
+    CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
+    for (const std::string& word : words) {
+      INFO(word);
+      CHECK(outcome.err.find(word) != std::string::npos);
+    }
+  };
+  const auto train = [&](const std::vector<std::string>& more, const std::vector<std::string>& words) {
+    std::vector<std::string> arguments{"train", "--model", "x", "--data", "y", "--out", "z"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    says(arguments, words);
+  };
+  says({}, {"needs a command", "train, evaluate, predict", "--help"});
+  says({"train", "--data", "y", "--out", "z"}, {"train: --model is missing; expected Hugging Face folder of the base model", "deltatune train --help"});
+  train({"--batch-size", "many"}, {"--batch-size: ", "expected a whole number above 0", "got \"many\""});
+  train({"--batch-size", "0"}, {"--batch-size: ", "expected a whole number above 0", "got \"0\""});
+  train({"--learning-rate", "fast"}, {"--learning-rate: ", "expected a number", "got \"fast\""});
+  train({"--eval-fraction", "2"}, {"--eval-fraction: ", "expected a number from 0 to 0.99", "got \"2\""});
+  train({"--schedule", "stepwise"}, {"--schedule: ", "expected linear, cosine or constant", "got \"stepwise\""});
+  train({"--rank", "4", "--rank", "8"}, {"--rank: is given 2 times; expected one value"});
+  train({"--rank"}, {"--rank: has no value; expected a whole number"});
+  train({"--resume", "maybe"}, {"--resume: ", "auto"});
+  train({"surplus"}, {"\"surplus\" belongs to no option"});
+  says({"forward", "--model", "x", "--batch", "y", "--out", "z", "--adapter", "a", "--trainable", "full"},
+       {"--trainable", "--adapter", "leave out one of the two"});
+}
+
+TEST_CASE("help fits 80 columns where nobody says how many there are", "[cli][mistakes]") {
+  for (const std::string command : {"", "train", "evaluate", "predict", "forward", "generate", "merge", "inspect"}) {
+    const Outcome outcome = run_program(command.empty() ? std::vector<std::string>{"--help"} : std::vector<std::string>{command, "--help"});
+    INFO(outcome.out);
+    REQUIRE(outcome.code == 0);
+    std::istringstream lines(outcome.out);
+    for (std::string line; std::getline(lines, line);) {
+      INFO(line);
+      CHECK((line.size() <= 80 || line.starts_with("Usage: ")));  // the program's name may be a long path
+    }
+    if (!command.empty()) CHECK(outcome.out.find("--model") != std::string::npos);
+  }
+}
+
+TEST_CASE("options that contradict each other or would be ignored", "[cli][mistakes]") {
+  const Workplace place;
+  const auto train = [&](const std::vector<std::string>& more, const std::vector<std::string>& words) {
+    std::vector<std::string> arguments{"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--max-length",
+                                       "16",    "--out",   place.path("out")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    place.fails(arguments, words);
+  };
+  const std::string data = place.path("data.csv");
+  train({"--eval-data", data, "--eval-fraction", "0.2"}, {"--eval-fraction", "--eval-data", "leave out one"});
+  train({"--steps", "3", "--epochs", "2"}, {"--epochs", "--steps", "leave out one"});
+  train({"--label-column", "text"}, {data, "\"text\"", "--text-column", "--label-column"});
+  train({"--text-pair-column", "text"}, {data, "\"text\"", "--text-pair-column"});
+  train({"--text-pair-column", "label"}, {data, "\"label\"", "--text-pair-column"});
+  train({"--rank", "33"}, {"--rank", "at most 32", "hidden_size", "33"});
+  train({"--eval-fraction", "0", "--patience", "2"}, {"--patience", "evaluation"});
+  train({"--eval-fraction", "0", "--eval-every", "2"}, {"--eval-every", "evaluation"});
+  train({"--task", "regression", "--new-head", "--class-weights", "1,2"}, {"--class-weights", "classes"});
+  for (const char* command : {"evaluate", "predict"})
+    place.fails({command, "--model", place.path("model"), "--data", data, "--text-pair-column", "text"}, {data, "--text-pair-column"});
 }
 
 TEST_CASE("an output that cannot be written is a failure", "[cli][mistakes]") {
@@ -335,7 +404,7 @@ TEST_CASE("texts that cannot be used", "[cli][mistakes]") {
     evaluate(data, {place.path("model"), "no classifier", "--adapter"});
   }
   SECTION("an output of unknown kind") {
-    place.fails({"predict", "--model", place.path("model"), "--data", data, "--out", place.path("out.xlsx")}, {"--out", ".csv or .jsonl"});
+    place.fails({"predict", "--model", place.path("model"), "--data", data, "--out", place.path("out.xlsx")}, {"--out", ".csv, .tsv or .jsonl"});
   }
 }
 
@@ -392,11 +461,18 @@ TEST_CASE("outputs that cannot be written", "[cli][mistakes]") {
     place.fails({"merge", "--model", model, "--adapter", adapter, "--out", adapter}, {adapter, "adapter"});
     CHECK(content_of(place.folder / "model/model.safetensors") == before);
   }
+  SECTION("over the batch or a file of the model") {
+    for (const std::string& out : {batch, place.path("model/model.safetensors"), place.path("adapter/adapter_config.json")}) {
+      const std::string before = content_of(out);
+      place.fails({"forward", "--model", model, "--adapter", adapter, "--batch", batch, "--out", out}, {out, "write to another file"});
+      CHECK(content_of(out) == before);
+    }
+  }
   SECTION("beyond a limit on the size of files, as on a full disk") {
     place.batch([](SafeTensorsWriter& writer) { writer.add_copy("labels", {2}, Integers{0, 1}); });
-    const std::string before = content_of(batch);
-    place.fails({"forward", "--model", model, "--batch", batch, "--trainable", "full", "--gradients", "--out", batch}, {batch, "cannot write"},
+    const std::string out = place.path("earlier"), before = content_of(place.folder.file("earlier", "earlier"));
+    place.fails({"forward", "--model", model, "--batch", batch, "--trainable", "full", "--gradients", "--out", out}, {out, "cannot write"},
                 "trap '' XFSZ; ulimit -f 8;");
-    CHECK(content_of(batch) == before);
+    CHECK(content_of(out) == before);
   }
 }

@@ -1,7 +1,9 @@
 // Parts of the program that need no run: tables, the loss picture, the progress line.
 #include <catch2/catch.hpp>
+#include <sstream>
 
 #include "cli/program.hpp"
+#include "confusion.hpp"
 #include "loss_plot.hpp"
 #include "progress.hpp"
 #include "report.hpp"
@@ -31,6 +33,58 @@ TEST_CASE("text tables line up, counted in characters", "[cli][report]") {
         "------  --------\n"
         "größer         7\n"
         "x\n");
+}
+
+TEST_CASE("text tables line up where characters take two columns or none", "[cli][report]") {
+  CHECK(display_width("\u4E2D\u6587") == 4);
+  CHECK(display_width("e\u0301") == 1);
+  CHECK(shortened("\u4E2D\u6587\u4E2D\u6587", 7) == "\u4E2D\u6587...");
+  CHECK(shortened("short", 5) == "short");
+  TextTable table({"label", "n"});
+  table.add({"\u4E2D\u6587\u4E2D", "7"});
+  table.add({"abc", "8"});
+  CHECK(table.text() ==
+        "label   n\n"
+        "------  -\n"
+        "\u4E2D\u6587\u4E2D  7\n"
+        "abc     8\n");
+  CHECK(table.width() == 9);
+}
+
+TEST_CASE("text is wrapped at spaces", "[cli][report]") {
+  CHECK(wrapped("one two three", 7) == "one two\nthree");
+  CHECK(wrapped("one two three", 8, 2) == "one two\n  three");
+  CHECK(wrapped("a\n\nunbreakable b", 5) == "a\n\nunbreakable\nb");
+  CHECK(wrapped("", 5).empty());
+}
+
+TEST_CASE("the table of mistakes fits the screen", "[cli][report]") {
+  const auto table = [](const std::vector<std::string>& labels, std::size_t width) {
+    Dataset data;
+    std::vector<std::int32_t> answers;
+    for (std::size_t c = 0; c < labels.size(); ++c) {
+      data.add({.ids = {1}, .label = static_cast<std::int32_t>(c)});
+      answers.push_back(static_cast<std::int32_t>((c + 1) % labels.size()));
+    }
+    const std::string text = confusion_table(Confusion(data, answers, labels.size()), labels, width);
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      INFO(text);
+      CHECK(display_width(line) <= width);
+    }
+    return text;
+  };
+  CHECK(table({"bad", "good"}, 80) == "truth \\ answer  bad  good\n--------------  ---  ----\nbad               0     1\ngood              1     0\n");
+  std::vector<std::string> names, alike;
+  for (int i = 0; i < 6; ++i) {
+    names.push_back(std::to_string(i) + "th kind of complaint");
+    alike.push_back("the kind of complaint number " + std::to_string(i));
+  }
+  CHECK_THAT(table(names, 80), Catch::Contains("0th ki...  1th ki..."));
+  CHECK_THAT(table(alike, 80), Catch::Contains("truth \\ answer") && Catch::Contains("  1  2  3  4  5  6\n") && Catch::Contains("\n6 the kind of complaint"));
+  for (int i = 6; i < 60; ++i) alike.push_back("the kind of complaint number " + std::to_string(i));
+  CHECK_THAT(table(alike, 80), Catch::Contains("\n\ntruth \\ answer") && Catch::Contains("  60\n"));
+  table({"\u4E2D\u6587\u4E2D\u6587\u4E2D\u6587\u4E2D\u6587\u4E2D\u6587\u4E2D\u6587", "b", "c"}, 60);
 }
 
 TEST_CASE("the loss picture shows any run", "[cli][plot]") {

@@ -2,7 +2,9 @@
 // the commands that have a device run on it.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -45,6 +47,23 @@ inline Outcome run_program(std::vector<std::string> arguments, const std::string
   command += " >" + shell_quoted((folder / "out").string()) + " 2>" + shell_quoted((folder / "err").string());
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content_of(folder / "out"), content_of(folder / "err")};
+}
+
+// Starts the program and returns its process id. What it says on standard error goes to the file.
+inline pid_t start_program(std::vector<std::string> arguments, const std::filesystem::path& err) {
+  const std::string device = environment("DELTATUNE_DEVICE", "");
+  if (!device.empty()) arguments.insert(arguments.begin() + 1, {"--device", device});
+  arguments.insert(arguments.begin(), environment("DELTATUNE_PROGRAM", DELTATUNE_PROGRAM));
+  std::vector<char*> words;
+  for (std::string& word : arguments) words.push_back(word.data());
+  words.push_back(nullptr);
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  const int log = ::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), nothing = ::open("/dev/null", O_WRONLY);
+  ::dup2(log, STDERR_FILENO);
+  ::dup2(nothing, STDOUT_FILENO);
+  ::execv(words[0], words.data());
+  ::_exit(99);
 }
 
 inline std::string last_line(std::string text) {

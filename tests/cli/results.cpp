@@ -1,7 +1,5 @@
 // What a run leaves behind and finds again: results that replace each other whole, checkpoints, signals, killed programs.
-#include <fcntl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -88,7 +86,8 @@ struct Workplace {
     std::map<std::string, std::string> files;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder / out)) {
       const std::string name = entry.path().lexically_relative(folder / out).string();
-      if (entry.is_regular_file() && !name.starts_with("checkpoint/") && name != "metrics.jsonl" && name != "loss.svg" && name != "run.json")
+      if (entry.is_regular_file() && !name.starts_with("checkpoint/") && !name.starts_with("unfinished/") && name != "metrics.jsonl" && name != "loss.svg" &&
+          name != "run.json")
         files[name] = content_of(entry.path());
     }
     return files;
@@ -227,7 +226,7 @@ TEST_CASE("a run is resumed with what it began with, and says where", "[cli][res
     REQUIRE(steps.size() == 7);
     for (std::size_t i = 0; i < 7; ++i) CHECK(steps[i].at("step") == i + 1);
     CHECK(steps[6].at("lr").get<double>() == Approx(1e-2 / 6));  // the end of the line from step 2 of 7
-    check_failure(place.train("out", every + Arguments{"--resume", "--steps", "3"}), {"--steps", "at least 6", "got 3"});
+    check_failure(place.train("out", every + Arguments{"--resume", "--steps", "3"}), {"--steps", "at least 7", "got 3"});
   }
   SECTION("more epochs of a finished run, by the name of another number of threads") {
     if (!on_cpu()) return;
@@ -331,23 +330,8 @@ TEST_CASE("Ctrl-C and SIGTERM: the step is finished, a checkpoint saved, and the
   for (const int signal : {SIGINT, SIGTERM}) {
     const std::string out = "out" + std::to_string(signal);
     const Arguments arguments = place.training(out, options);
-    const pid_t child = ::fork();
+    const pid_t child = start_program(arguments, place.folder / "err");
     REQUIRE(child >= 0);
-    if (child == 0) {
-      const std::string device = environment("DELTATUNE_DEVICE", ""), program = environment("DELTATUNE_PROGRAM", DELTATUNE_PROGRAM);
-      std::vector<char*> words;
-      for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
-      std::vector<std::string> more;
-      if (!device.empty()) more = {"--device", device};
-      words.insert(words.begin(), const_cast<char*>(program.c_str()));
-      for (std::string& word : more) words.push_back(word.data());
-      words.push_back(nullptr);
-      const int log = ::open(place.path("err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), nothing = ::open("/dev/null", O_WRONLY);
-      ::dup2(log, STDERR_FILENO);
-      ::dup2(nothing, STDOUT_FILENO);
-      ::execv(program.c_str(), words.data());
-      ::_exit(99);
-    }
     int status = 0;
     const auto lines = [&] {
       const std::string text = content_of(place.folder / out / "metrics.jsonl");
@@ -366,7 +350,165 @@ TEST_CASE("Ctrl-C and SIGTERM: the step is finished, a checkpoint saved, and the
     check_failure(place.train(out, options), {"not finished", "--resume"});
     check_success(place.train(out, options + Arguments{"--resume"}));
     CHECK((place.result(out) == place.result("whole")));
+    CHECK_FALSE(std::filesystem::exists(place.folder / out / "checkpoint"));
   }
+}
+
+TEST_CASE("an earlier result stays until the new one is complete", "[cli][results]") {
+  const Workplace place;
+  const Arguments every{"--eval-every", "1", "--save-every", "1"};
+  check_success(place.train("out", every + Arguments{"--method", "lora+bitfit", "--rank", "2"}));
+  const auto all = [&](const std::string& out) {
+    std::map<std::string, std::string> files;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(place.folder / out))
+      if (const std::string name = entry.path().lexically_relative(place.folder / out).string(); entry.is_regular_file() && !name.starts_with("unfinished/"))
+        files[name] = content_of(entry.path());
+    return files;
+  };
+  const auto before = all("out");
+  REQUIRE(before.contains("metrics.jsonl"));
+  REQUIRE(before.contains("loss.svg"));
+  const Arguments next = every + Arguments{"--method", "ia3", "--overwrite"};
+  check_success(place.train("fresh", every + Arguments{"--method", "ia3"}));
+
+  SECTION("a run that fails on its way") {
+    CHECK(place.train("out", next + Arguments{"--learning-rate", "1e38", "--max-gradient-norm", "0", "--schedule", "constant", "--steps", "40"}).code == 1);
+    CHECK((all("out") == before));
+    check_failure(place.train("out", {"--method", "ia3"}), {"not finished", "--resume", "--overwrite"});
+  }
+  SECTION("a run that is killed on its way") {
+    if (!on_cpu()) return;  // no matter of the device
+    for (const int rename : {2, 6, 12, 20}) {
+      INFO("rename " << rename);
+      REQUIRE(was_killed(place.train("out", next, kill_at(rename))));
+      CHECK((all("out") == before));
+    }
+    const Outcome resumed = place.train("out", next + Arguments{"--resume", "auto"});
+    check_success(resumed);
+    CHECK(resumed.out.find("resuming after step") != std::string::npos);
+  }
+  if (!std::filesystem::exists(place.folder / "out/1_lora")) {
+    CHECK((place.result("out") == place.result("fresh")));
+    const std::string metrics = content_of(place.folder / "out/metrics.jsonl");
+    CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 8);  // four steps, four evaluations
+  }
+  const Outcome again = place.train("out", next);
+  check_success(again);
+  CHECK(again.out.find("the earlier result stays until the new one is complete") != std::string::npos);
+  CHECK((place.result("out") == place.result("fresh")));
+  CHECK_FALSE(std::filesystem::exists(place.folder / "out/unfinished"));
+  CHECK(Json::parse(content_of(place.folder / "out/run.json")).at("finished") == true);
+  CHECK(place.temporaries().empty());
+}
+
+TEST_CASE("a finished run has nothing to resume", "[cli][results]") {
+  const Workplace place;
+  const Arguments options{"--rank", "2"};
+  check_success(place.train("out", options));
+  CHECK_FALSE(std::filesystem::exists(place.folder / "out/checkpoint"));
+  const auto before = place.result("out");
+  const std::string record = content_of(place.folder / "out/run.json");
+  for (const Arguments& resume : {Arguments{"--resume"}, Arguments{"--resume", "auto"}}) {
+    const Outcome outcome = place.train("out", options + resume);
+    check_success(outcome);
+    CHECK(outcome.out.find("is finished: 4 steps") != std::string::npos);
+  }
+  CHECK((place.result("out") == before));
+  CHECK(content_of(place.folder / "out/run.json") == record);
+  check_failure(place.train("out", options + Arguments{"--resume", "--seed", "4"}), {"run.json", "is not that of the run", "\"seed\":4"});
+  check_failure(place.train("out", options + Arguments{"--resume", "--steps", "7"}), {"finished after step 4", "--init-adapter", "--save-every"});
+  check_success(place.train("kept", options + Arguments{"--save-every", "3"}));
+  const Outcome kept = place.train("kept", options + Arguments{"--save-every", "3", "--resume"});
+  check_success(kept);
+  CHECK(kept.out.find("is finished: 4 steps") != std::string::npos);
+  const Outcome more = place.train("kept", options + Arguments{"--save-every", "3", "--resume", "--steps", "5"});
+  check_success(more);
+  CHECK(more.out.find("resuming after step 4 of 5") != std::string::npos);
+  CHECK(more.out.find("1 step in") != std::string::npos);
+}
+
+TEST_CASE("what is no result is not replaced", "[cli][results]") {
+  const Workplace place;
+  check_success(place.train("adapter", {"--method", "ia3"}));
+  const Arguments merge{"merge", "--model", place.path("model"), "--adapter", place.path("adapter")};
+  for (const char* name : {"empty", "project", "foreign", "labels", "config"}) std::filesystem::create_directory(place.folder / name);
+  check_success(place.train("empty", {"--method", "ia3"}));
+  place.folder.file("project/notes.md", "my own\n");
+  std::filesystem::create_directory(place.folder / "project/src");
+  check_failure(place.train("project", {"--method", "ia3"}), {place.path("project"), "notes.md, src", "empty folder", "--overwrite"});
+  check_failure(place.train("project", {"--method", "ia3", "--resume", "auto"}), {"notes.md"});
+  check_failure(run_program(merge + Arguments{"--out", place.path("project")}), {place.path("project"), "notes.md", "--overwrite"});
+  check_success(place.train("project", {"--method", "ia3", "--overwrite"}));
+  check_success(run_program(merge + Arguments{"--out", place.path("project"), "--overwrite"}));
+  CHECK(content_of(place.folder / "project/notes.md") == "my own\n");
+  CHECK_FALSE(std::filesystem::exists(place.folder / "project/metrics.jsonl"));  // of the result that was replaced
+
+  for (const auto& [folder, file] : {std::pair{"foreign", "run.json"}, {"labels", "labels.json"}}) {
+    const std::string name = std::string(folder) + "/" + file, content = content_of(place.folder.file(name, "[\"mine\"]"));
+    for (const Arguments& more : {Arguments{"--overwrite"}, Arguments{"--overwrite", "--resume", "auto"}})
+      check_failure(place.train(folder, Arguments{"--method", "ia3"} + more), {place.path(name), "no part of an earlier result"});
+    check_failure(run_program(merge + Arguments{"--out", place.path(folder), "--overwrite"}), {place.path(name)});
+    CHECK(content_of(place.folder / name) == content);
+  }
+  place.folder.file("config/config.json", "{}");
+  check_failure(run_program(merge + Arguments{"--out", place.path("config"), "--overwrite"}), {place.path("config/config.json")});
+  check_failure(place.train("config", {"--method", "full", "--overwrite"}), {place.path("config/config.json")});
+  check_success(place.train("config", {"--method", "ia3", "--overwrite"}));
+  CHECK(content_of(place.folder / "config/config.json") == "{}");
+}
+
+TEST_CASE("a folder may be named by its name alone", "[cli][results]") {
+  const Workplace place;
+  const std::string there = "cd " + shell_quoted(place.folder.path().string()) + ";";
+  check_success(place.train("adapter", {"--method", "ia3"}));
+  Arguments arguments = place.training("out", {"--method", "ia3"});
+  arguments[4] = "named";
+  check_success(run_program(arguments, there));
+  CHECK((place.result("named") == place.result("adapter")));
+  for (const std::string out : {"merged", "below/merged", "./dot", "slash/"}) {
+    INFO(out);
+    check_success(run_program({"merge", "--model", "model", "--adapter", "named", "--out", out}, there));
+    CHECK(std::filesystem::exists(place.folder / out / "config.json"));
+  }
+}
+
+TEST_CASE("a result is used as it was trained, or it is said that it is not", "[cli][results]") {
+  const Workplace place;
+  std::string rows = "text,second,label\n";
+  for (int i = 0; i < 12; ++i) rows += i % 2 == 0 ? "good day,good night,same\n" : "good day,bad night,other\n";
+  const std::string data = place.folder.file("pairs.csv", rows).string();
+  const auto use = [&](const std::string& command, const std::string& adapter, const Arguments& more) {
+    return run_program(Arguments{command, "--model", place.path("model"), "--adapter", place.path(adapter), "--data", data} + more);
+  };
+  check_success(place.train("pair", {"--data", data, "--text-pair-column", "second", "--new-head"}));
+  check_success(place.train("single", {"--data", data, "--new-head"}));
+  for (const char* command : {"evaluate", "predict"}) {
+    check_failure(use(command, "pair", {}), {place.path("pair"), "pairs of texts", "--text-pair-column second"});
+    check_failure(use(command, "single", {"--text-pair-column", "second"}), {place.path("single"), "single texts", "leave it out"});
+    check_success(use(command, "pair", {"--text-pair-column", "second"}));
+    check_success(use(command, "single", {}));
+  }
+  check_failure(place.train("x", {"--data", data, "--init-adapter", place.path("pair")}), {place.path("pair"), "pairs of texts"});
+  check_success(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("pair"), "--out", place.path("merged")}));
+  check_failure(run_program({"evaluate", "--model", place.path("merged"), "--data", data}), {place.path("merged"), "pairs of texts"});
+
+  CHECK(use("evaluate", "single", {}).err.find("base weights") == std::string::npos);
+  Json record = Json::parse(content_of(place.folder / "single/run.json"));
+  record["finished"] = false;
+  place.folder.file("single/run.json", record.dump());
+  for (const char* command : {"evaluate", "predict"})
+    CHECK(use(command, "single", {}).err.find("note: " + place.path("single") + ": the training run was not finished") != std::string::npos);
+  std::string weights = content_of(place.folder / "model/model.safetensors");
+  weights[weights.size() - 2] = static_cast<char>(weights[weights.size() - 2] ^ 1);
+  place.folder.file("model/model.safetensors", weights);
+  CHECK(use("evaluate", "single", {}).err.find("note: " + place.path("single") + ": was trained on other base weights") != std::string::npos);
+}
+
+TEST_CASE("messages name an adapter by its folder", "[cli][results]") {
+  const Workplace place;
+  check_success(place.train("prefix", {"--method", "prefix", "--virtual-tokens", "2"}));
+  check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("prefix"), "--out", place.path("merged")}),
+                {place.path("prefix") + ": cannot be merged"});
 }
 
 TEST_CASE("one step trains", "[cli][results]") {

@@ -60,10 +60,11 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   const Outcome shown = checked({"predict", "--model", model, "--adapter", adapter, "--data", held});
   CHECK(shown.out == content_of(csv));
   const Table table = read_table(csv);
-  CHECK(table.columns == std::vector<std::string>{"text", "label", "prob_fine", "prob_neither", "prob_poor"});
+  CHECK(table.columns == std::vector<std::string>{"text", "input_label", "label", "prob_fine", "prob_neither", "prob_poor"});
   REQUIRE(table.rows.size() == 3);
   CHECK(table.rows[2][0] == "bad , \"day\"\n.");
-  CHECK(table.rows[0][1] == "fine");
+  CHECK(table.rows[1][1] == "neither");
+  CHECK(table.rows[0][2] == "fine");
   std::istringstream lines(content_of(jsonl));
   double loss = 0;
   std::vector<Json> predictions;
@@ -72,11 +73,12 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   const char* truth[] = {"fine", "neither", "poor"};
   for (std::size_t row = 0; row < 3; ++row) {
     const Json& probabilities = predictions[row].at("probabilities");
-    CHECK(predictions[row].at("label") == table.rows[row][1]);
+    CHECK(predictions[row].at("label") == table.rows[row][2]);
+    CHECK(predictions[row].at("input_label") == table.rows[row][1]);
     double sum = 0;
     for (std::size_t c = 0; c < 3; ++c) {
       const double p = probabilities.at(truth[c]).get<double>();
-      CHECK(std::stod(table.rows[row][2 + c]) == Approx(p).margin(1e-5));
+      CHECK(std::stod(table.rows[row][3 + c]) == Approx(p).margin(1e-5));
       sum += p;
     }
     CHECK(sum == Approx(1.0));
@@ -91,7 +93,7 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   const Table from_merged = read_table(temporary.file("merged.csv", again.out));
   CHECK(from_merged.columns == table.columns);
   for (std::size_t row = 0; row < 3; ++row)
-    for (std::size_t c = 2; c < 5; ++c) CHECK(std::stod(from_merged.rows[row][c]) == Approx(std::stod(table.rows[row][c])).margin(1e-5));
+    for (std::size_t c = 3; c < 6; ++c) CHECK(std::stod(from_merged.rows[row][c]) == Approx(std::stod(table.rows[row][c])).margin(1e-5));
 
   // predict's probabilities are the softmax of forward's logits for the tokenizer's ids
   SafeTensorsWriter batch;
@@ -122,6 +124,88 @@ TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
     CHECK(tensor.at("dtype") == "F32");
   }
   CHECK(trained_elements == summary.at("trainable_parameters").get<Index>());
+}
+
+TEST_CASE("predictions come behind what the table has, and replace no file unasked", "[cli]") {
+  const TemporaryFolder temporary;
+  make_text_model(temporary / "model");
+  const std::string model = (temporary / "model").string();
+  const std::vector<std::string> answers{"label", "prob_LABEL_0", "prob_LABEL_1", "prob_LABEL_2"};
+  const auto columns = [&](std::vector<std::string> given) {
+    given.insert(given.end(), answers.begin(), answers.end());
+    return given;
+  };
+  const std::string csv = temporary.file("data.csv", "id,body,note\n007,good day,\"a\tb\"\n8,\"bad, night\",\n").string();
+  const auto predict = [&](const std::string& data, const std::string& out, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments{"predict", "--model", model, "--data", data, "--text-column", "body", "--out", out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_program(arguments);
+  };
+  const std::string out = (temporary / "out.csv").string(), tabs = (temporary / "out.TSV").string(), lines = (temporary / "out.jsonl").string();
+  for (const std::string& file : {out, tabs, lines}) {
+    const Outcome outcome = predict(csv, file);
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+  }
+  for (const std::string& file : {out, tabs}) {
+    const Table table = read_table(file);
+    CHECK(table.columns == columns({"id", "body", "note"}));
+    CHECK(table.rows[0][0] == "007");
+    CHECK(table.rows[0][2] == "a\tb");
+    CHECK(table.rows[1][1] == "bad, night");
+  }
+  CHECK(content_of(tabs).starts_with("id\tbody\tnote\tlabel\tprob_LABEL_0"));
+  const Json first = Json::parse(content_of(lines).substr(0, content_of(lines).find('\n')));
+  CHECK(first.at("id") == "007");
+  CHECK(first.at("body") == "good day");
+  CHECK(first.at("label") == read_table(out).rows[0][3]);
+
+  // Of JSON the numbers stay numbers, and what is not there stays away; a column that is called as an answer makes room.
+  const std::string jsonl = temporary.file("data.jsonl", "{\"id\": 7, \"body\": \"good\", \"label\": null}\n{\"body\": \"bad\", \"score\": 2.50}\n").string();
+  const Outcome outcome = predict(jsonl, lines, {"--overwrite"});
+  REQUIRE(outcome.code == 0);
+  CHECK(outcome.err.find("column label is written as input_label") != std::string::npos);
+  std::istringstream records(content_of(lines));
+  std::vector<Json> written;
+  for (std::string line; std::getline(records, line);) written.push_back(Json::parse(line));
+  REQUIRE(written.size() == 2);
+  CHECK(written[0].at("id") == 7);
+  CHECK(written[0].at("input_label").is_null());
+  CHECK_FALSE(written[1].contains("id"));
+  CHECK(written[1].at("score") == 2.5);
+  REQUIRE(predict(jsonl, out, {"--overwrite"}).code == 0);
+  CHECK(read_table(out).columns == columns({"id", "body", "input_label", "score"}));
+
+  const auto refused = [&](const Outcome& failed, const std::string& words) {
+    INFO(failed.err);
+    CHECK(failed.code == 1);
+    CHECK(failed.err.find(words) != std::string::npos);
+  };
+  const std::string before = content_of(csv);
+  std::filesystem::create_symlink("data.csv", temporary / "link.csv");
+  refused(predict(csv, out), "out.csv: is there already (choose another --out, or replace it with --overwrite)");
+  refused(predict(csv, csv, {"--overwrite"}), "data.csv: is --data itself");
+  refused(predict(csv, (temporary / "link.csv").string(), {"--overwrite"}), "is --data itself");
+  refused(predict(csv, temporary.file("model/notes.csv", "x").string(), {"--overwrite"}), "is the model's own file");
+  CHECK(content_of(csv) == before);
+}
+
+TEST_CASE("texts that a file does not have as such are said", "[cli]") {
+  const TemporaryFolder temporary;
+  make_text_model(temporary / "model");
+  const auto notes = [&](const std::string& data, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments{"predict", "--model", (temporary / "model").string(), "--data", data};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return checked(arguments).err;
+  };
+  const std::string json =
+      notes(temporary.file("d.jsonl", "{\"text\": \"good\"}\n{\"text\": 17}\n{\"txt\": \"bad\"}\n{\"text\": \"\"}\n{\"text\": true}\n").string());
+  CHECK(json.find("2 of 5 texts are empty; the first in data row 3") != std::string::npos);
+  CHECK(json.find("1 of 5 records has no key \"text\"; the first in data row 3") != std::string::npos);
+  CHECK(json.find("2 of 5 records have a number, true or false as \"text\", which is read as it is written; the first in data row 2") != std::string::npos);
+  const std::string pairs = notes(temporary.file("p.csv", "text,other\ngood,bad\n,day\nso,\nso,\n").string(), {"--text-pair-column", "other"});
+  CHECK(pairs.find("column text: 1 of 4 texts is empty; the first in data row 2") != std::string::npos);
+  CHECK(pairs.find("column other: 2 of 4 texts are empty; the first in data row 3") != std::string::npos);
 }
 
 TEST_CASE("with less memory: weights and activations in 16 bits, values computed again", "[cli][bfloat16]") {

@@ -38,6 +38,27 @@ TEST_CASE("StagedFolder: a new folder, with those above it", "[staged_folder]") 
   CHECK(names_in(temporary.path()) == Names{"a/b/out/adapter_config.json", "a/b/out/adapter_model.safetensors"});
 }
 
+TEST_CASE("StagedFolder: a new folder named by its name alone", "[staged_folder]") {
+  const TemporaryFolder temporary;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(temporary.path());
+  for (const char* name : {"name", "slash/", "./dot"}) write(name, {"adapter_config.json"}, "1");
+  std::filesystem::current_path(before);
+  CHECK(names_in(temporary.path()) == Names{"name/adapter_config.json", "slash/adapter_config.json", "dot/adapter_config.json"});
+}
+
+TEST_CASE("StagedFolder: files of an earlier result that are named go with it", "[staged_folder]") {
+  const TemporaryFolder temporary;
+  const std::filesystem::path out = temporary / "out";
+  write(out, {"adapter_config.json", "loss.svg", "checkpoint/state", "notes"}, "1");
+  StagedFolder staged(out);
+  write_text_file(staged.path() / "adapter_config.json", "2");
+  for (const char* name : {"loss.svg", "checkpoint/state", "nothing"}) staged.removes(name);
+  staged.commit();
+  CHECK(names_in(out) == Names{"adapter_config.json", "notes"});
+  CHECK_FALSE(std::filesystem::exists(out / "checkpoint"));
+}
+
 TEST_CASE("StagedFolder: without a commit nothing remains", "[staged_folder]") {
   const TemporaryFolder temporary;
   {

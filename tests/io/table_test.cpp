@@ -35,6 +35,19 @@ std::string error_of(const std::string& extension, const std::string& text) {
 
 }  // namespace
 
+TEST_CASE("jsonl: keys that are missing and values that are no strings are counted", "[io][table]") {
+  const Table table = read(".jsonl", "{\"a\": \"x\", \"a\": 1}\n{\"b\": null}\n{\"a\": \"y\", \"b\": true}\n{}\n");
+  REQUIRE(table.json.size() == 2);
+  CHECK(table.json[0].missing == 2);
+  CHECK(table.json[0].first_missing == 1);
+  CHECK(table.json[0].not_text == 1);
+  CHECK(table.json[0].first_not_text == 0);
+  CHECK(table.json[1].missing == 2);
+  CHECK(table.json[1].first_missing == 0);
+  CHECK(table.json[1].first_not_text == 2);
+  CHECK(read(".csv", "a\n1\n").json.empty());
+}
+
 TEST_CASE("csv: fields, quotes and line ends", "[io][table]") {
   const Row a_b{"a", "b"};
   const std::vector<Row> one{{"1", "2"}};

@@ -54,6 +54,9 @@ class StagedFolder {
   // Where to write the files.
   const std::filesystem::path& path() const { return stage_; }
 
+  // A file of the earlier result, by its place in the folder, that goes with it and is none of those that the kind names.
+  void removes(const std::filesystem::path& file) { removed_.insert(file); }
+
   // Throws Error when the folder cannot be written, or another process writes to it.
   DELTATUNE_FUNCTION void commit() {
     const std::vector<Path> staged = files_in(stage_);
@@ -92,7 +95,8 @@ class StagedFolder {
   DELTATUNE_FUNCTION static Path resolved(const Path& target) {
     if (target.empty()) throw Error("\"\"", "names no folder", {.expected = "the name of a folder to write"});
     std::error_code failure;
-    Path path = std::filesystem::weakly_canonical(target, failure);
+    Path path = std::filesystem::absolute(target, failure);  // a name alone has no folder above it
+    if (!failure) path = std::filesystem::weakly_canonical(path, failure);
     if (failure) throw_system_error(target, "cannot create the folder", failure.value());
     return path.has_filename() ? path : path.parent_path();
   }
@@ -163,6 +167,8 @@ class StagedFolder {
     std::set<Path> files;
     if (replaces_ == Replaces::any_kind || writes("adapter_config.json") || writes("adapters.json")) files = adapter_files(target_);
     if (replaces_ == Replaces::any_kind || writes("config.json")) files.merge(model_files(target_));
+    for (const Path& file : removed_)
+      if (std::filesystem::exists(target_ / file)) files.insert(file);
     return files;
   }
 
@@ -259,6 +265,7 @@ class StagedFolder {
   }
 
   Path target_, container_, stage_;
+  std::set<Path> removed_;
   std::optional<FolderLock> alive_;  // on the container
   Replaces replaces_;
   FolderLock* lock_;

@@ -22,14 +22,22 @@
 
 namespace deltatune {
 
+// Of a column of a JSON file: in how many rows its key is missing, or its value is a number, true or false, which is read as it is written. And the first
+// of each.
+struct JsonColumn {
+  Index missing = 0, not_text = 0;
+  std::size_t first_missing = 0, first_not_text = 0;
+};
+
 struct Table {
   std::string name;  // of the file, for messages
   std::vector<std::string> columns;
   std::vector<std::vector<std::string>> rows;  // each as long as columns
   Index replaced_sequences = 0;                // U+FFFD written for bytes that weren't UTF-8, header included
   Index rows_with_invalid_utf8 = 0;
-  std::vector<Index> lines = {};  // of the file, counted from 1, where each row begins
-  char delimiter = ',';           // of a .csv or .tsv
+  std::vector<Index> lines = {};      // of the file, counted from 1, where each row begins
+  char delimiter = ',';               // of a .csv or .tsv
+  std::vector<JsonColumn> json = {};  // of a JSON file, one per column
 
   // "data.csv: data row 2 (line 3)", for messages; row counts from 0.
   std::string place(std::size_t row) const {
@@ -238,16 +246,28 @@ DELTATUNE_FUNCTION std::vector<JsonRecord> json_records(std::string_view text, c
 // Receives the events of one line of JSON and puts its values into a row; numbers stay as they are written where they aren't integers.
 class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
  public:
-  JsonRowReader(Table& table, std::unordered_map<std::string, std::size_t>& columns, std::string where)
-      : table_(table), columns_(columns), where_(std::move(where)) {}
+  // Which rows have a column's key.
+  struct Present {
+    Index rows = 0;
+    std::size_t first_gap = 0, last = static_cast<std::size_t>(-1);
+    void add(std::size_t row) {
+      if (last == row) return;  // a key that stands there twice
+      last = row;
+      ++rows;
+      if (first_gap == row) ++first_gap;
+    }
+  };
+
+  JsonRowReader(Table& table, std::unordered_map<std::string, std::size_t>& columns, std::vector<Present>& present, std::string where)
+      : table_(table), columns_(columns), present_(present), where_(std::move(where)) {}
 
   std::vector<std::string>& row() { return row_; }
 
   bool null() override { return put(""); }
-  bool boolean(bool value) override { return put(value ? "true" : "false"); }
-  bool number_integer(number_integer_t value) override { return put(std::to_string(value)); }
-  bool number_unsigned(number_unsigned_t value) override { return put(std::to_string(value)); }
-  bool number_float(number_float_t, const string_t& text) override { return put(text); }
+  bool boolean(bool value) override { return put_written(value ? "true" : "false"); }
+  bool number_integer(number_integer_t value) override { return put_written(std::to_string(value)); }
+  bool number_unsigned(number_unsigned_t value) override { return put_written(std::to_string(value)); }
+  bool number_float(number_float_t, const string_t& text) override { return put_written(text); }
   bool string(string_t& value) override { return put(std::move(value)); }
   bool binary(binary_t&) override { return false; }  // part of the interface; JSON text has none
 
@@ -257,8 +277,13 @@ class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool key(string_t& name) override {
     const auto [column, is_new] = columns_.try_emplace(name, table_.columns.size());
-    if (is_new) table_.columns.push_back(name);
+    if (is_new) {
+      table_.columns.push_back(name);
+      table_.json.emplace_back();
+      present_.emplace_back();
+    }
     column_ = column->second;
+    present_[column_].add(table_.rows.size());
     return true;
   }
   bool end_object() override { return true; }
@@ -280,6 +305,13 @@ class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
+  bool put_written(std::string value) {
+    put(std::move(value));
+    JsonColumn& column = table_.json[column_];
+    if (column.not_text++ == 0) column.first_not_text = table_.rows.size();
+    return true;
+  }
+
   [[noreturn]] void fail_not_an_object() const { throw Error(where_, "not an object", {.expected = "{\"column\": value, ...}"}); }
   [[noreturn]] void fail_nested(const std::string& got) const {
     throw Error(where_ + ": " + table_.columns[column_], "nested values cannot stand in a table",
@@ -288,6 +320,7 @@ class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
 
   Table& table_;
   std::unordered_map<std::string, std::size_t>& columns_;
+  std::vector<Present>& present_;
   std::string where_;
   std::vector<std::string> row_;
   std::size_t column_ = 0;
@@ -296,17 +329,22 @@ class JsonRowReader : public nlohmann::json_sax<nlohmann::json> {
 
 DELTATUNE_FUNCTION void read_json_records(std::string_view text, Table& table_io) {
   std::unordered_map<std::string, std::size_t> columns;
+  std::vector<JsonRowReader::Present> present;
   for (const JsonRecord& record : json_records(text, table_io.name)) {
     std::string content(record.text);
     const Index replaced = deltatune::replace_invalid_utf8(content);
     table_io.replaced_sequences += replaced;
     table_io.rows_with_invalid_utf8 += replaced > 0 ? 1 : 0;
-    JsonRowReader reader(table_io, columns, line_of(table_io.name, record.line));
+    JsonRowReader reader(table_io, columns, present, line_of(table_io.name, record.line));
     sax_parse(content, reader);
     table_io.rows.push_back(std::move(reader.row()));
     table_io.lines.push_back(record.line);
   }
   for (auto& row : table_io.rows) row.resize(table_io.columns.size());
+  for (std::size_t c = 0; c < present.size(); ++c) {
+    table_io.json[c].missing = static_cast<Index>(table_io.rows.size()) - present[c].rows;
+    table_io.json[c].first_missing = present[c].first_gap;
+  }
 }
 
 }  // namespace detail
