@@ -39,6 +39,8 @@ TEST_CASE("a folder's tokenizer is opened, whichever it is", "[text][tokenizer]"
       CHECK(tokenizer.byte_bpe()->eos_id() == 0);
       CHECK(tokenizer.word_piece() == nullptr);
     }
+    folder.file("config.json", R"({"model_type": "roberta"})");  // whose files are of the same kind
+    CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("vocab.json") && Contains("special tokens a roberta model has") && Contains("tokenizer.json"));
   }
   SECTION("nothing") {
     CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("no tokenizer in this folder; expected tokenizer.json, or vocab.txt, or vocab.json"));

@@ -22,7 +22,8 @@ namespace deltatune {
 
 class Tokenizer {
  public:
-  // The kind is that of tokenizer.json, else vocab.json means ByteBpe and vocab.txt WordPiece.
+  // The kind is that of tokenizer.json, else vocab.json means ByteBpe and vocab.txt WordPiece. Throws Error for a folder without a tokenizer, and for one whose
+  // files do not say all of it, or something that is not read here.
   DELTATUNE_FUNCTION static Tokenizer open(const std::filesystem::path& model_dir) {
     const auto exists = [&](const char* name) { return std::filesystem::exists(model_dir / name); };
     if (exists("tokenizer.json")) {
@@ -31,7 +32,14 @@ class Tokenizer {
       if (is_bpe) return Tokenizer(ByteBpe::open(model_dir));
       return Tokenizer(WordPiece::load(model_dir));
     }
-    if (exists("vocab.json")) return Tokenizer(ByteBpe::open(model_dir));
+    if (exists("vocab.json")) {
+      // RoBERTa's files look the same, and put special tokens around a text.
+      const std::string type = exists("config.json") ? JsonConfig::open(model_dir / "config.json").get_or<std::string>("model_type", "gpt2") : "gpt2";
+      if (type != "gpt2")
+        throw Error((model_dir / "vocab.json").string(), "does not say which special tokens a " + type + " model has around a text",
+                    {.expected = "tokenizer.json"});
+      return Tokenizer(ByteBpe::open(model_dir));
+    }
     if (exists("vocab.txt")) return Tokenizer(WordPiece::load(model_dir));
     throw Error(model_dir.string(), std::filesystem::is_directory(model_dir) ? "no tokenizer in this folder" : "no such folder",
                 {.expected = "tokenizer.json, or vocab.txt, or vocab.json and merges.txt", .remedy = "give the folder of a Hugging Face BERT or GPT-2 model"});
