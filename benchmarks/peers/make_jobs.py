@@ -9,7 +9,8 @@
                  <method>/      adapter folder with the values it starts from, in the format of peft or adapters; none for bitfit and full
 
 Jobs: tweets, real texts with the dropout of a real model; the others are shapes of models with random weights, sequences of equal length
-and no dropout; tiny-bert and tiny-gpt2 try out the programs. Everything is drawn with a fixed seed.
+(...-tweets: as long as tweets, padded to 1.78 times their tokens by the peer) and no dropout; tiny-bert and tiny-gpt2 try out the programs.
+Everything is drawn with a fixed seed.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, GPT2Config
-from transformers import GPT2LMHeadModel, logging
+from transformers import GPT2LMHeadModel, ModernBertConfig, RobertaConfig, logging
 
 from peft_train import read_rows, tokenize
 
@@ -47,7 +48,8 @@ def write_adapter(load, method, task_type, folder):
     """load: gives a fresh model, as methods change it."""
     torch.manual_seed(1)
     if method == "lora":
-        targets = ["c_attn"] if task_type == "CAUSAL_LM" else ["query", "value"]
+        kind = getattr(load().config, "model_type")
+        targets = {"gpt2": ["c_attn"], "modernbert": ["Wqkv"]}.get(kind, ["query", "value"])
         write_peft(load(), folder, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type=task_type,
                                               fan_in_fan_out=task_type == "CAUSAL_LM"))
     elif method == "lora-all":
@@ -90,6 +92,21 @@ def random_batches(vocabulary, count, length, labelled):
         yield batch | {"labels": torch.randint(CLASSES, (count,)).tolist()} if labelled else batch
 
 
+# Of 32 tweets, as MiniLM's tokenizer cuts them.
+TWEET_LENGTHS = [10, 33, 30, 27, 34, 43, 39, 30, 30, 45, 9, 40, 43, 43, 52, 41, 25, 27, 58, 33, 20, 25, 48, 34, 26, 25, 31, 17, 39, 24, 21, 42]
+
+
+def encoder_job(config, lengths):
+    """Any family of transformers' classifiers. Ids below 100 are left to special tokens."""
+
+    def write(_, folder):
+        batches = [{"ids": [torch.randint(100, config.vocab_size - 100, (length,)).tolist() for length in lengths],
+                    "labels": torch.randint(CLASSES, (len(lengths),)).tolist()} for _ in range(BATCHES)]
+        write_job(folder, AutoModelForSequenceClassification.from_config(config), batches, {"lora": 1e-3})
+
+    return write
+
+
 SHAPE_RATES = {"lora": 1e-3, "full": 5e-5}
 
 
@@ -110,10 +127,14 @@ def gpt2_job(shape, count, length):
 
 
 MINILM = dict(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+ROBERTA = RobertaConfig(max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, **NO_BERT_DROPOUT)
+MODERNBERT = ModernBertConfig(num_labels=CLASSES)
 TINY_BERT = dict(vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
 TINY_GPT2 = dict(vocab_size=50, n_embd=64, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
 JOBS = {"tweets": tweets, "minilm": bert_job(MINILM, 32, 64), "bert-base": bert_job({}, 8, 128), "gpt2": gpt2_job({}, 4, 256),
         "bert-base-64x128": bert_job({}, 64, 128), "gpt2-16x512": gpt2_job({}, 16, 512),
+        "roberta-base": encoder_job(ROBERTA, [128] * 8), "roberta-base-tweets": encoder_job(ROBERTA, TWEET_LENGTHS),
+        "modernbert-base": encoder_job(MODERNBERT, [128] * 8), "modernbert-base-tweets": encoder_job(MODERNBERT, TWEET_LENGTHS),
         "tiny-bert": bert_job(TINY_BERT, 4, 16), "tiny-gpt2": gpt2_job(TINY_GPT2, 2, 12)}
 DEFAULT_JOBS = ["tweets", "minilm", "bert-base", "gpt2"]
 

@@ -54,12 +54,12 @@ def read_batches(path):
         return [json.loads(line) for line in file]
 
 
-def tensors_of(batch):
+def tensors_of(batch, padding_id):
     """As the model takes it; without a mask where nothing is padded, which attention runs faster without."""
     if "labels" not in batch:
         ids = torch.tensor(batch["ids"])
         return {"input_ids": ids, "labels": ids}
-    tensors = collate(list(zip(batch["ids"], batch["labels"])), 0)
+    tensors = collate(list(zip(batch["ids"], batch["labels"])), padding_id)
     if bool(tensors["attention_mask"].all()):
         del tensors["attention_mask"]
     return tensors
@@ -79,6 +79,7 @@ def train(job_folder, method, mode="fp32", steps=12, warm_up=WARM_UP, device="cp
     model.train()
     optimizer = make_optimizer(model, job["learning_rates"][method])
     trainable = [p for p in model.parameters() if p.requires_grad]
+    padding_id = model.config.pad_token_id or 0
     run = torch.compile(model) if mode == "compile" else model
 
     rss_before = resident_mb()
@@ -86,7 +87,7 @@ def train(job_folder, method, mode="fp32", steps=12, warm_up=WARM_UP, device="cp
     for step in range(steps):
         rows = batches[step % len(batches)]
         start = time.perf_counter()
-        batch = {name: tensor.to(device) for name, tensor in tensors_of(rows).items()}
+        batch = {name: tensor.to(device) for name, tensor in tensors_of(rows, padding_id).items()}
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16) if mode == "bf16" else contextlib.nullcontext():
             loss = run(**batch).loss
