@@ -77,6 +77,13 @@ class Maker {
       targets(plan.targets);
       return plan;
     }
+    if (name == "miss") {
+      MissPlan plan;
+      set("--rank", o_.rank, plan.miss.rank);
+      set("--dropout", o_.dropout, plan.miss.dropout);
+      targets(plan.targets);
+      return plan;
+    }
     if (name == "ia3") {
       Ia3Plan plan;
       targets(plan.targets);
@@ -136,8 +143,9 @@ class Maker {
     }
     throw Error(
         "--method", "is not known for this model",
-        {.expected = "lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, p_tuning, "
-                     "diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn (BERT), layer_norm, last_layers, head or full, or several joined by +",
+        {.expected =
+             "lora, dora, adalora, vera, miss, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, p_tuning, "
+             "diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn (BERT), layer_norm, last_layers, head or full, or several joined by +",
          .got = "\"" + name + "\""});
   }
 
@@ -293,12 +301,12 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
   command
       .add_option(
           "--method", o.method,
-          "What to train: lora, dora, adalora, vera, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, "
+          "What to train: lora, dora, adalora, vera, miss, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, "
           "p_tuning, diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn, layer_norm, last_layers, head (output layer only), full (everything), or "
           "several joined by +")
       ->capture_default_str();
   const char* const weights = "Methods on weights";
-  command.add_option("--rank", o.rank, "lora, dora, adalora, vera, unipelt: rank [8, 8, 12, 256, 8]")->group(weights);
+  command.add_option("--rank", o.rank, "lora, dora, adalora, vera, miss, unipelt: rank [8, 8, 12, 256, 64, 8]")->group(weights);
   command.add_option("--alpha", o.alpha, "lora, dora, adalora: scaling is alpha / rank [16]")->group(weights);
   command.add_option("--dropout", o.dropout, "dropout inside the method [0]")->group(weights);
   command.add_flag("--rslora", o.rank_stabilized, "lora, dora: scaling is alpha / sqrt(rank)")->group(weights);

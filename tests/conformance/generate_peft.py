@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from peft import AdaLoraConfig, IA3Config, LNTuningConfig, LoraConfig, PeftModel, PrefixTuningConfig, PromptEncoderConfig
-from peft import PromptTuningConfig, VeraConfig, get_peft_model
+from peft import MissConfig, PromptTuningConfig, VeraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from peft.utils import get_peft_model_state_dict
 
@@ -20,7 +20,7 @@ from generate_common import SEED, write_numbers
 
 CONFIGS = {
     "lora": LoraConfig, "dora": LoraConfig, "adalora": AdaLoraConfig, "vera": VeraConfig, "ia3": IA3Config, "layer_norm": LNTuningConfig,
-    "prefix": PrefixTuningConfig, "prompt": PromptTuningConfig, "p_tuning": PromptEncoderConfig,
+    "miss": MissConfig, "prefix": PrefixTuningConfig, "prompt": PromptTuningConfig, "p_tuning": PromptEncoderConfig,
 }
 # Warnings of peft that mean nothing: of Conv1D, of an adalora's ranks, of LayerNorms, of lora_B.bias and ranks of 0, of tied tables.
 HARMLESS = ".*(fan_in_fan_out|rank_pattern keys|Unsupported layer type|invalid shape|encoder_num_layers|tie_word_embeddings|ensure_weight_tying|save_embedding_layers)"
@@ -76,6 +76,8 @@ CASES = {
     "adalora_pruned": ("bert_gelu", "adalora", dict(PRUNED, target_modules=["query", "value", "output.dense"]), dict(prune=True)),
     "vera_query_value": ("bert_gelu", "vera", dict(r=6), {}),
     "vera_sizes": ("bert_gelu", "vera", dict(r=5, target_modules=["query", *BERT_FFN], d_initial=0.4, projection_prng_key=7), {}),
+    "miss_query_value": ("bert_gelu", "miss", dict(r=6), {}),
+    "miss_mini": ("bert_gelu_new", "miss", dict(r=5, mini_r=4, init_weights="mini", target_modules=["query", *BERT_FFN], bias="MiSS_only"), {}),
     "ia3_default": ("bert_gelu", "ia3", {}, {}),
     "ia3_feedforward": (
         "bert_gelu_new", "ia3",
@@ -160,7 +162,7 @@ def harmless(warning):
 def noise_of(name, parameter, stream):
     """How far a fresh adapter's parameter is moved from where it starts."""
     for part, scale in (
-        ("lora_magnitude_vector", 0.2), ("lora_E", 0.6), ("lora_", 0.15), ("vera_lambda", 0.3), ("ia3_l", 0.3), ("classifier", 0.4),
+        ("lora_magnitude_vector", 0.2), ("lora_E", 0.6), ("lora_", 0.15), ("vera_lambda", 0.3), ("ia3_l", 0.3), ("miss_block", 0.1), ("classifier", 0.4),
         ("score", 0.4), ("prompt_encoder", 0.3),
     ):
         if part in name:

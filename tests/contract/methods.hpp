@@ -107,6 +107,12 @@ void check_all_contracts(const std::string& family) {
   if (!is_decoder) norms.targets = Targets::named({"LayerNorm"});
   check_contract("LayerNorm tuning", norms, {.parameters = (2 * layers + 1) * 2 * width, .merges = true});
 
+  MissPlan miss;
+  miss.miss.rank = 5;
+  check_contract("MiSS", miss, {.parameters = layers * 5 * outputs, .merges = true});
+  miss.miss.mini = 4;
+  check_contract("MiSS, mini", miss, {.parameters = layers * 5 * 4 * sites, .merges = true});
+
   Ia3Plan ia3;
   const Index scaled = is_decoder ? 3 * width + inner : 2 * width + inner + width;  // BERT's output.dense is attention's, too
   check_contract("(IA)3", ia3, {.parameters = layers * scaled, .merges = true});

@@ -9,6 +9,7 @@
 #include "deltatune/attach/diff_pruning_plan.hpp"
 #include "deltatune/attach/ia3_plan.hpp"
 #include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/miss_plan.hpp"
 #include "deltatune/attach/norm_tuning_plan.hpp"
 #include "deltatune/attach/p_tuning_plan.hpp"
 #include "deltatune/attach/prefix_plan.hpp"
@@ -19,8 +20,8 @@
 
 namespace deltatune {
 
-using AnyPlan =
-    std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan, PromptPlan, PTuningPlan, Ia3Plan, VeraPlan, AdaLoraPlan, AdapterHubPlan, NormTuningPlan>;
+using AnyPlan = std::variant<LoraPlan, SelectionPlan, DiffPruningPlan, PrefixPlan, PromptPlan, PTuningPlan, Ia3Plan, VeraPlan, AdaLoraPlan, AdapterHubPlan,
+                             NormTuningPlan, MissPlan>;
 
 inline const PlanBase& base_of(const AnyPlan& plan) {
   return std::visit([](const PlanBase& base) -> const PlanBase& { return base; }, plan);

@@ -49,9 +49,19 @@ struct PeftKey {
 
  private:
   static bool holds_values(const std::string& part) {
-    constexpr std::array<std::string_view, 12> kParts{
-        "lora_A",           "lora_B", "lora_E",        "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
-        "ln_tuning_layers", "ia3_l",  "vera_lambda_b", "vera_lambda_d",    "vera_A",           "vera_B"};
+    constexpr std::array<std::string_view, 13> kParts{"lora_A",
+                                                      "lora_B",
+                                                      "lora_E",
+                                                      "lora_embedding_A",
+                                                      "lora_embedding_B",
+                                                      "lora_magnitude_vector",
+                                                      "ln_tuning_layers",
+                                                      "ia3_l",
+                                                      "miss_block",
+                                                      "vera_lambda_b",
+                                                      "vera_lambda_d",
+                                                      "vera_A",
+                                                      "vera_B"};
     return std::find(kParts.begin(), kParts.end(), part) != kParts.end();
   }
 };

@@ -128,7 +128,7 @@ template <class Json>
 void read_base(const Json& json, PlanBase& plan_io) {
   const auto text = [&](const char* key, const char* fallback) { return json.template get_or<std::string>(key, fallback); };
   const std::string bias = text("bias", "none");
-  if (bias != "none" && bias != "all" && bias != "lora_only" && bias != "vera_only")
+  if (bias != "none" && bias != "all" && bias != "lora_only" && bias != "vera_only" && bias != "MiSS_only")
     throw Error(json.name() + ": bias", "unknown value", {.expected = "none, all or lora_only", .got = "\"" + bias + "\""});
   plan_io.bias = bias == "all" ? BiasTraining::all : bias == "none" ? BiasTraining::none : BiasTraining::targets;
   plan_io.modules_to_save = one_or_many<std::string>(json, "modules_to_save");

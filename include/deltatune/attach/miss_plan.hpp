@@ -1,0 +1,55 @@
+// MiSS for a whole model. The settings of PEFT's MissConfig, but for init_weights = "bat", which multiplies shards of the weight and is no sum.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "deltatune/attach/default_targets.hpp"
+#include "deltatune/attach/plan.hpp"
+#include "deltatune/attach/plan_json.hpp"
+#include "deltatune/delta/miss.hpp"
+
+namespace deltatune {
+
+struct MissPlan : PlanBase {
+  static constexpr const char* kMethod = "miss";
+  static constexpr const char* kPeftType = "MISS";
+  static std::vector<std::string> site_tensors() { return {".miss_block"}; }
+
+  MissConfig miss = {};
+  Targets targets = {};  // empty: those of LoRA
+
+  template <class Json>
+  static MissPlan read(const Json& json) {
+    MissPlan plan;
+    const bool has_form = json.has("init_weights") && json.raw().at("init_weights").is_string();
+    const std::string form = has_form ? json.template get<std::string>("init_weights") : "";
+    if (has_form && form != "mini")
+      throw Error(json.name() + ": init_weights", "is not supported", {.expected = "true or \"mini\"", .got = "\"" + form + "\""});
+    plan.miss.rank = json.template get_or<std::int64_t>("r", 64);
+    const Index mini = json.template get_or<std::int64_t>("mini_r", 1);
+    if (has_form) plan.miss.mini = mini;
+    plan.miss.dropout = json.template get_or<double>("miss_dropout", 0);
+    plan.miss.validate(json.name());
+    plan.targets = detail::read_targets(json);
+    return plan;
+  }
+  void write(nlohmann::json& config_io, const std::vector<std::string>& paths) const {
+    detail::write_targets(config_io, targets, paths);
+    if (bias == BiasTraining::targets) config_io["bias"] = "MiSS_only";
+    config_io.update({{"r", miss.rank}, {"miss_dropout", miss.dropout}, {"mini_r", miss.mini > 0 ? miss.mini : 1}, {"init_weights", true}});
+    if (miss.mini > 0) config_io["init_weights"] = "mini";
+  }
+
+  template <class Model>
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
+    using X = typename Model::Tensor;
+    miss.validate(where);
+    for_each_target(model, targets_or_default(targets, "LORA", model.architecture(), where), *this, where, [&](LinearSite<X>& site) {
+      const Shape& shape = site.weight.shape();  // (out, in)
+      attachment.add(site, Miss<X>(ctx, site.path, shape[1], shape[0], miss));
+    });
+  }
+};
+
+}  // namespace deltatune
