@@ -364,7 +364,7 @@ TEST_CASE("cuda: an adapter trained there is read elsewhere", "[cuda][files]") {
   const std::vector<float> expected = trainer.logits(batch);
 
   using Y = Tensor<double, Reference>;
-  Bert<Y> other(reference_ctx, model.config(), Head::classifier(3));
+  Bert<Y> other(reference_ctx, model.architecture(), Head::classifier(3));
   std::vector<std::vector<float>> values;
   model.visit([&](Parameter<X>& p) {
     if (p.role() != Role::delta) values.push_back(test::on_host<X>(ctx, p.value()));
