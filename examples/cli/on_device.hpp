@@ -186,7 +186,7 @@ class OnDeviceTraining : public DeviceTraining {
     for (std::size_t i = 0; i < plans_.size(); ++i)
       attachments_.push_back(attach_beside(ctx, model_, plans_[i], recipe.trainer.seed + i, "--method " + method_of(plans_[i])));
     for (const std::filesystem::path& folder : recipe_.init_adapters) attach_trained(folder);
-    if (!recipe_.init_adapters.empty()) train_drawn_head();
+    train_drawn_head();
     if (bf16_base) model_.cast_base_to_bf16(ctx);
     model_.recompute_feed_forward(recipe.recompute);
     if (recipe_.lora_plus_ratio > 0) lora_plus(model_, recipe.trainer.optimizer.learning_rate, {.ratio = recipe_.lora_plus_ratio});
@@ -243,19 +243,15 @@ class OnDeviceTraining : public DeviceTraining {
     attachments_.push_back(std::move(adapter.attachment));
   }
 
-  // An output layer that neither the model nor an adapter brings trains beside the first adapter.
+  // What of the head neither the model nor an adapter brings trains beside the first adapter and goes into its file: who loads it would draw other values.
   void train_drawn_head() {
     const std::vector<std::string>& drawn = model_.load_report().initialised;
-    PlanBase with_head;
-    bool needed = false;
-    model_.visit([&](const Parameter<X>& parameter) {
-      needed = needed || (with_head.saves(parameter.path()) && !parameter.trains() && std::find(drawn.begin(), drawn.end(), parameter.path()) != drawn.end());
-    });
-    if (!needed) return;
     std::vector<std::string>& modules = base_of(plans_.front()).modules_to_save;
-    modules.insert(modules.end(), with_head.modules_to_save.begin(), with_head.modules_to_save.end());
     model_.visit([&](Parameter<X>& parameter) {
-      if (parameter.role() != Role::delta && with_head.saves(parameter.path())) parameter.set_mask(FreezeMask::trainable());
+      const std::string module = parameter.path().substr(0, parameter.path().rfind('.'));
+      if (parameter.trains() || !parameter.brought_by().empty() || std::find(drawn.begin(), drawn.end(), parameter.path()) == drawn.end()) return;
+      parameter.set_mask(FreezeMask::trainable());
+      if (std::find(modules.begin(), modules.end(), module) == modules.end()) modules.push_back(module);
     });
   }
 

@@ -464,3 +464,25 @@ TEST_CASE("a language model's prompts that are too long are counted", "[cli][lab
   CHECK_THAT(place.error({"evaluate", "--model", place.path("gpt2"), "--data", data, "--labels", "a,b"}), Contains("--labels"));
   place.train("gpt2", place.folder.file("list.json", "[{\"text\": \"abc\"},\n{\"prompt\": \"a\", \"completion\": \"b\"}]").string(), lm);
 }
+
+TEST_CASE("what of the head is drawn at random is trained and written", "[cli][labels]") {
+  const Workplace place;
+  SafeTensorsWriter without_pooler;
+  const SafeTensors whole = SafeTensors::open(kModels / "bert_bare/model.safetensors");
+  for (const auto& [name, tensor] : whole.tensors())
+    if (!name.starts_with("pooler.")) without_pooler.add(tensor);
+  std::filesystem::remove(place.folder / "base/model.safetensors");
+  without_pooler.write(place.folder / "base/model.safetensors");
+  const std::string data = place.folder.file("d.csv", table({"good", "bad", "so"})).string(),
+                    held = place.folder.file("e.csv", table({"bad", "so"}, 2)).string();
+  const Outcome outcome = place.train("base", data, {"--eval-data", held, "--seed", "5", "--json"});
+  const SafeTensors adapter = SafeTensors::open(place.folder / "out/adapter_model.safetensors");
+  CHECK(adapter.find("base_model.model.bert.pooler.dense.weight") != nullptr);
+  CHECK_THAT(Json::parse(content_of(place.folder / "out/adapter_config.json")).at("modules_to_save").dump(), Contains("bert.pooler.dense"));
+  // Another process draws with another seed: what was evaluated here is evaluated there.
+  const Json trained = Json::parse(outcome.out.substr(outcome.out.rfind('\n', outcome.out.size() - 2) + 1));
+  const Outcome again = checked({"evaluate", "--model", place.path("base"), "--adapter", place.path("out"), "--data", held, "--json"});
+  const Json evaluated = Json::parse(again.out.substr(again.out.rfind('\n', again.out.size() - 2) + 1));
+  INFO(trained.dump() + evaluated.dump());
+  CHECK(evaluated.at("eval_loss").get<double>() == Approx(trained.at("eval_loss").get<double>()).epsilon(1e-5));
+}
