@@ -24,16 +24,11 @@ int main() {
 
   DefaultCpu::Context ctx(2);
   const auto make_model = [](DefaultCpu::Context& context) {
-    Bert<X> model(context,
-                  {.vocab_size = 30,
-                   .hidden_size = 16,
-                   .layers = 2,
-                   .heads = 2,
-                   .intermediate_size = 24,
-                   .max_position_embeddings = 16,
-                   .initializer_range = 0.3,
-                   .labels = {}},
-                  Head::classifier(3));
+    const Architecture small_bert =
+        architecture_of(JsonConfig::parse(R"({"model_type": "bert", "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "intermediate_size": 24, "max_position_embeddings": 16, "type_vocab_size": 2, "pad_token_id": 0, "initializer_range": 0.3})",
+                                          "small BERT"));
+    Transformer<X> model(context, small_bert, Head::classifier(3));
     model.initialise(context, 1);
     return model;
   };

@@ -38,6 +38,7 @@ TEST_CASE("the covering choice has every method of every family and library", "[
   const auto has = [&](const auto& same) { return std::any_of(chosen.begin(), chosen.end(), same); };
   for (const std::string& method : methods_of(std::type_identity<AnyPlan>{})) {
     for (const std::string family : {"bert", "gpt2"}) {
+      if (method == MissPlan::kMethod && family == "gpt2") continue;  // whose layers PEFT's MiSS does not take
       INFO(method << " on " << family);
       CHECK(has([&](const auto& c) { return c.family == family && c.method == method; }));
     }
