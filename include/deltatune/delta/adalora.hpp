@@ -120,7 +120,7 @@ class AdaLora {
     saved = {u, pass.dropout(config_.dropout)};
     if (rank_ == 0) return;
     const auto scope = pass.scope();
-    B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_->value(), .c = u, .transpose_b = true});
+    B::gemm(pass.ctx, Gemm<T>{.a = detail::dropped(pass, saved.dropout, x), .b = a_->value(), .c = u, .transpose_b = true});
     add_up_projection(pass, u, y_io);
   }
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) {
@@ -128,15 +128,8 @@ class AdaLora {
     const auto scope = pass.scope();
     const View<T> du = pass.take(dy_io.rows, rank_);
     u_backward(pass, saved, dy_io, du);
-    if (a_->trains()) a_backward(pass, du, dropped(pass, saved, x));
-    if (!dx.wanted()) return;
-    if (saved.dropout.active()) {
-      const View<T> d_dropped = pass.take(dy_io.rows, a_->value().cols);
-      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_->value(), .c = d_dropped});
-      ops::dropout<B, T>(pass.ctx, saved.dropout, d_dropped, dx.view(), dx.next_beta() == T(1));
-    } else {
-      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_->value(), .c = dx.view(), .beta = dx.next_beta()});
-    }
+    if (a_->trains()) a_backward(pass, du, detail::dropped(pass, saved.dropout, x));
+    detail::dropped_backward(pass, saved.dropout, du, a_->value(), dx);
   }
 
   // As LoRA's: the layer may multiply with A where no dropout stands before it.
@@ -181,13 +174,6 @@ class AdaLora {
   }
   void a_backward(Pass<X>& pass, View<const T> du, View<const T> x) {
     B::gemm(pass.ctx, Gemm<T>{.a = du, .b = x, .c = a_->gradient(), .transpose_a = true, .beta = T(1)});
-  }
-  // m∘x in scratch, or x itself without dropout.
-  View<const T> dropped(Pass<X>& pass, const Saved& saved, View<const T> x) const {
-    if (!saved.dropout.active()) return x;
-    const View<T> result = pass.take(x.rows, x.cols);
-    ops::dropout<B, T>(pass.ctx, saved.dropout, x, result);
-    return result;
   }
 
   AdaLoraConfig config_;

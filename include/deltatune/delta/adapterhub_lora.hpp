@@ -128,7 +128,7 @@ class AdapterHubLora {
     saved = {u, {}, pass.dropout(config_.lora.dropout)};
     if (gate_) saved.gate = gate_.forward(pass, x);
     const auto scope = pass.scope();
-    B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_->value(), .c = u, .transpose_b = true});
+    B::gemm(pass.ctx, Gemm<T>{.a = detail::dropped(pass, saved.dropout, x), .b = a_->value(), .c = u, .transpose_b = true});
     const View<const T> gated_u = gated(pass, saved, u);
     config_.parts.visit_columns(y_io, [&](Index j, View<T> y) {
       B::gemm(pass.ctx, Gemm<T>{.a = of_part(gated_u, j), .b = rows_of_part(b_->value(), j), .c = y, .transpose_b = true, .alpha = scale(), .beta = T(1)});
@@ -155,12 +155,9 @@ class AdapterHubLora {
       gate_.backward(pass, saved.gate, x, d_gates, dx);
     }
     if (gate_) scale_by_gates(pass, saved, du, du);
-    if (const View<T> da = a_->gradient()) B::gemm(pass.ctx, Gemm<T>{.a = du, .b = dropped(pass, saved, x), .c = da, .transpose_a = true, .beta = T(1)});
-    if (!dx.wanted()) return;
-    if (!saved.dropout.active()) return B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_->value(), .c = dx.view(), .beta = dx.next_beta()});
-    const View<T> d_dropped = pass.take(dy_io.rows, a_->value().cols);
-    B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_->value(), .c = d_dropped});
-    ops::dropout<B, T>(pass.ctx, saved.dropout, d_dropped, dx.view(), dx.next_beta() == T(1));
+    if (const View<T> da = a_->gradient())
+      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = detail::dropped(pass, saved.dropout, x), .c = da, .transpose_a = true, .beta = T(1)});
+    detail::dropped_backward(pass, saved.dropout, du, a_->value(), dx);
   }
 
   // Only without gates.
@@ -185,12 +182,6 @@ class AdapterHubLora {
   View<E> rows_of_part(View<E> b, Index j) const {
     const Index rows = b.rows / config_.parts.chosen_count();
     return b.row_range(j * rows, rows);
-  }
-  View<const T> dropped(Pass<X>& pass, const Saved& saved, View<const T> x) const {
-    if (!saved.dropout.active()) return x;
-    const View<T> result = pass.take(x.rows, x.cols);
-    ops::dropout<B, T>(pass.ctx, saved.dropout, x, result);
-    return result;
   }
   View<const T> gated(Pass<X>& pass, const Saved& saved, View<const T> u) const {
     if (!gate_) return u;

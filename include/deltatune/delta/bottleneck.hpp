@@ -29,6 +29,7 @@
 
 #include "deltatune/core/error.hpp"
 #include "deltatune/delta/adapter_linear.hpp"
+#include "deltatune/delta/check_settings.hpp"
 #include "deltatune/delta/own_norm.hpp"
 #include "deltatune/delta/sequence_gate.hpp"
 #include "deltatune/ops/activation.hpp"
@@ -61,9 +62,8 @@ struct BottleneckConfig {
 
   void validate(const std::string& where, Index width) const {
     if (bottleneck < 1) throw Error(where + ": bottleneck", "is not a size", {.expected = "at least 1", .got = std::to_string(bottleneck)});
-    if (!(dropout >= 0 && dropout < 1)) throw Error(where + ": dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
-    if (!(stochastic_depth >= 0 && stochastic_depth < 1))
-      throw Error(where + ": stochastic_depth", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(stochastic_depth)});
+    detail::check_dropout(where + ": dropout", dropout);
+    detail::check_dropout(where + ": stochastic_depth", stochastic_depth);
     if (residual == Residual::post_add && (!original_ln_before || parallel))
       throw Error(where + ": residual_before_ln", "\"post_add\" needs original_ln_before", {.expected = "original_ln_before: true, is_parallel: false"});
     if (!phm) return;

@@ -196,9 +196,8 @@ class Dora {
     B::fill(pass.ctx, z, T(0));
     lora_.forward(pass, x, z, saved.lora);
     const auto scope = pass.scope();
-    const View<T> dropped = pass.take(x.rows, x.cols), product = pass.take(y_io.rows, y_io.cols);
-    ops::dropout<B, T>(pass.ctx, saved.lora.dropout, x, dropped);
-    B::gemm(pass.ctx, Gemm<T>{.a = dropped, .b = weight_->value(), .c = product, .transpose_b = true});
+    const View<T> product = pass.take(y_io.rows, y_io.cols);
+    B::gemm(pass.ctx, Gemm<T>{.a = detail::dropped(pass, saved.lora.dropout, x), .b = weight_->value(), .c = product, .transpose_b = true});
     ops::axpy<B, T>(pass.ctx, T(1), product, z);
     ops::axpy<B, T>(pass.ctx, T(-1), product, y_io);
     ops::scale_columns<B, T>(pass.ctx, z, saved.factors, product);
@@ -210,14 +209,11 @@ class Dora {
     scale_backward(pass, saved, dy, dz);
     lora_.backward(pass, saved.lora, x, dz, dx);
     ops::axpy<B, T>(pass.ctx, T(-1), dy, dz);
-    const View<T> d_dropped = pass.take(dy.rows, weight_->shape().at(1));
     if (const View<T> dw = weight_->gradient()) {
-      ops::dropout<B, T>(pass.ctx, saved.lora.dropout, x, d_dropped);
-      B::gemm(pass.ctx, Gemm<T>{.a = dz, .b = d_dropped, .c = dw, .transpose_a = true, .beta = T(1)});
+      const auto inner = pass.scope();
+      B::gemm(pass.ctx, Gemm<T>{.a = dz, .b = detail::dropped(pass, saved.lora.dropout, x), .c = dw, .transpose_a = true, .beta = T(1)});
     }
-    if (!dx.wanted()) return;
-    B::gemm(pass.ctx, Gemm<T>{.a = dz, .b = weight_->value(), .c = d_dropped});
-    ops::dropout<B, T>(pass.ctx, saved.lora.dropout, d_dropped, dx.view(), dx.next_beta() == T(1));
+    detail::dropped_backward(pass, saved.lora.dropout, dz, weight_->value(), dx);
   }
 
   Parameter<X>* weight_;

@@ -19,6 +19,7 @@
 #include "deltatune/backend/gemm.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/random.hpp"
+#include "deltatune/delta/check_settings.hpp"
 #include "deltatune/delta/own_parameter.hpp"
 #include "deltatune/ops/elementwise.hpp"
 #include "deltatune/param/parameter.hpp"
@@ -40,10 +41,9 @@ struct LoraConfig {
 
   // Throws Error; `where` names the place the numbers come from.
   void validate(const std::string& where) const {
-    if (rank < 1) throw Error(where + ": rank", "is not a rank", {.expected = "at least 1", .got = std::to_string(rank)});
+    detail::check_rank(where + ": rank", rank);
     if (!std::isfinite(alpha)) throw Error(where + ": alpha", "is not a number", {.expected = "a finite number"});
-    if (!(dropout >= 0.0 && dropout < 1.0))
-      throw Error(where + ": dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
+    detail::check_dropout(where + ": dropout", dropout);
   }
 };
 
@@ -105,7 +105,7 @@ class Lora {
     const View<T> u = pass.keep(x.rows, config_.rank);
     saved = {u, pass.dropout(config_.dropout)};
     const auto scope = pass.scope();
-    B::gemm(pass.ctx, Gemm<T>{.a = dropped(pass, saved, x), .b = a_.value(), .c = u, .transpose_b = true});
+    B::gemm(pass.ctx, Gemm<T>{.a = detail::dropped(pass, saved.dropout, x), .b = a_.value(), .c = u, .transpose_b = true});
     add_up_projection(pass, u, y_io);
   }
 
@@ -115,15 +115,8 @@ class Lora {
     const auto scope = pass.scope();
     const View<T> du = pass.take(dy_io.rows, config_.rank);
     u_backward(pass, dy_io, du);
-    if (a_.trains()) a_backward(pass, du, dropped(pass, saved, x));
-    if (!dx.wanted()) return;
-    if (saved.dropout.active()) {
-      const View<T> d_dropped = pass.take(dy_io.rows, a_.value().cols);
-      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_.value(), .c = d_dropped});
-      ops::dropout<B, T>(pass.ctx, saved.dropout, d_dropped, dx.view(), dx.next_beta() == T(1));
-    } else {
-      B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a_.value(), .c = dx.view(), .beta = dx.next_beta()});
-    }
+    if (a_.trains()) a_backward(pass, du, detail::dropped(pass, saved.dropout, x));
+    detail::dropped_backward(pass, saved.dropout, du, a_.value(), dx);
   }
 
   // The layer may multiply with A where no dropout stands before it.
@@ -165,14 +158,6 @@ class Lora {
   void u_backward(Pass<X>& pass, View<const T> dy, View<T> du) const { B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = b_.value(), .c = du, .alpha = scale()}); }
   void a_backward(Pass<X>& pass, View<const T> du, View<const T> x) {
     B::gemm(pass.ctx, Gemm<T>{.a = du, .b = x, .c = a_.gradient(), .transpose_a = true, .beta = T(1)});
-  }
-
-  // m∘x in scratch, or x itself without dropout.
-  View<const T> dropped(Pass<X>& pass, const Saved& saved, View<const T> x) const {
-    if (!saved.dropout.active()) return x;
-    const View<T> result = pass.take(x.rows, x.cols);
-    ops::dropout<B, T>(pass.ctx, saved.dropout, x, result);
-    return result;
   }
 
   LoraConfig config_;

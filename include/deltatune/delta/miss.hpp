@@ -15,6 +15,7 @@
 
 #include "deltatune/backend/gemm.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/delta/check_settings.hpp"
 #include "deltatune/delta/own_parameter.hpp"
 #include "deltatune/ops/elementwise.hpp"
 #include "deltatune/seam/weight.hpp"
@@ -28,10 +29,9 @@ struct MissConfig {
 
   // Throws Error; `where` names the place the numbers come from.
   void validate(const std::string& where) const {
-    if (rank < 1) throw Error(where + ": r", "is not a rank", {.expected = "at least 1", .got = std::to_string(rank)});
+    detail::check_rank(where + ": r", rank);
     if (mini < 0) throw Error(where + ": mini_r", "is not a size", {.expected = "at least 1", .got = std::to_string(mini)});
-    if (!(dropout >= 0.0 && dropout < 1.0))
-      throw Error(where + ": miss_dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
+    detail::check_dropout(where + ": miss_dropout", dropout);
   }
 };
 
@@ -124,13 +124,7 @@ class Miss {
     const View<T> u = pass.keep(x.rows, config_.rank);
     saved = {u, pass.dropout(config_.dropout)};
     const auto scope = pass.scope();
-    View<const T> dropped = x;
-    if (saved.dropout.active()) {
-      const View<T> scratch = pass.take(x.rows, x.cols);
-      ops::dropout<B, T>(pass.ctx, saved.dropout, x, scratch);
-      dropped = scratch;
-    }
-    B::for_each_row(pass.ctx, u.rows, x.cols, detail::FoldRow<T>{dropped, u});
+    B::for_each_row(pass.ctx, u.rows, x.cols, detail::FoldRow<T>{detail::dropped(pass, saved.dropout, x), u});
     const bool whole = repetitions(y_io) == 1;
     const View<T> z = whole ? y_io : pass.take(y_io.rows, columns());
     B::gemm(pass.ctx, Gemm<T>{.a = u, .b = d_->value(), .c = z, .beta = T(whole ? 1 : 0)});

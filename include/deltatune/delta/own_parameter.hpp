@@ -33,6 +33,27 @@ inline auto cut_normal_start(RandomKey key, double deviation) {
   };
 }
 
+// m∘x in scratch, or x itself without dropout.
+template <class X>
+View<const scalar_of<X>> dropped(Pass<X>& pass, const DropoutMask& mask, View<const scalar_of<X>> x) {
+  if (!mask.active()) return x;
+  const View<scalar_of<X>> result = pass.take(x.rows, x.cols);
+  ops::dropout<backend_of<X>, scalar_of<X>>(pass.ctx, mask, x, result);
+  return result;
+}
+// And back from u = (m∘x)·Aᵀ: dx += m∘(du·A), where it is wanted.
+template <class X>
+void dropped_backward(Pass<X>& pass, const DropoutMask& mask, View<const scalar_of<X>> du, View<const scalar_of<X>> a, GradientSink<scalar_of<X>>& dx) {
+  using B = backend_of<X>;
+  using T = scalar_of<X>;
+  if (!dx.wanted()) return;
+  if (!mask.active()) return B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a, .c = dx.view(), .beta = dx.next_beta()});
+  const auto scope = pass.scope();
+  const View<T> d_dropped = pass.take(du.rows, a.cols);
+  B::gemm(pass.ctx, Gemm<T>{.a = du, .b = a, .c = d_dropped});
+  ops::dropout<B, T>(pass.ctx, mask, d_dropped, dx.view(), dx.next_beta() == T(1));
+}
+
 // A parameter of a delta; it trains.
 template <class X>
 class OwnParameter {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/delta/check_settings.hpp"
 #include "deltatune/delta/own_parameter.hpp"
 #include "deltatune/ops/activation.hpp"
 #include "deltatune/ops/lstm.hpp"
@@ -40,8 +41,7 @@ struct PTuningConfig {
     if (hidden < 0)
       throw Error(where + ": encoder_hidden_size", "is not a size", {.expected = "at least 1, or 0 for the model's", .got = std::to_string(hidden)});
     if (layers < 1) throw Error(where + ": encoder_num_layers", "is not a number of layers", {.expected = "at least 1", .got = std::to_string(layers)});
-    if (!(dropout >= 0.0 && dropout < 1.0))
-      throw Error(where + ": encoder_dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
+    detail::check_dropout(where + ": encoder_dropout", dropout);
   }
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/delta/check_settings.hpp"
 #include "deltatune/delta/own_parameter.hpp"
 
 namespace deltatune {
@@ -31,7 +32,7 @@ struct PhmConfig {
 
   void validate(const std::string& where) const {
     if (dim < 1) throw Error(where + ": phm_dim", "is not a size", {.expected = "at least 1", .got = std::to_string(dim)});
-    if (rank < 1) throw Error(where + ": phm_rank", "is not a rank", {.expected = "at least 1", .got = std::to_string(rank)});
+    detail::check_rank(where + ": phm_rank", rank);
   }
 };
 

@@ -22,6 +22,7 @@
 
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/scalar.hpp"
+#include "deltatune/delta/check_settings.hpp"
 #include "deltatune/delta/own_parameter.hpp"
 #include "deltatune/delta/sequence_gate.hpp"
 #include "deltatune/ops/activation.hpp"
@@ -49,8 +50,7 @@ struct PrefixConfig {
     if (rows < 1) throw Error(where + ": num_virtual_tokens", "is not a number of rows", {.expected = "at least 1", .got = std::to_string(rows)});
     if (hidden < 0)
       throw Error(where + ": encoder_hidden_size", "is not a size", {.expected = "at least 1, or 0 for a flat prefix", .got = std::to_string(hidden)});
-    if (!(dropout >= 0.0 && dropout < 1.0))
-      throw Error(where + ": dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
+    detail::check_dropout(where + ": dropout", dropout);
   }
 };
 

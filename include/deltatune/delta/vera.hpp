@@ -18,6 +18,7 @@
 
 #include "deltatune/backend/gemm.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/delta/check_settings.hpp"
 #include "deltatune/delta/own_parameter.hpp"
 #include "deltatune/ops/scale.hpp"
 #include "deltatune/seam/weight.hpp"
@@ -30,9 +31,8 @@ struct VeraConfig {
   double d_initial = 0.1;  // d_λ at the start
 
   void validate(const std::string& where) const {
-    if (rank < 1) throw Error(where + ": rank", "is not a rank", {.expected = "at least 1", .got = std::to_string(rank)});
-    if (!(dropout >= 0.0 && dropout < 1.0))
-      throw Error(where + ": dropout", "is not a probability", {.expected = "0 <= p < 1", .got = std::to_string(dropout)});
+    detail::check_rank(where + ": rank", rank);
+    detail::check_dropout(where + ": dropout", dropout);
     if (!std::isfinite(d_initial)) throw Error(where + ": d_initial", "is not a number", {.expected = "a finite number"});
   }
 };
@@ -134,13 +134,7 @@ class Vera {
     const View<T> p = pass.keep(x.rows, config_.rank);
     saved = {p, pass.dropout(config_.dropout)};
     const auto scope = pass.scope();
-    View<const T> read = x;
-    if (saved.dropout.active()) {
-      const View<T> dropped = pass.take(x.rows, x.cols);
-      ops::dropout<B, T>(pass.ctx, saved.dropout, x, dropped);
-      read = dropped;
-    }
-    B::gemm(pass.ctx, Gemm<T>{.a = read, .b = a(), .c = p, .transpose_b = true});
+    B::gemm(pass.ctx, Gemm<T>{.a = detail::dropped(pass, saved.dropout, x), .b = a(), .c = p, .transpose_b = true});
     const View<T> up = pass.take(out_, config_.rank);
     scaled_up(pass.ctx, up);
     B::gemm(pass.ctx, Gemm<T>{.a = p, .b = up, .c = y_io, .transpose_b = true, .beta = T(1)});
@@ -159,13 +153,7 @@ class Vera {
     const View<T> up = pass.take(out_, config_.rank), dp = pass.take(dy_io.rows, config_.rank);
     scaled_up(pass.ctx, up);
     B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = up, .c = dp});
-    if (saved.dropout.active()) {
-      const View<T> d_dropped = pass.take(dy_io.rows, in_);
-      B::gemm(pass.ctx, Gemm<T>{.a = dp, .b = a(), .c = d_dropped});
-      ops::dropout<B, T>(pass.ctx, saved.dropout, d_dropped, dx.view(), dx.next_beta() == T(1));
-    } else {
-      B::gemm(pass.ctx, Gemm<T>{.a = dp, .b = a(), .c = dx.view(), .beta = dx.next_beta()});
-    }
+    detail::dropped_backward(pass, saved.dropout, dp, a(), dx);
   }
 
   void merge(Context& ctx, View<T> w_io, View<T> /*b_io*/) const {
