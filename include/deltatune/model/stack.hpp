@@ -67,7 +67,7 @@ class Stack {
   Index frontier(const Pass<X>& pass, bool below_trains) {
     if (pass.mode == Mode::evaluate) return count();
     if (below_trains) return -1;
-    const auto lowest = std::find_if(parts_.begin(), parts_.end(), [](Part& part) { return trains(part) || part.branch_trains(); });
+    const auto lowest = std::find_if(parts_.begin(), parts_.end(), [](Part& part) { return trains(part) || part.shared_table_trains(); });
     return static_cast<Index>(lowest - parts_.begin());
   }
 
@@ -81,6 +81,7 @@ class Stack {
     saved.inputs.assign(parts_.size(), {});
     const Demand all;
     View<T> rows = h;
+    KvCache<X>* next_cache = cache != nullptr ? cache->data() : nullptr;
     for (Index i = 0; i < count(); ++i) {
       const Part& part = parts_[at(i)];
       const bool is_given_again = i > saved.lowest && (i > 0 ? parts_[at(i - 1)].can_rebuild_output() : below_rebuilds);
@@ -91,7 +92,7 @@ class Stack {
       const bool narrows = i == saved.narrow;
       const View<T> next = narrows ? out : rows;
       const DemandScope<X> scope(pass, i > saved.narrow ? demand : all);
-      KvCache<X>* const seen = cache != nullptr && part.attention() != nullptr ? &(*cache)[at(i / 2)] : nullptr;
+      KvCache<X>* const seen = next_cache != nullptr && part.attention() != nullptr ? next_cache++ : nullptr;
       run_keeping(pass, i >= saved.lowest, [&](Pass<X>& p) { part.forward(p, sequences, narrows ? demand : all, rows, next, saved.parts[at(i)], seen); });
       rows = next;
     }

@@ -72,8 +72,7 @@ class FeedForward {
     typename Linear<X>::Saved up_again;
     const View<T> u = saved.u ? saved.u.read(pass) : up_.take_output(pass, dy_io.rows);
     if (!saved.u) {
-      Pass<X> again{pass.ctx,        pass.scratch, pass.scratch,   pass.mode,   pass.seed,     pass.step,
-                    pass.micro_step, saved.stream, pass.sequences, pass.routes, pass.positions};
+      Pass<X> again = pass.without_keeping(saved.stream);
       up_.forward(again, x, u, up_again);
     }
     View<T> activated;

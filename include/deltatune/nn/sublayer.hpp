@@ -60,10 +60,8 @@ class ResidualSublayer {
   const SelfAttention<X>* attention() const { return std::get_if<SelfAttention<X>>(&branch_); }
   FeedForward<X>* feed_forward() { return std::get_if<FeedForward<X>>(&branch_); }
 
-  // Whether anything below the sum trains but its deltas, a table shared with other layers included.
-  bool branch_trains() {
-    return std::visit([](auto& branch) { return trains(branch); }, branch_) || (attention() != nullptr && attention()->bias_trains());
-  }
+  // Whether a table trains that an attention shares with other layers, which visit() does not give.
+  bool shared_table_trains() const { return attention() != nullptr && attention()->bias_trains(); }
   // Whether backward reads h, which the caller then gives it again.
   bool needs_input() const {
     return !norms_.before && (std::visit([](const auto& branch) { return branch.needs_input(); }, branch_) || site_.deltas.needs_residual());
@@ -109,7 +107,7 @@ class ResidualSublayer {
   // h (N, C): the input again, empty unless needs_input().
   void backward(Pass<X>& pass, const Saved& saved, View<const T> h, View<T> d_out_io, View<T> dh, bool input_wanted) {
     const bool into_before = input_wanted || (norms_.before && trains(*norms_.before));
-    const bool into_branch = into_before || branch_trains();
+    const bool into_branch = into_before || std::visit([](auto& branch) { return trains(branch); }, branch_) || shared_table_trains();
     const bool into_end = into_branch || (norms_.branch && trains(*norms_.branch));
     if (!into_end && !trains(site_.deltas)) {
       if (norms_.sum && !saved.out) norms_.sum->parameter_backward(pass, saved.sum, d_out_io);

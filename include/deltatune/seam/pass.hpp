@@ -42,6 +42,8 @@ struct Pass {
 
   View<scalar_of<X>> keep(Index rows, Index cols) { return saved.template take<scalar_of<X>>(rows, cols); }
   View<scalar_of<X>> take(Index rows, Index cols) { return scratch.template take<scalar_of<X>>(rows, cols); }
+  // The same pass for a layer that keeps nothing: all it takes is scratch. stream: of its first dropout mask.
+  Pass without_keeping(std::uint64_t stream) { return {ctx, scratch, scratch, mode, seed, step, micro_step, stream, sequences, routes, positions}; }
   // Scratch taken from here on is given back at the end of the scope.
   WorkspaceScope<backend_of<X>> scope() { return WorkspaceScope<backend_of<X>>(scratch); }
 };
@@ -51,8 +53,7 @@ template <class X, class Layer>
 void run_keeping(Pass<X>& pass, bool keeps, const Layer& layer) {
   if (keeps) return layer(pass);
   const auto scope = pass.scope();
-  Pass<X> passing{pass.ctx,        pass.scratch,     pass.scratch,   pass.mode,   pass.seed,     pass.step,
-                  pass.micro_step, pass.next_stream, pass.sequences, pass.routes, pass.positions};
+  Pass<X> passing = pass.without_keeping(pass.next_stream);
   layer(passing);
   pass.next_stream = passing.next_stream;
 }
