@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <string>
 
 #include "deltatune/core/shape.hpp"
@@ -20,29 +21,33 @@ inline Index terminal_width() {
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? static_cast<Index>(size.ws_col) : 80;
 }
 
-// Columns that a text takes: Chinese, Japanese and Korean characters take two, accents of their own none.
-inline std::size_t display_width(const std::string& text) {
-  std::size_t width = 0;
+// How many bytes of a text, in whole characters, take at most `columns` columns: Chinese, Japanese and Korean characters take two, accents of their own none.
+// width: the columns that those take.
+inline std::size_t bytes_within(const std::string& text, std::size_t columns, std::size_t& width) {
+  width = 0;
   for (std::size_t at = 0; at < text.size();) {
     const DecodedCodePoint next = decode_utf8(text, at);
-    const int columns = utf8proc_charwidth(static_cast<utf8proc_int32_t>(next.code_point));
-    width += columns > 0 ? static_cast<std::size_t>(columns) : 0;
+    const std::size_t wider = width + static_cast<std::size_t>(std::max(0, utf8proc_charwidth(static_cast<utf8proc_int32_t>(next.code_point))));
+    if (wider > columns) return at;
+    width = wider;
     at += next.bytes;
   }
+  return text.size();
+}
+
+// Columns that a text takes.
+inline std::size_t display_width(const std::string& text) {
+  std::size_t width = 0;
+  bytes_within(text, std::numeric_limits<std::size_t>::max(), width);
   return width;
 }
 
 // The text, or its beginning with "..." behind it, in at most `columns` columns.
 inline std::string shortened(const std::string& text, std::size_t columns) {
-  if (display_width(text) <= columns) return text;
   const std::string dots = columns > 3 ? "..." : "";
-  std::size_t end = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    at += decode_utf8(text, at).bytes;
-    if (display_width(text.substr(0, at)) + dots.size() > columns) break;
-    end = at;
-  }
-  return text.substr(0, end) + dots;
+  std::size_t width = 0;
+  if (bytes_within(text, columns, width) == text.size()) return text;
+  return text.substr(0, bytes_within(text, columns - dots.size(), width)) + dots;
 }
 
 // The text in lines of at most `columns` columns where its words allow, cut at spaces. A line that goes on another one begins with `indent` spaces, which

@@ -23,7 +23,7 @@ std::optional<JsonConfig> record_in(const fs::path& folder) {
 }
 
 // Of the adapters, or where there are none the model.
-const std::vector<fs::path> results(const fs::path& model, const std::vector<fs::path>& adapters) { return adapters.empty() ? std::vector{model} : adapters; }
+std::vector<fs::path> results(const fs::path& model, const std::vector<fs::path>& adapters) { return adapters.empty() ? std::vector{model} : adapters; }
 
 }  // namespace
 
