@@ -1,4 +1,4 @@
-// Shapes of BERTs and GPT-2s that are measured with random weights.
+// Shapes of BERTs, ModernBERT-base and GPT-2 that are measured with random weights.
 #pragma once
 
 #include <string>
@@ -18,6 +18,12 @@ inline Architecture bert_shape(Index hidden_size, Index layers, Index heads, Ind
 inline Architecture gpt2_shape() {
   return architecture_of(JsonConfig::parse(
       R"({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "eos_token_id": 50256})", "benchmark"));
+}
+// ModernBERT-base.
+inline Architecture modernbert_shape() {
+  return architecture_of(JsonConfig::parse(R"({"model_type": "modernbert", "vocab_size": 50368, "hidden_size": 768, "num_hidden_layers": 22,
+      "num_attention_heads": 12, "intermediate_size": 1152, "max_position_embeddings": 8192, "classifier_pooling": "cls", "pad_token_id": 50283})",
+                                           "benchmark"));
 }
 
 }  // namespace deltatune::bench

@@ -56,7 +56,7 @@ template <class Model>
 Model& prepare(Device::Context& ctx, Model& model, const Case& c) {
   model.initialise(ctx, 1);
   LoraPlan plan;
-  plan.lora = {.rank = 8, .alpha = 16};  // for query and value, or c_attn
+  plan.lora = {.rank = 8, .alpha = 16};  // for query and value, c_attn or Wqkv
   switch (c.method) {
     case Method::lora_all:
       plan.targets.all_linear = true;

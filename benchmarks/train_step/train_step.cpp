@@ -40,6 +40,7 @@ std::vector<Case> all_cases() {
                           {"minilm_tweets/full", minilm, tweets, true, Method::full},
                           {"minilm_32x64/lora", minilm, equal(32, 64)},
                           {"bert_base_8x128/lora", bert_shape(768, 12, 12), equal(8, 128)},
+                          {"modernbert_base_8x128/lora", modernbert_shape(), equal(8, 128)},
                           {"gpt2_4x256/lora", gpt2_shape(), equal(4, 256)}};
   if constexpr (kRounds<X>) {
     const std::vector<Case> in_float = cases;
