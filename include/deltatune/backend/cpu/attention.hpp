@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 
 #include "deltatune/backend/attention.hpp"
@@ -89,12 +90,16 @@ inline IndexRange block_keys(const AttentionPlan& plan, Index b, Index first, In
 // The same keys counted from another one.
 inline IndexRange counted_from(Index key, IndexRange keys) { return {keys.begin - key, keys.end - key}; }
 
-// Scores outside the visible keys become what the softmax makes 0 of.
-template <class T>
-void hide(T* s, IndexRange visible, Index cols) {
-  for (Index j = 0; j < visible.begin; ++j) s[j] = std::numeric_limits<T>::lowest();
-  for (Index j = visible.end; j < cols; ++j) s[j] = std::numeric_limits<T>::lowest();
-}
+// Whether each of a row's keys is visible: not by what their scores are, as exponentials that underflow take a hundred times as long as others.
+class VisibleColumns {
+ public:
+  explicit VisibleColumns(IndexRange visible)
+      : begin_(static_cast<std::uint32_t>(visible.begin)), count_(static_cast<std::uint32_t>(visible.end - visible.begin)) {}
+  DELTATUNE_INLINE bool has(std::int32_t j) const { return static_cast<std::uint32_t>(j) - begin_ < count_; }
+
+ private:
+  std::uint32_t begin_, count_;
+};
 
 // Products q·k become scores. slopes: to be the scores' derivatives, or null; biases: those of the same keys, or null.
 template <class T>
@@ -145,14 +150,18 @@ void gather_bias(const AttentionPlan& plan, View<T> lines, View<T> d_bias) {
 // cols: padded, not beyond the row.
 template <class T>
 T exponentials(T* DELTATUNE_RESTRICT s, IndexRange visible, Index cols, T scale, T& lse) {
-  hide(s, visible, cols);
-  T largest = s[0];
+  const VisibleColumns seen(visible);
+  const std::int32_t n = static_cast<std::int32_t>(cols);
+  T largest = s[visible.begin];
 #pragma omp simd reduction(max : largest)
-  for (Index j = 0; j < cols; ++j) largest = largest < s[j] ? s[j] : largest;
+  for (std::int32_t j = 0; j < n; ++j) {
+    const T score = select(seen.has(j), s[j], std::numeric_limits<T>::lowest());
+    largest = largest < score ? score : largest;
+  }
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (Index j = 0; j < cols; ++j) {
-    s[j] = exp(scale * (s[j] - largest));
+  for (std::int32_t j = 0; j < n; ++j) {
+    s[j] = select(seen.has(j), exp(scale * (s[j] - largest)), T(0));
     sum += s[j];
   }
   lse = scale * largest + log(sum);
@@ -221,22 +230,24 @@ void cpu_attention_forward(const AttentionForward<T>& op, int threads) {
 template <class T>
 void softmax_backward(T* DELTATUNE_RESTRICT s, T* DELTATUNE_RESTRICT dp, T* DELTATUNE_RESTRICT kept, IndexRange visible, Index cols, T scale, T lse,
                       const DropoutMask& dropout, Index first_key) {
-  hide(s, visible, cols);
+  const VisibleColumns seen(visible);
+  const std::int32_t n = static_cast<std::int32_t>(cols);
   T mean = 0;  // Σ_j p_j dp_j
   if (dropout.active()) {
     const DropoutMask mask = dropout;
+    const std::uint32_t first = static_cast<std::uint32_t>(first_key);
 #pragma omp simd reduction(+ : mean)
-    for (Index j = 0; j < cols; ++j) {
-      const T factor = mask.template piece_factor<T>(static_cast<std::uint32_t>(first_key + j));
-      s[j] = exp(scale * s[j] - lse);
+    for (std::int32_t j = 0; j < n; ++j) {
+      const T factor = mask.template piece_factor<T>(first + static_cast<std::uint32_t>(j));
+      s[j] = select(seen.has(j), exp(scale * s[j] - lse), T(0));
       kept[j] = factor * s[j];
       dp[j] *= kept[j];
       mean += dp[j];
     }
   } else {
 #pragma omp simd reduction(+ : mean)
-    for (Index j = 0; j < cols; ++j) {
-      s[j] = exp(scale * s[j] - lse);
+    for (std::int32_t j = 0; j < n; ++j) {
+      s[j] = select(seen.has(j), exp(scale * s[j] - lse), T(0));
       dp[j] *= s[j];
       mean += dp[j];
     }
