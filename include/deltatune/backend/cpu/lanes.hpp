@@ -63,13 +63,18 @@ void tile_product(const T* a, Index a_row, Index a_col, const T* b, Index b_row,
 
 template <Index Blocks, class T>
 void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, Index j, bool accumulate) {
-  constexpr Index kRows = 6;  // with two blocks: independent sums enough to hide latencies, and few enough for the registers of AVX-512
+  // With two blocks: independent sums enough to hide latencies, few enough for the registers of AVX-512, and no rest in attention's blocks of queries.
+  constexpr Index kRows = 8;
   Index i = 0;
   const auto tile = [&]<Index Rows>() {
     tile_product<Rows, Blocks>(a + i * a_row, a_row, a_col, b.data + j, b.stride, c.row(i) + j, c.stride, b.rows, accumulate);
   };
   for (; i + kRows <= rows; i += kRows) tile.template operator()<kRows>();
   switch (rows - i) {
+    case 7:
+      return tile.template operator()<7>();
+    case 6:
+      return tile.template operator()<6>();
     case 5:
       return tile.template operator()<5>();
     case 4:
