@@ -35,9 +35,11 @@ struct GatedBackwardRow {
     const T* DELTATUNE_RESTRICT from = dy.row(i);
     T* DELTATUNE_RESTRICT da = du.row(i);
     T* DELTATUNE_RESTRICT dg = da + dy.cols;
+    // Read before da is written, which for all the compiler knows is a: so what f and f' have in common is computed once.
     team.each(dy.cols, [=](Index j) {
-      da[j] = from[j] * g[j] * F::derivative(a[j]);
-      dg[j] = from[j] * F::value(a[j]);
+      const T u_j = a[j], g_j = g[j], dy_j = from[j];
+      da[j] = dy_j * g_j * F::derivative(u_j);
+      dg[j] = dy_j * F::value(u_j);
     });
   }
 };
