@@ -88,6 +88,27 @@ TEST_CASE("layer_norm: backward in place, and gamma alone or beta alone", "[ops]
   test::check_device(in_place);
 }
 
+TEST_CASE("layer_norm: backward adds to what the residual's gradient holds", "[ops][layer_norm]") {
+  const auto adding = []<class X>(check::Trial<X>& trial) {  // y = x + LN(x), as of a block with its norm before the branch
+    using B = backend_of<X>;
+    using T = scalar_of<X>;
+    const auto x = trial.input("x", 5, 19);
+    const auto gamma = trial.parameter("gamma", 1, 19);
+    const auto beta = trial.constant(1, 19);
+    const auto y = trial.output("y", 5, 19);
+    const View<T> normalized = trial.pass().keep(5, 19);
+    const View<T> inverse_std = trial.pass().keep(5, 1);
+    ops::layer_norm_forward<B, T>(trial.ctx(), x.value, {}, {}, gamma.value, beta, 1e-5, y.value, normalized, inverse_std);
+    ops::axpy<B, T>(trial.ctx(), T(1), x.value, y.value);
+    if (!trial.backward_wanted()) return;
+    ops::layer_norm_parameter_backward<B, T>(trial.ctx(), y.gradient, normalized, gamma.gradient, {});
+    ops::copy<B, T>(trial.ctx(), y.gradient, x.gradient);
+    ops::layer_norm_backward<B, T>(trial.ctx(), y.gradient, normalized, inverse_std, gamma.value, {}, x.gradient, {}, true);
+  };
+  test::check_adjoint(adding);
+  test::check_device(adding);
+}
+
 TEST_CASE("scale_shift: adjoint, and float on the CPU", "[ops][layer_norm]") {
   const double dropout = GENERATE(0.0, 0.3);
   test::check_adjoint(rebuild_body(5, 7, dropout));

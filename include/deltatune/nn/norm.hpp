@@ -62,6 +62,14 @@ class LayerNorm {
     ops::layer_norm_backward<B, T>(pass.ctx, dy_io, normalized, saved.inverse_std, gamma_.value(), saved.dropout, dy_io, d_branch);
   }
 
+  // dx_io (N, C) += the gradient of the input, where there is no branch. dy (N, C).
+  void backward_adding(Pass<X>& pass, const Saved& saved, View<const T> dy, View<T> dx_io) {
+    const auto scope = pass.scope();
+    const View<const T> normalized = saved.normalized.read(pass);
+    parameter_backward(pass, normalized, dy);
+    ops::layer_norm_backward<B, T>(pass.ctx, dy, normalized, saved.inverse_std, gamma_.value(), saved.dropout, dx_io, {}, true);
+  }
+
   // The gradients of γ and β alone, where nothing below trains.
   void parameter_backward(Pass<X>& pass, const Saved& saved, View<const T> dy) {
     const auto scope = pass.scope();

@@ -35,6 +35,7 @@ struct LayerNormForwardRow {
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
     const Index cols = y.cols;
     const T* x = residual.row(i);
+    const T* r = x;
     T* hat = normalized.row(i);
     T* out = y.row(i);
     const T* scale = gamma;
@@ -47,14 +48,13 @@ struct LayerNormForwardRow {
       } else {
         team.each(cols, [=](Index j) { hat[j] = x[j] + add[j]; });
       }
-    } else {
-      team.each(cols, [=](Index j) { hat[j] = x[j]; });
+      r = hat;
     }
-    const T mean = team.sum(cols, [=](Index j) { return hat[j]; }) / T(static_cast<double>(cols));
-    const T variance = team.sum(cols, [=](Index j) { return (hat[j] - mean) * (hat[j] - mean); }) / T(static_cast<double>(cols));
+    const T mean = team.sum(cols, [=](Index j) { return r[j]; }) / T(static_cast<double>(cols));
+    const T variance = team.sum(cols, [=](Index j) { return (r[j] - mean) * (r[j] - mean); }) / T(static_cast<double>(cols));
     const T inverse = T(1) / sqrt(variance + T(epsilon));
     team.each(cols, [=](Index j) {
-      const T value = (hat[j] - mean) * inverse;
+      const T value = (r[j] - mean) * inverse;
       hat[j] = value;
       out[j] = scale[j] * value + shift[j];
     });
@@ -71,6 +71,7 @@ struct LayerNormBackwardRow {
   View<T> dr;                // (N, C), may be dy itself
   View<T> d_branch;          // (N, C) or empty
   DropoutMask dropout;
+  bool accumulate;
 
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
@@ -82,6 +83,7 @@ struct LayerNormBackwardRow {
     const T inverse = inverse_std[i];
     const T mean = team.sum(cols, [=](Index j) { return scale[j] * dout[j]; }) / T(static_cast<double>(cols));
     const T slope = team.sum(cols, [=](Index j) { return scale[j] * dout[j] * hat[j]; }) / T(static_cast<double>(cols));
+    if (accumulate) return team.each(cols, [=](Index j) { to[j] = to[j] + (scale[j] * dout[j] - mean - hat[j] * slope) * inverse; });
     team.each(cols, [=](Index j) { to[j] = (scale[j] * dout[j] - mean - hat[j] * slope) * inverse; });
     if (d_branch) {
       T* branch = d_branch.row(i);
@@ -134,10 +136,11 @@ void layer_norm_forward(typename B::Context& ctx, View<const T> residual, View<c
 }
 
 // dy (N, C) -> dr (N, C), overwritten, may be dy; d_branch (N, C), overwritten, or empty where there is no branch to go into.
+// accumulate: dr is added to; for no branch, and another dr than dy.
 template <class B, class T>
 void layer_norm_backward(typename B::Context& ctx, View<const T> dy, View<const T> normalized, View<const T> inverse_std, View<const T> gamma,
-                         const DropoutMask& dropout, View<T> dr, View<T> d_branch) {
-  B::for_each_row(ctx, dr.rows, dr.cols, detail::LayerNormBackwardRow<T>{dy, normalized, inverse_std.data, gamma.data, dr, d_branch, dropout});
+                         const DropoutMask& dropout, View<T> dr, View<T> d_branch, bool accumulate = false) {
+  B::for_each_row(ctx, dr.rows, dr.cols, detail::LayerNormBackwardRow<T>{dy, normalized, inverse_std.data, gamma.data, dr, d_branch, dropout, accumulate});
 }
 
 // dgamma (C), dbeta (C): accumulated; either may be empty. Run before layer_norm_backward where dr is dy.
