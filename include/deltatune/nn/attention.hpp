@@ -122,9 +122,13 @@ class SelfAttention {
   bool needs_input() const { return projection_.needs_input() || site_.deltas.needs_input(); }
   // Whether something behind the queries reads other rows of its sequence.
   bool mixes_rows() const { return output_.mixes_rows(); }
+  // Whether a delta stands at the last product. Without any, forward can add to what y holds, and backward leaves dy as it is.
+  bool output_has_deltas() const { return output_.has_deltas(); }
 
   // x (N, C) -> y (N, C), or (M, C) with a demand. cache: of one sequence, whose next rows x holds; only in evaluation.
-  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr) const {
+  // accumulate: y is added to; not where output_has_deltas().
+  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr,
+               bool accumulate = false) const {
     const Index width = output_.in(), kv_width = site_.width;
     const Index prefix = site_.deltas.rows();
     const bool goes_by_place = config_.window > 0 || tables_.bias;
@@ -176,7 +180,7 @@ class SelfAttention {
                                  pass.scratch);
     saved.qkv.finish(pass);
     saved.context.finish(pass);
-    output_.forward(pass, context, y, saved.output);
+    output_.forward(pass, context, y, saved.output, accumulate);
   }
   void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved) const { forward(pass, sequences, {}, x, y, saved); }
 

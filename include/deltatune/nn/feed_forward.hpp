@@ -49,9 +49,11 @@ class FeedForward {
   void set_recompute(bool on) { recompute_ = on; }
   bool needs_input() const { return recompute_ || up_.needs_input(); }
   bool mixes_rows() const { return up_.mixes_rows() || down_.mixes_rows(); }
+  // Whether a delta stands at the last product. Without any, forward can add to what y holds, and backward leaves dy as it is.
+  bool output_has_deltas() const { return down_.has_deltas(); }
 
-  // x (N, C) -> y (N, C).
-  void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
+  // x (N, C) -> y (N, C). accumulate: y is added to; not where output_has_deltas().
+  void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved, bool accumulate = false) const {
     const auto scope = pass.scope();
     saved.stream = pass.next_stream;
     saved.u = {};
@@ -63,7 +65,7 @@ class FeedForward {
     saved.dropout = dropout_ > 0 ? pass.dropout(dropout_) : DropoutMask();
     activate(pass, u, saved.dropout, activated);
     saved.u.finish(pass);
-    down_.forward(pass, activated, y, saved.down);
+    down_.forward(pass, activated, y, saved.down, accumulate);
   }
 
   // dy_io (N, C): used up. x (N, C): the input again, empty unless needs_input(). dx through the sink.

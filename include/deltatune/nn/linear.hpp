@@ -97,6 +97,11 @@ class Linear {
     return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.weight.trains() || site.deltas.needs_input(); });
   }
 
+  // Whether a delta stands at a site. Without any, forward can add to what y holds, and backward leaves dy as it is.
+  bool has_deltas() const {
+    return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return !site.deltas.empty(); });
+  }
+
   // Whether a delta reads other rows of its row's sequence.
   bool mixes_rows() const {
     return std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.deltas.mixes_rows(); });
@@ -153,8 +158,8 @@ class Linear {
   View<T> keep_output(Pass<X>& pass, Index rows) const { return pass.keep(rows, stride()).column_range(0, out_ + active_rank_); }
   View<T> take_output(Pass<X>& pass, Index rows) const { return pass.take(rows, stride()).column_range(0, out_ + active_rank_); }
 
-  // x (N, in) -> y (N, out). A y from keep_output() also holds u and must then live until backward.
-  void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved) const {
+  // x (N, in) -> y (N, out). A y from keep_output() also holds u and must then live until backward. accumulate: y is added to; only without deltas.
+  void forward(Pass<X>& pass, View<const T> x, View<T> y, Saved& saved, bool accumulate = false) const {
     saved.sites.resize(sites_.size());
     saved.apart = std::any_of(sites_.begin(), sites_.end(), [](const LinearSite<X>& site) { return site.deltas.changes_input(); });
     saved.low_rank = !saved.apart && multiplies_low_rank();
@@ -164,7 +169,7 @@ class Linear {
       B::gemm(pass.ctx, Gemm<T>{.a = x, .b = packed(), .c = y, .transpose_b = true});
       u = y.column_range(out_, active_rank_);
     } else {
-      base().multiply(pass, x, true, y.column_range(0, out_));
+      base().multiply(pass, x, true, y.column_range(0, out_), accumulate ? T(1) : T(0));
       if (saved.low_rank) {
         u = y.cols > out_ ? y.column_range(out_, active_rank_) : pass.keep(x.rows, active_rank_);
         B::gemm(pass.ctx, Gemm<T>{.a = x, .b = factors(), .c = u, .transpose_b = true});

@@ -83,18 +83,19 @@ class ResidualSublayer {
       norms_.before->forward(pass, h, {}, {}, normalised, saved.before);
       x = normalised;
     }
-    const View<T> y = pass.take(out.rows, out.cols);
+    if (demand) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, out);
+    const bool adds = branch_adds() && !(pass.mode == Mode::train && dropout_ > 0);
+    const View<T> y = adds ? out : pass.take(out.rows, out.cols);
     if (const SelfAttention<X>* const attention = std::get_if<SelfAttention<X>>(&branch_)) {
-      attention->forward(pass, sequences, demand, x, y, saved_of(*attention, saved), cache);
+      attention->forward(pass, sequences, demand, x, y, saved_of(*attention, saved), cache, adds);
     } else {
       const FeedForward<X>& feed_forward = std::get<FeedForward<X>>(branch_);
-      feed_forward.forward(pass, x, y, saved_of(feed_forward, saved));
+      feed_forward.forward(pass, x, y, saved_of(feed_forward, saved), adds);
     }
-    if (demand) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, out);
     const DemandScope<X> rows(pass, demand);
     saved.demand = demand;
     if (norms_.branch) norms_.branch->forward(pass, y, {}, {}, y, saved.branch_norm);
-    finish(pass, y, out, saved);
+    finish(pass, y, out, saved, adds);
   }
 
   // The output again, from what norm_sum kept.
@@ -114,8 +115,9 @@ class ResidualSublayer {
       return;
     }
     const auto scope = pass.scope();
-    const View<T> dy = pass.take(d_out_io.rows, d_out_io.cols);
-    end_backward(pass, saved, h, d_out_io, dy);
+    const bool adds = branch_adds() && !saved.dropout.active();
+    const View<T> dy = adds ? d_out_io : pass.take(d_out_io.rows, d_out_io.cols);
+    if (!adds) end_backward(pass, saved, h, d_out_io, dy);
     if (!into_end) return;
     if (norms_.branch) norms_.branch->backward(pass, saved.branch_norm, dy, {});
     if (!into_branch) return;
@@ -130,22 +132,32 @@ class ResidualSublayer {
     branch_backward(pass, saved, x, dy, into_before ? GradientSink<T>::fresh(dx) : GradientSink<T>::none());
     if (!into_before) return;
     if (!input_wanted) return norms_.before->parameter_backward(pass, saved.before, dx);
-    norms_.before->backward(pass, saved.before, dx, {});
-    ops::axpy<B, T>(pass.ctx, T(1), dx, dh);
+    norms_.before->backward_adding(pass, saved.before, dx, dh);
   }
 
  private:
+  // Whether nothing stands between the branch's last product and the residual sum but a dropout: without one, that product adds to the residual itself,
+  // and the gradient of the sum is that of the branch.
+  bool branch_adds() const {
+    return norms_.before && !norms_.branch && !norms_.sum && !site_.deltas.active() &&
+           !std::visit([](const auto& branch) { return branch.output_has_deltas(); }, branch_);
+  }
+
   template <class Part>
   static typename Part::Saved& saved_of(const Part&, Saved& saved) {
     if (typename Part::Saved* const held = std::get_if<typename Part::Saved>(&saved.branch)) return *held;
     return saved.branch.template emplace<typename Part::Saved>();
   }
 
-  // From the branch's y (M, C), used up, and the residual in h_io (M, C), which becomes the output.
-  void finish(Pass<X>& pass, View<T> y, View<T> h_io, Saved& saved) const {
+  // From the branch's y (M, C), used up, and the residual in h_io (M, C), which becomes the output; is_sum: y is both, and the output already.
+  void finish(Pass<X>& pass, View<T> y, View<T> h_io, Saved& saved, bool is_sum) const {
     const DropoutMask dropout = pass.dropout(dropout_);
     saved.residual = {};
     saved.out = {};
+    if (is_sum) {
+      saved.dropout = dropout;  // none
+      return;
+    }
     if (!site_.deltas.active()) return add(pass, dropout, y, h_io, saved);
     saved.dropout = dropout;
     if (dropout.active()) ops::dropout<B, T>(pass.ctx, dropout, y, y);
