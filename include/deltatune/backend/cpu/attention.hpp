@@ -39,6 +39,16 @@ void copy_padded(View<const T> x, View<T> out) {
   }
 }
 
+// A block of queries to multiply with: x itself where its rows are whole vectors, else a copy in `padded`. A copy, too, where rows lie so far apart that
+// a block of them would share a few sets of the first cache.
+template <class T>
+View<const T> whole_rows(View<const T> x, View<T> padded) {
+  constexpr Index kShared = 2048 / static_cast<Index>(sizeof(T));
+  if (x.cols % kLanes == 0 && x.stride % kShared != 0) return x;
+  copy_padded(x, padded);
+  return padded.row_range(0, x.rows);
+}
+
 // Cuts matrices from a worker's share of the scratch.
 template <class T>
 class ScratchCutter {
@@ -291,8 +301,8 @@ void cpu_attention_backward(const AttentionBackward<T>& op, int threads) {
     const View<T> k = scratch.take(key_count, padded_cols(width));
     const View<T> dk = scratch.take(key_count, padded_cols(width));
     const View<T> dv = scratch.take(key_count, padded_cols(width));
-    const View<T> q = scratch.take(kQueryBlock, padded_cols(width));
-    const View<T> d_o = scratch.take(kQueryBlock, padded_cols(width));
+    const View<T> padded_q = scratch.take(kQueryBlock, padded_cols(width));
+    const View<T> padded_d_o = scratch.take(kQueryBlock, padded_cols(width));
     const View<T> padded_dq = scratch.take(kQueryBlock, padded_cols(width));
     const View<T> all_p = scratch.take(kQueryBlock, key_cols);
     const View<T> all_dp = scratch.take(kQueryBlock, key_cols);
@@ -315,8 +325,8 @@ void cpu_attention_backward(const AttentionBackward<T>& op, int threads) {
         const View<T> p = all_p.column_range(0, cols);
         const View<T> dp = all_dp.column_range(0, cols);
         const View<T> kept = all_kept.column_range(0, cols);
-        copy_padded(op.q.row_range(row, rows).column_range(h * width, width), q);
-        copy_padded(op.d_o.row_range(row, rows).column_range(h * width, width), d_o);
+        const View<const T> q = whole_rows(op.q.row_range(row, rows).column_range(h * width, width), padded_q);
+        const View<const T> d_o = whole_rows(op.d_o.row_range(row, rows).column_range(h * width, width), padded_d_o);
         const View<T> dq_head = op.dq.row_range(row, rows).column_range(h * width, width);
         const View<T> dq = whole ? dq_head : padded_dq;
         small_product<T>(q.data, q.stride, 1, k_transposed.column_range(begin, cols), p, rows);
@@ -329,9 +339,9 @@ void cpu_attention_backward(const AttentionBackward<T>& op, int threads) {
           if (shaped) shape_scores_backward<T>(dp.row(r), slopes, d_line != nullptr ? d_line + at : nullptr, cols);
         }
         const Index keys = end - begin;
-        small_product<T>(dp.data, dp.stride, 1, k.row_range(begin, keys), dq, rows);                                 // dq = ds·k
-        small_product<T>(dp.data, 1, dp.stride, q.row_range(0, rows), dk.row_range(begin, keys), keys, true);        // dk += dsᵀ·q
-        small_product<T>(kept.data, 1, kept.stride, d_o.row_range(0, rows), dv.row_range(begin, keys), keys, true);  // dv += (m ∘ p)ᵀ·do
+        small_product<T>(dp.data, dp.stride, 1, k.row_range(begin, keys), dq, rows);              // dq = ds·k
+        small_product<T>(dp.data, 1, dp.stride, q, dk.row_range(begin, keys), keys, true);        // dk += dsᵀ·q
+        small_product<T>(kept.data, 1, kept.stride, d_o, dv.row_range(begin, keys), keys, true);  // dv += (m ∘ p)ᵀ·do
         if (!whole) copy_padded<T>(dq.row_range(0, rows), dq_head);
       }
     }
