@@ -1,6 +1,4 @@
 // LoRA: small matrices beside the frozen query and value weights, and the classifier, learn whether a sequence contains token 7.
-#include "deltatune/attach/lora_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {

@@ -1,6 +1,4 @@
 // BitFit: all weights stay as they are; the biases and the classifier learn whether a sequence contains token 7.
-#include "deltatune/backend/cpu.hpp"
-#include "deltatune/delta/selections.hpp"
 #include "toy.hpp"
 
 int main() {

@@ -2,7 +2,6 @@
 #include <map>
 #include <string>
 
-#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {

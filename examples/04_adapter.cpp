@@ -1,6 +1,5 @@
 // Bottleneck adapters (the sublayer seam): Pfeiffer's, one small layer behind each block's feed-forward part. The last lines take one out again.
 #include "deltatune/attach/adapterhub_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {

@@ -1,6 +1,5 @@
 // Prefix tuning (the kv seam): keys and values that every token sees, in front of each layer's own; computed by a small network while they are learnt.
 #include "deltatune/attach/prefix_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {

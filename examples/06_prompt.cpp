@@ -1,6 +1,5 @@
 // Prompt tuning (the input seam): rows in front of the words of each sequence, started from rows of the vocabulary.
 #include "deltatune/attach/prompt_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {

@@ -1,6 +1,5 @@
 // Diff pruning (the parameter seam): the model's own weights plus a difference to them that is found to be 0 almost everywhere.
 #include "deltatune/attach/diff_pruning_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {

@@ -1,11 +1,7 @@
 // A decoder: LoRA on GPT-2's fused query, key and value learns to count, and then goes on from a beginning, with a cache of keys and values.
 #include <cstdio>
 
-#include "deltatune/attach/lora_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
-#include "deltatune/model/generate.hpp"
-#include "deltatune/model/gpt2.hpp"
-#include "deltatune/train/trainer.hpp"
+#include "deltatune/deltatune.hpp"
 
 int main() {
   using namespace deltatune;

@@ -1,7 +1,5 @@
 // Several methods in one model: LoRA beside a prompt, trained together; then LoRA rests and the prompt goes on alone.
-#include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/attach/prompt_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
 #include "toy.hpp"
 
 int main() {

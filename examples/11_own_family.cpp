@@ -2,12 +2,7 @@
 // branches, rotary positions, two heads of keys and values for four of queries, and gated feed-forward layers.
 #include <filesystem>
 
-#include "deltatune/attach/lora_plan.hpp"
-#include "deltatune/backend/cpu.hpp"
-#include "deltatune/io/hf_export.hpp"
 #include "deltatune/model/config_fields.hpp"
-#include "deltatune/model/transformer.hpp"
-#include "deltatune/train/fit.hpp"
 #include "toy.hpp"
 
 using namespace deltatune;

@@ -5,10 +5,7 @@
 #include <cstdio>
 #include <string>
 
-#include "deltatune/model/bert.hpp"
-#include "deltatune/train/dataset.hpp"
-#include "deltatune/train/evaluation.hpp"
-#include "deltatune/train/trainer.hpp"
+#include "deltatune/deltatune.hpp"  // which knows of deltatune::compiled, as single headers do not
 
 namespace toy {
 
