@@ -86,6 +86,7 @@ class Attachment {
   }
   template <class D>
   D& add(KvSite<X>& site, D delta) {
+    site.check_takes_rows();
     refuse_merge("adds keys and values of its own");
     return note(site.path, site.deltas, std::move(delta));
   }

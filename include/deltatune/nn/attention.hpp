@@ -100,6 +100,7 @@ class SelfAttention {
     if (config_.kv_heads == 0) config_.kv_heads = config_.heads;
     site_.path = std::move(path);
     site_.input_width = projection_.in();
+    site_.by_place = config_.window > 0 || tables_.bias;
     site_.width = output_.in() / config_.heads * config_.kv_heads;
   }
 
@@ -131,9 +132,7 @@ class SelfAttention {
                bool accumulate = false) const {
     const Index width = output_.in(), kv_width = site_.width;
     const Index prefix = site_.deltas.rows();
-    const bool goes_by_place = config_.window > 0 || tables_.bias;
-    if (goes_by_place && prefix > 0)
-      throw Error(site_.path, "has deltas in front of its keys, which have no place in a window or a bias by distance", {.remedy = "use another method"});
+    if (prefix > 0) site_.check_takes_rows();
     saved.tokens = sequences;
     saved.demand = demand;
     saved.plan = AttentionPlan{.queries = demand ? demand.sequences : sequences,
@@ -147,7 +146,7 @@ class SelfAttention {
                                .window = config_.window,
                                .soft_cap = config_.soft_cap,
                                .relative = tables_.bias ? tables_.bias->buckets() : RelativeBuckets(),
-                               .first_place = goes_by_place && demand && demand.first ? 0 : -1};
+                               .first_place = site_.by_place && demand && demand.first ? 0 : -1};
     const auto outer = pass.scope();
     const View<T> qkv = pass.rounds_kept ? saved.qkv.start(pass, x.rows, width + 2 * kv_width) : saved.qkv.start(projection_.keep_output(pass, x.rows));
     saved.lse = pass.keep(y.rows, config_.heads);

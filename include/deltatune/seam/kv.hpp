@@ -17,6 +17,7 @@
 #include <string>
 #include <utility>
 
+#include "deltatune/core/error.hpp"
 #include "deltatune/seam/pass.hpp"
 #include "deltatune/seam/slot.hpp"
 
@@ -126,7 +127,15 @@ struct KvSite {
   std::string path;       // "bert.encoder.layer.0.attention.self"
   Index input_width = 0;  // C
   Index width = 0;        // Ckv: columns of the keys, and of the values
+  bool by_place = false;  // scores follow the places of the keys, which rows in front of the tokens do not have
   KvSlot<X> deltas;
+
+  // Throws Error where no delta can stand.
+  void check_takes_rows() const {
+    if (by_place)
+      throw Error(path, "has a window or a bias by distance, in which rows in front of the tokens have no place",
+                  {.remedy = "use another method than prefixes"});
+  }
 };
 
 }  // namespace deltatune
