@@ -1,5 +1,5 @@
 // Bottleneck adapters (the sublayer seam): Pfeiffer's, one small layer behind each block's feed-forward part. The last lines take one out again.
-#include "deltatune/attach/adapterhub_plan.hpp"
+#include "deltatune/attach/bottleneck_plan.hpp"
 #include "toy.hpp"
 
 int main() {
@@ -8,8 +8,8 @@ int main() {
   DefaultCpu::Context ctx(1);
   Bert<X> model = toy::model<X>(ctx);
 
-  AdapterHubPlan plan = adapterhub_preset("pfeiffer");
-  std::get<AdapterHubBottleneck>(plan.members.front()).reduction.factor = 4;  // a bottleneck of 32 / 4
+  BottleneckPlan plan = BottleneckPlan::of("pfeiffer");
+  plan.reduction.factor = 4;  // a bottleneck of 32 / 4
   auto adapters = attach(ctx, model, plan);
   std::printf("%d of %d parameters train\n", static_cast<int>(trainable_count(model)), static_cast<int>(parameter_count(model)));
 

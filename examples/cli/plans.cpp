@@ -1,20 +1,31 @@
 #include "plans.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <set>
 #include <sstream>
 #include <utility>
 
+#include "deltatune/attach/methods.hpp"
 #include "deltatune/delta/lora_start.hpp"
 #include "deltatune/io/regex.hpp"
+#include "report.hpp"
 
 namespace deltatune::cli {
 
 namespace {
 
+template <class V, class... Each>
+constexpr bool is_one_of = (std::is_same_v<V, Each> || ...);
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
 // "PATTERN=VALUE"
-std::pair<std::string, double> pattern_setting(const std::string& text, const char* option) {
+std::pair<std::string, double> pattern_setting(const std::string& text, const std::string& option) {
   const std::size_t equals = text.rfind('=');
   try {
     std::size_t used = 0;
@@ -26,240 +37,225 @@ std::pair<std::string, double> pattern_setting(const std::string& text, const ch
   throw Error(option, "cannot be read", {.expected = "PATTERN=NUMBER", .got = "\"" + text + "\""});
 }
 
-ops::Activation activation_named(const std::string& name) {
-  using ops::Activation;
-  static const std::map<std::string, Activation> kNames{{"relu", Activation::relu},  {"gelu", Activation::gelu}, {"gelu_new", Activation::gelu_new},
-                                                        {"swish", Activation::silu}, {"silu", Activation::silu}, {"tanh", Activation::tanh}};
-  const auto found = kNames.find(name);
-  if (found == kNames.end()) throw Error("--non-linearity", "is not known", {.expected = "relu, gelu, gelu_new, swish or tanh", .got = "\"" + name + "\""});
-  return found->second;
+// In the order given: the first that matches counts.
+template <class T>
+void set_patterns(const std::string& option, const std::vector<std::string>& given, Patterns<T>& to) {
+  for (const std::string& text : given) {
+    const std::pair<std::string, double> setting = pattern_setting(text, option);
+    for (const auto& other : to)
+      if (other.first.text() == setting.first) throw Error(option, "names \"" + setting.first + "\" twice", {.remedy = "leave out one of the two"});
+    const auto value = static_cast<T>(setting.second);
+    if (static_cast<double>(value) != setting.second) throw Error(option, "needs a whole number", {.got = "\"" + text + "\""});
+    to.emplace_back(regex(setting.first, option), value);
+  }
 }
 
-// Makes the plans and takes note of the options that they asked for.
-class Maker {
- public:
-  Maker(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer)
-      : o_(options), family_(family), labels_(labels), tokenizer_(tokenizer) {}
+const std::vector<std::string> kTargetOptions{"--targets", "--exclude", "--layers"};
 
-  AnyPlan make(const std::string& name) {
-    AnyPlan plan = of(name);
-    PlanBase& base = base_of(plan);
-    base.name = name;
-    if (asked("--modules-to-save", o_.modules_to_save)) base.modules_to_save = split(*o_.modules_to_save);
-    return plan;
-  }
+// The options of a setting.
+std::vector<std::string> options_of(const Setting& setting) {
+  if (std::holds_alternative<Targets*>(setting.value)) return kTargetOptions;
+  return *setting.option == '\0' ? std::vector<std::string>{} : std::vector<std::string>{setting.option};
+}
 
-  // Throws Error for an option that was given and that nobody asked for.
-  void finish(const std::string& methods) const {
-    for (const auto& [option, value] : o_.given)
-      if (!asked_.contains(option)) throw Error(option, "is not an option of --method " + methods, {.remedy = "leave it out, or choose another method"});
-  }
+// Takes over what was given for it on the command line.
+void set(const Setting& setting, const MethodOptions& given) {
+  const auto values = [&](const std::string& option) -> const std::vector<std::string>& {
+    static const std::vector<std::string> kNone;
+    const auto found = given.values.find(option);
+    return found == given.values.end() ? kNone : found->second;
+  };
+  const auto numbers = [&](const std::string& option) {
+    std::vector<Index> all;
+    for (const std::string& text : values(option)) all.push_back(std::stoll(text));
+    return all;
+  };
+  const std::string option = setting.option;
+  std::visit(
+      [&]<class V>(const V& value) {
+        if constexpr (std::is_same_v<V, Targets*>) {
+          if (const std::string text = given.text("--targets"); text == "all-linear") {
+            *value = Targets::every_linear();
+          } else if (!text.empty()) {
+            *value = Targets::named(split(text));
+          }
+          if (!values("--exclude").empty()) value->exclude.names = split(given.text("--exclude"));
+          if (!values("--layers").empty()) value->layers = numbers("--layers");
+        } else if (option.empty() || values(option).empty()) {
+          return;
+        } else if constexpr (is_one_of<V, Patterns<Index>*, Patterns<double>*>) {
+          set_patterns(option, values(option), *value);
+        } else if constexpr (std::is_same_v<V, Choice>) {
+          std::string word = values(option).back();
+          for (const std::string& known : value.words())
+            if (lower(known) == lower(word)) word = known;
+          value.set(word, option);
+        } else if constexpr (std::is_same_v<V, std::vector<Index>*>) {
+          *value = numbers(option);
+        } else if constexpr (std::is_same_v<V, std::vector<std::string>*>) {
+          *value = values(option);
+        } else if constexpr (std::is_same_v<V, bool*>) {
+          *value = true;
+        } else if constexpr (std::is_same_v<V, double*>) {
+          *value = std::stod(values(option).back());
+        } else if constexpr (std::is_same_v<V, Index*>) {
+          *value = std::stoll(values(option).back());
+        } else {
+          *value = values(option).back();
+        }
+      },
+      setting.value);
+}
 
- private:
-  template <class T>
-  bool asked(const char* option, const std::optional<T>& value) {
-    asked_.insert(option);
-    return value.has_value();
+std::vector<std::string> method_list(const MethodOptions& options) {
+  // "compacter++" ends in what else joins.
+  std::string list = options.method;
+  const std::string plus = "compacter++", stand_in = "compacter_plus";
+  for (std::size_t at = list.find(plus); at != std::string::npos; at = list.find(plus)) list.replace(at, plus.size(), stand_in);
+  if (list.empty() || list.front() == '+' || list.back() == '+' || list.find("++") != std::string::npos)
+    throw Error("--method", "has a + without a method before or after it", {.got = "\"" + options.method + "\""});
+  std::vector<std::string> methods;
+  for (const std::string& name : split(list, '+')) {
+    methods.push_back(name == stand_in ? plus : name);
+    if (std::count(methods.begin(), methods.end(), methods.back()) > 1) throw Error("--method", "names " + methods.back() + " twice");
   }
-  template <class T, class U>
-  void set(const char* option, const std::optional<T>& value, U& to) {
-    if (asked(option, value)) to = static_cast<U>(*value);
-  }
+  if (methods.empty()) throw Error("--method", "names no method");
+  if (methods.size() > 1 && std::count(methods.begin(), methods.end(), "full") > 0) throw Error("--method", "full trains everything: nothing goes beside it");
+  return methods;
+}
 
-  AnyPlan of(const std::string& name) {
-    if (name == "lora" || name == "dora") return lora(name == "dora");
-    if (name == "adalora") return adalora();
-    if (name == "vera") {
-      VeraPlan plan;
-      set("--rank", o_.rank, plan.vera.rank);
-      set("--dropout", o_.dropout, plan.vera.dropout);
-      set("--d-initial", o_.d_initial, plan.vera.d_initial);
-      targets(plan.targets);
-      return plan;
-    }
-    if (name == "miss") {
-      MissPlan plan;
-      set("--rank", o_.rank, plan.miss.rank);
-      set("--dropout", o_.dropout, plan.miss.dropout);
-      targets(plan.targets);
-      return plan;
-    }
-    if (name == "ia3") {
-      Ia3Plan plan;
-      targets(plan.targets);
-      return plan;
-    }
-    if (name == "houlsby" || name == "pfeiffer" || name == "parallel" || name == "compacter" || name == "compacter++" || name == "adapter_plus" ||
-        name == "mam" || name == "unipelt") {
-      AdapterHubPlan plan = adapterhub_preset(name);
-      for (AdapterHubMember& member : plan.members) std::visit([this](auto& each) { adjust(each); }, member);
-      return plan;
-    }
-    if (name == "prefix" || name == "prefix_mlp") {
-      PrefixPlan plan;
-      set("--virtual-tokens", o_.virtual_tokens, plan.prefix.rows);
-      set("--dropout", o_.dropout, plan.prefix.dropout);
-      if (name == "prefix_mlp") {
-        plan.prefix.hidden = 512;
-        set("--encoder-hidden", o_.encoder_hidden, plan.prefix.hidden);
-      }
-      return plan;
-    }
-    if (name == "prompt") return prompt();
-    if (name == "p_tuning") {
-      PTuningPlan plan;
-      set("--virtual-tokens", o_.virtual_tokens, plan.p_tuning.rows);
-      set("--encoder-hidden", o_.encoder_hidden, plan.p_tuning.hidden);
-      set("--dropout", o_.dropout, plan.p_tuning.dropout);
-      if (asked("--encoder", o_.encoder)) plan.p_tuning.encoder = *o_.encoder == "lstm" ? PTuningConfig::Encoder::lstm : PTuningConfig::Encoder::mlp;
-      return plan;
-    }
-    if (name == "diff_pruning") {
-      DiffPruningPlan plan;
-      set("--density", o_.density, plan.diff.density);
-      set("--penalty", o_.penalty, plan.diff.penalty);
-      set("--prune-at", o_.prune_at, plan.diff.prune_at);
-      asked_.insert("--structured");
-      plan.diff.structured = o_.structured;
-      return plan;
-    }
-    if (name == "full") return SelectionPlan(full_fine_tuning());
-    if (name == "head") return SelectionPlan(head_only(family_));
-    if (name == "bitfit") return SelectionPlan(bitfit(family_));
-    if (name == "bitfit_query_ffn") return SelectionPlan(bitfit_query_ffn(family_));
-    if (name == "layer_norm") {
-      NormTuningPlan plan;
-      if (asked("--targets", o_.targets)) {
-        plan.targets = Targets::named(split(*o_.targets));
-      } else if (const DefaultTargets* const norms = family_.architecture.targets_of(NormTuningPlan::kPeftType)) {
-        plan.targets = Targets::named(norms->names);
-      }
-      return plan;
-    }
-    if (name == "last_layers") {
-      Index count = 1;
-      set("--last-layers", o_.last_layers, count);
-      return SelectionPlan(last_layers(count, family_));
-    }
-    throw Error(
-        "--method", "is not known for this model",
-        {.expected =
-             "lora, dora, adalora, vera, miss, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, p_tuning, "
-             "diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn (BERT), layer_norm, last_layers, head or full, or several joined by +",
-         .got = "\"" + name + "\""});
-  }
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
 
-  void targets(Targets& to) {
-    if (asked("--targets", o_.targets)) to = *o_.targets == "all-linear" ? Targets::every_linear() : Targets::named(split(*o_.targets));
-    if (asked("--exclude", o_.exclude)) to.exclude.names = split(*o_.exclude);
-    asked_.insert("--layers");
-    if (!o_.layers.empty()) to.layers = o_.layers;
+// What a prompt starts from: of the model's own vocabulary.
+void set_prompt_start(PromptPlan& plan, const MethodOptions& options, const std::vector<std::string>& labels, const TextEncoder& tokenizer) {
+  using Kind = PromptStart::Kind;
+  if (plan.start.kind == Kind::text) {
+    if (plan.text.empty()) throw Error("--prompt-text", "is missing", {.remedy = "give the text that the prompt starts from"});
+    plan.tokenizer = tokenizer.folder;
+    plan.start.tokens = {tokenizer.encode(plan.text, true)};  // as PEFT does, special tokens and all
+  } else if (!options.text("--prompt-text").empty()) {
+    throw Error("--prompt-text", "is for --prompt-init text");
   }
+  if (plan.start.kind != Kind::labels) return;
+  if (labels.empty()) throw Error("--prompt-init labels", "needs names of classes", {.remedy = "it is for classification"});
+  for (const std::string& label : labels) plan.start.tokens.push_back(tokenizer.encode(label, false));
+}
 
-  // In the order given: the first that matches counts.
-  template <class Setting>
-  void patterns(const char* option, const std::vector<std::string>& given, std::vector<std::pair<Pattern, Setting>>& to) {
-    asked_.insert(option);
-    for (const std::string& text : given) {
-      const std::pair<std::string, double> setting = pattern_setting(text, option);
-      for (const auto& other : to)
-        if (other.first.text() == setting.first) throw Error(option, "names \"" + setting.first + "\" twice", {.remedy = "leave out one of the two"});
-      const auto value = static_cast<Setting>(setting.second);
-      if (static_cast<double>(value) != setting.second) throw Error(option, "needs a whole number", {.got = "\"" + text + "\""});
-      to.emplace_back(regex(setting.first, option), value);
-    }
-  }
-
-  AnyPlan lora(bool dora) {
-    LoraPlan plan;
-    plan.dora = dora;
-    plan.lora = {.rank = 8, .alpha = 16};
-    set("--rank", o_.rank, plan.lora.rank);
-    set("--alpha", o_.alpha, plan.lora.alpha);
-    set("--dropout", o_.dropout, plan.lora.dropout);
-    asked_.insert("--rslora");
-    plan.lora.rank_stabilized = o_.rank_stabilized;
-    targets(plan.targets);
-    patterns("--rank-pattern", o_.rank_pattern, plan.rank_pattern);
-    patterns("--alpha-pattern", o_.alpha_pattern, plan.alpha_pattern);
-    if (asked("--bias", o_.bias)) plan.bias = *o_.bias == "all" ? BiasTraining::all : *o_.bias == "lora_only" ? BiasTraining::targets : BiasTraining::none;
-    if (asked("--init", o_.init)) plan.start = *o_.init == "pissa" ? pissa() : *o_.init == "olora" ? olora() : LoraStart();
-    asked_.insert("--lora-plus-ratio");
-    return plan;
-  }
-
-  AnyPlan adalora() {
-    AdaLoraPlan plan;
-    plan.adalora.alpha = 16;
-    set("--rank", o_.rank, plan.adalora.rank);
-    set("--target-rank", o_.target_rank, plan.adalora.target);
-    if (!o_.target_rank) plan.adalora.target = std::min(plan.adalora.target, plan.adalora.rank);
-    set("--alpha", o_.alpha, plan.adalora.alpha);
-    set("--dropout", o_.dropout, plan.adalora.dropout);
-    set("--tinit", o_.tinit, plan.adalora.first);
-    set("--tfinal", o_.tfinal, plan.adalora.last);
-    set("--delta-t", o_.delta_t, plan.adalora.every);
-    set("--orthogonal-penalty", o_.orthogonal_penalty, plan.adalora.penalty);
-    targets(plan.targets);
-    return plan;
-  }
-
-  void adjust(AdapterHubBottleneck& to) {
-    set("--reduction-factor", o_.reduction_factor, to.reduction.factor);
-    set("--dropout", o_.dropout, to.adapter.dropout);
-    set("--scaling", o_.scaling, to.adapter.scale);
-    if (asked("--non-linearity", o_.non_linearity)) to.adapter.activation = activation_named(*o_.non_linearity);
-    leave_out(to.leave_out);
-  }
-  void adjust(AdapterHubLoraMember& to) {
-    set("--rank", o_.rank, to.lora.rank);
-    set("--dropout", o_.dropout, to.lora.dropout);
-    leave_out(to.leave_out);
-  }
-  void adjust(AdapterHubPrefix& to) {
-    set("--virtual-tokens", o_.virtual_tokens, to.prefix.rows);
-    set("--encoder-hidden", o_.encoder_hidden, to.prefix.hidden);
-    set("--dropout", o_.dropout, to.prefix.dropout);
-    leave_out(to.leave_out);
-  }
-  void adjust(AdapterHubPrompt& to) { set("--virtual-tokens", o_.virtual_tokens, to.prompt.rows); }
-  void leave_out(std::vector<Index>& to) {
-    asked_.insert("--leave-out");
-    to = o_.leave_out;
-  }
-
-  AnyPlan prompt() {
-    PromptPlan plan;
-    set("--virtual-tokens", o_.virtual_tokens, plan.prompt.rows);
-    const std::string init = asked("--prompt-init", o_.prompt_init) ? *o_.prompt_init : o_.prompt_text ? "text" : "vocabulary";
-    using Kind = PromptStart::Kind;
-    static const std::map<std::string, Kind> kKinds{
-        {"random", Kind::normal}, {"scaled", Kind::vocabulary_scale}, {"vocabulary", Kind::vocabulary}, {"text", Kind::text}, {"labels", Kind::labels}};
-    plan.start.kind = kKinds.at(init);
-    asked_.insert("--prompt-text");
-    if (init == "text") {
-      if (!o_.prompt_text) throw Error("--prompt-text", "is missing", {.remedy = "give the text that the prompt starts from"});
-      plan.text = *o_.prompt_text;
-      plan.tokenizer = tokenizer_.folder;
-      plan.start.tokens = {tokenizer_.encode(*o_.prompt_text, true)};  // as PEFT does, special tokens and all
-    } else if (o_.prompt_text) {
-      throw Error("--prompt-text", "is for --prompt-init text");
-    }
-    if (init == "labels") {
-      if (labels_.empty()) throw Error("--prompt-init labels", "needs names of classes", {.remedy = "it is for classification"});
-      for (const std::string& label : labels_) plan.start.tokens.push_back(tokenizer_.encode(label, false));
-    }
-    return plan;
-  }
-
-  const MethodOptions& o_;
-  const ModelFamily& family_;
-  const std::vector<std::string>& labels_;
-  const TextEncoder& tokenizer_;
-  std::set<std::string> asked_;
+// An option that methods have in common: how it is read, and what each has where it is not given.
+struct MethodOption {
+  std::string name, help, group;
+  Setting::Value value;
+  std::vector<std::string> methods = {};
+  std::vector<std::pair<std::string, std::vector<std::string>>> defaults = {};  // a value, and the methods that have it
 };
 
+std::string default_text(const Setting& setting) {
+  return std::visit(
+      [&]<class V>(const V& value) -> std::string {
+        if constexpr (std::is_same_v<V, Choice>) {
+          return value.word();
+        } else if constexpr (is_one_of<V, Index*, double*>) {
+          return *value == 0 && *setting.zero != '\0' ? setting.zero : formatted("%g", static_cast<double>(*value));
+        } else {
+          return "";
+        }
+      },
+      setting.value);
+}
+
+// All options of all methods, in the order of the methods and their settings.
+std::vector<MethodOption> method_options() {
+  static const std::map<std::string, std::string> kTargetHelp{{"--targets", "layers by the ends of their names, or all-linear [the usual ones of the method]"},
+                                                              {"--exclude", "layers to leave out"},
+                                                              {"--layers", "numbers of the layers to adapt [all]"}};
+  static std::vector<Method> methods = all_methods();  // the settings point into them
+  std::vector<MethodOption> all;
+  for (Method& method : methods)
+    for (const Setting& setting : settings_of(method.plan))
+      for (const std::string& name : options_of(setting)) {
+        auto option = std::find_if(all.begin(), all.end(), [&](const MethodOption& other) { return other.name == name; });
+        if (option == all.end()) {
+          const auto target_help = kTargetHelp.find(name);
+          option = all.insert(all.end(), {name, target_help == kTargetHelp.end() ? setting.help : target_help->second, method.group, setting.value});
+        }
+        if (!option->methods.empty() && option->methods.back() == method.name) continue;  // a union's members
+        option->methods.push_back(method.name);
+        const std::string text = default_text(setting);
+        const auto same = std::find_if(option->defaults.begin(), option->defaults.end(), [&](const auto& other) { return other.first == text; });
+        if (same != option->defaults.end()) {
+          same->second.push_back(method.name);
+        } else {
+          option->defaults.push_back({text, {method.name}});
+        }
+      }
+  return all;
+}
+
+// "lora, dora: scaling is alpha / rank [16]"; a value that most have stands first, and without their names.
+std::string help_of(const MethodOption& option) {
+  constexpr std::size_t kNamed = 7;  // methods, at most
+  std::string text = option.methods.size() <= kNamed ? joined(option.methods) + ": " + option.help : option.help;
+  auto defaults = option.defaults;
+  if (defaults.size() == 1 && defaults[0].first.empty()) return text;
+  std::stable_sort(defaults.begin(), defaults.end(), [](const auto& a, const auto& b) { return a.second.size() > b.second.size(); });
+  text += " [" + defaults[0].first;
+  for (std::size_t i = 1; i < defaults.size(); ++i) text += "; " + joined(defaults[i].second) + " " + defaults[i].first;
+  return text + "]";
+}
+
+CLI::Option* add_option(CLI::App& command, const MethodOption& option) {
+  const std::string help = help_of(option);
+  return std::visit(
+      [&]<class V>(const V& value) -> CLI::Option* {
+        if constexpr (std::is_same_v<V, bool*>) {
+          return command.add_flag(option.name, help);
+        } else if constexpr (std::is_same_v<V, Index*>) {
+          return command.add_option_function<Index>(
+              option.name, [](const Index&) {}, help);
+        } else if constexpr (std::is_same_v<V, double*>) {
+          return command.add_option_function<double>(
+              option.name, [](const double&) {}, help);
+        } else if constexpr (std::is_same_v<V, std::vector<Index>*>) {
+          return command
+              .add_option_function<std::vector<Index>>(
+                  option.name, [](const std::vector<Index>&) {}, help)
+              ->delimiter(',');
+        } else if constexpr (is_one_of<V, Patterns<Index>*, Patterns<double>*>) {
+          return command.add_option_function<std::vector<std::string>>(
+              option.name, [](const std::vector<std::string>&) {}, help);
+        } else if constexpr (std::is_same_v<V, Targets*>) {
+          if (option.name == "--layers")
+            return command
+                .add_option_function<std::vector<Index>>(
+                    option.name, [](const std::vector<Index>&) {}, help)
+                ->delimiter(',');
+          return command.add_option_function<std::string>(
+              option.name, [](const std::string&) {}, help);
+        } else {
+          CLI::Option* const added = command.add_option_function<std::string>(
+              option.name, [](const std::string&) {}, help);
+          if constexpr (std::is_same_v<V, Choice>) added->check(CLI::IsMember(value.words(), CLI::ignore_case));
+          return added;
+        }
+      },
+      option.value);
+}
+
 }  // namespace
+
+std::string MethodOptions::text(const std::string& option) const {
+  const auto found = values.find(option);
+  return found == values.end() ? "" : CLI::detail::join(found->second);
+}
+std::map<std::string, std::string> MethodOptions::given() const {
+  std::map<std::string, std::string> all;
+  for (const auto& [option, unused] : values) all[option] = text(option);
+  return all;
+}
 
 std::vector<std::string> split(const std::string& list, char separator) {
   std::vector<std::string> parts;
@@ -269,93 +265,74 @@ std::vector<std::string> split(const std::string& list, char separator) {
   return parts;
 }
 
-std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer) {
-  Maker maker(options, family, labels, tokenizer);
+std::vector<AnyPlan> plans_of(const MethodOptions& options) {
   std::vector<AnyPlan> plans;
-  // "compacter++" ends in what else joins.
-  std::string list = options.method;
-  const std::string plus = "compacter++", stand_in = "compacter_plus";
-  for (std::size_t at = list.find(plus); at != std::string::npos; at = list.find(plus)) list.replace(at, plus.size(), stand_in);
-  if (list.empty() || list.front() == '+' || list.back() == '+' || list.find("++") != std::string::npos)
-    throw Error("--method", "has a + without a method before or after it", {.got = "\"" + options.method + "\""});
-  std::set<std::string> seen;
-  for (const std::string& name : split(list, '+')) {
-    const std::string method = name == stand_in ? plus : name;
-    if (!seen.insert(method).second) throw Error("--method", "names " + method + " twice");
-    plans.push_back(maker.make(method));
+  std::set<std::string> used{"--modules-to-save"};
+  for (const std::string& name : method_list(options)) {
+    const std::vector<Method> known = all_methods();
+    const auto method = std::find_if(known.begin(), known.end(), [&](const Method& each) { return each.name == name; });
+    if (method == known.end()) throw Error("--method", "is not known", {.expected = method_names() + ", or several joined by +", .got = "\"" + name + "\""});
+    AnyPlan plan = method->plan;
+    if (!options.text("--prompt-text").empty())
+      if (PromptPlan* const prompt = std::get_if<PromptPlan>(&plan)) prompt->start.kind = PromptStart::Kind::text;
+    for (const Setting& setting : settings_of(plan)) {
+      set(setting, options);
+      for (const std::string& option : options_of(setting)) used.insert(option);
+    }
+    if (LoraPlan* const lora = std::get_if<LoraPlan>(&plan)) {
+      used.insert({"--init", "--lora-plus-ratio"});
+      const std::string start = options.text("--init");
+      if (start == "pissa") lora->start = pissa();
+      if (start == "olora") lora->start = olora();
+    }
+    if (AdaLoraPlan* const adalora = std::get_if<AdaLoraPlan>(&plan); adalora != nullptr && !options.values.contains("--target-rank"))
+      adalora->adalora.target = std::min(adalora->adalora.target, adalora->adalora.rank);
+    base_of(plan).name = name;
+    if (options.values.contains("--modules-to-save")) base_of(plan).modules_to_save = split(options.text("--modules-to-save"));
+    plans.push_back(std::move(plan));
   }
-  if (plans.empty()) throw Error("--method", "names no method");
-  if (plans.size() > 1 && seen.contains("full")) throw Error("--method", "full trains everything: nothing goes beside it");
-  maker.finish(options.method);
+  for (const auto& [option, value] : options.values)
+    if (!used.contains(option)) throw Error(option, "is not an option of --method " + options.method, {.remedy = "leave it out, or choose another method"});
+  return plans;
+}
+
+std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer) {
+  std::vector<AnyPlan> plans = plans_of(options);
+  for (AnyPlan& plan : plans) {
+    if (SelectionPlan* const selection = std::get_if<SelectionPlan>(&plan)) selection->choose(family);
+    if (PromptPlan* const prompt = std::get_if<PromptPlan>(&plan)) set_prompt_start(*prompt, options, labels, tokenizer);
+  }
   return plans;
 }
 
 Index positions_taken(const MethodOptions& options) {
   Index taken = 0;
-  for (const std::string& method : split(options.method, '+'))
-    if (method == "prefix" || method == "prefix_mlp" || method == "prompt" || method == "p_tuning") taken += options.virtual_tokens.value_or(20);
+  for (const AnyPlan& plan : plans_of(options)) taken += virtual_tokens_of(plan);
   return taken;
 }
 
 void add_method_options(CLI::App& command, MethodOptions& o) {
-  command
-      .add_option(
-          "--method", o.method,
-          "What to train: lora, dora, adalora, vera, miss, ia3, houlsby, pfeiffer, parallel, compacter, compacter++, adapter_plus, prefix, prefix_mlp, prompt, "
-          "p_tuning, diff_pruning, mam, unipelt, bitfit, bitfit_query_ffn, layer_norm, last_layers, head (output layer only), full (everything), or "
-          "several joined by +")
+  command.add_option("--method", o.method, "What to train: " + method_names() + ", or several joined by + (head: the output layer only, full: everything)")
       ->capture_default_str();
-  const char* const weights = "Methods on weights";
-  command.add_option("--rank", o.rank, "lora, dora, adalora, vera, miss, unipelt: rank [8, 8, 12, 256, 64, 8]")->group(weights);
-  command.add_option("--alpha", o.alpha, "lora, dora, adalora: scaling is alpha / rank [16]")->group(weights);
-  command.add_option("--dropout", o.dropout, "dropout inside the method [0]")->group(weights);
-  command.add_flag("--rslora", o.rank_stabilized, "lora, dora: scaling is alpha / sqrt(rank)")->group(weights);
-  command.add_option("--init", o.init, "lora: start, default, pissa or olora")->check(CLI::IsMember({"default", "pissa", "olora"}))->group(weights);
-  command.add_option("--lora-plus-ratio", o.lora_plus_ratio, "lora, dora: learning rate of B over that of A (LoRA+)")
-      ->check(CLI::PositiveNumber)
-      ->group(weights);
-  command.add_option("--targets", o.targets, "layers by the ends of their names, or all-linear [the usual ones of the method]")->group(weights);
-  command.add_option("--exclude", o.exclude, "layers to leave out")->group(weights);
-  command.add_option("--layers", o.layers, "numbers of the layers to adapt [all]")->delimiter(',')->group(weights);
-  command.add_option("--rank-pattern", o.rank_pattern, "lora, dora: another rank for some layers, PATTERN=RANK; the first that matches counts")->group(weights);
-  command.add_option("--alpha-pattern", o.alpha_pattern, "lora, dora: another alpha for some layers, PATTERN=ALPHA")->group(weights);
-  command.add_option("--bias", o.bias, "lora, dora: biases to train as well: none, all, lora_only")
-      ->check(CLI::IsMember({"none", "all", "lora_only"}))
-      ->group(weights);
-  command
-      .add_option("--modules-to-save", o.modules_to_save, "modules trained as a whole [the output layer]; wte or lm_head: that one alone, if the two are tied")
-      ->group(weights);
-  command.add_option("--target-rank", o.target_rank, "adalora: ranks a layer in the end, on average [8]")->group(weights);
-  command.add_option("--tinit", o.tinit, "adalora: updates before ranks are taken away [0]")->group(weights);
-  command.add_option("--tfinal", o.tfinal, "adalora: updates at the end without that [0]")->group(weights);
-  command.add_option("--delta-t", o.delta_t, "adalora: updates between [1]")->group(weights);
-  command.add_option("--orthogonal-penalty", o.orthogonal_penalty, "adalora: weight of the penalty [0.5]")->group(weights);
-  command.add_option("--d-initial", o.d_initial, "vera: start of d [0.1]")->group(weights);
-  const char* const adapters = "Adapters (houlsby, pfeiffer, parallel, compacter, adapter_plus, mam, unipelt)";
-  command.add_option("--reduction-factor", o.reduction_factor, "width of the model over that of the adapter [16, 16, 2, 32, 96, 2, 16]")->group(adapters);
-  command.add_option("--non-linearity", o.non_linearity, "relu, gelu, gelu_new, swish or tanh [the method's]")->group(adapters);
-  command.add_option("--scaling", o.scaling, "factor on the adapter's output [1, parallel and mam 4]")->group(adapters);
-  command.add_option("--leave-out", o.leave_out, "numbers of layers without one (AdapterDrop)")->delimiter(',')->group(adapters);
-  const char* const prompts = "Prefixes and prompts";
-  command.add_option("--virtual-tokens", o.virtual_tokens, "prefix, prefix_mlp, prompt, p_tuning, mam, unipelt: rows [20, 20, 20, 20, 30, 10]")->group(prompts);
-  command.add_option("--encoder-hidden", o.encoder_hidden, "prefix_mlp, p_tuning, mam, unipelt: width of the encoder [512, the model's, 800, 512]")
-      ->group(prompts);
-  command.add_option("--encoder", o.encoder, "p_tuning: mlp or lstm [mlp]")->check(CLI::IsMember({"mlp", "lstm"}))->group(prompts);
-  command.add_option("--prompt-init", o.prompt_init, "prompt: random, scaled (as wide as words), vocabulary (random words), text or labels [vocabulary]")
-      ->check(CLI::IsMember({"random", "scaled", "vocabulary", "text", "labels"}))
-      ->group(prompts);
-  command.add_option("--prompt-text", o.prompt_text, "prompt: the text it starts from")->group(prompts);
-  const char* const others = "Other methods";
-  command.add_option("--density", o.density, "diff_pruning: share of the weights that differ in the end [0.005]")->group(others);
-  command.add_option("--penalty", o.penalty, "diff_pruning: weight of the L0 penalty [1.25e-7]")->group(others);
-  command.add_option("--prune-at", o.prune_at, "diff_pruning: updates before the others are dropped [half of the run]")->group(others);
-  command.add_flag("--structured", o.structured, "diff_pruning: one more gate for each parameter")->group(others);
-  command.add_option("--last-layers", o.last_layers, "last_layers: how many [1]")->group(others);
-
-  const std::set<std::string> groups{weights, adapters, prompts, others};
-  command.parse_complete_callback([&command, &o, groups] {
-    for (const CLI::Option* option : command.get_options([&](const CLI::Option* each) { return each->count() > 0 && groups.contains(each->get_group()); }))
-      o.given[option->get_name()] = CLI::detail::join(option->results());
+  std::vector<CLI::Option*> added;
+  for (const MethodOption& option : method_options()) added.push_back(add_option(command, option)->group(option.group));
+  const std::string weights = LoraPlan::kGroup;
+  added.push_back(command
+                      .add_option_function<std::string>(
+                          "--init", [](const std::string&) {}, "lora, dora: start, default, pissa or olora")
+                      ->check(CLI::IsMember({"default", "pissa", "olora"}))
+                      ->group(weights));
+  added.push_back(command.add_option("--lora-plus-ratio", o.lora_plus_ratio, "lora, dora: learning rate of B over that of A (LoRA+)")
+                      ->check(CLI::PositiveNumber)
+                      ->group(weights));
+  added.push_back(command
+                      .add_option_function<std::string>(
+                          "--modules-to-save", [](const std::string&) {},
+                          "modules trained as a whole [the output layer]; wte or lm_head: that one alone, if the two are tied")
+                      ->group(weights));
+  command.parse_complete_callback([&o, added] {
+    for (const CLI::Option* const option : added)
+      if (option->count() > 0) o.values[option->get_name()] = option->results();
   });
 }
 

@@ -1,4 +1,5 @@
-// --method and the options of the methods: from names and numbers to plans.
+// --method and the options of the methods: from names and numbers to plans. Which options there are, and their help, the methods say
+// themselves (deltatune/attach/setting.hpp).
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,16 +14,14 @@
 
 namespace deltatune::cli {
 
-// Empty: not given, the method's own default.
 struct MethodOptions {
-  std::string method = "lora";  // several joined by "+"
-  std::optional<Index> rank, target_rank, tinit, tfinal, delta_t, virtual_tokens, encoder_hidden, prune_at, last_layers;
-  std::optional<double> alpha, dropout, reduction_factor, scaling, density, penalty, lora_plus_ratio, orthogonal_penalty, d_initial;
-  std::optional<std::string> targets, exclude, bias, modules_to_save, init, non_linearity, encoder, prompt_init, prompt_text;
-  std::vector<Index> layers, leave_out;
-  std::vector<std::string> rank_pattern, alpha_pattern;
-  bool rank_stabilized = false, structured = false;
-  std::map<std::string, std::string> given = {};  // "--rank": "4", as the command line has it
+  std::string method = "lora";                                  // several joined by "+"
+  std::map<std::string, std::vector<std::string>> values = {};  // "--layers": "0", "1"; what is not given has the method's own default
+  std::optional<double> lora_plus_ratio;
+
+  // What was given, as one text: "0,1"; empty: nothing.
+  std::string text(const std::string& option) const;
+  std::map<std::string, std::string> given() const;
 };
 
 // The model's tokenizer. special_tokens: with those that it puts around a text (BERT's [CLS] and [SEP]).
@@ -33,8 +32,11 @@ struct TextEncoder {
 
 void add_method_options(CLI::App& command, MethodOptions& options);
 
-// The plans of the methods, in their order. labels: names of the classes. Throws Error for an unknown method, and for an option that none of the
+// The plans of the methods, in their order, before they know of model and texts. Throws Error for an unknown method, and for an option that none of the
 // methods uses.
+std::vector<AnyPlan> plans_of(const MethodOptions& options);
+
+// The same for a model. labels: names of the classes.
 std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer);
 
 // Positions of the model that prefixes and prompts take.

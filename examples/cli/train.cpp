@@ -149,7 +149,7 @@ double peak_rss_mb() {
 // What makes two runs the same one, all that the result depends on. Those of kMayChange may be others when it is resumed.
 nlohmann::json run_settings(const TrainOptions& options, Index examples, Index steps) {
   return {{"method", options.method.method},
-          {"method_options", options.method.given},
+          {"method_options", options.method.given()},
           {"task", options.task},
           {"examples", examples},
           {"steps", steps},
@@ -249,7 +249,7 @@ std::string head_folder(const TrainOptions& options) { return options.init_adapt
 // The method comes with the adapter. Throws Error for options that would say something else.
 void check_init_adapter(const TrainOptions& options) {
   if (options.init_adapter.empty()) return;
-  for (const auto& [option, value] : options.method.given)
+  for (const auto& [option, value] : options.method.values)
     if (option != "--lora-plus-ratio") throw Error("--init-adapter", "brings its method's settings with it", {.got = option, .remedy = "leave out " + option});
   if (options.given.contains("--method")) throw Error("--init-adapter", "brings its method with it", {.got = "--method", .remedy = "leave out --method"});
   if (options.new_head) throw Error("--init-adapter", "brings its output layer with it", {.got = "--new-head", .remedy = "leave out --new-head"});
@@ -302,9 +302,9 @@ void check_options(const TrainOptions& options) {
 void check_rank(const MethodOptions& method, Index hidden_size) {
   const std::vector<std::string> methods = split(method.method, '+');
   const bool is_factor = std::any_of(methods.begin(), methods.end(), [](const std::string& name) { return name != "vera"; });
-  if (method.rank && is_factor && *method.rank > hidden_size)
-    throw Error("--rank", "is more than the layers have",
-                {.expected = "at most " + std::to_string(hidden_size) + ", the model's hidden_size", .got = std::to_string(*method.rank)});
+  const std::string rank = method.text("--rank");
+  if (!rank.empty() && is_factor && std::stoll(rank) > hidden_size)
+    throw Error("--rank", "is more than the layers have", {.expected = "at most " + std::to_string(hidden_size) + ", the model's hidden_size", .got = rank});
 }
 
 TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const Tokenizer& tokenizer) {

@@ -119,9 +119,9 @@ TEST_CASE("AdapterHub: names with and without the model's prefix, and of old ver
 }
 
 TEST_CASE("AdapterHub: what older versions meant", "[attach][adapterhub]") {
-  const auto read = [](nlohmann::json json) { return AdapterHubPlan::read(JsonConfig::parse(json.dump(), "file")); };
+  const auto read = [](nlohmann::json json) { return read_adapterhub_plan(JsonConfig::parse(json.dump(), "file")); };
   nlohmann::json json = JsonConfig::open(case_adapter("adapterhub_scaling") / "adapter_config.json").raw();
-  const auto activation = [&] { return std::get<AdapterHubBottleneck>(read(json).members.at(0)).adapter.activation; };
+  const auto activation = [&] { return std::get<BottleneckPlan>(read(json).members.at(0)).adapter.activation; };
   CHECK(activation() == ops::Activation::gelu);
   json.erase("version");
   CHECK(activation() == ops::Activation::gelu_new);
@@ -133,7 +133,7 @@ TEST_CASE("AdapterHub: what older versions meant", "[attach][adapterhub]") {
   nlohmann::json lora = JsonConfig::open(case_adapter("adapterhub_lora") / "adapter_config.json").raw();
   const auto alpha = [&](const char* version) {
     lora["version"] = version;
-    return std::get<AdapterHubLoraMember>(read(lora).members.at(0)).lora.alpha;
+    return std::get<AdapterHubLoraPlan>(read(lora).members.at(0)).lora.alpha;
   };
   CHECK(alpha("adapters.1.0.1") == 3);
   CHECK(alpha("adapters.0.2.2") == 3);
@@ -208,20 +208,20 @@ TEST_CASE("AdapterHub: wrong folders", "[attach][adapterhub]") {
 TEST_CASE("AdapterHub's presets: parameters by their formulas", "[attach][adapterhub]") {
   Context ctx(1);
   const Index c = 12, layers = 2, inner = 20;
-  const auto count = [&](const std::string& name, std::function<void(AdapterHubPlan&)> change) {
+  const auto count = [&](const std::string& name, std::function<void(UnionPlan&)> change) {
     Bert<X> model = test::tiny_bert(ctx);
-    AdapterHubPlan plan = adapterhub_preset(name);
+    UnionPlan plan = adapterhub_preset(name);
     change(plan);
     Attachment<X> attachment = attach(ctx, model, plan);
     Index parameters = 0;
     attachment.visit([&](Parameter<X>& parameter) { parameters += parameter.trainable_count(); });
     return parameters;
   };
-  const auto bottleneck = [](AdapterHubPlan& plan, double factor) {
-    for (AdapterHubMember& member : plan.members)
-      if (auto* method = std::get_if<AdapterHubBottleneck>(&member)) method->reduction.factor = factor;
+  const auto bottleneck = [](UnionPlan& plan, double factor) {
+    for (UnionMember& member : plan.members)
+      if (auto* method = std::get_if<BottleneckPlan>(&member)) method->reduction.factor = factor;
   };
-  const auto reduced = [&](double factor) { return [=](AdapterHubPlan& plan) { bottleneck(plan, factor); }; };
+  const auto reduced = [&](double factor) { return [=](UnionPlan& plan) { bottleneck(plan, factor); }; };
   const Index d = 4, one = d * (2 * c + 1) + c;
   CHECK(count("houlsby", reduced(3)) == 2 * layers * one);
   CHECK(count("pfeiffer", reduced(3)) == layers * one);
@@ -232,13 +232,13 @@ TEST_CASE("AdapterHub's presets: parameters by their formulas", "[attach][adapte
   const Index n = 4, phm = n * (c / n + d / n) * 2 + d + c;
   CHECK(count("compacter", reduced(3)) == 2 * layers * phm + n * n * n);
   CHECK(count("compacter++", reduced(3)) == layers * phm + n * n * n);
-  CHECK(count("lora", [](AdapterHubPlan&) {}) == layers * 2 * 8 * 2 * c);
-  CHECK(count("dora", [](AdapterHubPlan&) {}) == layers * 2 * (8 * 2 * c + c));
-  CHECK(count("ia3", [](AdapterHubPlan&) {}) == layers * (2 * c + inner));
+  CHECK(count("lora", [](UnionPlan&) {}) == layers * 2 * 8 * 2 * c);
+  CHECK(count("dora", [](UnionPlan&) {}) == layers * 2 * (8 * 2 * c + c));
+  CHECK(count("ia3", [](UnionPlan&) {}) == layers * (2 * c + inner));
   const Index flat = 30 * layers * 2 * c, encoded = 30 * c + 512 * (c + 1) + layers * 2 * c * (512 + 1);
-  CHECK(count("prefix_tuning_flat", [](AdapterHubPlan&) {}) == flat);
-  CHECK(count("prefix_tuning", [](AdapterHubPlan&) {}) == encoded);
-  CHECK(count("prompt_tuning", [](AdapterHubPlan&) {}) == 10 * c);
+  CHECK(count("prefix_tuning_flat", [](UnionPlan&) {}) == flat);
+  CHECK(count("prefix_tuning", [](UnionPlan&) {}) == encoded);
+  CHECK(count("prompt_tuning", [](UnionPlan&) {}) == 10 * c);
   const Index mam = 30 * c + 800 * (c + 1) + layers * 2 * c * (800 + 1);
   CHECK(count("mam", reduced(3)) == mam + layers * one);
   const Index gates = layers * (c + 1);
@@ -250,8 +250,8 @@ TEST_CASE("AdapterHub's presets: parameters by their formulas", "[attach][adapte
 
 TEST_CASE("AdapterHub: a rule that isn't learnt stays, and is saved", "[attach][adapterhub]") {
   Context ctx(1);
-  AdapterHubPlan plan = adapterhub_preset("compacter");
-  auto& method = std::get<AdapterHubBottleneck>(plan.members[0]);
+  UnionPlan plan = adapterhub_preset("compacter");
+  auto& method = std::get<BottleneckPlan>(plan.members[0]);
   method.reduction.factor = 3;
   method.adapter.phm->learn_rule = false;
   Bert<X> model = test::tiny_bert(ctx);
@@ -266,7 +266,7 @@ TEST_CASE("AdapterHub: a rule that isn't learnt stays, and is saved", "[attach][
 
 TEST_CASE("adapters of the first layers are dropped, and the file says so", "[attach][adapterhub]") {
   Context ctx(1);
-  AdapterHubPlan plan = adapterhub_preset("houlsby");
+  UnionPlan plan = adapterhub_preset("houlsby");
   Bert<X> model = test::tiny_bert(ctx), again = test::tiny_bert(ctx);
   Attachment<X> attachment = attach(ctx, model, plan, 3);
   attachment.drop_first_layers(1);
@@ -287,19 +287,27 @@ TEST_CASE("AdapterHub: plans that make no sense", "[attach][adapterhub]") {
   Context ctx(1);
   Bert<X> bert = test::tiny_bert(ctx);
   Gpt2<X> gpt2 = test::tiny_gpt2(ctx);
-  const auto error = [&](auto& model, const AdapterHubPlan& plan) { return test::error_text([&] { attach(ctx, model, plan); }); };
-  CHECK_THAT(error(bert, AdapterHubPlan{}), Catch::Contains("no method"));
-  CHECK_THAT(error(bert, AdapterHubPlan({AdapterHubPrefix{}, AdapterHubPrefix{}})), Catch::Contains("several prefixes"));
+  const auto error = [&](auto& model, const auto& plan) { return test::error_text([&] { attach(ctx, model, plan); }); };
+  const auto lora = [](auto member, const auto& value, bool gated) {
+    AdapterHubLoraPlan plan;
+    plan.*member = value;
+    plan.gated = gated;
+    return plan;
+  };
+  CHECK_THAT(error(bert, UnionPlan{}), Catch::Contains("no method"));
+  CHECK_THAT(error(bert, UnionPlan({PrefixPlan{}, PrefixPlan{}})), Catch::Contains("several prefixes"));
   CHECK_THAT(error(gpt2, adapterhub_preset("prompt_tuning")), Catch::Contains("GPT-2"));
   CHECK_THAT(error(gpt2, adapterhub_preset("dora")), Catch::Contains("GPT-2"));
-  CHECK_THAT(error(bert, AdapterHubPlan({AdapterHubLoraMember{.kind = AdapterHubLoraMember::Kind::dora, .gated = true}})), Catch::Contains("use_gating"));
-  CHECK_THAT(error(bert, AdapterHubPlan({AdapterHubLoraMember{.attention = ""}})), Catch::Contains("matches no layer"));
+  CHECK_THAT(error(bert, lora(&AdapterHubLoraPlan::kind, AdapterHubLoraPlan::Kind::dora, true)), Catch::Contains("use_gating"));
+  CHECK_THAT(error(bert, lora(&AdapterHubLoraPlan::attention, "", false)), Catch::Contains("matches no layer"));
 }
 
 TEST_CASE("AdapterHub: gated LoRA refuses to merge, LoRA merges", "[attach][adapterhub]") {
   Context ctx(1);
   Bert<X> model = test::tiny_bert(ctx);
-  Attachment<X> gated = attach(ctx, model, AdapterHubPlan({AdapterHubLoraMember{.gated = true}}));
+  AdapterHubLoraPlan gated_plan;
+  gated_plan.gated = true;
+  Attachment<X> gated = attach(ctx, model, gated_plan);
   CHECK_THAT(test::error_text([&] { gated.merge(ctx); }), Catch::Contains("gates"));
   gated.detach();
   Attachment<X> plain = attach(ctx, model, adapterhub_preset("lora"));

@@ -11,13 +11,13 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/attach/adapterhub_plan.hpp"
 #include "deltatune/attach/diff_pruning_plan.hpp"
 #include "deltatune/attach/ia3_plan.hpp"
 #include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/attach/norm_tuning_plan.hpp"
 #include "deltatune/attach/prefix_plan.hpp"
 #include "deltatune/attach/selection_plan.hpp"
+#include "deltatune/attach/union_plan.hpp"
 #include "deltatune/delta/lora_start.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/train/trainer.hpp"
@@ -103,8 +103,8 @@ Method method(const std::string& kind, const std::string& name) {
     const NormTuningPlan plan;
     return {name, attaches(plan, name), true, false, true};
   }
-  AdapterHubPlan plan = adapterhub_preset("houlsby");
-  std::get<AdapterHubBottleneck>(plan.members[0]).reduction.factor = 4;
+  UnionPlan plan = adapterhub_preset("houlsby");
+  std::get<BottleneckPlan>(plan.members[0]).reduction.factor = 4;
   return {name, attaches(plan, name)};
 }
 

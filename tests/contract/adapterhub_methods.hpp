@@ -18,7 +18,11 @@ void check_adapterhub_contracts(const std::string& family) {
   const Index layers = 2, width = 12, inner = 20, d = 4, one = d * (2 * width + 1) + width;
 
   const auto bottleneck = [](C adapter, bool after_both) {
-    return AdapterHubPlan({AdapterHubBottleneck{.adapter = std::move(adapter), .reduction = {3}, .after_attention = after_both}});
+    BottleneckPlan plan;
+    plan.adapter = std::move(adapter);
+    plan.reduction = {3};
+    plan.after_attention = after_both;
+    return plan;
   };
   const auto silu = ops::Activation::silu;  // no kinks
   check_contract("Houlsby", bottleneck({.activation = silu}, true), {.parameters = 2 * layers * one, .starts_as_identity = false});
@@ -42,26 +46,31 @@ void check_adapterhub_contracts(const std::string& family) {
   check_contract("Compacter", bottleneck({.activation = silu, .phm = PhmConfig{.dim = n, .rule_deviation = 0.5}}, true),
                  {.parameters = 2 * layers * phm + n * n * n, .starts_as_identity = false});
 
-  AdapterHubLoraMember lora{.lora = {.rank = 3, .alpha = 5, .dropout = 0.2}};
+  AdapterHubLoraPlan lora;
+  lora.lora = {.rank = 3, .alpha = 5, .dropout = 0.2};
   const Index lora_count = layers * 2 * 3 * 2 * width;
   // GPT-2 has one A for each of query and value, too.
-  check_contract("AdapterHub's LoRA", AdapterHubPlan({lora}), {.parameters = lora_count, .merges = true});
+  check_contract("AdapterHub's LoRA", lora, {.parameters = lora_count, .merges = true});
   lora.gated = true;
-  check_contract("AdapterHub's LoRA with gates", AdapterHubPlan({lora}), {.parameters = lora_count + layers * 2 * (width + 1)});
+  check_contract("AdapterHub's LoRA with gates", lora, {.parameters = lora_count + layers * 2 * (width + 1)});
   check_contract("AdapterHub's (IA)3", adapterhub_preset("ia3"), {.parameters = layers * (2 * width + inner), .merges = true});
   const Index rows = 3, hidden = 5, prefix_count = rows * width + hidden * (width + 1) + layers * 2 * width * (hidden + 1);
-  AdapterHubPrefix prefix{.prefix = {.rows = rows, .hidden = hidden, .shifts_positions = false}};
-  const AdapterHubBottleneck parallel{.adapter = {.activation = silu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter}, .reduction = {3}};
-  check_contract("MAM", AdapterHubPlan({prefix, parallel}), {.parameters = prefix_count + layers * one, .starts_as_identity = false});
+  PrefixPlan prefix = UnionPlan::adapterhub_prefix(rows, hidden);
+  const BottleneckPlan parallel = bottleneck({.activation = silu, .parallel = true, .scale = 4, .start = C::Start::mam_adapter}, false);
+  check_contract("MAM", UnionPlan({prefix, parallel}), {.parameters = prefix_count + layers * one, .starts_as_identity = false});
   prefix.prefix.gates = PrefixConfig::Gates::shared;
-  const AdapterHubBottleneck pfeiffer{.adapter = {.activation = silu, .original_ln_before = true, .gated = true}, .reduction = {3}};
-  check_contract("UniPELT", AdapterHubPlan({prefix, pfeiffer, lora}),
+  const BottleneckPlan pfeiffer = bottleneck({.activation = silu, .original_ln_before = true, .gated = true}, false);
+  check_contract("UniPELT", UnionPlan({prefix, pfeiffer, lora}),
                  {.parameters = prefix_count + layers * one + lora_count + layers * 4 * (width + 1), .starts_as_identity = false});
   if (is_decoder) return;  // AdapterHub has none of these there
-  AdapterHubLoraMember dora{.kind = AdapterHubLoraMember::Kind::dora, .lora = {.rank = 3, .alpha = 5, .dropout = 0.2}};
-  check_contract("AdapterHub's DoRA", AdapterHubPlan({dora}), {.parameters = lora_count + layers * 2 * width, .merges = true});
-  check_contract("AdapterHub's prompt tuning", AdapterHubPlan({AdapterHubPrompt{.prompt = {.rows = rows, .like_words = false, .after_first = true}}}),
-                 {.parameters = rows * width, .starts_as_identity = false});
+  AdapterHubLoraPlan dora;
+  dora.kind = AdapterHubLoraPlan::Kind::dora;
+  dora.lora = lora.lora;
+  check_contract("AdapterHub's DoRA", dora, {.parameters = lora_count + layers * 2 * width, .merges = true});
+  PromptPlan prompt = UnionPlan::adapterhub_prompt();
+  prompt.prompt.rows = rows;
+  prompt.prompt.after_first = true;
+  check_contract("AdapterHub's prompt tuning", UnionPlan::of(prompt), {.parameters = rows * width, .starts_as_identity = false});
 }
 
 }  // namespace deltatune::test

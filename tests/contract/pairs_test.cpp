@@ -19,16 +19,16 @@ struct Pair {
   AnyPlan first, second;
 };
 
-AdapterHubPlan small_preset(const std::string& name) {
-  AdapterHubPlan plan = adapterhub_preset(name);
-  for (AdapterHubMember& member : plan.members) {
-    if (auto* const adapter = std::get_if<AdapterHubBottleneck>(&member)) {
+UnionPlan small_preset(const std::string& name) {
+  UnionPlan plan = adapterhub_preset(name);
+  for (UnionMember& member : plan.members) {
+    if (auto* const adapter = std::get_if<BottleneckPlan>(&member)) {
       adapter->reduction.factor = 3;
       adapter->adapter.activation = ops::Activation::silu;  // smooth
-    } else if (auto* const prefix = std::get_if<AdapterHubPrefix>(&member)) {
+    } else if (auto* const prefix = std::get_if<PrefixPlan>(&member)) {
       prefix->prefix.rows = 2;
       prefix->prefix.hidden = 5;
-    } else if (auto* const lora = std::get_if<AdapterHubLoraMember>(&member)) {
+    } else if (auto* const lora = std::get_if<AdapterHubLoraPlan>(&member)) {
       lora->lora.rank = 2;
     }
   }

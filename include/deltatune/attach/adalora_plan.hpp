@@ -29,53 +29,44 @@ struct AdaLoraPlan : PlanBase {
   std::map<std::string, std::vector<bool>> rank_pattern = {};  // by the path of a site: which of the first ranks are left
   std::map<std::string, Index> ranks = {};                     // of the sites in a file
 
-  template <class Json>
-  static AdaLoraPlan read(const Json& json) {
+  static std::vector<std::pair<std::string, AdaLoraPlan>> methods() {
     AdaLoraPlan plan;
-    AdaLoraConfig& config = plan.adalora;
-    config.rank = json.template get_or<std::int64_t>("init_r", 12);
-    config.target = json.template get_or<std::int64_t>("target_r", 8);
-    config.alpha = json.template get_or<double>("lora_alpha", 8);
-    config.dropout = json.template get_or<double>("lora_dropout", 0);
-    config.penalty = json.template get_or<double>("orth_reg_weight", 0.5);
-    config.first = json.template get_or<std::int64_t>("tinit", 0);
-    config.last = json.template get_or<std::int64_t>("tfinal", 0);
-    config.every = json.template get_or<std::int64_t>("deltaT", 1);
-    config.beta1 = json.template get_or<double>("beta1", 0.85);
-    config.beta2 = json.template get_or<double>("beta2", 0.85);
-    config.total = json.template get_or<std::int64_t>("total_step", 0);
-    config.validate(json.name());
-    plan.targets = detail::read_targets(json);
-    if (!json.has("rank_pattern")) return plan;
+    plan.adalora.alpha = 16;
+    return {{kMethod, plan}};
+  }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    return {{"init_r", &adalora.rank, "--rank", "rank"},
+            {"target_r", &adalora.target, "--target-rank", "ranks per layer in the end, on average"},
+            {"lora_alpha", &adalora.alpha, "--alpha", "scaling is alpha / rank"},
+            {"lora_dropout", &adalora.dropout, "--dropout", kDropoutHelp},
+            {"orth_reg_weight", &adalora.penalty, "--orthogonal-penalty", "weight of the penalty"},
+            {"tinit", &adalora.first, "--tinit", "updates before ranks are taken away"},
+            {"tfinal", &adalora.last, "--tfinal", "updates at the end without that"},
+            {"deltaT", &adalora.every, "--delta-t", "updates between"},
+            {"beta1", &adalora.beta1},
+            {"beta2", &adalora.beta2},
+            {"total_step", &adalora.total},
+            {"target_modules", &targets}};
+  }
+  void validate(const std::string& where) const { adalora.validate(where); }
+  template <class Json>
+  void read_more(const Json& json) {
+    if (!json.has("rank_pattern")) return;
+    const Index rank = json.template get_or<std::int64_t>("init_r", adalora.rank);
     const auto patterns = json.object("rank_pattern");
     for (const auto& [key, unused] : patterns.raw().items()) {
       const std::vector<bool> left = patterns.template get<std::vector<bool>>(key);
       if (!key.ends_with(kEnd))
         throw Error(patterns.name() + ": " + key, "does not name singular values", {.expected = "a name that ends in " + std::string(kEnd)});
-      if (static_cast<Index>(left.size()) != config.rank)
-        throw Error(patterns.name() + ": " + key, "does not fit init_r",
-                    {.expected = std::to_string(config.rank) + " values", .got = std::to_string(left.size())});
-      plan.rank_pattern[key.substr(0, key.size() - kEnd.size())] = left;
+      if (static_cast<Index>(left.size()) != rank)
+        throw Error(patterns.name() + ": " + key, "does not fit init_r", {.expected = std::to_string(rank) + " values", .got = std::to_string(left.size())});
+      rank_pattern[key.substr(0, key.size() - kEnd.size())] = left;
     }
-    return plan;
   }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
-    detail::write_targets(config_io, targets, paths);
-    const Index total = adalora.total > 0 ? adalora.total : adalora.first + adalora.last + 1;  // PEFT wants one, to train with
-    config_io.update({{"init_r", adalora.rank},
-                      {"target_r", adalora.target},
-                      {"lora_alpha", detail::whole_if_possible(adalora.alpha)},
-                      {"lora_dropout", adalora.dropout},
-                      {"orth_reg_weight", adalora.penalty},
-                      {"tinit", adalora.first},
-                      {"tfinal", adalora.last},
-                      {"deltaT", adalora.every},
-                      {"beta1", adalora.beta1},
-                      {"beta2", adalora.beta2},
-                      {"total_step", total},
-                      {"fan_in_fan_out", detail::fan_in_fan_out(model, paths)},
-                      {"init_lora_weights", true}});
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
+    if (adalora.total <= 0) config_io["total_step"] = adalora.first + adalora.last + 1;  // PEFT wants one, to train with
+    config_io.update({{"fan_in_fan_out", detail::fan_in_fan_out(model, paths)}, {"init_lora_weights", true}});
   }
   DELTATUNE_FUNCTION void fit(const TensorFile& file) {
     constexpr std::string_view kPrefix = "base_model.model.";

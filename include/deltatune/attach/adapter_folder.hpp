@@ -56,7 +56,7 @@ Adapter<typename Model::Tensor> load_adapter_beside(typename Model::Context& ctx
   detail::check_adapter_folder(folder);
   if (detail::is_opendelta_folder(folder)) return load_opendelta(ctx, model, folder, name);
   if (!detail::is_adapterhub_folder(folder)) return load_peft(ctx, model, folder, name);
-  return of_any_plan(load_adapterhub(ctx, model, folder, name));
+  return load_adapterhub(ctx, model, folder, name);
 }
 
 // The same, with everything of the model itself frozen before.
@@ -72,6 +72,13 @@ template <class Model>
 void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const AnyPlan& plan,
                   Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
   std::visit([&](const auto& known) { save_adapter(ctx, folder, model, known, attachment, base_model); }, plan);
+}
+
+// The same for what load_adapter() returned.
+template <class Model, class Plan>
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, Adapter<typename Model::Tensor, Plan>& adapter,
+                  const std::string& base_model) {
+  save_adapter(ctx, folder, model, adapter.plan, adapter.attachment, base_model);
 }
 
 }  // namespace deltatune

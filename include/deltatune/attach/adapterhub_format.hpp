@@ -5,6 +5,7 @@
 //   head_config.json with model_head.safetensors, or pytorch_model_head.bin: the output layer, where it trained
 #pragma once
 
+#include <concepts>
 #include <filesystem>
 #include <functional>
 #include <list>
@@ -17,8 +18,8 @@
 #include <vector>
 
 #include "deltatune/attach/adapterhub_json.hpp"
-#include "deltatune/attach/adapterhub_plan.hpp"
 #include "deltatune/attach/peft_format.hpp"
+#include "deltatune/attach/union_plan.hpp"
 #include "deltatune/core/config.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/json_config.hpp"
@@ -123,11 +124,7 @@ class AdapterHubTensors {
     take(*head, architecture, names);
   }
 
-  struct Entry {
-    std::string key;  // in the file
-    const TensorInfo* tensor;
-  };
-  const std::map<std::string, Entry>& entries() const { return entries_; }
+  const FileEntries& entries() const { return entries_; }
   bool has(const std::string& name) const { return entries_.contains(name); }
   const std::filesystem::path& path() const { return path_; }
 
@@ -137,13 +134,13 @@ class AdapterHubTensors {
     for (const auto& [key, tensor] : files_.back().tensors()) {
       const auto other = renamed.find(key);
       const std::string name = other != renamed.end() ? other->second : architecture.without_prefix(without_legacy(key));
-      if (!entries_.emplace(name, Entry{key, &tensor}).second) throw Error(path.string() + ": " + key, "occurs twice, under two names");
+      if (!entries_.emplace(name, FileEntry{key, &tensor}).second) throw Error(path.string() + ": " + key, "occurs twice, under two names");
     }
   }
 
   std::filesystem::path path_;
   std::list<TensorFile> files_;
-  std::map<std::string, Entry> entries_;
+  FileEntries entries_;
 };
 
 // What the library writes twice: a prefix for each layer that uses it, and a norm as the first module of a bottleneck.
@@ -167,10 +164,10 @@ auto* language_model_head(Model& model) {
 
 // The plan with leave_out as the attachment is now: see Attachment::drop_first_layers().
 template <class Model, class X>
-AdapterHubPlan as_attached(Model& model, const AdapterHubPlan& plan, const Attachment<X>& attachment) {
-  AdapterHubPlan now = plan;
-  for (AdapterHubMember& member : now.members) {
-    AdapterHubBottleneck* const method = std::get_if<AdapterHubBottleneck>(&member);
+UnionPlan as_attached(Model& model, const UnionPlan& plan, const Attachment<X>& attachment) {
+  UnionPlan now = plan;
+  for (UnionMember& member : now.members) {
+    BottleneckPlan* const method = std::get_if<BottleneckPlan>(&member);
     if (method == nullptr) continue;
     model.visit_sublayers([&](SublayerSite<X>& site) {
       const bool wanted = site.sublayer == Sublayer::attention ? method->after_attention : method->after_feed_forward;
@@ -193,7 +190,7 @@ DELTATUNE_FUNCTION Index adapterhub_classes(const std::filesystem::path& folder,
 
 // Writes the folder of an adapter as the library's load_adapter(folder, use_safetensors=True) reads it. base_model: the name it will show.
 template <class Model>
-void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const AdapterHubPlan& plan,
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const UnionPlan& plan,
                   Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
   using X = typename Model::Tensor;
   SafeTensorsWriter adapter, head;
@@ -233,13 +230,13 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
 // Attaches what the folder holds beside what the model has; every tensor is used or the call throws. What trained goes on training. The
 // plan's settings count, but for modules_to_save: the output layer trains where the folder holds one.
 template <class Model>
-Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
-                                                                const AdapterHubPlan& plan) {
+Adapter<typename Model::Tensor, UnionPlan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                                           const UnionPlan& plan) {
   using X = typename Model::Tensor;
   const Architecture& architecture = model.architecture();
   const std::string lm_head = architecture.head.lm_head + ".weight";
   const detail::AdapterHubTensors tensors(folder, architecture);
-  AdapterHubPlan placed = plan;
+  UnionPlan placed = plan;
   placed.modules_to_save.clear();
   if (model.has_classifier())
     for (const std::string& module : {architecture.head.classifier, architecture.head.dense, architecture.head.dense.empty() ? architecture.head.pooler : ""})
@@ -252,59 +249,85 @@ Adapter<typename Model::Tensor, AdapterHubPlan> load_adapter_as(typename Model::
     const TensorInfo& head = *tensors.entries().at(lm_head).tensor;
     resized = detail::fit_vocabulary(ctx, model, head, true, head.file, notes);
   }
-  Adapter<X, AdapterHubPlan> adapter{placed, attach_beside(ctx, model, placed, 0, in_config), {}};
+  Adapter<X, UnionPlan> adapter{placed, attach_beside(ctx, model, placed, 0, in_config)};
   adapter.notes = std::move(notes);
 
   or_detach(adapter.attachment, [&] {
-    std::map<std::string, detail::AdapterHubTensors::Entry> unused = tensors.entries();
-    std::vector<std::function<void()>> reads;  // made when all is known to fit
-    detail::BroughtValues<X> brought(ctx, tensors.path().string(), placed.name);
+    detail::AdapterReader<X, UnionPlan> reader(ctx, tensors.path().string(), tensors.entries(), adapter);
     detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
       const std::string name = detail::adapterhub_name(architecture, parameter, placed.name_in_file);
-      const auto entry = unused.find(name);
-      if (entry == unused.end()) {
-        const bool shared = name.starts_with("shared_parameters.");
-        throw Error(
-            tensors.path().string(), "has no tensor for " + parameter.path(),
-            {.expected = detail::base_prefix(model) + name,
-             .remedy = shared ? "adapters leaves it out where it saves from a model without a head: save from one with a head" : "is the file complete?"});
-      }
-      check_fits(*entry->second.tensor, parameter);
-      if (parameter.role() != Role::delta) brought.add(*entry->second.tensor, parameter, true);
-      reads.emplace_back([&ctx, &parameter, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, parameter); });
-      adapter.keys[parameter.path()] = entry->second.key;
-      unused.erase(entry);
+      reader.require(parameter, {name},
+                     name.starts_with("shared_parameters.") ? "adapters leaves it out where it saves from a model without a head: save from one with a head"
+                                                            : "is the file complete?");
     });
-    if (Parameter<X>* const head = detail::language_model_head(model))
-      if (const auto entry = unused.find(lm_head); entry != unused.end()) {
-        check_fits(*entry->second.tensor, *head);
-        if (brought.add(*entry->second.tensor, *head, resized)) {
-          reads.emplace_back([&ctx, head, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, *head); });
-        } else {
-          adapter.ignored.push_back(entry->second.key);
-        }
-        unused.erase(entry);
-      }
-    for (const auto& [name, entry] : unused) {
+    if (Parameter<X>* const head = detail::language_model_head(model); head != nullptr && reader.rest().contains(lm_head))
+      reader.take_unasked(*head, lm_head, resized);
+    reader.finish([&](const std::string& name, const detail::FileEntry& entry) {
       const bool of_pooler = !architecture.head.pooler.empty() && name.starts_with(architecture.head.pooler + ".");
       const bool of_head = architecture.is_head(name) || of_pooler || name.starts_with("lm_head.");
       if (!detail::written_twice(tensors, name) && !(of_head && (!model.has_classifier() || name.starts_with("lm_head."))))
         throw Error(entry.tensor->file + ": " + entry.key, "belongs neither to this adapter nor to the model");
-      adapter.ignored.push_back(entry.key);
-    }
-    for (const auto& read_one : reads) read_one();
-    brought.note(adapter.notes);
+    });
   });
   return adapter;
 }
 
+// One method alone: the same, as a union of one.
+template <class Plan>
+concept AdapterHubMethod = std::same_as<Plan, BottleneckPlan> || std::same_as<Plan, AdapterHubLoraPlan>;
+
+template <class Model, AdapterHubMethod Plan>
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const Plan& plan,
+                  Attachment<typename Model::Tensor>& attachment, const std::string& base_model) {
+  save_adapter(ctx, folder, model, UnionPlan::of(plan), attachment, base_model);
+}
+template <class Model, AdapterHubMethod Plan>
+Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder, const Plan& plan) {
+  Adapter<typename Model::Tensor, UnionPlan> adapter = load_adapter_as(ctx, model, folder, UnionPlan::of(plan));
+  Plan placed = plan;
+  placed.modules_to_save = adapter.plan.modules_to_save;
+  return with_plan(std::move(adapter), std::move(placed));
+}
+
+namespace detail {
+
+template <>
+inline UnionPlan read_plan<UnionPlan>(const JsonConfig& json) {
+  return read_adapterhub_plan(json);
+}
+// Throws std::bad_variant_access for a folder of something else.
+template <AdapterHubMethod Plan>
+Plan only_member(const UnionPlan& of) {
+  Plan plan = std::get<Plan>(of.members.at(0));
+  static_cast<PlanBase&>(plan) = of;
+  plan.name_in_file = of.name_in_file;
+  return plan;
+}
+template <>
+inline BottleneckPlan read_plan<BottleneckPlan>(const JsonConfig& json) {
+  return only_member<BottleneckPlan>(read_adapterhub_plan(json));
+}
+template <>
+inline AdapterHubLoraPlan read_plan<AdapterHubLoraPlan>(const JsonConfig& json) {
+  return only_member<AdapterHubLoraPlan>(read_adapterhub_plan(json));
+}
+
+}  // namespace detail
+
 // The same for a folder of any configuration.
 template <class Model>
-Adapter<typename Model::Tensor, AdapterHubPlan> load_adapterhub(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
-                                                                const std::string& name = "default") {
-  AdapterHubPlan plan = AdapterHubPlan::read(JsonConfig::open(folder / "adapter_config.json"));
+Adapter<typename Model::Tensor> load_adapterhub(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
+                                                const std::string& name = "default") {
+  UnionPlan plan = read_adapterhub_plan(JsonConfig::open(folder / "adapter_config.json"));
   plan.name = name;
-  return load_adapter_as(ctx, model, folder, plan);
+  const auto as = [&](const auto& chosen) {
+    auto adapter = load_adapter_as(ctx, model, folder, chosen);
+    AnyPlan any = adapter.plan;
+    return with_plan(std::move(adapter), std::move(any));
+  };
+  if (plan.members.size() == 1 && std::holds_alternative<BottleneckPlan>(plan.members[0])) return as(detail::only_member<BottleneckPlan>(plan));
+  if (plan.members.size() == 1 && std::holds_alternative<AdapterHubLoraPlan>(plan.members[0])) return as(detail::only_member<AdapterHubLoraPlan>(plan));
+  return as(plan);
 }
 
 }  // namespace deltatune

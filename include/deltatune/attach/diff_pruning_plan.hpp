@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deltatune/attach/plan.hpp"
+#include "deltatune/attach/setting.hpp"
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/path.hpp"
 #include "deltatune/delta/diff_pruning.hpp"
@@ -19,6 +20,7 @@
 namespace deltatune {
 
 struct DiffPruningPlan : PlanBase {
+  static constexpr const char* kGroup = "Other methods";
   static constexpr const char* kMethod = "diff_pruning";
   static constexpr const char* kPeftType = "DELTATUNE_DIFF_PRUNING";
   static std::vector<std::string> site_tensors() { return {}; }
@@ -27,20 +29,15 @@ struct DiffPruningPlan : PlanBase {
   std::vector<std::string> parameters = {};  // globs; empty: all of the Transformer blocks
   bool pruned = false;                       // differences that are found already
 
-  DELTATUNE_FUNCTION static DiffPruningPlan read(const JsonConfig& json) {
-    DiffPruningPlan plan;
-    plan.diff.density = json.get<double>("density");
-    plan.diff.penalty = json.get<double>("penalty");
-    plan.diff.structured = json.get<bool>("structured");
-    plan.diff.prune_at = json.get<std::int64_t>("prune_at");
-    plan.parameters = json.get<std::vector<std::string>>("parameters");
-    plan.diff.validate(json.name());
-    return plan;
+  static std::vector<std::pair<std::string, DiffPruningPlan>> methods() { return {{kMethod, {}}}; }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    return {{"density", &diff.density, "--density", "share of the weights that differ in the end"},
+            {"penalty", &diff.penalty, "--penalty", "weight of the L0 penalty"},
+            {"structured", &diff.structured, "--structured", "one more gate for each parameter"},
+            {"prune_at", &diff.prune_at, "--prune-at", "updates before the others are dropped", "half of the run"},
+            {"parameters", &parameters}};
   }
-  DELTATUNE_FUNCTION void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/) const {
-    config_io.update(
-        {{"density", diff.density}, {"penalty", diff.penalty}, {"structured", diff.structured}, {"prune_at", diff.prune_at}, {"parameters", parameters}});
-  }
+  void validate(const std::string& where) const { diff.validate(where); }
   void fit(const TensorFile& file) {
     pruned = std::none_of(file.tensors().begin(), file.tensors().end(), [](const auto& tensor) { return tensor.first.ends_with(".log_alpha"); });
   }

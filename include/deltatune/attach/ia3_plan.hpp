@@ -21,17 +21,16 @@ struct Ia3Plan : PlanBase {
   Targets targets = {};                                // empty: the family's
   std::optional<NameRule> feedforward = std::nullopt;  // those scaled at their input; names are ends of paths, dots or not; none: the family's
 
+  static std::vector<std::pair<std::string, Ia3Plan>> methods() { return {{kMethod, {}}}; }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() { return {{"target_modules", &targets}}; }
   template <class Json>
-  static Ia3Plan read(const Json& json) {
-    Ia3Plan plan;
-    plan.targets = detail::read_targets(json);
-    if (json.has("feedforward_modules")) plan.feedforward = detail::read_rule(json, "feedforward_modules");
-    return plan;
+  void read_more(const Json& json) {
+    if (json.has("feedforward_modules")) feedforward = detail::read_rule(json, "feedforward_modules");
   }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
-    config_io.erase("bias");
-    detail::write_modules(config_io, targets, paths);
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
+    for (const char* const key : {"bias", "layers_to_transform", "layers_pattern"}) config_io.erase(key);  // which PEFT's does not have
+    if (!targets.layers.empty()) config_io["target_modules"] = paths;
     config_io["fan_in_fan_out"] = detail::fan_in_fan_out(model, paths);
     config_io["init_ia3_weights"] = true;
     config_io["feedforward_modules"] = nullptr;

@@ -35,8 +35,8 @@ struct LoraPlan : PlanBase {
   LoraStart start = {};  // pissa() or olora() of delta/lora_start.hpp; empty: B = 0
   Targets targets = {};  // tables of embeddings too; empty: the family's
   // Regular expressions for a path or its end: another rank or alpha for some sites. The first that matches counts, here and in the order of a file.
-  std::vector<std::pair<Pattern, Index>> rank_pattern = {};
-  std::vector<std::pair<Pattern, double>> alpha_pattern = {};
+  Patterns<Index> rank_pattern = {};
+  Patterns<double> alpha_pattern = {};
 
   // The settings of one site.
   DELTATUNE_FUNCTION LoraConfig at(const std::string& path, const std::string& where) const {
@@ -77,11 +77,31 @@ struct LoraPlan : PlanBase {
     check(alpha_pattern, "alpha_pattern");
   }
 
-  // The method's part of adapter_config.json. paths: the sites that have a delta.
+  DELTATUNE_FUNCTION static std::vector<std::pair<std::string, LoraPlan>> methods() {
+    LoraPlan plan;
+    plan.lora.alpha = 16;
+    LoraPlan with_dora = plan;
+    with_dora.dora = true;
+    return {{kMethod, plan}, {"dora", with_dora}};
+  }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    return {{"r", &lora.rank, "--rank", "rank"},
+            {"lora_alpha", &lora.alpha, "--alpha", "scaling is alpha / rank"},
+            {"lora_dropout", &lora.dropout, "--dropout", kDropoutHelp},
+            {"use_rslora", &lora.rank_stabilized, "--rslora", "scaling is alpha / sqrt(rank)"},
+            {"lora_bias", &lora.bias},
+            {"use_dora", &dora},
+            {"target_modules", &targets},
+            {"rank_pattern", &rank_pattern, "--rank-pattern", "another rank for some layers, PATTERN=RANK; the first that matches counts"},
+            {"alpha_pattern", &alpha_pattern, "--alpha-pattern", "another alpha for some layers, PATTERN=ALPHA"},
+            {"", Choice(bias, {{"none", BiasTraining::none}, {"all", BiasTraining::all}, {"lora_only", BiasTraining::targets}}), "--bias",
+             "biases to train as well: none, all or lora_only"}};
+  }
+  void validate(const std::string& where) const { lora.validate(where); }
   template <class Json>
-  static LoraPlan read(const Json& json);
+  void read_more(const Json& json);
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const;
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const;
   // What a file holds instead of the deltas' own tensors.
   template <class X>
   FileTensors convert(context_of<X>& ctx, Attachment<X>& attachment, nlohmann::json& config_io) const;
@@ -123,55 +143,27 @@ struct LoraPlan : PlanBase {
 };
 
 template <class Json>
-LoraPlan LoraPlan::read(const Json& json) {
+void LoraPlan::read_more(const Json& json) {
   for (const char* key : {"use_qalora", "use_bdlora"})
     if (json.template get_or<bool>(key, false)) throw Error(json.name() + ": " + key, "is not supported", {.expected = "false", .got = "true"});
   for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "kasa_config", "monteclora_config",
                           "velora_config", "arrow_config"})
     if (json.has(key) && !json.raw().at(key).empty()) throw Error(json.name() + ": " + key, "is not supported", {.expected = "null"});
-  LoraPlan plan;
   // Starts that change the base weights, so that the adapter alone does not say what the model is.
   if (json.has("init_lora_weights") && json.raw().at("init_lora_weights").is_string()) {
-    const std::string start = json.template get<std::string>("init_lora_weights");
-    if (start == "pissa" || start == "olora") {
-      plan.start = read_lora_start(json, start);
-    } else if (start != "gaussian" && start != "orthogonal" && start != "eva") {
-      throw Error(json.name() + ": init_lora_weights", "\"" + start + "\" changes the base weights in a way that cannot be done again",
+    const std::string kind = json.template get<std::string>("init_lora_weights");
+    if (kind == "pissa" || kind == "olora") {
+      start = read_lora_start(json, kind);
+    } else if (kind != "gaussian" && kind != "orthogonal" && kind != "eva") {
+      throw Error(json.name() + ": init_lora_weights", "\"" + kind + "\" changes the base weights in a way that cannot be done again",
                   {.remedy = "save it in PEFT with path_initial_model_for_weight_conversion"});
     }
   }
-  plan.lora.rank = json.template get_or<std::int64_t>("r", 8);
-  plan.lora.alpha = json.template get_or<double>("lora_alpha", 8);
-  plan.lora.dropout = json.template get_or<double>("lora_dropout", 0);
-  plan.lora.rank_stabilized = json.template get_or<bool>("use_rslora", false);
-  plan.lora.bias = json.template get_or<bool>("lora_bias", false);
-  plan.dora = json.template get_or<bool>("use_dora", false);
-  plan.lora.validate(json.name());
-  plan.targets = detail::read_targets(json);
-  if (json.has("rank_pattern")) {
-    const auto patterns = json.object("rank_pattern");
-    for (const std::string& key : patterns.keys()) plan.rank_pattern.emplace_back(read_key_pattern(patterns, key), patterns.template get<std::int64_t>(key));
-  }
-  if (json.has("alpha_pattern")) {
-    const auto patterns = json.object("alpha_pattern");
-    for (const std::string& key : patterns.keys()) plan.alpha_pattern.emplace_back(read_key_pattern(patterns, key), patterns.template get<double>(key));
-  }
-  return plan;
 }
 
 template <class Model>
-void LoraPlan::write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
-  detail::write_targets(config_io, targets, paths);
-  config_io.update({{"r", lora.rank},
-                    {"lora_alpha", detail::whole_if_possible(lora.alpha)},
-                    {"lora_dropout", lora.dropout},
-                    {"lora_bias", lora.bias},
-                    {"use_rslora", lora.rank_stabilized},
-                    {"use_dora", dora},
-                    {"fan_in_fan_out", detail::fan_in_fan_out(model, paths)},
-                    {"init_lora_weights", true},
-                    {"rank_pattern", detail::patterns_json(rank_pattern)},
-                    {"alpha_pattern", detail::patterns_json(alpha_pattern)}});
+void LoraPlan::write_more(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
+  config_io.update({{"fan_in_fan_out", detail::fan_in_fan_out(model, paths)}, {"init_lora_weights", true}});
 }
 
 template <class X>

@@ -19,25 +19,24 @@ struct MissPlan : PlanBase {
   MissConfig miss = {};
   Targets targets = {};  // empty: those of LoRA
 
+  static std::vector<std::pair<std::string, MissPlan>> methods() { return {{kMethod, {}}}; }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    return {{"r", &miss.rank, "--rank", "rank"}, {"miss_dropout", &miss.dropout, "--dropout", kDropoutHelp}, {"target_modules", &targets}};
+  }
+  void validate(const std::string& where) const { miss.validate(where); }
   template <class Json>
-  static MissPlan read(const Json& json) {
-    MissPlan plan;
+  void read_more(const Json& json) {
     const bool has_form = json.has("init_weights") && json.raw().at("init_weights").is_string();
     const std::string form = has_form ? json.template get<std::string>("init_weights") : "";
     if (has_form && form != "mini")
       throw Error(json.name() + ": init_weights", "is not supported", {.expected = "true or \"mini\"", .got = "\"" + form + "\""});
-    plan.miss.rank = json.template get_or<std::int64_t>("r", 64);
     const Index mini = json.template get_or<std::int64_t>("mini_r", 1);
-    if (has_form) plan.miss.mini = mini;
-    plan.miss.dropout = json.template get_or<double>("miss_dropout", 0);
-    plan.miss.validate(json.name());
-    plan.targets = detail::read_targets(json);
-    return plan;
+    if (has_form) miss.mini = mini;
   }
-  void write(nlohmann::json& config_io, const std::vector<std::string>& paths) const {
-    detail::write_targets(config_io, targets, paths);
+  template <class Model>
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, Model&) const {
     if (bias == BiasTraining::targets) config_io["bias"] = "MiSS_only";
-    config_io.update({{"r", miss.rank}, {"miss_dropout", miss.dropout}, {"mini_r", miss.mini > 0 ? miss.mini : 1}, {"init_weights", true}});
+    config_io.update({{"mini_r", miss.mini > 0 ? miss.mini : 1}, {"init_weights", true}});
     if (miss.mini > 0) config_io["init_weights"] = "mini";
   }
 

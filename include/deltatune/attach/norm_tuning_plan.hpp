@@ -19,33 +19,24 @@ struct NormTuningPlan : PlanBase {
 
   Targets targets = {};  // norms; empty: all of the family's
 
-  template <class Json>
-  static NormTuningPlan read(const Json& json) {
-    NormTuningPlan plan;
-    plan.targets = detail::read_targets(json);
-    return plan;
-  }
+  static std::vector<std::pair<std::string, NormTuningPlan>> methods() { return {{kMethod, {}}}; }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() { return {{"target_modules", &targets}}; }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
-    config_io.erase("bias");
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, Model& model) const {
+    for (const char* const key : {"bias", "layers_to_transform", "layers_pattern"}) config_io.erase(key);  // which PEFT's does not have
     detail::write_modules(config_io, targets, default_targets(kPeftType, model.architecture(), "").names);
+    if (!targets.layers.empty()) config_io["target_modules"] = chosen(model, "");
   }
 
   // Throws Error for targets that match no norm, and for norms that another delta computes.
   template <class Model>
   void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
     using X = typename Model::Tensor;
-    std::vector<std::string> norms, reserved;
-    model.visit([&](Parameter<X>& parameter) {
-      if (parameter.role() != Role::norm_scale) return;
-      norms.push_back(norm_of(parameter));
-      if (saves(norms.back())) reserved.push_back(norms.back());
-    });
-    const std::vector<std::string> chosen = choose_targets(targets_or_default(targets, kPeftType, model.architecture(), where), norms, reserved, where);
+    const std::vector<std::string> names = chosen(model, where);
     std::vector<Parameter<X>*> parameters;
     model.visit([&](Parameter<X>& parameter) {
       if (parameter.role() != Role::norm_scale && parameter.role() != Role::norm_shift) return;
-      if (std::find(chosen.begin(), chosen.end(), norm_of(parameter)) == chosen.end()) return;
+      if (std::find(names.begin(), names.end(), norm_of(parameter)) == names.end()) return;
       check_own_values(parameter, where);
       parameters.push_back(&parameter);
     });
@@ -53,6 +44,18 @@ struct NormTuningPlan : PlanBase {
   }
 
  private:
+  // Paths of the norms.
+  template <class Model>
+  std::vector<std::string> chosen(Model& model, const std::string& where) const {
+    using X = typename Model::Tensor;
+    std::vector<std::string> norms, reserved;
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.role() != Role::norm_scale) return;
+      norms.push_back(norm_of(parameter));
+      if (saves(norms.back())) reserved.push_back(norms.back());
+    });
+    return choose_targets(targets_or_default(targets, kPeftType, model.architecture(), where), norms, reserved, where);
+  }
   template <class X>
   static std::string norm_of(const Parameter<X>& parameter) {
     return parameter.path().substr(0, parameter.path().rfind('.'));

@@ -40,12 +40,8 @@ inline bool is_opendelta_folder(const std::filesystem::path& folder) {
   return std::filesystem::exists(folder / "config.json") && JsonConfig::open(folder / "config.json").has("delta_type");
 }
 
-struct OpenDeltaTensor {
-  std::string key;  // in the file
-  const TensorInfo* tensor;
-};
 // By names without the model's prefix.
-using OpenDeltaTensors = std::map<std::string, OpenDeltaTensor>;
+using OpenDeltaTensors = FileEntries;
 
 // Where a bottleneck stands.
 struct OpenDeltaPlace {
@@ -77,8 +73,8 @@ DELTATUNE_FUNCTION std::vector<std::string> modules_with(const OpenDeltaTensors&
 }
 
 // Bottlenecks behind `modules`, all of one size: those after attention and those after the feed-forward part, each in its layers.
-DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::string>& modules, const Architecture& architecture, Index bottleneck,
-                                                        BottleneckConfig config, const std::string& where) {
+DELTATUNE_FUNCTION UnionPlan opendelta_bottlenecks(const std::vector<std::string>& modules, const Architecture& architecture, Index bottleneck,
+                                                   BottleneckConfig config, const std::string& where) {
   std::map<Sublayer, std::vector<Index>> present;
   std::optional<bool> behind_norm;
   for (const std::string& module : modules) {
@@ -94,20 +90,21 @@ DELTATUNE_FUNCTION AdapterHubPlan opendelta_bottlenecks(const std::vector<std::s
     config.original_ln_after = false;
     config.residual = BottleneckConfig::Residual::after_ln;
   }
-  AdapterHubPlan plan;
+  UnionPlan plan;
   const Index width = architecture.hidden_size;
   for (const auto& [sublayer, in_layers] : present) {
     // Half a column more than the size, unless it divides the width: floor() of the quotient is the size either way.
     const double size = static_cast<double>(bottleneck) + (width % bottleneck == 0 ? 0.0 : 0.5);
-    AdapterHubBottleneck method{.adapter = config,
-                                .reduction = {static_cast<double>(width) / size},
-                                .after_attention = sublayer == Sublayer::attention,
-                                .after_feed_forward = sublayer == Sublayer::feed_forward};
+    BottleneckPlan method;
+    method.adapter = config;
+    method.reduction.factor = static_cast<double>(width) / size;
+    method.after_attention = sublayer == Sublayer::attention;
+    method.after_feed_forward = sublayer == Sublayer::feed_forward;
     for (Index l = 0; l < architecture.layers(); ++l)
       if (!holds(in_layers, l)) method.leave_out.push_back(l);
-    if (!plan.members.empty() && std::get<AdapterHubBottleneck>(plan.members[0]).leave_out == method.leave_out) {
-      std::get<AdapterHubBottleneck>(plan.members[0]).after_attention = true;
-      std::get<AdapterHubBottleneck>(plan.members[0]).after_feed_forward = true;
+    if (!plan.members.empty() && std::get<BottleneckPlan>(plan.members[0]).leave_out == method.leave_out) {
+      std::get<BottleneckPlan>(plan.members[0]).after_attention = true;
+      std::get<BottleneckPlan>(plan.members[0]).after_feed_forward = true;
     } else {
       plan.members.emplace_back(std::move(method));
     }
@@ -133,7 +130,9 @@ DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const Ope
   const auto activation = [&](const std::string& fallback) {
     nlohmann::json with = json.raw();
     if (!json.has("non_linearity")) with["non_linearity"] = fallback;
-    return adapterhub_activation(JsonConfig::parse(with.dump(), json.name()), false);
+    ops::Activation chosen{};
+    read_activation(JsonConfig::parse(with.dump(), json.name()), false, chosen);
+    return chosen;
   };
   if (type == "adapter") {
     const std::string down = ".adapter.modulelist.down_proj.weight";
@@ -227,10 +226,9 @@ DELTATUNE_FUNCTION std::string opendelta_name(const std::string& path, const Arc
   return name;
 }
 
-// Keys and values of a prefix, a tensor each for each layer, into one parameter. Returns their names.
-template <class Model, class X>
-std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model, const OpenDeltaTensors& tensors, Parameter<X>& rows,
-                                               const std::string& in_file) {
+// Keys and values of a prefix, a tensor each for each layer, into one parameter.
+template <class Model, class Reader, class X>
+void take_opendelta_prefix(context_of<X>& ctx, Model& model, const OpenDeltaTensors& tensors, Parameter<X>& rows, const std::string& in_file, Reader& reader) {
   const Index count = rows.shape().at(0), columns = rows.shape().at(1);
   std::vector<float> all(static_cast<std::size_t>(rows.size()));
   std::vector<std::string> names;
@@ -253,8 +251,7 @@ std::vector<std::string> read_opendelta_prefix(context_of<X>& ctx, Model& model,
       names.push_back(name);
     }
   });
-  upload_values(ctx, std::span<const float>(all), rows);
-  return names;
+  reader.take_columns(rows, names, [&ctx, &rows, all = std::move(all)] { upload_values(ctx, std::span<const float>(all), rows); });
 }
 
 }  // namespace detail
@@ -274,45 +271,26 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
   base_of(plan).modules_to_save.clear();
   const HeadSpec& head = model.architecture().head;
   if (model.has_classifier() && tensors.contains(head.classifier + ".weight")) base_of(plan).modules_to_save.push_back(head.output_module());
-  Adapter<X> adapter{plan, attach_beside(ctx, model, plan, 0, json.name()), {}};
-  detail::BroughtValues<X> brought(ctx, in_file, name);
+  Adapter<X> adapter{plan, attach_beside(ctx, model, plan, 0, json.name())};
 
   or_detach(adapter.attachment, [&] {
-    detail::OpenDeltaTensors unused = tensors;
-    std::vector<std::function<void()>> reads;  // made when all is known to fit
-    const auto read = [&](Parameter<X>& parameter) {
-      const std::string tensor_name = parameter.role() == Role::delta ? detail::opendelta_name(parameter.path(), model.architecture(), tensors)
-                                                                      : model.architecture().without_prefix(parameter.path());
-      const auto entry = unused.find(tensor_name);
-      if (entry == unused.end() && parameter.path() == "prompt_embeddings") {
-        for (const std::string& used : detail::read_opendelta_prefix(ctx, model, tensors, parameter, in_file)) {
-          adapter.columns[parameter.path()].push_back(tensors.at(used).key);
-          unused.erase(used);
-        }
-        return;
-      }
-      if (entry == unused.end()) throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = tensor_name, .remedy = "is the file complete?"});
-      check_fits(*entry->second.tensor, parameter);
-      if (parameter.role() != Role::delta) brought.add(*entry->second.tensor, parameter, true);
-      reads.emplace_back([&ctx, &parameter, tensor = entry->second.tensor] { read_parameter(ctx, *tensor, parameter); });
-      adapter.keys[parameter.path()] = entry->second.key;
-      unused.erase(entry);
-    };
+    detail::AdapterReader<X, AnyPlan> reader(ctx, in_file, tensors, adapter);
     adapter.attachment.visit([&](Parameter<X>& parameter) {
-      if (!parameter.derived()) read(parameter);
+      if (parameter.derived()) return;
+      const std::string tensor_name = detail::opendelta_name(parameter.path(), model.architecture(), tensors);
+      if (parameter.path() == "prompt_embeddings" && !tensors.contains(tensor_name))
+        return detail::take_opendelta_prefix(ctx, model, tensors, parameter, in_file, reader);
+      reader.require(parameter, {tensor_name});
     });
     model.visit([&](Parameter<X>& parameter) {
       const bool trains = std::visit([&](const auto& known) { return trains_beside(model, known, parameter, adapter.attachment.paths()); }, plan);
-      if (parameter.role() != Role::delta && parameter.updated() && trains) read(parameter);
+      if (parameter.role() != Role::delta && parameter.updated() && trains) reader.require(parameter, {model.architecture().without_prefix(parameter.path())});
     });
-    for (const auto& [unknown, entry] : unused) {
+    reader.finish([&](const std::string& unknown, const detail::FileEntry& entry) {
       if (!(model.architecture().is_head(unknown) || unknown.starts_with("lm_head.")) || model.has_classifier())
         throw Error(in_file + ": " + entry.key, "is not a tensor of this delta",
                     {.remedy = "where the whole model was saved, save again after freeze_module(set_state_dict=True)"});
-      adapter.ignored.push_back(entry.key);
-    }
-    for (const auto& read_one : reads) read_one();
-    brought.note(adapter.notes);
+    });
   });
   return adapter;
 }

@@ -18,26 +18,21 @@ struct PTuningPlan : PromptLearningPlan {
 
   PTuningConfig p_tuning = {};
 
-  DELTATUNE_FUNCTION static PTuningPlan read(const JsonConfig& json) {
-    PTuningPlan plan;
-    plan.p_tuning.rows = read_rows(json);
-    const std::string encoder = json.get_or<std::string>("encoder_reparameterization_type", "MLP");
-    if (encoder != "MLP" && encoder != "LSTM")
-      throw Error(json.name() + ": encoder_reparameterization_type", "unknown value", {.expected = "MLP or LSTM", .got = "\"" + encoder + "\""});
-    plan.p_tuning.encoder = encoder == "MLP" ? PTuningConfig::Encoder::mlp : PTuningConfig::Encoder::lstm;
-    plan.p_tuning.hidden = json.get_or<std::int64_t>("encoder_hidden_size", 0);
-    plan.p_tuning.layers = json.get_or<std::int64_t>("encoder_num_layers", 2);
-    plan.p_tuning.dropout = json.get_or<double>("encoder_dropout", 0);
-    plan.p_tuning.validate(json.name());
-    return plan;
+  static std::vector<std::pair<std::string, PTuningPlan>> methods() { return {{kMethod, {}}}; }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    using Encoder = PTuningConfig::Encoder;
+    return {{"num_virtual_tokens", &p_tuning.rows, "--virtual-tokens", kRowsHelp},
+            {"encoder_reparameterization_type", Choice(p_tuning.encoder, {{"MLP", Encoder::mlp}, {"LSTM", Encoder::lstm}}), "--encoder", "MLP or LSTM"},
+            {"encoder_hidden_size", &p_tuning.hidden, "--encoder-hidden", kEncoderHelp, "the model's"},
+            {"encoder_num_layers", &p_tuning.layers},
+            {"encoder_dropout", &p_tuning.dropout, "--dropout", kDropoutHelp}};
   }
+  void validate(const std::string& where) const { p_tuning.validate(where); }
+  static void read_more(const JsonConfig& json) { check_rows(json); }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
-    write_rows(config_io, p_tuning.rows, model);
-    config_io.update({{"encoder_reparameterization_type", p_tuning.encoder == PTuningConfig::Encoder::mlp ? "MLP" : "LSTM"},
-                      {"encoder_hidden_size", p_tuning.hidden > 0 ? p_tuning.hidden : model.architecture().hidden_size},
-                      {"encoder_num_layers", p_tuning.layers},
-                      {"encoder_dropout", p_tuning.dropout}});
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, Model& model) const {
+    write_rows(config_io, model);
+    if (p_tuning.hidden == 0) config_io["encoder_hidden_size"] = model.architecture().hidden_size;
   }
 
   template <class Model>

@@ -15,39 +15,17 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/attach/adapter_reader.hpp"
 #include "deltatune/attach/any_plan.hpp"
 #include "deltatune/attach/peft_keys.hpp"
 #include "deltatune/attach/prompt_learning.hpp"
+#include "deltatune/attach/read_pattern.hpp"
 #include "deltatune/attach/save_adapter.hpp"
 #include "deltatune/core/config.hpp"
-#include "deltatune/delta/lora_start.hpp"
 #include "deltatune/io/json_config.hpp"
-#include "deltatune/io/regex.hpp"
 #include "deltatune/io/tensor_file.hpp"
 
 namespace deltatune {
-
-// What plans find here while they are read (attach/plan_json.hpp).
-inline Pattern read_pattern(const JsonConfig& json, const char* key) { return regex(json.get<std::string>(key), json.name() + ": " + key); }
-inline Pattern read_key_pattern(const JsonConfig& json, const std::string& key) { return regex(key, json.name()); }
-inline LoraStart read_lora_start(const JsonConfig&, const std::string& name) { return name == "pissa" ? pissa() : olora(); }
-
-// A method in a model, with the names its tensors have (or will have) in its file.
-template <class X, class Plan = AnyPlan>
-struct Adapter {
-  Plan plan;
-  Attachment<X> attachment;
-  std::map<std::string, std::string> keys;                       // path of a parameter that is saved -> its name in the file
-  std::vector<std::string> ignored = {};                         // tensors of the file that the library writes and does not read
-  std::map<std::string, std::vector<std::string>> columns = {};  // in place of keys: names of several tensors that lie side by side in one parameter
-  std::vector<std::string> notes = {};  // what a user should know: settings and tensors that have no effect, values that replace the model's
-};
-
-template <class X, class Plan>
-Adapter<X> of_any_plan(Adapter<X, Plan> adapter) {
-  return {std::move(adapter.plan),    std::move(adapter.attachment), std::move(adapter.keys),
-          std::move(adapter.ignored), std::move(adapter.columns),    std::move(adapter.notes)};
-}
 
 namespace detail {
 
@@ -78,25 +56,6 @@ DELTATUNE_FUNCTION const std::set<std::string, std::less<>>& fields_without_effe
                                                          "tokenizer_kwargs",
                                                          "total_step"};
   return fields;
-}
-
-// "a, b, c and 4 more"
-DELTATUNE_FUNCTION std::string shortened_list(const std::vector<std::string>& names) {
-  constexpr std::size_t kShown = 3;
-  std::string text;
-  for (std::size_t i = 0; i < names.size() && i < kShown; ++i) text += (i == 0 ? "" : ", ") + names[i];
-  return names.size() > kShown ? text + " and " + std::to_string(names.size() - kShown) + " more" : text;
-}
-inline void note_unread(const std::string& file, const std::vector<std::string>& fields, std::vector<std::string>& notes_io) {
-  if (!fields.empty()) notes_io.push_back(file + ": not known here and without effect: " + shortened_list(fields));
-}
-
-// Whether a tensor holds the numbers that a parameter has already.
-template <class X>
-bool holds_values_of(context_of<X>& ctx, const TensorInfo& tensor, const Parameter<X>& parameter) {
-  std::vector<float> values(static_cast<std::size_t>(parameter.size()));
-  read_floats(tensor, std::span<float>(values));
-  return values == download_in_file_order<X>(ctx, parameter, parameter.value());
 }
 
 inline bool same_values(const TensorInfo& a, const TensorInfo& b) {
@@ -144,39 +103,15 @@ bool fit_vocabulary(typename Model::Context& ctx, Model& model, const Plan& plan
   return table != nullptr && fit_vocabulary(ctx, model, *table, std::any_of(file.tensors().begin(), file.tensors().end(), is_head), in_file, notes_io);
 }
 
-// What a file brings of the model itself.
-template <class X>
-class BroughtValues {
- public:
-  BroughtValues(context_of<X>& ctx, std::string in_file, std::string attachment)
-      : ctx_(&ctx), in_file_(std::move(in_file)), attachment_(std::move(attachment)) {}
-
-  // Whether the tensor, which fits, changes anything. expected: the adapter's configuration says that it is there.
-  bool add(const TensorInfo& tensor, Parameter<X>& parameter, bool expected) {
-    const bool changes = !holds_values_of(*ctx_, tensor, parameter);
-    if (!changes && !expected) return false;
-    if (changes && !parameter.brought_by().empty() && parameter.brought_by() != attachment_) twice_.push_back(parameter.path());
-    if (changes && !expected) unexpected_.push_back(parameter.path());
-    parameters_.push_back(&parameter);
-    return true;
-  }
-  // When all has been read.
-  void note(std::vector<std::string>& notes_io) const {
-    for (Parameter<X>* const parameter : parameters_) parameter->set_brought_by(attachment_);
-    if (!unexpected_.empty()) notes_io.push_back(in_file_ + ": replaces weights of the model: " + shortened_list(unexpected_));
-    if (!twice_.empty()) notes_io.push_back(in_file_ + ": replaces what another adapter brought, with other values: " + shortened_list(twice_));
-  }
-
- private:
-  context_of<X>* ctx_;
-  std::string in_file_, attachment_;
-  std::vector<Parameter<X>*> parameters_;
-  std::vector<std::string> unexpected_, twice_;
-};
-
+// A folder's adapter_config.json as a plan of its method.
 template <class Plan>
 Plan read_plan(const JsonConfig& json) {
-  Plan plan = Plan::read(json);
+  Plan plan;
+  bool own = false;
+  if constexpr (requires { Plan::kOwnType; }) own = json.get<std::string>("peft_type") == Plan::kOwnType;
+  if constexpr (requires { plan.read_more(json); }) plan.read_more(json);
+  read_settings(json, plan.settings(), !is_peft_type<Plan>(), own);
+  if constexpr (requires { plan.validate(json.name()); }) plan.validate(json.name());
   read_base(json, plan);
   plan.unread = json.unread(fields_without_effect());
   return plan;
@@ -255,42 +190,21 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
     placed.targets.paths = detail::sites_in<Plan>(file, in_file);
   }
   if constexpr (requires { placed.fit(file); }) placed.fit(file);
-  Adapter<X, Plan> adapter{plan, attach_beside(ctx, model, placed, 0, in_config), {}};
+  Adapter<X, Plan> adapter{plan, attach_beside(ctx, model, placed, 0, in_config)};
   adapter.notes = std::move(notes);
   or_detach(adapter.attachment, [&] {
     const std::vector<std::string>& paths = adapter.attachment.paths();
-
-    std::set<std::string> unused;
-    for (const auto& [key, tensor] : file.tensors()) unused.insert(key);
-    std::vector<std::function<void()>> reads;  // made when all is known to fit
-    detail::BroughtValues<X> brought(ctx, in_file, plan.name);
-    const auto read = [&](Parameter<X>& parameter, bool required) {
-      const std::vector<std::string> names = detail::peft_names(plan, parameter, paths);
-      for (const std::string& key : names) {
-        const TensorInfo* const tensor = file.find(key);
-        if (tensor == nullptr && parameter.sparse_in_file() && file.find(key + ".values") != nullptr) {
-          reads.emplace_back([&ctx, &parameter, &indices = file.at(key + ".indices"), &values = file.at(key + ".values")] {
-            read_sparse_parameter(ctx, indices, values, parameter);
-          });
-          adapter.keys[parameter.path()] = key;
-          unused.erase(key + ".indices");
-          unused.erase(key + ".values");
-          return;
-        }
-        if (tensor == nullptr) continue;
-        check_fits(*tensor, parameter);
-        if (parameter.role() != Role::delta) brought.add(*tensor, parameter, true);
-        reads.emplace_back([&ctx, &parameter, tensor] { read_parameter(ctx, *tensor, parameter); });
-        adapter.keys[parameter.path()] = key;
-        unused.erase(key);
-        return;
-      }
-      if (required) throw Error(in_file, "has no tensor for " + parameter.path(), {.expected = names.front(), .remedy = "is the file complete?"});
-      adapter.keys[parameter.path()] = names.front();
-    };
+    detail::FileEntries entries;
+    for (const auto& [key, tensor] : file.tensors()) entries[key] = {key, &tensor};
+    detail::AdapterReader<X, Plan> reader(ctx, in_file, std::move(entries), adapter);
     detail::visit_saved(model, plan, adapter.attachment, [&](Parameter<X>& parameter) {
+      const std::vector<std::string> names = detail::peft_names(plan, parameter, paths);
       // Biases that a file of an old PEFT left out keep the base model's values.
-      read(parameter, parameter.role() == Role::delta || !detail::is_peft_type<Plan>() || plan.saves(parameter.path()));
+      if (parameter.role() == Role::delta || !detail::is_peft_type<Plan>() || plan.saves(parameter.path())) {
+        reader.require(parameter, names);
+      } else if (!reader.take(parameter, names)) {
+        adapter.keys[parameter.path()] = names.front();
+      }
     });
     // Weights of the model that the file holds besides, whatever its configuration says: biases, tables of embeddings.
     model.visit([&](Parameter<X>& parameter) {
@@ -298,38 +212,31 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
       const auto read_before = adapter.keys.find(parameter.path());
       const TensorInfo* taken = read_before == adapter.keys.end() ? nullptr : file.find(read_before->second);
       for (const std::string& key : detail::keys_of(model, plan, parameter, paths)) {
-        if (unused.erase(key) == 0) continue;
+        if (!reader.rest().contains(key)) continue;
         const TensorInfo& tensor = file.at(key);
-        check_fits(tensor, parameter);
-        if (taken != nullptr) {  // a table under the name of the head that is tied to it
-          if (!detail::same_values(*taken, tensor))
-            throw Error(in_file + ": " + key, "differs from " + taken->name + ", and the model has one table for both",
-                        {.remedy = "name one of the two in modules_to_save, or use a model with tie_word_embeddings false"});
-          adapter.ignored.push_back(key);
+        if (taken == nullptr) {
+          const bool is_words = &parameter == &model.word_table() || parameter.path() == "lm_head.weight";
+          reader.take_unasked(parameter, key, resized && is_words);
+          taken = &tensor;
           continue;
         }
-        taken = &tensor;
-        const bool is_words = &parameter == &model.word_table() || parameter.path() == "lm_head.weight";
-        if (brought.add(tensor, parameter, resized && is_words)) {
-          reads.emplace_back([&ctx, &parameter, &tensor] { read_parameter(ctx, tensor, parameter); });
-        } else {
-          adapter.ignored.push_back(key);
-        }
+        check_fits(tensor, parameter);  // a table under the name of the head that is tied to it
+        if (!detail::same_values(*taken, tensor))
+          throw Error(in_file + ": " + key, "differs from " + taken->name + ", and the model has one table for both",
+                      {.remedy = "name one of the two in modules_to_save, or use a model with tie_word_embeddings false"});
+        reader.leave_out(key);
       }
     });
     std::vector<std::string> left_out;
-    for (const std::string& key : unused) {
+    reader.finish([&](const std::string& key, const detail::FileEntry&) {
       // Copies that PEFT writes and does not read, and tensors of places that the configuration does not choose.
       const bool is_copy = key.find(".modules_to_save.") != std::string::npos || key.find(".original_module.") != std::string::npos;
       const std::vector<std::string> ends = Plan::site_tensors();
       const bool of_method = std::any_of(ends.begin(), ends.end(), [&](const std::string& end) { return key.ends_with(end); });
       if (!is_copy && !of_method && !detail::is_buffer(key)) throw Error(in_file + ": " + key, "belongs neither to this adapter nor to the model");
-      adapter.ignored.push_back(key);
       if (!is_copy) left_out.push_back(key);
-    }
+    });
     if (!left_out.empty()) adapter.notes.push_back(in_file + ": not used, as the configuration does not ask for it: " + detail::shortened_list(left_out));
-    for (const auto& read_one : reads) read_one();
-    brought.note(adapter.notes);
   });
   return adapter;
 }
@@ -344,7 +251,7 @@ Adapter<typename Model::Tensor> load_peft(typename Model::Context& ctx, Model& m
   return std::visit(
       [&]<class P>(const P& plan) -> Adapter<typename Model::Tensor> {
         if constexpr (requires { P::kPeftType; }) {
-          return of_any_plan(load_adapter_as(ctx, model, folder, plan));
+          return with_plan(load_adapter_as(ctx, model, folder, plan), AnyPlan(plan));
         } else {
           throw Error(json.name(), "is not an adapter folder of PEFT");
         }

@@ -7,8 +7,14 @@
 //     template <class Model>
 //     void place(typename Model::Context&, Model&, Attachment<typename Model::Tensor>&, std::uint64_t seed, const std::string& where) const;
 //     template <class X> bool trains_too(const Parameter<X>&) const;  // optional: parameters of the model itself that train as well
-//     // For peft_format.hpp, besides kPeftType, site_tensors(), read() and write(), all optional:
-//     static constexpr const char* kOwnType;                          // peft_type of what PEFT's format cannot express, set by write()
+//     static std::vector<std::pair<std::string, MyPlan>> methods();   // its names, each with what it starts from (attach/methods.hpp)
+//     std::vector<Setting> settings();                                // each once: for files, for options of a program and their help
+//     // For the formats, besides kPeftType and site_tensors(), all optional:
+//     void validate(const std::string& where) const;                  // throws Error for settings that make no sense
+//     static constexpr const char* kOwnType;                          // peft_type of what PEFT's format cannot express,
+//     bool own() const;                                               // and whether this plan is such a one
+//     template <class Json> void read_more(const Json&);              // what settings() leaves; before them
+//     void write_more(nlohmann::json& config_io, const std::vector<std::string>& paths, Model&) const;  // and after them
 //     void fit(const TensorFile&);                                    // takes over what only the file of tensors says
 //     template <class X> bool in_file(const Parameter<X>&) const;     // which parameters of the deltas are saved; else those that aren't derived
 //     template <class X> std::vector<std::string> file_names(const Parameter<X>&) const;  // their names there, the one to write first
@@ -35,6 +41,8 @@ inline const std::vector<std::string> kOutputModules{"classifier", "score"};
 
 // What trains beside the deltas.
 struct PlanBase {
+  static constexpr const char* kGroup = "Methods on weights";  // of its kind, for a list of settings
+
   std::string name = "default";                               // of the attachment
   std::vector<std::string> modules_to_save = kOutputModules;  // trained as a whole; matched as ends of module paths
   BiasTraining bias = BiasTraining::none;
@@ -115,11 +123,18 @@ void check_modules_to_save(Model& model, const Plan& plan, const std::string& wh
 
 }  // namespace detail
 
+// A method in a model, with the plan it was attached by: save_adapter() needs nothing else.
+template <class X, class Plan>
+struct Attached : Attachment<X> {
+  Attached(Attachment<X> attachment, Plan of) : Attachment<X>(std::move(attachment)), plan(std::move(of)) {}
+  Plan plan;
+};
+
 // Attaches a method without freezing anything: what trained before goes on training.
 // Throws Error when the plan does not fit the model, in which nothing of it is left then.
 template <class Model, class Plan>
-Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
-                                                 const std::string& where = "plan") {
+Attached<typename Model::Tensor, Plan> attach_beside(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
+                                                     const std::string& where = "plan") {
   using X = typename Model::Tensor;
   Attachment<X> attachment(plan.name);
   const bool parted = detail::part_saved_table(ctx, model, plan);
@@ -143,13 +158,13 @@ Attachment<typename Model::Tensor> attach_beside(typename Model::Context& ctx, M
     }
     throw;
   }
-  return attachment;
+  return {std::move(attachment), plan};
 }
 
 // The same, with everything of the model itself frozen before.
 template <class Model, class Plan>
-Attachment<typename Model::Tensor> attach(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
-                                          const std::string& where = "plan") {
+Attached<typename Model::Tensor, Plan> attach(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
+                                              const std::string& where = "plan") {
   freeze_base(model);
   return attach_beside(ctx, model, plan, seed, where);
 }

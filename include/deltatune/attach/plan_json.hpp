@@ -1,7 +1,7 @@
-// What the plans have in common in adapter_config.json: lists of modules, the task, numbers.
+// The settings of the plans (attach/setting.hpp) in adapter_config.json, and what else they have in common there: lists of modules, the task.
 //
 // What reads is a template over its argument, which is always a JsonConfig: so a program that only writes adapters compiles none of it and needs
-// no engine for regular expressions. Those are made by regex() of io/regex.hpp, which attach/peft_format.hpp includes.
+// no engine for regular expressions. Those are made in attach/read_pattern.hpp.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +11,11 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "deltatune/attach/plan.hpp"
+#include "deltatune/attach/setting.hpp"
 #include "deltatune/attach/targets.hpp"
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/pattern.hpp"
@@ -49,7 +51,7 @@ DELTATUNE_FUNCTION nlohmann::json rule_json(const NameRule& rule) {
 
 // Whole numbers as integers, as PEFT's configurations have them.
 inline nlohmann::json whole_if_possible(double value) {
-  return value == std::floor(value) ? nlohmann::json(static_cast<std::int64_t>(value)) : nlohmann::json(value);
+  return value == std::floor(value) && std::abs(value) < 1e15 ? nlohmann::json(static_cast<std::int64_t>(value)) : nlohmann::json(value);
 }
 
 // Settings by pattern as a list of [pattern, setting], in whose order they count: config_text() writes the object that it stands for.
@@ -112,6 +114,55 @@ DELTATUNE_FUNCTION void write_targets(nlohmann::json& config_io, const Targets& 
   write_modules(config_io, targets, paths);
   config_io["layers_to_transform"] = list_or_null(targets.layers);
   config_io["layers_pattern"] = list_or_null(targets.layers_patterns);
+}
+
+// Takes over the settings that the file has. all: it has to have all of them. own: those of the plan's own type as well, and these it has to have.
+template <class Json>
+void read_settings(const Json& json, const std::vector<Setting>& settings, bool all, bool own) {
+  for (const Setting& setting : settings) {
+    const char* const key = setting.key;
+    if (*key == '\0' || (setting.only_own && !own)) continue;
+    const bool required = all || setting.only_own;
+    std::visit(
+        [&]<class V>(const V& value) {
+          if constexpr (std::is_same_v<V, Choice>) {
+            if (required || json.has(key)) value.set(json.template get<std::string>(key), json.name() + ": " + key);
+          } else if constexpr (std::is_same_v<V, Targets*>) {
+            *value = read_targets(json);
+          } else if constexpr (std::is_same_v<V, Patterns<Index>*> || std::is_same_v<V, Patterns<double>*>) {
+            using T = typename std::remove_pointer_t<V>::value_type::second_type;
+            if (!json.has(key)) return;
+            const auto patterns = json.object(key);
+            for (const std::string& pattern : patterns.keys()) value->emplace_back(read_key_pattern(patterns, pattern), patterns.template get<T>(pattern));
+          } else {
+            using T = std::remove_pointer_t<V>;
+            *value = required ? json.template get<T>(key) : json.template get_or<T>(key, *value);
+          }
+        },
+        setting.value);
+  }
+}
+
+// paths: the sites that have a delta, for targets that are no list or expression of their own.
+DELTATUNE_FUNCTION void write_settings(nlohmann::json& config_io, const std::vector<Setting>& settings, const std::vector<std::string>& paths, bool own) {
+  for (const Setting& setting : settings) {
+    if (*setting.key == '\0' || (setting.only_own && !own)) continue;
+    std::visit(
+        [&]<class V>(const V& value) {
+          if constexpr (std::is_same_v<V, Choice>) {
+            config_io[setting.key] = value.word();
+          } else if constexpr (std::is_same_v<V, Targets*>) {
+            write_targets(config_io, *value, paths);
+          } else if constexpr (std::is_same_v<V, Patterns<Index>*> || std::is_same_v<V, Patterns<double>*>) {
+            config_io[setting.key] = patterns_json(*value);
+          } else if constexpr (std::is_same_v<V, double*>) {
+            config_io[setting.key] = *value == 0 ? nlohmann::json(0.0) : whole_if_possible(*value);
+          } else {
+            config_io[setting.key] = *value;
+          }
+        },
+        setting.value);
+  }
 }
 
 // PEFT's name for weights stored transposed, (in, out): whether one of the sites at `paths` has such a weight.

@@ -20,33 +20,38 @@ struct PrefixPlan : PromptLearningPlan {
   PrefixConfig prefix = {};
   std::vector<Index> leave_out = {};  // numbers of layers
 
-  DELTATUNE_FUNCTION static PrefixPlan read(const JsonConfig& json) {
-    PrefixPlan plan;
-    plan.prefix.rows = read_rows(json);
+  static std::vector<std::pair<std::string, PrefixPlan>> methods() {
+    PrefixPlan encoded;
+    encoded.prefix.hidden = 512;
+    return {{kMethod, {}}, {"prefix_mlp", encoded}};
+  }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    using Gates = PrefixConfig::Gates;
+    return {
+        {"num_virtual_tokens", &prefix.rows, "--virtual-tokens", kRowsHelp},
+        {"", &prefix.hidden, "--encoder-hidden", kEncoderHelp, "none"},
+        {"", &prefix.dropout, "--dropout", kDropoutHelp},
+        {.key = "gates", .value = Choice(prefix.gates, {{"none", Gates::none}, {"shared", Gates::shared}, {"separate", Gates::separate}}), .only_own = true},
+        {.key = "shifts_positions", .value = &prefix.shifts_positions, .only_own = true},
+        {.key = "leave_out", .value = &leave_out, .only_own = true}};
+  }
+  void validate(const std::string& where) const { prefix.validate(where); }
+  bool own() const { return !prefix.shifts_positions || prefix.gates != PrefixConfig::Gates::none || !leave_out.empty(); }
+  DELTATUNE_FUNCTION void read_more(const JsonConfig& json) {
+    check_rows(json);
     if (json.get_or<bool>("prefix_projection", false))
-      plan.prefix.hidden = json.get_or<std::int64_t>("encoder_hidden_size", json.get_or<std::int64_t>("token_dim", 0));
-    if (json.get<std::string>("peft_type") == kOwnType) {
-      const std::string gates = json.get<std::string>("gates");
-      if (gates != "none" && gates != "shared" && gates != "separate")
-        throw Error(json.name() + ": gates", "unknown value", {.expected = "none, shared or separate", .got = "\"" + gates + "\""});
-      plan.prefix.gates = gates == "none" ? PrefixConfig::Gates::none : gates == "shared" ? PrefixConfig::Gates::shared : PrefixConfig::Gates::separate;
-      plan.prefix.shifts_positions = json.get<bool>("shifts_positions");
-      plan.leave_out = json.get<std::vector<std::int64_t>>("leave_out");
-    }
-    plan.prefix.validate(json.name());
-    return plan;
+      prefix.hidden = json.get_or<std::int64_t>("encoder_hidden_size", json.get_or<std::int64_t>("token_dim", 0));
   }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
-    write_rows(config_io, prefix.rows, model);
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, Model& model) const {
+    write_rows(config_io, model);
     config_io.update({{"prefix_projection", prefix.hidden > 0}, {"encoder_hidden_size", prefix.hidden > 0 ? prefix.hidden : model.architecture().hidden_size}});
-    if (prefix.shifts_positions && prefix.gates == PrefixConfig::Gates::none && leave_out.empty()) return;
-    const char* const names[] = {"none", "shared", "separate"};
-    config_io.update({{"peft_type", kOwnType}, {"gates", names[prefix.gate_count()]}, {"shifts_positions", prefix.shifts_positions}, {"leave_out", leave_out}});
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+  // Returns the rows. seed: a number, or the key of a stream.
+  template <class Model, class Seed>
+  Prefix<typename Model::Tensor>& place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, Seed seed,
+                                        const std::string& where) const {
     using X = typename Model::Tensor;
     prefix.validate(where);
     for (const Index layer : leave_out)
@@ -63,7 +68,8 @@ struct PrefixPlan : PromptLearningPlan {
       rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, config, derive(seed, 0, number))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
-    attachment.add(model.derived(), Prefix<X>(ctx, rows, config.embedding > 0 ? config.embedding : model.architecture().hidden_size, config, derive(seed, 1)));
+    return attachment.add(model.derived(),
+                          Prefix<X>(ctx, rows, config.embedding > 0 ? config.embedding : model.architecture().hidden_size, config, derive(seed, 1)));
   }
 };
 

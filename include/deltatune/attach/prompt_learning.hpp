@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "deltatune/attach/plan.hpp"
+#include "deltatune/attach/setting.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/tensor_file.hpp"
 
 namespace deltatune {
 
 struct PromptLearningPlan : PlanBase {
+  static constexpr const char* kGroup = "Prefixes and prompts";
   static std::vector<std::string> site_tensors() { return {}; }
 
   bool evaluated = false;  // the rows themselves are parameters, whatever computed them: what a file holds
@@ -32,17 +34,19 @@ struct PromptLearningPlan : PlanBase {
   }
 
  protected:
-  static Index read_rows(const JsonConfig& json) {
+  static constexpr const char* kRowsHelp = "rows";
+  static constexpr const char* kEncoderHelp = "width of the encoder";
+
+  static void check_rows(const JsonConfig& json) {
     if (json.get_or<std::int64_t>("num_transformer_submodules", 1) != 1)
       throw Error(json.name() + ": num_transformer_submodules", "is not supported: there is no model with an encoder and a decoder", {.expected = "1"});
-    return json.get<std::int64_t>("num_virtual_tokens");
+    static_cast<void>(json.get<std::int64_t>("num_virtual_tokens"));
   }
   // PEFT fills these in from the model.
   template <class Model>
-  static void write_rows(nlohmann::json& config_io, Index rows, const Model& model) {
+  static void write_rows(nlohmann::json& config_io, const Model& model) {
     config_io.erase("bias");
-    config_io.update({{"num_virtual_tokens", rows},
-                      {"num_transformer_submodules", 1},
+    config_io.update({{"num_transformer_submodules", 1},
                       {"num_layers", model.layers()},
                       {"num_attention_heads", model.architecture().stack.layers.at(0).attention.heads},
                       {"token_dim", model.architecture().hidden_size}});

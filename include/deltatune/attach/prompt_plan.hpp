@@ -22,38 +22,52 @@ struct PromptPlan : PromptLearningPlan {
   std::string text = {};
   std::string tokenizer = {};
 
-  DELTATUNE_FUNCTION static PromptPlan read(const JsonConfig& json) {
-    PromptPlan plan;
-    plan.prompt.rows = read_rows(json);
-    const std::string start = json.get_or<std::string>("prompt_tuning_init", "RANDOM");
-    if (start != "RANDOM" && start != "TEXT" && start != "SAMPLE_VOCAB")
-      throw Error(json.name() + ": prompt_tuning_init", "unknown value", {.expected = "RANDOM, TEXT or SAMPLE_VOCAB", .got = "\"" + start + "\""});
-    plan.start.kind = start == "TEXT" ? PromptStart::Kind::text : start == "RANDOM" ? PromptStart::Kind::normal : PromptStart::Kind::vocabulary;
-    plan.text = json.get_or<std::string>("prompt_tuning_init_text", "");
-    plan.tokenizer = json.get_or<std::string>("tokenizer_name_or_path", "");
-    if (json.get<std::string>("peft_type") == kOwnType) {
-      plan.prompt.prompts = json.get<std::int64_t>("prompts");
-      plan.prompt.like_words = json.get<bool>("like_words");
-      plan.prompt.after_first = json.get<bool>("after_first");
-    }
-    plan.prompt.validate(json.name());
-    return plan;
+  static std::vector<std::pair<std::string, PromptPlan>> methods() {
+    PromptPlan words;
+    words.start.kind = PromptStart::Kind::vocabulary;
+    return {{kMethod, words}};
+  }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    using Kind = PromptStart::Kind;
+    return {{"num_virtual_tokens", &prompt.rows, "--virtual-tokens", kRowsHelp},
+            {"",
+             Choice(start.kind, {{"random", Kind::normal},
+                                 {"scaled", Kind::vocabulary_scale},
+                                 {"vocabulary", Kind::vocabulary},
+                                 {"text", Kind::text},
+                                 {"labels", Kind::labels},
+                                 {"uniform", Kind::uniform}}),
+             "--prompt-init", "random, scaled (as wide as words), vocabulary (random words), text, labels or uniform"},
+            {"", &text, "--prompt-text", "the text it starts from"},
+            {.key = "prompts", .value = &prompt.prompts, .only_own = true},
+            {.key = "like_words", .value = &prompt.like_words, .only_own = true},
+            {.key = "after_first", .value = &prompt.after_first, .only_own = true}};
+  }
+  void validate(const std::string& where) const { prompt.validate(where); }
+  bool own() const { return prompt.prompts != 1 || !prompt.like_words; }
+  DELTATUNE_FUNCTION void read_more(const JsonConfig& json) {
+    using Kind = PromptStart::Kind;
+    check_rows(json);
+    if (json.has("prompt_tuning_init"))
+      Choice(start.kind, {{"RANDOM", Kind::normal}, {"TEXT", Kind::text}, {"SAMPLE_VOCAB", Kind::vocabulary}})
+          .set(json.get<std::string>("prompt_tuning_init"), json.name() + ": prompt_tuning_init");
+    text = json.get_or<std::string>("prompt_tuning_init_text", "");
+    tokenizer = json.get_or<std::string>("tokenizer_name_or_path", "");
   }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, const Model& model) const {
-    write_rows(config_io, prompt.rows, model);
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, Model& model) const {
+    write_rows(config_io, model);
     const bool names_text = start.kind == PromptStart::Kind::text && !text.empty() && !tokenizer.empty();
     config_io.update({{"prompt_tuning_init", names_text                                    ? "TEXT"
                                              : start.kind == PromptStart::Kind::vocabulary ? "SAMPLE_VOCAB"
                                                                                            : "RANDOM"},
                       {"prompt_tuning_init_text", names_text ? nlohmann::json(text) : nlohmann::json(nullptr)},
                       {"tokenizer_name_or_path", names_text ? nlohmann::json(tokenizer) : nlohmann::json(nullptr)}});
-    if (prompt.prompts == 1 && prompt.like_words) return;
-    config_io.update({{"peft_type", kOwnType}, {"prompts", prompt.prompts}, {"like_words", prompt.like_words}, {"after_first", prompt.after_first}});
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+  // seed: a number, or the key of a stream.
+  template <class Model, class Seed>
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, Seed seed, const std::string& where) const {
     using X = typename Model::Tensor;
     prompt.validate(where);
     const PromptStart from = evaluated ? PromptStart{} : start;

@@ -30,6 +30,13 @@ constexpr bool is_peft_type() {
   return !std::string_view(Plan::kPeftType).starts_with("DELTATUNE");
 }
 
+// Whether this plan's folder is of its own kind, and not of PEFT's.
+template <class Plan>
+bool is_own(const Plan& plan) {
+  if constexpr (requires { plan.own(); }) return plan.own();
+  return !is_peft_type<Plan>();
+}
+
 // The names under which PEFT's files may hold a parameter of a model that has deltas at `paths`, the one that is written first.
 template <class Plan, class X>
 std::vector<std::string> peft_names(const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
@@ -81,11 +88,12 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
                                                     : "none"},
   };
   if (plan.ensure_weight_tying) config["ensure_weight_tying"] = true;
-  if constexpr (requires { plan.write(config, attachment.paths(), model); }) {
-    plan.write(config, attachment.paths(), model);
-  } else {
-    plan.write(config, attachment.paths());
+  const bool own = detail::is_own(plan);
+  if constexpr (requires { Plan::kOwnType; }) {
+    if (own) config["peft_type"] = Plan::kOwnType;
   }
+  detail::write_settings(config, Plan(plan).settings(), attachment.paths(), own);
+  if constexpr (requires { plan.write_more(config, attachment.paths(), model); }) plan.write_more(config, attachment.paths(), model);
   FileTensors converted;
   if constexpr (requires { plan.convert(ctx, attachment, config); }) converted = plan.convert(ctx, attachment, config);
   SafeTensorsWriter writer;
@@ -96,6 +104,13 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
     writer.add_copy(name, other->second.shape, other->second.values);
   });
   write_model_folder(folder, "adapter_model.safetensors", writer, "adapter_config.json", detail::config_text(config));
+}
+
+// The same for what attach() returned, in the format that has its method.
+template <class Model, class Plan>
+void save_adapter(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, Attached<typename Model::Tensor, Plan>& attached,
+                  const std::string& base_model) {
+  save_adapter(ctx, folder, model, attached.plan, attached, base_model);
 }
 
 }  // namespace deltatune

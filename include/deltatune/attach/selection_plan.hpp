@@ -12,27 +12,44 @@
 #include <vector>
 
 #include "deltatune/attach/plan.hpp"
-#include "deltatune/io/json_config.hpp"
+#include "deltatune/attach/setting.hpp"
+#include "deltatune/core/config.hpp"
+#include "deltatune/delta/selections.hpp"
 #include "deltatune/seam/selection.hpp"
 
 namespace deltatune {
 
 struct SelectionPlan : PlanBase {
+  static constexpr const char* kGroup = "Other methods";
   static constexpr const char* kMethod = "selection";
   static constexpr const char* kPeftType = "DELTATUNE_SELECTION";
   static std::vector<std::string> site_tensors() { return {}; }
 
   Selection selection;
+  Index last = 1;  // of last_layers
 
   SelectionPlan() = default;
   SelectionPlan(Selection chosen) : selection(std::move(chosen)) { modules_to_save = {}; }
 
-  static SelectionPlan read(const JsonConfig& json) {
-    return SelectionPlan({json.get<std::string>("method"), json.get<std::vector<std::string>>("trainable")});
+  // By name alone: choose() tells what that is in a model.
+  DELTATUNE_FUNCTION static std::vector<std::pair<std::string, SelectionPlan>> methods() {
+    std::vector<std::pair<std::string, SelectionPlan>> named;
+    for (const char* const name : {"bitfit", "bitfit_query_ffn", "last_layers", "head", "full"}) named.emplace_back(name, SelectionPlan({name, {}}));
+    return named;
   }
-  void write(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/) const {
-    config_io["method"] = selection.name;
-    config_io["trainable"] = selection.trainable;
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    std::vector<Setting> all{{"method", &selection.name}, {"trainable", &selection.trainable}};
+    if (selection.name == "last_layers") all.push_back({"", &last, "--last-layers", "how many"});
+    return all;
+  }
+  // The selection of this name in a model.
+  DELTATUNE_FUNCTION void choose(const ModelFamily& family) {
+    const std::string method = selection.name;
+    selection = method == "bitfit"             ? bitfit(family)
+                : method == "bitfit_query_ffn" ? bitfit_query_ffn(family)
+                : method == "last_layers"      ? last_layers(last, family)
+                : method == "head"             ? head_only(family)
+                                               : full_fine_tuning();
   }
 
   template <class X>

@@ -25,33 +25,27 @@ struct VeraPlan : PlanBase {
   // Sizes of the factors in a file, which may be larger than the sites need.
   Index shared_in = 0, shared_out = 0;
 
+  static std::vector<std::pair<std::string, VeraPlan>> methods() { return {{kMethod, {}}}; }
+  DELTATUNE_FUNCTION std::vector<Setting> settings() {
+    return {{"r", &vera.rank, "--rank", "rank"},
+            {"vera_dropout", &vera.dropout, "--dropout", kDropoutHelp},
+            {"d_initial", &vera.d_initial, "--d-initial", "start of d"},
+            {"projection_prng_key", &projection_seed},
+            {"target_modules", &targets}};
+  }
+  void validate(const std::string& where) const { vera.validate(where); }
   template <class Json>
-  static VeraPlan read(const Json& json) {
+  void read_more(const Json& json) {
     if (!json.template get_or<bool>("save_projection", true))
       throw Error(json.name() + ": save_projection", "says that the random factors are not in the folder, and they can only be drawn again by PyTorch",
                   {.expected = "true", .got = "false", .remedy = "save the adapter in PEFT with save_projection=True"});
-    VeraPlan plan;
-    plan.vera.rank = json.template get_or<std::int64_t>("r", 256);
-    plan.vera.dropout = json.template get_or<double>("vera_dropout", 0);
-    plan.vera.d_initial = json.template get_or<double>("d_initial", 0.1);
-    plan.vera.validate(json.name());
-    plan.projection_seed = json.template get_or<std::int64_t>("projection_prng_key", 0);
-    plan.targets = detail::read_targets(json);
-    return plan;
   }
   template <class Model>
-  void write(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
-    detail::write_targets(config_io, targets, paths);
-    config_io.erase("exclude_modules");  // which PEFT's VeRA has not
+  void write_more(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
+    config_io.erase("exclude_modules");  // which PEFT's VeRA does not have
     if (!targets.exclude.empty()) config_io.update({{"target_modules", paths}, {"layers_to_transform", nullptr}, {"layers_pattern", nullptr}});
     if (bias == BiasTraining::targets) config_io["bias"] = "vera_only";
-    config_io.update({{"r", vera.rank},
-                      {"vera_dropout", vera.dropout},
-                      {"d_initial", vera.d_initial},
-                      {"projection_prng_key", projection_seed},
-                      {"save_projection", true},
-                      {"fan_in_fan_out", detail::fan_in_fan_out(model, paths)},
-                      {"init_weights", true}});
+    config_io.update({{"save_projection", true}, {"fan_in_fan_out", detail::fan_in_fan_out(model, paths)}, {"init_weights", true}});
   }
   template <class X>
   std::vector<std::string> file_names(const Parameter<X>& parameter) const {

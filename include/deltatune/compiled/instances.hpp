@@ -36,10 +36,10 @@ DELTATUNE_LAYERS template class Attachment<CompiledTensor>;
 
 using CompiledModel = Transformer<CompiledTensor>;
 
-#define DELTATUNE_METHOD_INSTANCES(EXTERN, Plan)                                                                                                  \
-  EXTERN template Attachment<CompiledTensor> attach_beside(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&); \
-  EXTERN template Attachment<CompiledTensor> attach(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&);        \
-  EXTERN template void save_adapter(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const Plan&, Attachment<CompiledTensor>&, \
+#define DELTATUNE_METHOD_INSTANCES(EXTERN, Plan)                                                                                                      \
+  EXTERN template Attached<CompiledTensor, Plan> attach_beside(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&); \
+  EXTERN template Attached<CompiledTensor, Plan> attach(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&);        \
+  EXTERN template void save_adapter(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const Plan&, Attachment<CompiledTensor>&,     \
                                     const std::string&);
 
 DELTATUNE_MODEL template class Transformer<CompiledTensor>;
