@@ -160,6 +160,9 @@ TEST_CASE("methods whose files have no place for numbers of layers name their ta
     for (const std::string& path : attached.paths()) CHECK_THAT(path, Catch::Contains("layer.1."));
     CHECK(loaded.attachment.paths() == attached.paths());
   };
-  there_and_back(Ia3Plan{});
+  Ia3Plan ia3;
+  ia3.targets = Targets::named({"key", "value"});
+  ia3.feedforward = NameRule{};
+  there_and_back(ia3);
   there_and_back(NormTuningPlan{});
 }
