@@ -59,7 +59,7 @@ void run_language_model(const EvaluateOptions& options) {
   const std::unique_ptr<DeviceModel> model = device->load(options.text.model, options.text.adapters);
   const ModelInfo& info = model->info();
   Notes notes;
-  const Dataset data = tokenize_for_language(options.text.data, Tokenizer::open(options.text.model), max_length_of(options.text, info), notes);
+  const Dataset data = tokenize_for_language(options.text.data, open_tokenizer(options.text.model), max_length_of(options.text, info), notes);
   print(notes);
   double loss = 0, tokens = 0;
   std::vector<Index> members;

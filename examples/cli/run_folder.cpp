@@ -74,6 +74,7 @@ void refuse_foreign_files(const fs::path& out, bool writes_model) {
   if (!has_run_record(out) && result_in(out).empty()) add(kOfRun);
   if (writes_model && !holds_model(out)) {
     add(deltatune::detail::kModelFiles);
+    add(deltatune::detail::kTokenizerFiles);
     add(deltatune::detail::kWeightFiles);
   }
   if (!foreign.empty())

@@ -59,8 +59,9 @@ Example language_example(const JsonConfig& row, const Tokenizer& tokenizer) {
   if (row.has("prompt"))
     example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
   example.token_labels.assign(example.ids.size(), ops::kIgnoredLabel);
-  std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(target), 0);
-  if (const auto end = tokenizer.byte_bpe()->eos_id()) completion.push_back(*end);
+  // Behind a prompt the text goes on: no second token to begin with.
+  std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(target), EncodeOptions{.special_tokens = !row.has("prompt")});
+  if (const auto end = tokenizer.eos_id()) completion.push_back(*end);
   example.ids.insert(example.ids.end(), completion.begin(), completion.end());
   example.token_labels.insert(example.token_labels.end(), completion.begin(), completion.end());
   return example;
@@ -225,7 +226,6 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
 }
 
 Dataset tokenize_for_language(const std::filesystem::path& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
-  if (tokenizer.byte_bpe() == nullptr) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
   const std::string extension = file.extension().string();
   if (extension == ".csv" || extension == ".tsv")
     throw Error(file.string(), "is a table, which a language model does not learn from",

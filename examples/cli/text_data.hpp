@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "deltatune/io/table.hpp"
-#include "deltatune/text/tokenizer.hpp"
+#include "deltatune/tokenizers.hpp"
 #include "deltatune/train/dataset.hpp"
 
 namespace deltatune::cli {

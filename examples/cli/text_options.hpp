@@ -82,7 +82,7 @@ struct TextTask {
         model(device->load(options.model, options.adapters)),
         table(read_table(options.data)),
         columns(resolve_columns(table, options.columns, with_label)),
-        tokenizer(Tokenizer::open(options.model)) {
+        tokenizer(open_tokenizer(options.model)) {
     const ModelInfo& config = model->info();
     if (config.num_labels < 1)
       throw Error(options.model, "has no classifier",

@@ -67,9 +67,7 @@ Recipe recipe_of(const TrainOptions& options, const std::vector<std::string>& la
   recipe.labels = labels;
   if (!options.init_adapter.empty()) recipe.init_adapters = adapter_folders({options.init_adapter});
   const auto encode = [&tokenizer](const std::string& text, bool special_tokens) {
-    std::vector<std::int32_t> ids = tokenizer.encode(text, 1 << 20);
-    if (!special_tokens && tokenizer.word_piece() != nullptr && ids.size() > 2) ids = {ids.begin() + 1, ids.end() - 1};
-    return ids;
+    return tokenizer.encode(text, EncodeOptions{.special_tokens = special_tokens});
   };
   if (recipe.init_adapters.empty()) recipe.plans = plans_of(options.method, family, labels, {options.model, encode});
   recipe.lora_plus_ratio = options.method.lora_plus_ratio.value_or(0);
@@ -349,7 +347,7 @@ void train(TrainOptions options) {
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
-  const Tokenizer tokenizer = Tokenizer::open(options.model);
+  const Tokenizer tokenizer = open_tokenizer(options.model);
   if (tokenizer.vocab_size() > architecture.vocab_size)
     throw Error(options.model, "the tokenizer has more tokens than the model",
                 {.expected = "at most " + std::to_string(architecture.vocab_size), .got = std::to_string(tokenizer.vocab_size())});

@@ -7,7 +7,7 @@
 #include "cli/program.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/safetensors.hpp"
-#include "deltatune/text/word_piece.hpp"
+#include "deltatune/text/tokenizer.hpp"
 
 using namespace deltatune;
 using namespace deltatune::test;
@@ -158,7 +158,7 @@ TEST_CASE("a prompt that starts from a text has the rows of PEFT's start, and sa
   CHECK(config.get<std::string>("prompt_tuning_init_text") == "good day");
   CHECK(config.get<std::string>("tokenizer_name_or_path") == place.path("model"));
 
-  const std::vector<std::int32_t> ids = WordPiece::load(place.folder / "model").encode("good day", 16);
+  const std::vector<std::int32_t> ids = Tokenizer::open(place.folder / "model").encode("good day", 16);
   REQUIRE(ids.size() == 4);  // [CLS] good day [SEP]
   const auto floats = [](const TensorInfo& tensor) {
     std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));

@@ -9,11 +9,13 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "deltatune/text/word_piece.hpp"
+#include "deltatune/text/bert_normalizer.hpp"
+#include "deltatune/text/tokenizer.hpp"
 
 namespace tokenizer_files {
 
@@ -64,5 +66,31 @@ inline deltatune::BertNormalizer normalizer(const std::string& name) {
   if (name == "nothing") return {.clean_text = false, .handle_chinese_chars = false, .strip_accents = false, .lowercase = false};
   throw std::runtime_error("no normalizer " + name);
 }
+
+inline nlohmann::json as_json(const deltatune::BertNormalizer& normalizer) {
+  nlohmann::json strips;
+  if (normalizer.strip_accents) strips = *normalizer.strip_accents;
+  return {{"type", "BertNormalizer"},
+          {"clean_text", normalizer.clean_text},
+          {"handle_chinese_chars", normalizer.handle_chinese_chars},
+          {"strip_accents", strips},
+          {"lowercase", normalizer.lowercase}};
+}
+
+// A tokenizer.json of BERT's kind: the tokens have their places as ids.
+inline nlohmann::json word_piece_json(const std::vector<std::string>& tokens) {
+  nlohmann::json vocabulary = nlohmann::json::object(), added = nlohmann::json::array();
+  for (std::size_t id = 0; id < tokens.size(); ++id) {
+    vocabulary[tokens[id]] = id;
+    const bool is_special = tokens[id] == "[PAD]" || tokens[id] == "[UNK]" || tokens[id] == "[CLS]" || tokens[id] == "[SEP]" || tokens[id] == "[MASK]";
+    if (is_special) added.push_back({{"id", id}, {"content", tokens[id]}, {"special", true}});
+  }
+  return {{"added_tokens", added},
+          {"normalizer", as_json({.lowercase = false})},
+          {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+          {"model", {{"type", "WordPiece"}, {"unk_token", "[UNK]"}, {"vocab", vocabulary}}}};
+}
+
+inline deltatune::Tokenizer parsed(const nlohmann::json& tokenizer) { return deltatune::Tokenizer::parse(tokenizer.dump(), "tokenizer.json"); }
 
 }  // namespace tokenizer_files

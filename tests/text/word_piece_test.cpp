@@ -1,13 +1,14 @@
-#include "deltatune/text/word_piece.hpp"
-
 #include <catch2/catch.hpp>
 #include <map>
 #include <thread>
 
 #include "deltatune/io/table.hpp"
+#include "deltatune/text/tokenizer.hpp"
+#include "deltatune/text/tokenizer_json.hpp"
 #include "text/tokenizer_files.hpp"
 
 using namespace deltatune;
+using nlohmann::json;
 namespace files = tokenizer_files;
 
 namespace {
@@ -15,20 +16,24 @@ namespace {
 using Ids = std::vector<std::int32_t>;
 constexpr Index kNoLimit = 1 << 30;
 
-WordPieceSpec minilm() { return read_vocab_txt(files::data / "minilm" / "vocab.txt", files::data / "minilm" / "tokenizer_config.json"); }
+Tokenizer minilm() { return Tokenizer::open(files::data / "minilm"); }
 
-// A vocabulary small enough to reason about.
-WordPieceSpec tiny() {
-  WordPieceSpec spec;
-  spec.name = "tiny";
-  for (const char* token : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able", "##a", "a", "\xC3\xA9", "##\xC3\xA9", "##b", "word"}) {
-    spec.vocabulary.emplace(token, static_cast<std::int32_t>(spec.vocabulary.size()));
-  }
-  spec.normalizer.lowercase = false;
-  return spec;
+// The same vocabulary as a tokenizer.json, to be changed.
+json minilm_json() {
+  std::vector<std::string> tokens;
+  std::ifstream file(files::data / "minilm" / "vocab.txt");
+  for (std::string token; std::getline(file, token);) tokens.push_back(token);
+  json all = files::word_piece_json(tokens);
+  all["post_processor"] = {{"type", "BertProcessing"}, {"sep", {"[SEP]", 102}}, {"cls", {"[CLS]", 101}}};
+  return all;
 }
 
-void check_nasty(const WordPiece& tokenizer) {
+// A vocabulary small enough to reason about.
+json tiny() {
+  return files::word_piece_json({"[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able", "##a", "a", "\xC3\xA9", "##\xC3\xA9", "##b", "word"});
+}
+
+void check_nasty(const Tokenizer& tokenizer) {
   const auto cases = files::read_lines(files::data / "nasty_unicode.jsonl");
   REQUIRE(cases.size() >= 150);
   for (const auto& line : cases) {
@@ -39,15 +44,15 @@ void check_nasty(const WordPiece& tokenizer) {
 
 }  // namespace
 
-TEST_CASE("nasty Unicode gives the ids of the Hugging Face tokenizer", "[text][word_piece]") { check_nasty(WordPiece::load(files::data / "minilm")); }
+TEST_CASE("nasty Unicode gives the ids of the Hugging Face tokenizer", "[text][word_piece]") { check_nasty(Tokenizer::open(files::data / "minilm")); }
 
 TEST_CASE("nasty Unicode under every normaliser setting", "[text][word_piece]") {
   const auto cases = files::read_lines(files::data / "nasty_unicode.jsonl");
-  std::map<std::string, WordPiece> tokenizers;
+  std::map<std::string, Tokenizer> tokenizers;
+  json file = minilm_json();
   for (const auto& [name, hash] : cases.at(0).at("hashes").items()) {
-    WordPieceSpec spec = minilm();
-    spec.normalizer = files::normalizer(name);
-    tokenizers.emplace(name, spec);
+    file["normalizer"] = files::as_json(files::normalizer(name));
+    tokenizers.emplace(name, files::parsed(file));
   }
   CHECK(tokenizers.size() == 7);
   for (const auto& line : cases) {
@@ -64,7 +69,7 @@ TEST_CASE("all tweets give the ids of the Hugging Face tokenizer", "[text][word_
     WARN("SKIPPED: set DELTATUNE_MINILM to the all-MiniLM-L6-v2 folder and DELTATUNE_TWEETS to the tweets' csv file");
     return;
   }
-  const WordPiece tokenizer = WordPiece::load(*model);
+  const Tokenizer tokenizer = Tokenizer::open(*model);
   REQUIRE(std::filesystem::exists(*model / "tokenizer.json"));
   check_nasty(tokenizer);
 
@@ -86,13 +91,13 @@ TEST_CASE("vocab.txt and tokenizer.json are the same tokenizer", "[text][word_pi
     WARN("SKIPPED: set DELTATUNE_MINILM to the all-MiniLM-L6-v2 folder");
     return;
   }
-  const WordPiece json = WordPiece::load(*model), text = WordPiece::load(files::data / "minilm");
-  REQUIRE(json.vocab_size() == text.vocab_size());
-  for (std::int32_t id = 0; id < json.vocab_size(); ++id) REQUIRE(json.token_of(id) == text.token_of(id));
+  const Tokenizer fast = Tokenizer::open(*model), text = Tokenizer::open(files::data / "minilm");
+  REQUIRE(fast.vocab_size() == text.vocab_size());
+  for (std::int32_t id = 0; id < fast.vocab_size(); ++id) REQUIRE(fast.token_of(id) == text.token_of(id));
 }
 
 TEST_CASE("truncation and pairs as the Hugging Face tokenizer", "[text][word_piece]") {
-  const WordPiece tokenizer(minilm());
+  const Tokenizer tokenizer = minilm();
   for (const auto& line : files::read_lines(files::data / "pairs.jsonl")) {
     INFO(line.dump());
     const std::string first = line.at("first");
@@ -112,12 +117,10 @@ TEST_CASE("truncation and pairs as the Hugging Face tokenizer", "[text][word_pie
 
 TEST_CASE("added tokens are found as the Hugging Face tokenizer finds them", "[text][word_piece]") {
   const auto golden = nlohmann::json::parse(files::read(files::data / "added_tokens.json"));
-  WordPieceSpec spec = minilm();
-  spec.added_tokens.clear();
-  for (const auto& entry : golden.at("added_tokens")) {
-    spec.added_tokens.push_back(detail::read_added_token(JsonConfig::parse(entry.dump(), "added_tokens.json"), entry.at("id")));
-  }
-  const WordPiece tokenizer(spec);
+  json file = minilm_json();
+  file["normalizer"] = files::as_json({});
+  file["added_tokens"] = golden.at("added_tokens");
+  const Tokenizer tokenizer = files::parsed(file);
   for (const auto& line : golden.at("cases")) {
     INFO(line.at("text").dump(-1, ' ', true));
     CHECK(tokenizer.encode(line.at("text").get<std::string>(), kNoLimit) == line.at("ids").get<Ids>());
@@ -128,7 +131,7 @@ TEST_CASE("added tokens are found as the Hugging Face tokenizer finds them", "[t
 }
 
 TEST_CASE("a word is cut into the longest pieces", "[text][word_piece]") {
-  const WordPiece tokenizer(tiny());
+  const Tokenizer tokenizer = files::parsed(tiny());
   CHECK(tokenizer.encode("unaffable", kNoLimit) == Ids{4, 5, 6});
   CHECK(tokenizer.encode("una unb", kNoLimit) == Ids{4, 7, 4, 11});
   CHECK(tokenizer.encode("unx word", kNoLimit) == Ids{1, 12});  // one piece is missing: the whole word is unknown
@@ -138,21 +141,21 @@ TEST_CASE("a word is cut into the longest pieces", "[text][word_piece]") {
 }
 
 TEST_CASE("a word longer than the limit is unknown", "[text][word_piece]") {
-  WordPieceSpec spec = tiny();
-  spec.longest_word = 3;
-  const WordPiece tokenizer(spec);
+  json file = tiny();
+  file["model"]["max_input_chars_per_word"] = 3;
+  const Tokenizer tokenizer = files::parsed(file);
   CHECK(tokenizer.encode("aaa aaaa", kNoLimit) == Ids{8, 7, 7, 1});
   CHECK(tokenizer.encode("\xC3\xA9\xC3\xA9\xC3\xA9", kNoLimit) == Ids{9, 10, 10});  // counted in characters
 }
 
 TEST_CASE("bytes that are not UTF-8 count as U+FFFD", "[text][word_piece]") {
-  const WordPiece tokenizer(minilm());
+  const Tokenizer tokenizer = minilm();
   CHECK(tokenizer.encode("caf\xC3", kNoLimit) == tokenizer.encode("caf", kNoLimit));
   CHECK(tokenizer.encode("\xED\xA0\x80 a\x80 b\xF4\x90\x80\x80", kNoLimit) == tokenizer.encode(" a b", kNoLimit));
 }
 
 TEST_CASE("tokens and ids", "[text][word_piece]") {
-  const WordPiece tokenizer(minilm());
+  const Tokenizer tokenizer = minilm();
   CHECK(tokenizer.vocab_size() == 30522);
   CHECK(tokenizer.id_of("[SEP]") == 102);
   CHECK(tokenizer.id_of("##ing") == 2075);
@@ -163,8 +166,8 @@ TEST_CASE("tokens and ids", "[text][word_piece]") {
 }
 
 TEST_CASE("a copied tokenizer stands alone, and threads may share one", "[text][word_piece]") {
-  auto original = std::make_unique<WordPiece>(minilm());
-  const WordPiece tokenizer = *original;
+  auto original = std::make_unique<Tokenizer>(minilm());
+  const Tokenizer tokenizer = *original;
   original.reset();
   const Ids expected = tokenizer.encode("Sharing is caring, caf\xC3\xA9s!", kNoLimit);
   std::vector<Ids> results(4);
@@ -178,31 +181,32 @@ TEST_CASE("a copied tokenizer stands alone, and threads may share one", "[text][
   for (const Ids& result : results) CHECK(result == expected);
 }
 
-TEST_CASE("specs that make no tokenizer", "[text][word_piece]") {
-  WordPieceSpec spec = tiny();
+TEST_CASE("vocabularies that make no tokenizer", "[text][word_piece]") {
+  json file = tiny();
   SECTION("two tokens with one id") {
-    spec.vocabulary["twin"] = 12;
-    CHECK_THROWS_WITH(WordPiece(spec), Catch::Contains("tiny: two tokens have one id") && Catch::Contains("12 for"));
+    file["model"]["vocab"]["twin"] = 12;
+    CHECK_THROWS_WITH(files::parsed(file), Catch::Contains("tokenizer.json: two tokens have one id") && Catch::Contains("12 for"));
   }
   SECTION("no unknown token") {
-    spec.unknown_token = "<unk>";
-    CHECK_THROWS_WITH(WordPiece(spec), "tiny: the unknown token <unk> is not in the vocabulary");
+    file["model"]["unk_token"] = "<unk>";
+    CHECK_THROWS_WITH(files::parsed(file), "tokenizer.json: model: unk_token: the unknown token <unk> is not in the vocabulary");
   }
   SECTION("an added token with another id") {
-    spec.added_tokens.push_back({.content = "[SEP]", .id = 9});
-    CHECK_THROWS_WITH(WordPiece(spec), "tiny: added_tokens: another id than in the vocabulary for \"[SEP]\"; expected 3, got 9");
+    file["added_tokens"].push_back({{"content", "[SEP]"}, {"id", 9}});
+    CHECK_THROWS_WITH(files::parsed(file), "tokenizer.json: added_tokens: another id than in the vocabulary for \"[SEP]\"; expected 3, got 9");
   }
   SECTION("an added token with an id that is taken") {
-    spec.added_tokens.push_back({.content = "<url>", .id = 4});
-    CHECK_THROWS_WITH(WordPiece(spec), Catch::Contains("two tokens have one id"));
+    file["added_tokens"].push_back({{"content", "<url>"}, {"id", 4}});
+    CHECK_THROWS_WITH(files::parsed(file), Catch::Contains("two tokens have one id"));
   }
   SECTION("a template with an unknown id") {
-    spec.single.push_back({TemplateItem::Kind::kTokens, {99}, 0});
-    CHECK_THROWS_WITH(WordPiece(spec), "tiny: post_processor: id not in the vocabulary; got 99");
+    file["post_processor"] = {{"type", "BertProcessing"}, {"sep", {"[SEP]", 3}}, {"cls", {"[CLS]", 99}}};
+    CHECK_THROWS_WITH(files::parsed(file), "tokenizer.json: post_processor: id not in the vocabulary; got 99");
   }
 }
 
 TEST_CASE("folders without a tokenizer", "[text][word_piece]") {
-  CHECK_THROWS_WITH(WordPiece::load(files::data / "no_such_folder"), Catch::Contains("no such folder") && Catch::Contains("tokenizer.json or vocab.txt"));
-  CHECK_THROWS_WITH(WordPiece::load(files::data), Catch::Contains("no tokenizer in this folder"));
+  CHECK_THROWS_WITH(Tokenizer::open(files::data / "no_such_folder"),
+                    Catch::Contains("no such file or folder") && Catch::Contains("tokenizer.json, or vocab.txt"));
+  CHECK_THROWS_WITH(Tokenizer::open(files::data), Catch::Contains("no tokenizer in this folder"));
 }

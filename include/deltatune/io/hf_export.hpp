@@ -15,6 +15,7 @@
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
+#include "deltatune/io/result_files.hpp"
 #include "deltatune/io/staged_folder.hpp"
 
 namespace deltatune {
@@ -95,7 +96,7 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
     if (!problem_type.empty()) config["problem_type"] = problem_type;
   }
   write_model_folder(staged.path(), "model.safetensors", writer, "config.json", config.dump(2) + "\n");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json"})
+  for (const char* const name : detail::kTokenizerFiles)
     if (std::filesystem::exists(source / name)) write_text_file(staged.path() / name, MappedFile(source / name).text());
   staged.commit();
 }

@@ -87,6 +87,12 @@ class JsonConfig {
     return JsonConfig(std::move(root), std::move(name), std::move(order));
   }
 
+  // An object that has been parsed; its keys() are empty.
+  static JsonConfig of(nlohmann::json root, std::string name) {
+    if (!root.is_object()) throw Error(name, "wrong JSON", {.expected = "an object {...}", .got = describe(root)});
+    return JsonConfig(std::move(root), std::move(name), {});
+  }
+
   // Present and not null.
   bool has(std::string_view key) const { return find(key) != nullptr; }
 

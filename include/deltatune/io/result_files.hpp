@@ -20,8 +20,10 @@ namespace detail {
 inline constexpr std::array kAdapterFiles{"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin",      "adapter.safetensors",
                                           "pytorch_adapter.bin", "model_head.safetensors",    "pytorch_model_head.bin", "head_config.json"};
 inline constexpr std::array kWeightFiles{"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"};
-inline constexpr std::array kModelFiles{"config.json", "generation_config.json",  "tokenizer.json",   "tokenizer_config.json", "vocab.txt", "vocab.json",
-                                        "merges.txt",  "special_tokens_map.json", "added_tokens.json"};
+inline constexpr std::array kTokenizerFiles{
+    "tokenizer.json",  "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",   "vocab.txt",         "vocab.json", "merges.txt",
+    "tokenizer.model", "spiece.model",          "sentencepiece.bpe.model", "chat_template.jinja", "chat_template.json"};
+inline constexpr std::array kModelFiles{"config.json", "generation_config.json"};  // and kTokenizerFiles
 // What a run of the program adds.
 inline constexpr std::array kRunFiles{"adapters.json", "labels.json", "run.json"};
 
@@ -87,6 +89,8 @@ DELTATUNE_FUNCTION std::set<std::filesystem::path> model_files(const std::filesy
   std::set<std::filesystem::path> files;
   if (!holds_model(folder)) return files;
   for (const char* const name : detail::kModelFiles)
+    if (std::filesystem::exists(folder / name)) files.insert(name);
+  for (const char* const name : detail::kTokenizerFiles)
     if (std::filesystem::exists(folder / name)) files.insert(name);
   for (const char* const name : detail::kWeightFiles)
     if (std::filesystem::exists(folder / name)) files.insert(name);

@@ -13,6 +13,7 @@
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/utf8.hpp"
+#include "deltatune/text/prefix_trie.hpp"
 #include "deltatune/text/unicode.hpp"
 
 namespace deltatune {
@@ -24,6 +25,7 @@ struct AddedToken {
   bool lstrip = false;       // takes the white space before it
   bool rstrip = false;       // takes the white space after it
   bool normalized = false;   // both the token and the text are normalised before they are compared
+  bool special = false;      // decoding may leave it out
 };
 
 // Finds tokens leftmost first, the longest of those that begin at one place.
@@ -31,40 +33,56 @@ class AddedTokenFinder {
  public:
   AddedTokenFinder() = default;
 
+  // Of two with one content the first counts.
   explicit AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
     std::erase_if(tokens_, [](const AddedToken& token) { return token.content.empty(); });
-    std::sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) { return a.content.size() > b.content.size(); });
-    for (const AddedToken& token : tokens_) begins_.set(first_byte(token.content));
+    std::vector<std::pair<std::string_view, std::int32_t>> keys;
+    for (std::size_t i = 0; i < tokens_.size(); ++i) {
+      const std::string_view content = tokens_[i].content;
+      begins_.set(static_cast<unsigned char>(content.front()));
+      if (std::none_of(keys.begin(), keys.end(), [&](const auto& key) { return key.first == content; }))
+        keys.emplace_back(content, static_cast<std::int32_t>(i));
+    }
+    for (std::size_t byte = 0; byte < begins_.size(); ++byte)
+      if (begins_[byte]) last_begin_ = static_cast<char>(static_cast<unsigned char>(byte));
+    trie_ = detail::PrefixTrie(std::move(keys));
   }
 
-  // Calls on_text(piece) and on_token(id) in the order of the text.
+  // Calls on_text(begin, end) and on_token(id, begin, end) in the order of the text.
   template <class OnText, class OnToken>
   void split(std::string_view text, OnText&& on_text, OnToken&& on_token) const {
     std::size_t text_begin = 0;  // of the piece not yet handed on
-    for (std::size_t at = 0; at < text.size();) {
-      const AddedToken* const token = begins_[first_byte(text.substr(at))] ? match(text.substr(at)) : nullptr;
-      if (token == nullptr) {
+    for (std::size_t at = next_begin(text, 0); at < text.size(); at = next_begin(text, at)) {
+      std::size_t length = 0;
+      std::int32_t index = 0;
+      trie_.for_each_prefix(text, at, [&](std::size_t prefix, std::int32_t value) {
+        length = prefix;
+        index = value;
+      });
+      if (length == 0) {
         ++at;
         continue;
       }
+      const AddedToken& token = tokens_[static_cast<std::size_t>(index)];
       std::size_t begin = at;
-      std::size_t end = at += token->content.size();
-      if (token->single_word && (ends_with_word(text.substr(0, begin)) || begins_with_word(text.substr(end)))) continue;
-      if (token->lstrip) begin = begin_of_trailing_space(text.substr(0, begin));  // may be taken already by the token before
-      if (token->rstrip) end += length_of_leading_space(text.substr(end));
-      if (text_begin < begin) on_text(text.substr(text_begin, begin - text_begin));
-      on_token(token->id);
+      std::size_t end = at += length;
+      if (token.single_word && (ends_with_word(text.substr(0, begin)) || begins_with_word(text.substr(end)))) continue;
+      if (token.lstrip) begin = std::min(end, std::max(text_begin, begin_of_trailing_space(text.substr(0, begin))));  // some may be the last token's
+      if (token.rstrip) end += length_of_leading_space(text.substr(end));
+      if (text_begin < begin) on_text(text_begin, begin);
+      on_token(token.id, begin, end);
       text_begin = end;
     }
-    if (text_begin < text.size()) on_text(text.substr(text_begin));
+    if (text_begin < text.size()) on_text(text_begin, text.size());
   }
 
  private:
-  static std::size_t first_byte(std::string_view text) { return static_cast<unsigned char>(text.front()); }
-
-  const AddedToken* match(std::string_view text) const {
-    const auto found = std::find_if(tokens_.begin(), tokens_.end(), [&](const AddedToken& token) { return text.starts_with(token.content); });
-    return found == tokens_.end() ? nullptr : &*found;
+  // The first place from `at` on where a token may begin.
+  std::size_t next_begin(std::string_view text, std::size_t at) const {
+    if (tokens_.empty()) return text.size();
+    if (begins_.count() == 1) return std::min(text.find(last_begin_, at), text.size());
+    while (at < text.size() && !begins_[static_cast<unsigned char>(text[at])]) ++at;
+    return at;
   }
 
   static std::size_t begin_of_last_code_point(std::string_view text) {
@@ -96,8 +114,10 @@ class AddedTokenFinder {
     return length;
   }
 
-  std::vector<AddedToken> tokens_;  // longest first
-  std::bitset<256> begins_;         // bytes with which a token begins
+  std::vector<AddedToken> tokens_;
+  detail::PrefixTrie trie_;  // content to place in tokens_
+  std::bitset<256> begins_;  // bytes with which a token begins
+  char last_begin_ = 0;      // the last of those
 };
 
 }  // namespace deltatune

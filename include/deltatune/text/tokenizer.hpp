@@ -1,77 +1,84 @@
-// The tokenizer of a model folder, whichever of the two kinds it is: BERT's (WordPiece) or GPT-2's (ByteBpe).
+// Text to token ids and back, the same ids as the Hugging Face tokenizers library gives: everything that a tokenizer.json may hold, or the older files of the
+// families whose tokenizers are known (tokenizer_files.hpp).
+//
+// text -> added tokens | normalizers -> pre-tokenizers -> model -> special tokens around -> ids
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
-#include "deltatune/core/config.hpp"
-#include "deltatune/core/error.hpp"
 #include "deltatune/core/shape.hpp"
-#include "deltatune/io/json_config.hpp"
-#include "deltatune/text/byte_bpe.hpp"
-#include "deltatune/text/token_frame.hpp"
-#include "deltatune/text/word_piece.hpp"
+#include "deltatune/text/encoding.hpp"
+#include "deltatune/text/regex_search.hpp"
 
 namespace deltatune {
 
+namespace detail {
+class TokenizerState;
+}
+
+// After construction nothing changes: any number of threads may encode at once. Copies share what was read.
 class Tokenizer {
  public:
-  // The kind is that of tokenizer.json, else vocab.json means ByteBpe and vocab.txt WordPiece. Throws Error for a folder without a tokenizer, and for one whose
-  // files do not say all of it, or something that is not read here.
-  DELTATUNE_FUNCTION static Tokenizer open(const std::filesystem::path& model_dir) {
-    const auto exists = [&](const char* name) { return std::filesystem::exists(model_dir / name); };
-    if (exists("tokenizer.json")) {
-      const JsonConfig model = JsonConfig::open(model_dir / "tokenizer.json").object("model");
-      const bool is_bpe = model.has("type") ? model.get<std::string>("type") == "BPE" : model.has("merges");
-      if (is_bpe) return Tokenizer(ByteBpe::open(model_dir));
-      return Tokenizer(WordPiece::load(model_dir));
-    }
-    if (exists("vocab.json")) {
-      // RoBERTa's files look the same, and put special tokens around a text.
-      const std::string type = exists("config.json") ? JsonConfig::open(model_dir / "config.json").get_or<std::string>("model_type", "gpt2") : "gpt2";
-      if (type != "gpt2")
-        throw Error((model_dir / "vocab.json").string(), "does not say which special tokens a " + type + " model has around a text",
-                    {.expected = "tokenizer.json"});
-      return Tokenizer(ByteBpe::open(model_dir));
-    }
-    if (exists("vocab.txt")) return Tokenizer(WordPiece::load(model_dir));
-    throw Error(model_dir.string(), std::filesystem::is_directory(model_dir) ? "no tokenizer in this folder" : "no such folder",
-                {.expected = "tokenizer.json, or vocab.txt, or vocab.json and merges.txt", .remedy = "give the folder of a Hugging Face BERT or GPT-2 model"});
-  }
+  // Takes a tokenizer.json, or the folder of a model: its tokenizer.json, else the files of an older kind. Throws Error for a folder without a tokenizer, and
+  // for files that are damaged or ask for something that is not known. Without `regex`, only the regular expressions of well-known tokenizers can be read
+  // (split_expression.hpp); tokenizers.hpp brings Oniguruma for all others.
+  static Tokenizer open(const std::filesystem::path& path, const RegexCompiler& regex = nullptr);
 
-  explicit Tokenizer(WordPiece tokenizer) : kind_(std::move(tokenizer)) {}
-  explicit Tokenizer(ByteBpe tokenizer) : kind_(std::move(tokenizer)) {}
+  // The text of a tokenizer.json; `name` stands for it in messages.
+  static Tokenizer parse(std::string_view json, const std::string& name, const RegexCompiler& regex = nullptr);
 
-  std::vector<std::int32_t> encode(std::string_view text, Index max_length) const {
-    return std::visit([&](const auto& kind) { return kind.encode(text, max_length); }, kind_);
-  }
+  // The ids of a text, special tokens included. More than max_length (0: any number) are cut off at the end. Bytes that are not UTF-8 count as U+FFFD. Throws
+  // Error for a max_length that has no room for the special tokens.
+  std::vector<std::int32_t> encode(std::string_view text, Index max_length = 0) const;
+  std::vector<std::int32_t> encode(std::string_view text, const EncodeOptions& options) const;
 
-  EncodedPair encode_pair(std::string_view first, std::string_view second, Index max_length) const {
-    if (const auto* const word_piece = std::get_if<WordPiece>(&kind_)) return word_piece->encode_pair(first, second, max_length);
-    throw Error("tokenizer", "GPT-2 has no pairs of texts", {.remedy = "join the two into one text"});
-  }
+  // The ids of two texts. Of more than max_length the longer text is cut first, then both.
+  EncodedPair encode_pair(std::string_view first, std::string_view second, Index max_length = 0) const;
+  EncodedPair encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options) const;
 
-  std::string decode(std::span<const std::int32_t> ids) const {
-    if (const auto* const byte_bpe = std::get_if<ByteBpe>(&kind_)) return byte_bpe->decode(ids);
-    throw Error("tokenizer", "BERT's tokens can't be turned back into a text", {.remedy = "use the model folder of a GPT-2"});
-  }
+  // The same with the place of each token in its text. Takes a multiple of the time.
+  Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options = {}) const;
+  Encoding encode_with_offsets(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
 
-  Index vocab_size() const {
-    return std::visit([](const auto& kind) { return kind.vocab_size(); }, kind_);
-  }
+  // Many texts or pairs by several threads (0: one per processor). The ids are those of encode() for any number of threads.
+  EncodedBatch encode_batch(std::span<const std::string_view> texts, const EncodeOptions& options = {}, unsigned threads = 0) const;
+  EncodedBatch encode_batch(std::span<const std::pair<std::string_view, std::string_view>> pairs, const EncodeOptions& options = {},
+                            unsigned threads = 0) const;
 
-  // To ask for what only one kind has, for example eos_id(); null if it is the other.
-  const WordPiece* word_piece() const { return std::get_if<WordPiece>(&kind_); }
-  const ByteBpe* byte_bpe() const { return std::get_if<ByteBpe>(&kind_); }
+  // The text of some ids. Bytes that are not UTF-8, such as those of half a character, come out as U+FFFD. Throws Error for an id that no token has.
+  std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = false) const;
+
+  // One more than the largest id: the rows that the embedding must have.
+  Index vocab_size() const;
+
+  std::optional<std::int32_t> id_of(std::string_view token) const;
+  // Throws Error for an id that no token has.
+  std::string token_of(std::int32_t id) const;
+
+  // The tokens that begin, end and pad a text, where the files name them.
+  std::optional<std::int32_t> bos_id() const;
+  std::optional<std::int32_t> eos_id() const;
+  std::optional<std::int32_t> pad_id() const;
+
+  // Whether the tokenizer puts two texts together.
+  bool has_pairs() const;
 
  private:
-  std::variant<WordPiece, ByteBpe> kind_;
+  explicit Tokenizer(std::shared_ptr<const detail::TokenizerState> state) : state_(std::move(state)) {}
+
+  std::shared_ptr<const detail::TokenizerState> state_;
 };
 
 }  // namespace deltatune
+
+#ifndef DELTATUNE_COMPILED
+#include "deltatune/text/tokenizer_body.hpp"
+#endif
