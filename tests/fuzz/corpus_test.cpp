@@ -4,8 +4,11 @@
 #include <string>
 
 #include "deltatune/io/json_config.hpp"
+#include "deltatune/io/regex.hpp"
 #include "deltatune/io/safetensors.hpp"
 #include "deltatune/io/torch_file.hpp"
+#include "deltatune/text/sentence_piece.hpp"
+#include "deltatune/text/tokenizer.hpp"
 
 namespace deltatune {
 namespace {
@@ -29,6 +32,12 @@ void check_corpus(const std::string& target, Open open) {
 TEST_CASE("corpus of the safetensors fuzzer", "[fuzz]") { check_corpus("fuzz_safetensors", SafeTensors::open); }
 
 TEST_CASE("corpus of the PyTorch file fuzzer", "[fuzz]") { check_corpus("fuzz_torch_file", TorchFile::open); }
+
+TEST_CASE("corpus of the tokenizer fuzzer", "[fuzz]") {
+  check_corpus("fuzz_tokenizer_json", [](const std::filesystem::path& path) { Tokenizer::open(path, search_regex); });
+}
+
+TEST_CASE("corpus of the SentencePiece fuzzer", "[fuzz]") { check_corpus("fuzz_sentence_piece", detail::read_sentence_piece); }
 
 TEST_CASE("corpus of the JSON fuzzer", "[fuzz]") { check_corpus("fuzz_json_config", JsonConfig::open); }
 
