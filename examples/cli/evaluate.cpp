@@ -59,7 +59,7 @@ void run_language_model(const EvaluateOptions& options) {
   const std::unique_ptr<DeviceModel> model = device->load(options.text.model, options.text.adapters);
   const ModelInfo& info = model->info();
   Notes notes;
-  const Dataset data = tokenize_for_language(options.text.data, open_tokenizer(options.text.model), max_length_of(options.text, info), notes);
+  const Dataset data = tokenize_for_language(options.text.data, encoding_of(options.text), max_length_of(options.text, info), notes);
   print(notes);
   double loss = 0, tokens = 0;
   std::vector<Index> members;
@@ -81,7 +81,7 @@ void run_language_model(const EvaluateOptions& options) {
 template <class SetLabel>
 Dataset labelled_rows(TextTask& task_io, const LabelColumn& column, bool regression, const SetLabel& set_label) {
   task_io.notes.insert(task_io.notes.end(), column.notes.begin(), column.notes.end());
-  std::vector<Example> examples = tokenize(task_io.table, task_io.columns, task_io.tokenizer, task_io.max_length, task_io.notes,
+  std::vector<Example> examples = tokenize(task_io.table, task_io.columns, task_io.encoding, task_io.max_length, task_io.notes,
                                            [&](std::size_t row) { return !column.labels[row].empty(); });
   Dataset data(regression);
   for (std::size_t row = 0; row < examples.size(); ++row) {

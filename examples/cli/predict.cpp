@@ -191,7 +191,7 @@ void run(const PredictOptions& options) {
   if (!options.out.empty()) check_out_file(options);
   TextTask task(options.text, false);
   Dataset data;
-  for (Example& example : tokenize(task.table, task.columns, task.tokenizer, task.max_length, task.notes)) data.add(std::move(example));
+  for (Example& example : tokenize(task.table, task.columns, task.encoding, task.max_length, task.notes)) data.add(std::move(example));
   PredictionWriter writer(task, format, task.notes);
   print(task.notes);
   const std::size_t classes = task.labels.size();

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <iostream>
+#include <span>
+#include <string_view>
+#include <utility>
 
+#include "deltatune/core/hash.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
@@ -108,9 +112,10 @@ Dataset language_records(std::string_view text, const std::string& file, const T
   return data;
 }
 
-Dataset language_blocks(std::string_view text, const std::string& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
+Dataset language_blocks(std::string_view text, const std::string& file, const TextEncoding& encoding, Index max_length, Notes& notes_io) {
   Dataset data;
-  const std::vector<std::int32_t> ids = tokenizer.encode(text, 0);
+  const std::vector<std::int32_t> ids =
+      ids_of(file, encoding, "text", text.size(), notes_io, [&] { return encoding.tokenizer.encode_batch(std::span(&text, 1), {}, encoding.threads); }).ids;
   for (std::size_t first = 0; first < ids.size(); first += static_cast<std::size_t>(max_length)) {
     const std::size_t last = std::min(ids.size(), first + static_cast<std::size_t>(max_length));
     if (last - first < 2) {
@@ -123,6 +128,33 @@ Dataset language_blocks(std::string_view text, const std::string& file, const To
     data.add(std::move(example));
   }
   return data;
+}
+
+// Ids of the texts or pairs of some rows, at most max_length of each.
+EncodedBatch encoded(const Table& table, const TextColumns& columns, const std::vector<std::size_t>& rows, const TextEncoding& encoding, Index max_length,
+                     Notes& notes_io) {
+  const std::size_t text = static_cast<std::size_t>(table.column(columns.text));
+  const std::size_t pair = columns.pair.empty() ? 0 : static_cast<std::size_t>(table.column(columns.pair));
+  std::vector<std::string_view> texts;
+  std::vector<std::pair<std::string_view, std::string_view>> pairs;
+  std::size_t bytes = 0;
+  ContentHash which;  // rows
+  for (const std::size_t row : rows) {
+    which.add(static_cast<std::uint64_t>(row));
+    bytes += table.rows[row][text].size();
+    if (columns.pair.empty()) {
+      texts.emplace_back(table.rows[row][text]);
+    } else {
+      bytes += table.rows[row][pair].size();
+      pairs.emplace_back(table.rows[row][text], table.rows[row][pair]);
+    }
+  }
+  const std::string settings = columns.text + "\n" + columns.pair + "\n" + std::to_string(max_length) + "\n" + which.text();
+  return ids_of(table.name, encoding, settings, bytes, notes_io, [&] {
+    const EncodeOptions options{.max_length = max_length};
+    return columns.pair.empty() ? encoding.tokenizer.encode_batch(texts, options, encoding.threads)
+                                : encoding.tokenizer.encode_batch(pairs, options, encoding.threads);
+  });
 }
 
 }  // namespace
@@ -156,21 +188,14 @@ Notes table_notes(const Table& table) {
   return notes;
 }
 
-std::vector<Example> tokenize(const Table& table, const TextColumns& columns, const Tokenizer& tokenizer, Index max_length, Notes& notes_io,
+std::vector<Example> tokenize(const Table& table, const TextColumns& columns, const TextEncoding& encoding, Index max_length, Notes& notes_io,
                               const std::function<bool(std::size_t)>& wanted) {
   const std::size_t text = static_cast<std::size_t>(table.column(columns.text));
   const std::size_t pair = columns.pair.empty() ? 0 : static_cast<std::size_t>(table.column(columns.pair));
-  const auto encoded = [&](std::size_t row, Index length) {
-    Example example;
-    if (columns.pair.empty()) {
-      example.ids = tokenizer.encode(table.rows[row][text], length);
-    } else {
-      EncodedPair both = tokenizer.encode_pair(table.rows[row][text], table.rows[row][pair], length);
-      example.ids = std::move(both.ids);
-      example.types = std::move(both.token_types);
-    }
-    return example;
-  };
+  std::vector<std::size_t> rows_read;
+  for (std::size_t row = 0; row < table.rows.size(); ++row)
+    if (!wanted || wanted(row)) rows_read.push_back(row);
+  const EncodedBatch batch = encoded(table, columns, rows_read, encoding, max_length + 1, notes_io);
   const auto is_empty = [&](std::size_t row, std::size_t column) {
     const std::string& cell = table.rows[row][column];
     return std::none_of(cell.begin(), cell.end(), [](char c) { return c > ' ' && c < 0x7F; }) && normal_label(cell).empty();
@@ -183,14 +208,26 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
   if (!columns.pair.empty()) texts.push_back({pair});
   std::vector<Example> examples(table.rows.size());
   Counted cut, without_tokens;
-  Index read = 0;
-  for (std::size_t row = 0; row < table.rows.size(); ++row) {
-    if (wanted && !wanted(row)) continue;
-    ++read;
-    examples[row] = encoded(row, max_length + 1);
-    if (static_cast<Index>(examples[row].ids.size()) > max_length) {
-      examples[row] = encoded(row, max_length);
+  const Index read = static_cast<Index>(rows_read.size());
+  for (std::size_t i = 0; i < rows_read.size(); ++i) {
+    const std::size_t row = rows_read[i];
+    Example& example = examples[row];
+    const auto ids = batch[i];
+    if (static_cast<Index>(ids.size()) > max_length) {
+      if (columns.pair.empty()) {
+        example.ids = encoding.tokenizer.encode(table.rows[row][text], max_length);
+      } else {
+        EncodedPair both = encoding.tokenizer.encode_pair(table.rows[row][text], table.rows[row][pair], max_length);
+        example.ids = std::move(both.ids);
+        example.types = std::move(both.token_types);
+      }
       cut.add(row);
+    } else {
+      example.ids.assign(ids.begin(), ids.end());
+      if (!columns.pair.empty()) {
+        const auto types = batch.token_types.begin();
+        example.types.assign(types + static_cast<std::ptrdiff_t>(batch.begins[i]), types + static_cast<std::ptrdiff_t>(batch.begins[i + 1]));
+      }
     }
     if (examples[row].ids.empty()) without_tokens.add(row);
     for (TextColumn& each : texts)
@@ -225,15 +262,15 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
   return examples;
 }
 
-Dataset tokenize_for_language(const std::filesystem::path& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
+Dataset tokenize_for_language(const std::filesystem::path& file, const TextEncoding& encoding, Index max_length, Notes& notes_io) {
   const std::string extension = file.extension().string();
   if (extension == ".csv" || extension == ".tsv")
     throw Error(file.string(), "is a table, which a language model does not learn from",
                 {.expected = "a plain text, or .jsonl with prompt and completion", .remedy = "--task classify trains on texts with labels"});
   const MappedFile mapped(file);
   const bool has_records = extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
-  Dataset data = has_records ? language_records(mapped.text(), file.string(), tokenizer, max_length, notes_io)
-                             : language_blocks(mapped.text(), file.string(), tokenizer, max_length, notes_io);
+  Dataset data = has_records ? language_records(mapped.text(), file.string(), encoding.tokenizer, max_length, notes_io)
+                             : language_blocks(mapped.text(), file.string(), encoding, max_length, notes_io);
   if (data.size() == 0) throw Error(file.string(), "holds no text to learn from", {.expected = "a plain text, or .jsonl with prompt and completion"});
   return data;
 }

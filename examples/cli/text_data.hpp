@@ -7,13 +7,11 @@
 #include <vector>
 
 #include "deltatune/io/table.hpp"
-#include "deltatune/tokenizers.hpp"
 #include "deltatune/train/dataset.hpp"
+#include "kept_ids.hpp"
 
 namespace deltatune::cli {
 
-// What the user should know about the data, one sentence each.
-using Notes = std::vector<std::string>;
 // On standard error.
 void print(const Notes& notes);
 
@@ -34,11 +32,11 @@ Notes table_notes(const Table& table);
 // Token sequences, one per row; of rows that are not `wanted` an empty one. Texts that were cut, that are empty, or that a JSON file does not have as texts
 // are counted in the notes. Throws Error, with its row,
 // for a text without any tokens.
-std::vector<Example> tokenize(const Table& table, const TextColumns& columns, const Tokenizer& tokenizer, Index max_length, Notes& notes_io,
+std::vector<Example> tokenize(const Table& table, const TextColumns& columns, const TextEncoding& encoding, Index max_length, Notes& notes_io,
                               const std::function<bool(std::size_t)>& wanted = {});
 
 // Token sequences of a language model, all labels with the tokens: of a plain text, cut into blocks of max_length tokens; or of a .jsonl or .json file
 // with "prompt" and "completion" (or "text" alone) in each record, where the completion and an end-of-text token behind it are to be predicted.
-Dataset tokenize_for_language(const std::filesystem::path& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io);
+Dataset tokenize_for_language(const std::filesystem::path& file, const TextEncoding& encoding, Index max_length, Notes& notes_io);
 
 }  // namespace deltatune::cli

@@ -23,8 +23,14 @@ struct TextOptions {
   std::string labels;  // --labels, or empty
   Index batch_size = 32;
   Index max_length = 0;  // 0: not given
+  bool no_kept_ids = false;
   DeviceOptions device;
 };
+
+// The model's tokenizer, and how the commands use it.
+inline TextEncoding encoding_of(const TextOptions& options) {
+  return {open_tokenizer(options.model), options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids};
+}
 
 inline void add_text_options(CLI::App& command, TextOptions& options) {
   command.add_option("--model", options.model, "Hugging Face folder of the model")->required()->type_name("DIR");
@@ -46,6 +52,7 @@ inline void add_text_options(CLI::App& command, TextOptions& options) {
       .add_option("--max-length", options.max_length, "Tokens per text, the rest is cut off [as in training; else 128, or fewer where the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->type_name("N");
+  command.add_flag("--no-kept-ids", options.no_kept_ids, "Don't keep the tokens of a large data set in a file beside it, DATA.ids, for the next run");
   add_device_options(command, options.device);
 }
 
@@ -71,7 +78,7 @@ struct TextTask {
   std::unique_ptr<DeviceModel> model;
   Table table;
   TextColumns columns;
-  Tokenizer tokenizer;
+  TextEncoding encoding;
   Index max_length = 0;
   Output output = Output::one_label;
   std::vector<std::string> labels;  // one name per class
@@ -82,14 +89,14 @@ struct TextTask {
         model(device->load(options.model, options.adapters)),
         table(read_table(options.data)),
         columns(resolve_columns(table, options.columns, with_label)),
-        tokenizer(open_tokenizer(options.model)) {
+        encoding(encoding_of(options)) {
     const ModelInfo& config = model->info();
     if (config.num_labels < 1)
       throw Error(options.model, "has no classifier",
                   {.expected = "a model that was trained on labels", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
-    if (tokenizer.vocab_size() > config.vocab_size)
+    if (encoding.tokenizer.vocab_size() > config.vocab_size)
       throw Error(options.model, "the tokenizer has more tokens than the model",
-                  {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
+                  {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(encoding.tokenizer.vocab_size())});
     max_length = max_length_of(options, config);
     output = output_of(options.model, options.adapters, config.num_labels);
     labels = options.labels.empty() ? config.labels : labels_option(options.labels);

@@ -54,7 +54,7 @@ struct TrainOptions {
   // the result
   std::filesystem::path init_adapter;
   Resume resume = Resume::no;
-  bool overwrite = false;
+  bool overwrite = false, no_kept_ids = false;
   DeviceOptions device;
   nlohmann::json given = nlohmann::json::object();  // "--rank": "4", as the command line has it
 };
@@ -305,7 +305,7 @@ void check_rank(const MethodOptions& method, Index hidden_size) {
     throw Error("--rank", "is more than the layers have", {.expected = "at most " + std::to_string(hidden_size) + ", the model's hidden_size", .got = rank});
 }
 
-TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const Tokenizer& tokenizer) {
+TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const TextEncoding& encoding) {
   const DataOptions data{options.data,
                          options.eval_data,
                          options.eval_fraction,
@@ -316,11 +316,11 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
                          options.seed,
                          options.init_adapter};
   if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
-  if (options.task == "lm") return language_data(data, tokenizer);
-  if (options.task == "regression") return scored_data(data, tokenizer);
+  if (options.task == "lm") return language_data(data, encoding);
+  if (options.task == "regression") return scored_data(data, encoding);
   OutputLayer layer{head_folder(options), options.new_head ? 0 : head.num_labels, options.new_head ? std::vector<std::string>() : head.labels};
   if (!options.init_adapter.empty()) layer.remedy = "without --init-adapter a new output layer is trained";
-  return labelled_data(data, layer, tokenizer);
+  return labelled_data(data, layer, encoding);
 }
 
 void train(TrainOptions options) {
@@ -352,7 +352,7 @@ void train(TrainOptions options) {
     throw Error(options.model, "the tokenizer has more tokens than the model",
                 {.expected = "at most " + std::to_string(architecture.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
   check_head(options, head);
-  TrainingData data = read_data(options, head, any_labels, tokenizer);
+  TrainingData data = read_data(options, head, any_labels, {tokenizer, options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids});
   print(data.notes);
   Dataset& training = data.training;
   std::optional<Dataset>& evaluation = data.evaluation;
@@ -542,6 +542,7 @@ void add_train(CLI::App& app) {
   command->add_option("--steps", o.steps, "Updates, instead of --epochs")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--batch-size", o.batch_size, "Texts per batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--accumulate", o.accumulation, "Batches per update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
+  command->add_flag("--no-kept-ids", o.no_kept_ids, "Don't keep the tokens of a large data set in a file beside it, DATA.ids, for the next run")->group("Run");
   command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or fewer if the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->group("Run");

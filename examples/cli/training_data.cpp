@@ -43,10 +43,10 @@ struct LabelledTable {
   LabelledTable& operator=(const LabelledTable&) = delete;
 
   template <class SetLabel>
-  std::vector<Example> examples(const Tokenizer& tokenizer, Index max_length, Notes& notes_io, const SetLabel& set_label) {
+  std::vector<Example> examples(const TextEncoding& encoding, Index max_length, Notes& notes_io, const SetLabel& set_label) {
     append(notes_io, table_notes(table));
     append(notes_io, column.notes);
-    std::vector<Example> all = tokenize(table, columns, tokenizer, max_length, notes_io, [this](std::size_t row) { return !column.labels[row].empty(); });
+    std::vector<Example> all = tokenize(table, columns, encoding, max_length, notes_io, [this](std::size_t row) { return !column.labels[row].empty(); });
     std::vector<Example> labelled;
     for (std::size_t row = 0; row < all.size(); ++row) {
       if (column.labels[row].empty()) continue;
@@ -57,16 +57,16 @@ struct LabelledTable {
   }
 };
 
-std::vector<Example> classified(LabelledTable& table_io, const std::vector<std::string>& classes, const Tokenizer& tokenizer, Index max_length,
+std::vector<Example> classified(LabelledTable& table_io, const std::vector<std::string>& classes, const TextEncoding& encoding, Index max_length,
                                 const std::string& remedy, Notes& notes_io) {
   const std::vector<std::int32_t> numbers = class_numbers(table_io.column, classes, remedy);
-  return table_io.examples(tokenizer, max_length, notes_io, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
+  return table_io.examples(encoding, max_length, notes_io, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
 }
 
-std::vector<Example> scored(LabelledTable& table_io, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
+std::vector<Example> scored(LabelledTable& table_io, const TextEncoding& encoding, Index max_length, Notes& notes_io) {
   const std::vector<std::optional<float>> targets =
       scores(table_io.column, "leave the cell empty to leave the row out, or train a model that names classes with --task classify");
-  return table_io.examples(tokenizer, max_length, notes_io, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
+  return table_io.examples(encoding, max_length, notes_io, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
 }
 
 Dataset dataset_of(std::vector<Example> examples, bool regression) {
@@ -151,22 +151,22 @@ std::vector<bool> held_out(const std::vector<std::int32_t>& classes, double frac
   return out;
 }
 
-TrainingData language_data(const DataOptions& options, const Tokenizer& tokenizer) {
+TrainingData language_data(const DataOptions& options, const TextEncoding& encoding) {
   TrainingData data;
-  Dataset all = tokenize_for_language(options.data, tokenizer, options.max_length, data.notes);
+  Dataset all = tokenize_for_language(options.data, encoding, options.max_length, data.notes);
   std::vector<Example> examples;
   for (Index i = 0; i < all.size(); ++i) examples.push_back(std::move(all[i]));
   const std::vector<std::int32_t> one_class(examples.size(), 0);
   if (!options.eval_data.empty()) {
     data.training = dataset_of(std::move(examples), false);
-    data.evaluation = tokenize_for_language(options.eval_data, tokenizer, options.max_length, data.notes);
+    data.evaluation = tokenize_for_language(options.eval_data, encoding, options.max_length, data.notes);
   } else {
     split(options, std::move(examples), one_class, false, data);
   }
   return data;
 }
 
-TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const Tokenizer& tokenizer) {
+TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const TextEncoding& encoding) {
   LabelledTable table(options.data, options.columns);
   check_pairs(options, table);
   TrainingData data;
@@ -174,11 +174,11 @@ TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer,
     throw Error(table.column.place(), "holds a single label", {.expected = "two classes or more", .got = listed(found)});
   data.labels = choose_classes(table.column, layer, options.labels, options.any_labels);
   const std::string remedy = "correct it, or name all classes with --labels";
-  std::vector<Example> examples = classified(table, data.labels, tokenizer, options.max_length, remedy, data.notes);
+  std::vector<Example> examples = classified(table, data.labels, encoding, options.max_length, remedy, data.notes);
   if (!options.eval_data.empty()) {
     data.training = dataset_of(std::move(examples), false);
     LabelledTable evaluation(options.eval_data, table.columns);
-    data.evaluation = dataset_of(classified(evaluation, data.labels, tokenizer, options.max_length, remedy, data.notes), false);
+    data.evaluation = dataset_of(classified(evaluation, data.labels, encoding, options.max_length, remedy, data.notes), false);
   } else {
     std::vector<std::int32_t> classes;
     for (const Example& example : examples) classes.push_back(example.label);
@@ -188,17 +188,17 @@ TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer,
   return data;
 }
 
-TrainingData scored_data(const DataOptions& options, const Tokenizer& tokenizer) {
+TrainingData scored_data(const DataOptions& options, const TextEncoding& encoding) {
   LabelledTable table(options.data, options.columns);
   check_pairs(options, table);
   TrainingData data;
   data.labels = {"score"};
-  std::vector<Example> examples = scored(table, tokenizer, options.max_length, data.notes);
+  std::vector<Example> examples = scored(table, encoding, options.max_length, data.notes);
   const std::vector<std::int32_t> one_class(examples.size(), 0);
   if (!options.eval_data.empty()) {
     data.training = dataset_of(std::move(examples), true);
     LabelledTable evaluation(options.eval_data, table.columns);
-    data.evaluation = dataset_of(scored(evaluation, tokenizer, options.max_length, data.notes), true);
+    data.evaluation = dataset_of(scored(evaluation, encoding, options.max_length, data.notes), true);
   } else {
     split(options, std::move(examples), one_class, true, data);
   }

@@ -31,11 +31,11 @@ struct TrainingData {
 };
 
 // For a language model.
-TrainingData language_data(const DataOptions& options, const Tokenizer& tokenizer);
+TrainingData language_data(const DataOptions& options, const TextEncoding& encoding);
 // For a classifier with this output layer. What is held out is of all classes in the same share, but no class is held out as a whole.
-TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const Tokenizer& tokenizer);
+TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const TextEncoding& encoding);
 // For a model with a single output, a number.
-TrainingData scored_data(const DataOptions& options, const Tokenizer& tokenizer);
+TrainingData scored_data(const DataOptions& options, const TextEncoding& encoding);
 
 // How many examples there are of each class.
 std::string class_report(const TrainingData& data);

@@ -52,8 +52,8 @@ std::string random_text(std::mt19937& random) {
 
 TEST_CASE("known expressions cut random texts as Oniguruma does", "[text][split_expression]") {
   std::mt19937 random(20261127);
-  for (const std::string_view text :
-       {detail::kGpt2Expression, detail::kCl100kExpression, detail::kQwenExpression, detail::kO200kExpression, detail::kTekkenExpression}) {
+  for (const std::string_view text : {detail::kGpt2Expression, detail::kCl100kExpression, detail::kQwenExpression, detail::kO200kExpression,
+                                      detail::kTekkenExpression, detail::kClipExpression}) {
     INFO(text);
     const detail::SplitExpression expression = detail::known_expression(text);
     REQUIRE(expression.kind != KnownExpression::kNone);

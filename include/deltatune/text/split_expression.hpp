@@ -1,5 +1,5 @@
-// The regular expressions by which the byte-level BPE tokenizers of GPT-2, Llama 3, Qwen 2, GPT-4o and their relatives cut a text into words, as functions.
-// Each one matches a whole text without gaps, so what it gives is where the words end. Tests compare them with Oniguruma.
+// The regular expressions by which the byte-level BPE tokenizers of GPT-2, Llama 3, Qwen 2, GPT-4o, CLIP and their relatives cut a text into words, as
+// functions. Each one but CLIP's, which leaves out white space, matches a whole text without gaps. Tests compare them with Oniguruma.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace deltatune::detail {
 
-enum class KnownExpression { kNone, kGpt2, kCl100k, kO200k };
+enum class KnownExpression { kNone, kGpt2, kCl100k, kO200k, kClip };
 
 struct SplitExpression {
   KnownExpression kind = KnownExpression::kNone;
@@ -30,6 +30,7 @@ inline constexpr std::string_view kO200kExpression =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 inline constexpr std::string_view kTekkenExpression =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+inline constexpr std::string_view kClipExpression = R"('s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
 
 // Which of them a text is.
 DELTATUNE_FUNCTION SplitExpression known_expression(std::string_view text) {
@@ -38,6 +39,7 @@ DELTATUNE_FUNCTION SplitExpression known_expression(std::string_view text) {
   if (text == kQwenExpression) return {KnownExpression::kCl100k, true};
   if (text == kO200kExpression) return {KnownExpression::kO200k};
   if (text == kTekkenExpression) return {KnownExpression::kO200k, true, false};
+  if (text == kClipExpression) return {KnownExpression::kClip};
   return {};
 }
 
@@ -175,6 +177,15 @@ inline std::size_t o200k_word_end(const ClassReader& text, std::size_t begin, bo
   return other_end(text, begin, first, single_digits, true);
 }
 
+// `begin` itself at white space.
+inline std::size_t clip_word_end(const ClassReader& text, std::size_t begin) {
+  if (const std::size_t length = contraction_length(text.text().substr(begin)); length > 0) return begin + length;
+  const ClassReader::Character first = text.at(begin);
+  if (first.is(kWhiteSpace)) return begin;
+  if (first.is(kLetter)) return text.run(first.end, kLetter);
+  return first.is(kNumber) ? first.end : text.run_without(first.end, kLetter | kNumber | kWhiteSpace);
+}
+
 // Calls visit(begin, end) for each word.
 template <class Visit>
 void for_each_word_of(const SplitExpression& expression, std::string_view text, Visit&& visit) {
@@ -182,8 +193,8 @@ void for_each_word_of(const SplitExpression& expression, std::string_view text, 
   const auto each = [&](auto word_end) {
     for (std::size_t begin = 0; begin < text.size();) {
       const std::size_t end = word_end(begin);
-      visit(begin, end);
-      begin = end;
+      if (end > begin) visit(begin, end);
+      begin = end > begin ? end : reader.at(begin).end;  // the latter: white space that is no word
     }
   };
   switch (expression.kind) {
@@ -193,6 +204,8 @@ void for_each_word_of(const SplitExpression& expression, std::string_view text, 
       return each([&](std::size_t begin) { return cl100k_word_end(reader, begin, expression.single_digits); });
     case KnownExpression::kO200k:
       return each([&](std::size_t begin) { return o200k_word_end(reader, begin, expression.single_digits, expression.contractions); });
+    case KnownExpression::kClip:
+      return each([&](std::size_t begin) { return clip_word_end(reader, begin); });
     case KnownExpression::kNone:
       break;
   }

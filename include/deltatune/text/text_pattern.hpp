@@ -47,7 +47,7 @@ class TextPattern {
     return pattern;
   }
 
-  // Not kNone: every part of a text matches, and for_each_word_of() gives the parts.
+  // Not kNone: for_each_word_of() gives the matches.
   const SplitExpression& known() const { return known_; }
   const std::string& text() const { return literal_; }
   bool is_literal() const { return !search_ && known_.kind == KnownExpression::kNone; }

@@ -379,7 +379,10 @@ DELTATUNE_FUNCTION void read_ends(const std::vector<JsonConfig>& files, Tokenize
     const JsonConfig* const file = file_with(files, key);
     if (file == nullptr) continue;
     *token = token_content(*file, key);
-    if (find_token(parts_io, *token) == TokenTable::kNone) {
+    if (find_token(parts_io, *token) != TokenTable::kNone) continue;
+    if (token == &parts_io.bos_token) {  // which nothing here needs
+      token->clear();
+    } else {
       throw Error(file->name() + ": " + key, "not a token of this tokenizer", {.got = "\"" + *token + "\""});
     }
   }
@@ -391,7 +394,7 @@ DELTATUNE_FUNCTION TokenizerParts read_tokenizer_json(std::string_view text, con
   const std::size_t zero = text.find('\0');  // the parser would take it for the end
   if (zero != std::string_view::npos) throw Error(name, "not valid JSON at " + line_and_column(text, zero) + ": a zero byte", {.expected = "text in UTF-8"});
   TokenizerJsonReader reader(text, name, entries);
-  sax_parse(text, reader);
+  sax_parse<JsonBuilder>(text, reader);  // by its virtual functions: one parser is enough
   const JsonConfig file = JsonConfig::of(std::move(reader.root()), name);
 
   TokenizerParts parts;
