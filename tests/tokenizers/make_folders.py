@@ -346,8 +346,10 @@ def tekken(maker, out):
     from transformers.convert_slow_tokenizer import bytes_to_unicode
     import base64
     file = json.loads((mistral_data() / "tekken_240911.json").read_text())
-    specials = [entry["token_str"] for entry in file["special_tokens"]]
-    count = file["config"]["default_vocab_size"] - file["config"]["default_num_special_tokens"]
+    count = file["config"]["default_num_special_tokens"]  # the first ids; the file of this version does not name them
+    specials = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    specials += [f"<SPECIAL_{i}>" for i in range(len(specials), count)]
+    count = file["config"]["default_vocab_size"] - count
     encoder = bytes_to_unicode()
     ranks = {base64.b64decode(entry["token_bytes"]): i for i, entry in enumerate(file["vocab"][:count])}
     vocab, merges = {}, []

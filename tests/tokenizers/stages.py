@@ -1,0 +1,1 @@
+def stages(base): return iter(())
