@@ -156,6 +156,8 @@ def compare(table, program, kind, label, folder, tokenizer, texts, options=(), s
         shortest = min(differing, key=lambda d: len(json.dumps(d[0])), default=None)
         table.add(kind, f"{label}: {key}" + (", specials skipped" if skip else ""), len(good), len(differing),
                   first_difference(shortest[0], key, shortest[1] or [], shortest[2]) if shortest else None, quiet)
+        if quiet and differing:
+            break
     return same
 
 

