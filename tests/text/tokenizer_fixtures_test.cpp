@@ -1,5 +1,8 @@
 // Small tokenizers of every kind (tests/tokenizers/fixtures) beside what the Hugging Face library makes of awkward texts and of tweets.
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -136,9 +139,9 @@ TEST_CASE("tokenizers of every kind: a batch by several threads has the ids of s
 TEST_CASE("tokenizers of sentencepiece's files alone have the ids that transformers' converters give them", "[text][tokenizers]") {
   const std::string name = GENERATE(as<std::string>{}, "albert", "gemma", "llama", "t5", "xlm-roberta");
   CAPTURE(name);
-  if (!std::filesystem::exists(kFixtures / (name + "-model"))) return;
-  const Tokenizer tokenizer = open_tokenizer(kFixtures / (name + "-model"));
-  const std::vector<std::uint32_t> golden = files::read_hashes(kFixtures / name / "texts.fnv32");
+  const std::filesystem::path folder = kFixtures / (name + "-model");
+  const Tokenizer tokenizer = open_tokenizer(folder);
+  const std::vector<std::uint32_t> golden = files::read_hashes((name == "xlm-roberta" ? folder : kFixtures / name) / "texts.fnv32");
   const std::vector<std::string> texts = nasty_texts_and_tweets();
   for (std::size_t i = 0; i < texts.size(); ++i) {
     CAPTURE(i, texts[i]);

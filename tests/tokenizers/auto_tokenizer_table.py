@@ -6,7 +6,7 @@
 FOLDER: what make_folders.py writes (with a transformers 4.57). PYTHON: interpreters that have different versions of transformers; each saves every folder
 anew from its model files (or, where there are none, from tokenizer.json), and loads what all of them saved; besides, folders that have the model file
 alone, tokenizer.json alone, and no special_tokens_map.json. Where a folder has no tokenizer.json, the one it was made from is the measure.
-Texts: nasty.jsonl and 2,000 tweets of examples/data; single and in pairs.
+Texts: nasty.jsonl and 300 tweets of examples/data; single and in pairs.
 """
 import argparse
 import json
@@ -26,7 +26,7 @@ def texts():
     import csv
     nasty = [json.loads(line) for line in (HERE / "nasty.jsonl").read_text(encoding="ascii").splitlines()]
     with open(HERE.parent.parent / "examples/data/tweets_eval.csv", encoding="utf-8", newline="") as handle:
-        return nasty + [row["text"] for row in csv.DictReader(handle)]
+        return nasty + [row["text"] for row in csv.DictReader(handle)][:300]
 
 
 def pairs(singles):
@@ -37,9 +37,14 @@ def model_type(kind):
     return MODEL_TYPES.get(kind, kind.replace("-", "_") if kind != "xlm-roberta" else kind).replace("deberta_v2", "deberta-v2")
 
 
-def save(source, out):
+def save(folders):
+    """Source, target, source, target, ..."""
     from transformers import AutoTokenizer
-    AutoTokenizer.from_pretrained(source).save_pretrained(out)
+    for source, out in zip(folders[::2], folders[1::2]):
+        try:
+            AutoTokenizer.from_pretrained(source).save_pretrained(out)
+        except BaseException as error:
+            print(f"{pathlib.Path(source).name}: not saved, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:250], flush=True)
 
 
 def ids(folders):
@@ -75,7 +80,7 @@ def measure(file):
 
 def prepare(arguments):
     """(kind, how the folder came about, folder, tokenizer.json that is the measure)"""
-    versions = []
+    versions, cases, saves = [], [], {}
     for python in arguments.python:
         versions.append(subprocess.run([python, "-c", "import transformers; print(transformers.__version__)"], capture_output=True, text=True, check=True).stdout.strip())
     for source in sorted(arguments.folders.iterdir()):
@@ -102,24 +107,25 @@ def prepare(arguments):
             if version.startswith("4.57"):
                 continue
             for how, start in list(made):
-                if how not in ("saved by 4.57", "model file, tokenizer_config.json"):
-                    continue
-                out = arguments.work / f"{kind}, {how}, saved by {version}"
-                shutil.rmtree(out, ignore_errors=True)
-                done = subprocess.run([python, __file__, "--save", start, out], capture_output=True, text=True)
-                if done.returncode == 0 and (out / "tokenizer.json").exists():
-                    (out / "config.json").write_text(config)
+                if how in ("saved by 4.57", "model file, tokenizer_config.json"):
+                    out = arguments.work / f"{kind}, {how}, saved by {version}"
+                    shutil.rmtree(out, ignore_errors=True)
                     made.append((f"{how}, saved by {version}", out))
-                else:
-                    print(f"{kind}, {how}: {version} does not save it: {done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else 'no tokenizer.json'}")
-        for how, out in made:
-            file = out / "tokenizer.json"
-            yield kind, how, out, file if file.exists() else source / "tokenizer.json"
+                    saves.setdefault(python, []).extend([str(start), str(out)])
+        cases += [(kind, how, out, source / "tokenizer.json") for how, out in made]
+    for python, folders in saves.items():
+        subprocess.run([python, __file__, "--save", *folders], check=True)
+    for kind, how, out, file in cases:
+        if out.exists():
+            own = out / "tokenizer.json"
+            if own.exists() and not (out / "config.json").exists():
+                (out / "config.json").write_text(json.dumps({"model_type": model_type(kind)}))
+            yield kind, how, out, own if own.exists() else file
 
 
 def main():
     if sys.argv[1:2] == ["--save"]:
-        return save(*sys.argv[2:4])
+        return save(sys.argv[2:])
     if sys.argv[1:2] == ["--ids"]:
         return ids(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -25,6 +25,7 @@ import tempfile
 import time
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ["RUST_BACKTRACE"] = "0"  # some rows raise
 import tokenizers
 from tokenizers import AddedToken, Tokenizer
 
@@ -190,8 +191,7 @@ def check_folder(table, program, kind, folder, tweets, nasty):
     for label, texts in (("nasty", nasty), ("tweets", tweets)):
         if not texts:
             continue
-        if not compare(table, program, kind, label, folder, tokenizer, texts) and label == "nasty" and False:
-            return
+        compare(table, program, kind, label, folder, tokenizer, texts)
         compare(table, program, kind, label, folder, tokenizer, texts, skip=True, what=["decoded"])
     compare(table, program, kind, "nasty, bare", folder, tokenizer, nasty, special=False)
     compare(table, program, kind, "nasty, 2 threads", folder, tokenizer, nasty, ["--threads", 2], what=["ids"])

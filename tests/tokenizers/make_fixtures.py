@@ -104,6 +104,28 @@ def rules_for(texts, file):
             handle.write(" ".join(f"{ord(c):X}" for c in source) + "\t" + " ".join(f"{ord(c):X}" for c in target) + "\n")
 
 
+def write_fairseq_model(nasty, shipped):
+    """xlm-roberta-model: T5's model with the first pieces as XLM-R's have them, since the whole map nmt_nfkc is 240 kB; its own golden file."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString((FIXTURES / "t5-model" / "spiece.model").read_bytes())
+    pieces = [(piece.piece, piece.score) for piece in model.pieces if piece.type == model.SentencePiece.NORMAL]
+    del model.pieces[:]
+    kinds = {"<unk>": model.SentencePiece.UNKNOWN, "<s>": model.SentencePiece.CONTROL, "</s>": model.SentencePiece.CONTROL}
+    for piece, score in [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *pieces]:
+        model.pieces.add(piece=piece, score=score, type=kinds.get(piece, model.SentencePiece.NORMAL))
+    spec = model.trainer_spec
+    spec.unk_id, spec.bos_id, spec.eos_id, spec.pad_id = 0, 1, 2, -1
+    folder = FIXTURES / "xlm-roberta-model"
+    folder.mkdir(exist_ok=True)
+    (folder / "sentencepiece.bpe.model").write_bytes(model.SerializeToString())
+    with tempfile.TemporaryDirectory() as scratch:
+        transformers.XLMRobertaTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model")).save_pretrained(scratch)
+        tokenizer = Tokenizer.from_file(scratch + "/tokenizer.json")
+    write(folder / "texts.fnv32", [h for text in nasty + shipped for h in hashes_of_text(tokenizer, text)])
+
+
 def train(kind, texts, nasty, scratch):
     rules = scratch / "rules.tsv"
     rules_for(nasty, rules)
@@ -134,6 +156,8 @@ def main():
             if arguments.train:
                 train(kind, tweets, nasty, pathlib.Path(scratch))
         write_goldens(FIXTURES / kind, nasty, shipped, tweets)
+        if kind == "t5":
+            write_fairseq_model(nasty, shipped)
         print(kind, sum(f.stat().st_size for f in (FIXTURES / kind).iterdir()), flush=True)
 
 
