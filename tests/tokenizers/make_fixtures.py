@@ -104,6 +104,11 @@ def rules_for(texts, file):
             handle.write(" ".join(f"{ord(c):X}" for c in source) + "\t" + " ".join(f"{ord(c):X}" for c in target) + "\n")
 
 
+def write_config(kind):
+    """Which family a model file is of, nothing else says."""
+    (FIXTURES / (kind + "-model") / "config.json").write_text(json.dumps({"model_type": kind}) + "\n")
+
+
 def write_fairseq_model(nasty, shipped):
     """xlm-roberta-model: T5's model with the first pieces as XLM-R's have them, since the whole map nmt_nfkc is 240 kB; its own golden file."""
     from sentencepiece import sentencepiece_model_pb2
@@ -120,6 +125,7 @@ def write_fairseq_model(nasty, shipped):
     folder = FIXTURES / "xlm-roberta-model"
     folder.mkdir(exist_ok=True)
     (folder / "sentencepiece.bpe.model").write_bytes(model.SerializeToString())
+    write_config("xlm-roberta")
     with tempfile.TemporaryDirectory() as scratch:
         transformers.XLMRobertaTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model")).save_pretrained(scratch)
         tokenizer = Tokenizer.from_file(scratch + "/tokenizer.json")
@@ -139,6 +145,7 @@ def train(kind, texts, nasty, scratch):
     if KINDS[kind] and kind != FULL_CHARSMAP:
         (FIXTURES / (kind + "-model")).mkdir(exist_ok=True)
         shutil.copy(made / KINDS[kind], FIXTURES / (kind + "-model") / KINDS[kind])
+        write_config(kind)
 
 
 def main():
