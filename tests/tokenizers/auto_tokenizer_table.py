@@ -18,6 +18,7 @@ import sys
 
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 HERE = pathlib.Path(__file__).resolve().parent
+TWEETS = 300
 MODEL_TYPES = {"bert-cased": "bert", "llama-metaspace": "llama", "llama3": "llama", "words": "bert", "deepseek": "deepseek_v3", "modernbert": "modernbert", "mistral-v1": "mistral"}
 MODEL_FILES = ["vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model"]
 
@@ -26,7 +27,7 @@ def texts():
     import csv
     nasty = [json.loads(line) for line in (HERE / "nasty.jsonl").read_text(encoding="ascii").splitlines()]
     with open(HERE.parent.parent / "examples/data/tweets_eval.csv", encoding="utf-8", newline="") as handle:
-        return nasty + [row["text"] for row in csv.DictReader(handle)][:300]
+        return nasty + [row["text"] for row in csv.DictReader(handle)][:TWEETS]
 
 
 def pairs(singles):
@@ -138,7 +139,7 @@ def main():
     cases = list(prepare(arguments))
     measures = {}
     singles = texts()
-    print(f"{len(singles)} texts, {len(pairs(singles)[0])} pairs; a number: texts whose ids, ids without special tokens, pairs whose ids, texts whose decoded text differ")
+    print(f"{len(singles)} texts, {len(pairs(singles)[0])} pairs; a number: texts whose ids, ids without special tokens, pairs whose ids, texts whose decoded text differ, tweets whose ids differ")
     for python in arguments.python:
         process = subprocess.Popen([python, __file__, "--ids", *(str(out) for _, _, out, _ in cases)], stdout=subprocess.PIPE, text=True)
         for (kind, how, out, file), line in zip(cases, process.stdout):
@@ -151,7 +152,8 @@ def main():
                 measures[file] = measure(file)
             theirs = measures[file]
             differing = {what: [i for i, (a, b) in enumerate(zip(answer[what], theirs[what])) if a != b] for what in ("ids", "bare", "pairs", "decoded")}
-            print(row, *(f"{len(rows):5}" for rows in differing.values()), flush=True)
+            tweets = sum(len(singles) - TWEETS <= i for i in differing["ids"])
+            print(row, *(f"{len(rows):5}" for rows in differing.values()), f"{tweets:6}", flush=True)
             for i in sorted(differing["bare"] or differing["ids"], key=lambda i: len(singles[i]))[:arguments.first]:
                 what = "bare" if differing["bare"] else "ids"
                 print(f"    {json.dumps(singles[i])}: {answer[what][i][:24]}, tokenizers {theirs[what][i][:24]}")

@@ -126,9 +126,7 @@ def write_fairseq_model(nasty, shipped):
     folder.mkdir(exist_ok=True)
     (folder / "sentencepiece.bpe.model").write_bytes(model.SerializeToString())
     write_config("xlm-roberta")
-    with tempfile.TemporaryDirectory() as scratch:
-        transformers.XLMRobertaTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model")).save_pretrained(scratch)
-        tokenizer = Tokenizer.from_file(scratch + "/tokenizer.json")
+    tokenizer = transformers.XLMRobertaTokenizerFast.from_pretrained(folder).backend_tokenizer
     write(folder / "texts.fnv32", [h for text in nasty + shipped for h in hashes_of_text(tokenizer, text)])
 
 

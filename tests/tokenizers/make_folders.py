@@ -96,6 +96,15 @@ class Maker:
                               pad_id=0, eos_id=1, bos_id=2, unk_id=3, user_defined_symbols=["<mask>", "\n\n", "\t\t", "<table>", "</table>"])
 
 
+def loaded(maker, family, files, **options):
+    """The class's tokenizer of a folder with these files, as AutoTokenizer loads it. From the class's constructor it may be another one: without a prefix,
+    or with other settings of the mask token (findings/)."""
+    with tempfile.TemporaryDirectory(dir=maker.scratch) as folder:
+        for name, file in files.items():
+            shutil.copy(file, pathlib.Path(folder) / name)
+        return family.from_pretrained(folder, **options)
+
+
 def encloses(open_, close, ids, types=True):
     return processors.TemplateProcessing(single=f"{open_} $A {close}", pair=f"{open_} $A {close} $B{':1' if types else ''} {close}{':1' if types else ''}",
                                          special_tokens=[(open_, ids[open_]), (close, ids[close])])
@@ -105,22 +114,22 @@ def encloses(open_, close, ids, types=True):
 
 @kind
 def bert(maker, out, vocab=None):
-    transformers.BertTokenizerFast(vocab_file=str(maker.word_piece(True, vocab))).save_pretrained(out)
+    loaded(maker, transformers.BertTokenizerFast, {"vocab.txt": maker.word_piece(True, vocab)}).save_pretrained(out)
 
 
 @kind
 def bert_cased(maker, out, vocab=None):
-    transformers.BertTokenizerFast(vocab_file=str(maker.word_piece(False, vocab)), do_lower_case=False).save_pretrained(out)
+    loaded(maker, transformers.BertTokenizerFast, {"vocab.txt": maker.word_piece(False, vocab)}, do_lower_case=False).save_pretrained(out)
 
 
 @kind
 def distilbert(maker, out, vocab=None):
-    transformers.DistilBertTokenizerFast(vocab_file=str(maker.word_piece(True, vocab))).save_pretrained(out)
+    loaded(maker, transformers.DistilBertTokenizerFast, {"vocab.txt": maker.word_piece(True, vocab)}).save_pretrained(out)
 
 
 @kind
 def electra(maker, out):
-    transformers.ElectraTokenizerFast(vocab_file=str(maker.word_piece(True, None)), strip_accents=False).save_pretrained(out)
+    loaded(maker, transformers.ElectraTokenizerFast, {"vocab.txt": maker.word_piece(True, None)}, strip_accents=False).save_pretrained(out)
 
 
 @kind
@@ -129,7 +138,7 @@ def mpnet(maker, out):
     words = ["<s>", "<pad>", "</s>", "<unk>"] + [word for word in words if word not in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")] + ["<mask>"]
     file = maker.scratch / "mpnet.txt"
     file.write_text("".join(word + "\n" for word in words), encoding="utf-8")
-    transformers.MPNetTokenizerFast(vocab_file=str(file)).save_pretrained(out)
+    loaded(maker, transformers.MPNetTokenizerFast, {"vocab.txt": file}).save_pretrained(out)
 
 
 # Byte-level BPE
@@ -137,13 +146,13 @@ def mpnet(maker, out):
 @kind
 def gpt2(maker, out):
     vocab, merges = maker.byte_bpe("gpt2", special=["<|endoftext|>"])
-    transformers.GPT2TokenizerFast(vocab, merges).save_pretrained(out)
+    loaded(maker, transformers.GPT2TokenizerFast, {"vocab.json": vocab, "merges.txt": merges}).save_pretrained(out)
 
 
 @kind
 def roberta(maker, out):
     vocab, merges = maker.byte_bpe("roberta", special=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    transformers.RobertaTokenizerFast(vocab, merges).save_pretrained(out)
+    loaded(maker, transformers.RobertaTokenizerFast, {"vocab.json": vocab, "merges.txt": merges}).save_pretrained(out)
 
 
 @kind
@@ -162,7 +171,7 @@ def clip(maker, out):
     for token in [byte + "</w>" for byte in BYTES] + ["<|startoftext|>", "<|endoftext|>"]:
         vocab.setdefault(token, len(vocab))
     (folder / "vocab.json").write_text(json.dumps(vocab))
-    transformers.CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(out)
+    loaded(maker, transformers.CLIPTokenizerFast, {name: folder / name for name in ("vocab.json", "merges.txt")}).save_pretrained(out)
 
 
 @kind
@@ -170,7 +179,7 @@ def qwen2(maker, out):
     splits = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(GPT4.replace("{1,3}", "")), behavior="isolated"),
                                       pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     vocab, merges = maker.byte_bpe("qwen2", splits)
-    transformers.Qwen2TokenizerFast(vocab, merges, additional_special_tokens=["<|im_start|>", "<|im_end|>"]).save_pretrained(out)
+    loaded(maker, transformers.Qwen2TokenizerFast, {"vocab.json": vocab, "merges.txt": merges}, additional_special_tokens=["<|im_start|>", "<|im_end|>"]).save_pretrained(out)
 
 
 def tiktoken_like(maker, name, size=None):
@@ -262,21 +271,21 @@ def bloom(maker, out):
 @kind
 def xlm_roberta(maker, out):
     model = maker.sentences("xlmr", unk_id=0, bos_id=1, eos_id=2)
-    transformers.XLMRobertaTokenizerFast(vocab_file=model).save_pretrained(out)
+    loaded(maker, transformers.XLMRobertaTokenizerFast, {"sentencepiece.bpe.model": model}).save_pretrained(out)
     shutil.copy(model, out / "sentencepiece.bpe.model")
 
 
 @kind
 def t5(maker, out):
     model = maker.sentences("t5", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
-    transformers.T5TokenizerFast(vocab_file=model).save_pretrained(out)
+    loaded(maker, transformers.T5TokenizerFast, {"spiece.model": model}).save_pretrained(out)
     shutil.copy(model, out / "spiece.model")
 
 
 @kind
 def albert(maker, out):
     model = maker.sentences("albert", pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, control_symbols=["[CLS]", "[SEP]"], user_defined_symbols=["[MASK]"])
-    transformers.AlbertTokenizerFast(vocab_file=model).save_pretrained(out)
+    loaded(maker, transformers.AlbertTokenizerFast, {"spiece.model": model}).save_pretrained(out)
     shutil.copy(model, out / "spiece.model")
 
 
@@ -284,32 +293,32 @@ def albert(maker, out):
 def deberta_v2(maker, out):
     model = maker.sentences("deberta", pad_id=0, bos_id=1, eos_id=2, unk_id=3, bos_piece="[CLS]", eos_piece="[SEP]", pad_piece="[PAD]", unk_piece="[UNK]",
                             split_digits=True)
-    transformers.DebertaV2TokenizerFast(vocab_file=model, split_by_punct=True).save_pretrained(out)
+    loaded(maker, transformers.DebertaV2TokenizerFast, {"spm.model": model}, split_by_punct=True).save_pretrained(out)
     shutil.copy(model, out / "spm.model")
 
 
 @kind
 def xlnet(maker, out):
     model = maker.sentences("xlnet", unk_id=0, bos_id=1, eos_id=2, control_symbols=["<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"])
-    transformers.XLNetTokenizerFast(vocab_file=model).save_pretrained(out)
+    loaded(maker, transformers.XLNetTokenizerFast, {"spiece.model": model}).save_pretrained(out)
 
 
 @kind
 def llama(maker, out):
     """Normalizer Prepend and Replace, no pre-tokenizer, as Llama 2's file has it."""
-    transformers.LlamaTokenizerFast(vocab_file=maker.llama(), legacy=True).save_pretrained(out)
+    loaded(maker, transformers.LlamaTokenizerFast, {"tokenizer.model": maker.llama()}, legacy=True).save_pretrained(out)
     shutil.copy(maker.llama(), out / "tokenizer.model")
 
 
 @kind
 def llama_metaspace(maker, out):
-    transformers.LlamaTokenizerFast(vocab_file=maker.llama(), legacy=False).save_pretrained(out)
+    loaded(maker, transformers.LlamaTokenizerFast, {"tokenizer.model": maker.llama()}, legacy=False).save_pretrained(out)
     shutil.copy(maker.llama(), out / "tokenizer.model")
 
 
 @kind
 def gemma(maker, out):
-    transformers.GemmaTokenizerFast(vocab_file=maker.gemma()).save_pretrained(out)
+    loaded(maker, transformers.GemmaTokenizerFast, {"tokenizer.model": maker.gemma()}).save_pretrained(out)
     shutil.copy(maker.gemma(), out / "tokenizer.model")
 
 
@@ -341,7 +350,7 @@ def mistral_data():
 def mistral_v1(maker, out):
     """32,000 tokens of Mistral 7B."""
     model = mistral_data() / "tokenizer.model.v1"
-    transformers.LlamaTokenizerFast(vocab_file=str(model), legacy=True).save_pretrained(out)
+    loaded(maker, transformers.LlamaTokenizerFast, {"tokenizer.model": model}, legacy=True).save_pretrained(out)
     shutil.copy(model, out / "tokenizer.model")
 
 
