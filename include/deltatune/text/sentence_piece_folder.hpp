@@ -224,11 +224,15 @@ class SentencePieceFolder {
     return pool;
   }
 
-  // A token of the vocabulary becomes one that is found in texts.
-  DELTATUNE_FUNCTION void add(const std::string& content, bool special, bool lstrip = false, bool normalized = false) {
-    const std::int32_t id = parts_.vocabulary.find(content);
-    if (id == TokenTable::kNone) return;
-    add_token({.content = content, .id = id, .lstrip = lstrip, .normalized = normalized, .special = special}, parts_);
+  // A token becomes one that is found in texts; one that the vocabulary does not have follows it.
+  DELTATUNE_FUNCTION void add(const std::string& content, bool special, bool lstrip = false) {
+    if (content.empty()) return;
+    std::int32_t id = find_token(parts_, content);
+    if (id == TokenTable::kNone) {
+      id = static_cast<std::int32_t>(tokens_.size());
+      for (const AddedToken& other : parts_.added_tokens) id = std::max(id, other.id + 1);
+    }
+    add_token({.content = content, .id = id, .lstrip = lstrip, .special = special}, parts_);
   }
 
   DELTATUNE_FUNCTION TemplateItem fixed(const std::string& token, const char* key, std::int32_t type) const {
@@ -249,7 +253,7 @@ class SentencePieceFolder {
     if (is_roberta) {
       add(token("sep_token", "</s>"), true);
       add(token("cls_token", "<s>"), true);
-      add(token("mask_token", "<mask>"), true, true, family_ == "xlm-roberta");
+      add(token("mask_token", "<mask>"), true, true);
       if (family_ == "camembert")
         for (const char* const unused : {"<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"}) add(unused, true);
     }
