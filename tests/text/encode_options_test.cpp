@@ -107,4 +107,7 @@ TEST_CASE("a word that comes again has the ids of the first time", "[text][encod
   file["model"]["vocab"]["ab\u2581"] = 6;
   file["model"]["merges"] = {"a b", "ab \u2581", "\u2581 ab"};
   check({6, 6, 5, 0, 1, 0, 6, 4});
+  // Without an unknown token characters vanish, and the marks around them merge.
+  file["model"] = {{"type", "BPE"}, {"vocab", {{"\u2581", 1}, {"a", 2}, {"\u2581\u2581", 3}}}, {"merges", {"\u2581 \u2581"}}};
+  CHECK(files::parsed(file).encode("a x a") == Ids{2, 3, 2});
 }

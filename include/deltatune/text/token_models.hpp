@@ -281,7 +281,9 @@ class BpeModel {
       }
     }
     has_affixes_ = !options_.continuing_prefix.empty() || !options_.word_suffix.empty();
-    cuts_at_mark_ = !options_.takes_bytes && !has_affixes_ && !options_.ignore_merges && vocabulary.find(kMark) != TokenTable::kNone;
+    // Where characters can vanish, what is left and right of them may merge.
+    const bool keeps_all = !options_.unknown.empty() || std::none_of(bytes_.begin(), bytes_.end(), [](std::int32_t id) { return id == TokenTable::kNone; });
+    cuts_at_mark_ = !options_.takes_bytes && !has_affixes_ && !options_.ignore_merges && keeps_all && vocabulary.find(kMark) != TokenTable::kNone;
   }
 
   void reserve_merges(std::size_t count) { merges_.assign(power_of_two_above(count * 2 + 1), {}); }
