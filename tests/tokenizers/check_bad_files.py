@@ -168,7 +168,7 @@ def main():
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the files that crash the program")
     arguments = parser.parse_args()
     read = {f.name: json.loads((f / "tokenizer.json").read_text(encoding="utf-8")) for f in sorted(arguments.fixtures.iterdir()) if (f / "tokenizer.json").exists()}
-    models = [f for folder in sorted(arguments.fixtures.glob("*-model")) for f in folder.iterdir()]
+    models = [f for folder in sorted(arguments.fixtures.glob("*-model")) for f in sorted(folder.glob("*.model"))]
     faults = 0
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
@@ -194,6 +194,7 @@ def main():
                 model = randomly.choice(models)
                 target = folder / model.name
                 data = damage_bytes(model.read_bytes(), randomly)
+                (folder / "config.json").write_bytes((model.parent / "config.json").read_bytes())
             else:
                 kind = randomly.choice(list(read))
                 target = file
