@@ -60,24 +60,27 @@ def run(command, environment=None):
         return out.read().decode(), usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
-def check(program, folder, file, texts, threads):
-    """Stops at the first text with other ids; the number of tokens."""
-    from tokenizers import Tokenizer
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def check(program, folder, file, threads):
+    """Runs in a process of its own: what a process once held counts as the peak of those that it starts. Stops at the first text with other ids; prints
+    the numbers of tokens of the texts and of the vocabulary, and the library's version."""
+    import tokenizers
+    tokenizer = tokenizers.Tokenizer.from_file(folder + "/tokenizer.json")
+    with open(file, encoding="ascii") as lines:
+        texts = [json.loads(line) for line in lines]
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    process = subprocess.Popen([program, folder, file, "--threads", str(threads)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([program, folder, file, "--threads", threads], stdout=subprocess.PIPE, text=True)
     total = 0
     for start in range(0, len(texts), 4096):
         block = texts[start : start + 4096]
         for text, encoding in zip(block, tokenizer.encode_batch_fast(block)):
             line = process.stdout.readline()
             if not line or json.loads(line)["ids"] != encoding.ids:
-                sys.exit(f"DIFFERENT: {folder.name}, {json.dumps(text)}")
+                sys.exit(f"DIFFERENT: {folder}, {json.dumps(text)}")
             total += len(encoding.ids)
     if process.stdout.read() or process.wait() != 0:
-        sys.exit(f"DIFFERENT: {folder.name}, the program ends otherwise than expected")
-    return total
+        sys.exit(f"DIFFERENT: {folder}, the program ends otherwise than expected")
+    print(json.dumps([total, tokenizer.get_vocab_size(), tokenizers.__version__]))
 
 
 def measure(arguments, folder, file, threads):
@@ -108,6 +111,8 @@ def measure(arguments, folder, file, threads):
 def main():
     if sys.argv[1:2] == ["--python-side"]:
         return python_side(*sys.argv[2:])
+    if sys.argv[1:2] == ["--check"]:
+        return check(*sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=pathlib.Path, required=True)
     parser.add_argument("--tweets", help="CSV file with a column text")
@@ -124,18 +129,17 @@ def main():
     if arguments.text:
         with open(arguments.text, encoding="utf-8", newline="\n") as handle:
             corpora[f"{os.path.getsize(arguments.text) / 1e6:.0f} MB"] = handle.read().split("\n")[:-1]
-    import tokenizers
-    print(f"tokenizers {tokenizers.__version__}, {os.cpu_count()} CPUs; million tokens a second, best of {arguments.rounds} x {arguments.repeats}; load {os.getloadavg()[0]:.1f}\n")
+    print(f"{os.cpu_count()} CPUs; million tokens a second, best of {arguments.rounds} x {arguments.repeats}; load {os.getloadavg()[0]:.1f}\n")
     print("| tokenizer | vocabulary | text | tokens | threads | Python | with offsets | deltatune | ratio | CPU | Python MB | deltatune MB |\n|---|--:|---|" + "--:|" * 9)
     worst = {}
     with tempfile.TemporaryDirectory() as scratch:
         for folder in arguments.folders:
-            size = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
             for name, texts in corpora.items():
                 file = pathlib.Path(scratch, "texts.jsonl")
                 with open(file, "w", encoding="ascii") as handle:
                     handle.writelines(json.dumps(text) + "\n" for text in texts)
-                total = check(arguments.program, folder, file, texts, max(arguments.threads))
+                answer, _, _ = run([sys.executable, __file__, "--check", arguments.program, folder, file, max(arguments.threads)])
+                total, size, version = json.loads(answer)
                 for threads in arguments.threads:
                     tokens, seconds, memory = measure(arguments, folder, file, threads)
                     if tokens != total:
@@ -145,7 +149,7 @@ def main():
                     print(f"| {folder.name} | {size:,} | {name} | {tokens:,} | {threads} | {rate['fast']:.2f} | {rate['offsets']:.2f} | {rate['ours']:.2f} | {ratio:.1f} × "
                           f"| {seconds['cpu'] / seconds['cpu of ours']:.1f} × | {memory['python']:.0f} | {memory['ours']:.0f} |", flush=True)
                     worst[threads] = min(worst.get(threads, 1e9), ratio)
-    print("\nsmallest ratio: " + ", ".join(f"{threads} thread(s) {ratio:.2f}" for threads, ratio in worst.items()))
+    print(f"\ntokenizers {version}; smallest ratio: " + ", ".join(f"{threads} thread(s) {ratio:.2f}" for threads, ratio in worst.items()))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ class Maker:
     def gemma(self):
         return self.sentences("gemma", model_type="bpe", byte_fallback=True, normalization_rule_name="identity", split_digits=True,
                               allow_whitespace_only_pieces=True, remove_extra_whitespaces=False, add_dummy_prefix=False,
-                              pad_id=0, eos_id=1, bos_id=2, unk_id=3, user_defined_symbols=["<mask>", "\n\n", "\t\t", "<table>", "</table>"])
+                              pad_id=0, eos_id=1, bos_id=2, unk_id=3, bos_piece="<bos>", eos_piece="<eos>",
+                              user_defined_symbols=["<mask>", "\n\n", "\t\t", "<table>", "</table>"])
 
 
 def loaded(maker, family, files, **options):
