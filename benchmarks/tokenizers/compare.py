@@ -15,6 +15,7 @@ process, the texts and all encodings of one batch included.
 "ratio" is of wall times; on a busy machine the shorter run is disturbed less, so "CPU" is the one to quote there: the ratio of processor seconds per
 batch, of all threads (Python's of the call; the program's the difference between a run of many batches and one of few).
 """
+
 import argparse
 import csv
 import json
@@ -30,6 +31,7 @@ import time
 def python_side(folder, texts_file, repeats):
     """Runs in a process of its own; one JSON object."""
     from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(pathlib.Path(folder) / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -64,6 +66,7 @@ def check(program, folder, file, threads):
     """Runs in a process of its own: what a process once held counts as the peak of those that it starts. Stops at the first text with other ids; prints
     the numbers of tokens of the texts and of the vocabulary, and the library's version."""
     import tokenizers
+
     tokenizer = tokenizers.Tokenizer.from_file(folder + "/tokenizer.json")
     with open(file, encoding="ascii") as lines:
         texts = [json.loads(line) for line in lines]
@@ -130,7 +133,10 @@ def main():
         with open(arguments.text, encoding="utf-8", newline="\n") as handle:
             corpora[f"{os.path.getsize(arguments.text) / 1e6:.0f} MB"] = handle.read().split("\n")[:-1]
     print(f"{os.cpu_count()} CPUs; million tokens a second, best of {arguments.rounds} x {arguments.repeats}; load {os.getloadavg()[0]:.1f}\n")
-    print("| tokenizer | vocabulary | text | tokens | threads | Python | with offsets | deltatune | ratio | CPU | Python MB | deltatune MB |\n|---|--:|---|" + "--:|" * 9)
+    print(
+        "| tokenizer | vocabulary | text | tokens | threads | Python | with offsets | deltatune | ratio | CPU | Python MB | deltatune MB |\n|---|--:|---|"
+        + "--:|" * 9
+    )
     worst = {}
     with tempfile.TemporaryDirectory() as scratch:
         for folder in arguments.folders:
@@ -146,8 +152,11 @@ def main():
                         sys.exit(f"DIFFERENT: {folder.name}: {tokens} tokens, checked {total}")
                     rate = {key: tokens / value / 1e6 for key, value in seconds.items()}
                     ratio = seconds["fast"] / seconds["ours"]
-                    print(f"| {folder.name} | {size:,} | {name} | {tokens:,} | {threads} | {rate['fast']:.2f} | {rate['offsets']:.2f} | {rate['ours']:.2f} | {ratio:.1f} × "
-                          f"| {seconds['cpu'] / seconds['cpu of ours']:.1f} × | {memory['python']:.0f} | {memory['ours']:.0f} |", flush=True)
+                    print(
+                        f"| {folder.name} | {size:,} | {name} | {tokens:,} | {threads} | {rate['fast']:.2f} | {rate['offsets']:.2f} | {rate['ours']:.2f} | {ratio:.1f} × "
+                        f"| {seconds['cpu'] / seconds['cpu of ours']:.1f} × | {memory['python']:.0f} | {memory['ours']:.0f} |",
+                        flush=True,
+                    )
                     worst[threads] = min(worst.get(threads, 1e9), ratio)
     print(f"\ntokenizers {version}; smallest ratio: " + ", ".join(f"{threads} thread(s) {ratio:.2f}" for threads, ratio in worst.items()))
 

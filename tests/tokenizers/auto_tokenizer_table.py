@@ -8,6 +8,7 @@ anew from its model files (or, where there are none, from tokenizer.json), and l
 alone, tokenizer.json alone, and no special_tokens_map.json. Where a folder has no tokenizer.json, the one it was made from is the measure.
 Texts: nasty.jsonl and 300 tweets of examples/data; single and in pairs.
 """
+
 import argparse
 import json
 import os
@@ -19,12 +20,21 @@ import sys
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 HERE = pathlib.Path(__file__).resolve().parent
 TWEETS = 300
-MODEL_TYPES = {"bert-cased": "bert", "llama-metaspace": "llama", "llama3": "llama", "words": "bert", "deepseek": "deepseek_v3", "modernbert": "modernbert", "mistral-v1": "mistral"}
+MODEL_TYPES = {
+    "bert-cased": "bert",
+    "llama-metaspace": "llama",
+    "llama3": "llama",
+    "words": "bert",
+    "deepseek": "deepseek_v3",
+    "modernbert": "modernbert",
+    "mistral-v1": "mistral",
+}
 MODEL_FILES = ["vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model"]
 
 
 def texts():
     import csv
+
     nasty = [json.loads(line) for line in (HERE / "nasty.jsonl").read_text(encoding="ascii").splitlines()]
     with open(HERE.parent.parent / "examples/data/tweets_eval.csv", encoding="utf-8", newline="") as handle:
         return nasty + [row["text"] for row in csv.DictReader(handle)][:TWEETS]
@@ -41,17 +51,22 @@ def model_type(kind):
 def save(folders):
     """Source, target, source, target, ..."""
     from transformers import AutoTokenizer
+
     for source, out in zip(folders[::2], folders[1::2]):
         try:
             AutoTokenizer.from_pretrained(source).save_pretrained(out)
         except BaseException as error:
-            print(f"{pathlib.Path(source).name}: not saved, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:250], flush=True)
+            print(
+                f"{pathlib.Path(source).name}: not saved, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:250],
+                flush=True,
+            )
 
 
 def ids(folders):
     """One JSON line per folder."""
     import transformers
     from transformers import AutoTokenizer
+
     singles = texts()
     for folder in folders:
         answer = {"folder": str(folder), "transformers": transformers.__version__}
@@ -70,20 +85,29 @@ def ids(folders):
 
 def measure(file):
     from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     singles = texts()
     rows = [e.ids for e in tokenizer.encode_batch(singles)]
-    return {"ids": rows, "bare": [e.ids for e in tokenizer.encode_batch(singles, add_special_tokens=False)],
-            "pairs": [e.ids for e in tokenizer.encode_batch(list(zip(*pairs(singles))))], "decoded": [tokenizer.decode(row, skip_special_tokens=False) for row in rows]}
+    return {
+        "ids": rows,
+        "bare": [e.ids for e in tokenizer.encode_batch(singles, add_special_tokens=False)],
+        "pairs": [e.ids for e in tokenizer.encode_batch(list(zip(*pairs(singles))))],
+        "decoded": [tokenizer.decode(row, skip_special_tokens=False) for row in rows],
+    }
 
 
 def prepare(arguments):
     """(kind, how the folder came about, folder, tokenizer.json that is the measure)"""
     versions, cases, saves = [], [], {}
     for python in arguments.python:
-        versions.append(subprocess.run([python, "-c", "import transformers; print(transformers.__version__)"], capture_output=True, text=True, check=True).stdout.strip())
+        versions.append(
+            subprocess.run(
+                [python, "-c", "import transformers; print(transformers.__version__)"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        )
     for source in sorted(arguments.folders.iterdir()):
         kind = source.name
         if not (source / "tokenizer.json").exists() or arguments.only and kind not in arguments.only.split(","):
@@ -99,8 +123,12 @@ def prepare(arguments):
             for name in names:
                 shutil.copy(source / name, out / name)
             return out
-        made = [("saved by 4.57", folder("saved by 4.57", [f.name for f in source.iterdir()])), ("tokenizer.json alone", folder("tokenizer.json alone", ["tokenizer.json"])),
-                ("no special_tokens_map.json", folder("no special_tokens_map.json", ["tokenizer.json", "tokenizer_config.json"]))]
+
+        made = [
+            ("saved by 4.57", folder("saved by 4.57", [f.name for f in source.iterdir()])),
+            ("tokenizer.json alone", folder("tokenizer.json alone", ["tokenizer.json"])),
+            ("no special_tokens_map.json", folder("no special_tokens_map.json", ["tokenizer.json", "tokenizer_config.json"])),
+        ]
         if files:
             made.append(("model file alone", folder("model file alone", files)))
             made.append(("model file, tokenizer_config.json", folder("model file, tokenizer_config.json", files + ["tokenizer_config.json"])))
@@ -139,7 +167,9 @@ def main():
     cases = list(prepare(arguments))
     measures = {}
     singles = texts()
-    print(f"{len(singles)} texts, {len(pairs(singles)[0])} pairs; a number: texts whose ids, ids without special tokens, pairs whose ids, texts whose decoded text differ, tweets whose ids differ")
+    print(
+        f"{len(singles)} texts, {len(pairs(singles)[0])} pairs; a number: texts whose ids, ids without special tokens, pairs whose ids, texts whose decoded text differ, tweets whose ids differ"
+    )
     for python in arguments.python:
         process = subprocess.Popen([python, __file__, "--ids", *(str(out) for _, _, out, _ in cases)], stdout=subprocess.PIPE, text=True)
         for (kind, how, out, file), line in zip(cases, process.stdout):
@@ -151,10 +181,12 @@ def main():
             if file not in measures:
                 measures[file] = measure(file)
             theirs = measures[file]
-            differing = {what: [i for i, (a, b) in enumerate(zip(answer[what], theirs[what])) if a != b] for what in ("ids", "bare", "pairs", "decoded")}
+            differing = {
+                what: [i for i, (a, b) in enumerate(zip(answer[what], theirs[what])) if a != b] for what in ("ids", "bare", "pairs", "decoded")
+            }
             tweets = sum(len(singles) - TWEETS <= i for i in differing["ids"])
             print(row, *(f"{len(rows):5}" for rows in differing.values()), f"{tweets:6}", flush=True)
-            for i in sorted(differing["bare"] or differing["ids"], key=lambda i: len(singles[i]))[:arguments.first]:
+            for i in sorted(differing["bare"] or differing["ids"], key=lambda i: len(singles[i]))[: arguments.first]:
                 what = "bare" if differing["bare"] else "ids"
                 print(f"    {json.dumps(singles[i])}: {answer[what][i][:24]}, tokenizers {theirs[what][i][:24]}")
             if differing["decoded"] and not differing["ids"]:

@@ -6,6 +6,7 @@
 First the cases of one known fault each, whose message has to have certain words; then, for --seconds, files with random damage: keys and values of
 tokenizer.json taken out, repeated or replaced, bytes of it and of sentencepiece models changed, files cut short.
 """
+
 import argparse
 import copy
 import json
@@ -26,6 +27,7 @@ def stage(name, **fields):
 
 def known_faults(read):
     """(what, kind or None for a raw text, tokenizer.json, words of the message)"""
+
     def changed(kind, change):
         raw = copy.deepcopy(read[kind])
         change(raw)
@@ -38,6 +40,7 @@ def known_faults(read):
             for step in path:
                 raw = raw[step]
             raw[key] = value
+
         return change
 
     def drop(*path):
@@ -45,6 +48,7 @@ def known_faults(read):
             for step in path[:-1]:
                 raw = raw[step]
             del raw[path[-1]]
+
         return change
 
     token = next(iter(reversed(read["roberta"]["model"]["vocab"])))
@@ -55,7 +59,9 @@ def known_faults(read):
     yield "no model", changed("roberta", drop("model")), ["model"]
     yield "unknown model", changed("roberta", put("model", "type", "Nonsense")), ["model", "Nonsense"]
     yield "unknown normalizer", changed("roberta", put("normalizer", stage("Nonsense"))), ["normalizer", "Nonsense"]
-    yield "unknown normalizer in a Sequence", changed("roberta", put("normalizer", stage("Sequence", normalizers=[stage("NFC"), stage("Nonsense")]))), ["normalizer", "Nonsense"]
+    yield "unknown normalizer in a Sequence", changed(
+        "roberta", put("normalizer", stage("Sequence", normalizers=[stage("NFC"), stage("Nonsense")]))
+    ), ["normalizer", "Nonsense"]
     yield "unknown pre-tokenizer", changed("roberta", put("pre_tokenizer", stage("Nonsense"))), ["pre_tokenizer", "Nonsense"]
     yield "unknown post-processor", changed("roberta", put("post_processor", stage("Nonsense"))), ["post_processor", "Nonsense"]
     yield "unknown decoder", changed("roberta", put("decoder", stage("Nonsense"))), ["decoder", "Nonsense"]
@@ -66,7 +72,7 @@ def known_faults(read):
     yield "an id is a string", changed("roberta", put("model", "vocab", token, "7")), ["vocab"]
     yield "an id is negative", changed("roberta", put("model", "vocab", token, -7)), ["vocab"]
     yield "an id is a fraction", changed("roberta", put("model", "vocab", token, 1.5)), ["vocab"]
-    yield "an id is huge", changed("roberta", put("model", "vocab", token, 2 ** 40)), ["vocab"]
+    yield "an id is huge", changed("roberta", put("model", "vocab", token, 2**40)), ["vocab"]
     yield "a merge's result has no token", changed("roberta", drop("model", "vocab", token)), ["merges"]
     yield "merge of one part", changed("roberta", put("model", "merges", 0, ["a"])), ["merges"]
     yield "merge of three parts", changed("roberta", put("model", "merges", 0, ["a", "b", "c"])), ["merges"]
@@ -75,20 +81,42 @@ def known_faults(read):
     yield "merge string without blank", changed("roberta", put("model", "merges", ["ab"])), ["merges"]
     yield "unknown token is missing", changed("bert-cased", put("model", "unk_token", "[NONE]")), ["unk_token"]
     yield "WordPiece without unk_token", changed("bert-cased", drop("model", "unk_token")), ["unk_token"]
-    yield "Unigram's unk_id too large", changed("t5", put("model", "unk_id", 10 ** 6)), ["unk_id"]
+    yield "Unigram's unk_id too large", changed("t5", put("model", "unk_id", 10**6)), ["unk_id"]
     yield "Unigram's score is a string", changed("t5", put("model", "vocab", 5, ["x", "1"])), ["vocab"]
     yield "Unigram's entry is no pair", changed("t5", put("model", "vocab", 5, "x")), ["vocab"]
     yield "Unigram's vocabulary is empty", changed("t5", put("model", "vocab", [])), ["vocab"]
 
     def charsmap(raw):
         return next(s for s in raw["normalizer"]["normalizers"] if s["type"] == "Precompiled")
-    for what, value in {"no base64": "%%%", "empty": "", "cut short": charsmap(read["t5"])["precompiled_charsmap"][:80], "a number": 5, "of nothing but zeros": "AAAA" * 40}.items():
-        yield f"Precompiled map: {what}", changed("t5", lambda raw, value=value: charsmap(raw).update(precompiled_charsmap=value)), ["precompiled_charsmap"] if what != "empty" else []
-    for what, expression in {"open bracket": "[a", "open group": "(a", "bad range": "[z-a]", "nothing to repeat": "*a", "unknown property": r"\p{Nonsense}", "bad escape at end": "a\\"}.items():
-        yield f"regular expression: {what}", changed("roberta", put("pre_tokenizer", stage("Split", pattern={"Regex": expression}, behavior="Isolated", invert=False))), ["pre_tokenizer", "pattern"]
+
+    for what, value in {
+        "no base64": "%%%",
+        "empty": "",
+        "cut short": charsmap(read["t5"])["precompiled_charsmap"][:80],
+        "a number": 5,
+        "of nothing but zeros": "AAAA" * 40,
+    }.items():
+        yield f"Precompiled map: {what}", changed("t5", lambda raw, value=value: charsmap(raw).update(precompiled_charsmap=value)), (
+            ["precompiled_charsmap"] if what != "empty" else []
+        )
+    for what, expression in {
+        "open bracket": "[a",
+        "open group": "(a",
+        "bad range": "[z-a]",
+        "nothing to repeat": "*a",
+        "unknown property": r"\p{Nonsense}",
+        "bad escape at end": "a\\",
+    }.items():
+        yield f"regular expression: {what}", changed(
+            "roberta", put("pre_tokenizer", stage("Split", pattern={"Regex": expression}, behavior="Isolated", invert=False))
+        ), ["pre_tokenizer", "pattern"]
     yield "Split without pattern", changed("roberta", put("pre_tokenizer", stage("Split", behavior="Isolated", invert=False))), ["pattern"]
-    yield "Split with unknown behavior", changed("roberta", put("pre_tokenizer", stage("Split", pattern={"String": "a"}, behavior="Sideways", invert=False))), ["behavior"]
-    yield "Metaspace with unknown scheme", changed("roberta", put("pre_tokenizer", stage("Metaspace", replacement="_", prepend_scheme="sometimes", split=True))), ["prepend_scheme"]
+    yield "Split with unknown behavior", changed(
+        "roberta", put("pre_tokenizer", stage("Split", pattern={"String": "a"}, behavior="Sideways", invert=False))
+    ), ["behavior"]
+    yield "Metaspace with unknown scheme", changed(
+        "roberta", put("pre_tokenizer", stage("Metaspace", replacement="_", prepend_scheme="sometimes", split=True))
+    ), ["prepend_scheme"]
     yield "template names no special token", changed("bert-cased", put("post_processor", "special_tokens", {})), ["special_tokens"]
     yield "template without single", changed("bert-cased", drop("post_processor", "single")), ["single"]
     yield "template with an unknown piece", changed("bert-cased", put("post_processor", "single", [{"Nonsense": {}}])), ["single"]
@@ -137,7 +165,28 @@ def damage_json(raw, randomly):
             if kind < 0.3:
                 del parent[key]
             elif kind < 0.8:
-                parent[key] = randomly.choice([None, True, -1, 0, 2 ** 31, 2 ** 63, 1e300, "", "x", "\u2581", "\ufffd", [], {}, [[]], {"type": "Sequence"}, ["a", -1.0], "A" * 5000, "a b"])
+                parent[key] = randomly.choice(
+                    [
+                        None,
+                        True,
+                        -1,
+                        0,
+                        2**31,
+                        2**63,
+                        1e300,
+                        "",
+                        "x",
+                        "\u2581",
+                        "\ufffd",
+                        [],
+                        {},
+                        [[]],
+                        {"type": "Sequence"},
+                        ["a", -1.0],
+                        "A" * 5000,
+                        "a b",
+                    ]
+                )
             else:
                 other = raw
                 for step in randomly.choice(everywhere):
@@ -167,7 +216,11 @@ def main():
     parser.add_argument("--seed", default="1")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the files that crash the program")
     arguments = parser.parse_args()
-    read = {f.name: json.loads((f / "tokenizer.json").read_text(encoding="utf-8")) for f in sorted(arguments.fixtures.iterdir()) if (f / "tokenizer.json").exists()}
+    read = {
+        f.name: json.loads((f / "tokenizer.json").read_text(encoding="utf-8"))
+        for f in sorted(arguments.fixtures.iterdir())
+        if (f / "tokenizer.json").exists()
+    }
     models = [f for folder in sorted(arguments.fixtures.glob("*-model")) for f in sorted(folder.glob("*.model"))]
     faults = 0
     with tempfile.TemporaryDirectory() as scratch:

@@ -12,6 +12,7 @@ and truncated (three strategies, both sides, several lengths).
 A row where `tokenizers` itself raises (a truncation that leaves nothing) is not compared; the program has to refuse it, too, which is counted as well.
 Needs the package tokenizers; meant for version 0.22.2. Exit code 1 where anything differs.
 """
+
 import argparse
 import csv
 import itertools
@@ -123,7 +124,7 @@ def show(value):
 def first_difference(text, what, ours, theirs):
     i = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
     if isinstance(ours, list) and len(theirs) > 12:
-        ours, theirs = ours[max(0, i - 2):i + 6], theirs[max(0, i - 2):i + 6]
+        ours, theirs = ours[max(0, i - 2) : i + 6], theirs[max(0, i - 2) : i + 6]
         return f"{show(text)}: {what} from {max(0, i - 2)}: {show(ours)}, tokenizers {show(theirs)}"
     return f"{show(text)}: {what} {show(ours)}, tokenizers {show(theirs)}"
 
@@ -152,11 +153,21 @@ def compare(table, program, kind, label, folder, tokenizer, texts, options=(), s
         table.add(kind, label + ": raises", len(raising[:3]), accepted, None if not accepted else f"{show(texts[raising[0]])} is accepted", quiet)
     same = True
     for key in what:
-        differing = [(texts[i], row.get(key), theirs[i][key]) for i, row in zip(good, ours) if theirs[i].get(key) is not None and row.get(key) != theirs[i][key]]
+        differing = [
+            (texts[i], row.get(key), theirs[i][key])
+            for i, row in zip(good, ours)
+            if theirs[i].get(key) is not None and row.get(key) != theirs[i][key]
+        ]
         same &= not differing
         shortest = min(differing, key=lambda d: len(json.dumps(d[0])), default=None)
-        table.add(kind, f"{label}: {key}" + (", specials skipped" if skip else ""), len(good), len(differing),
-                  first_difference(shortest[0], key, shortest[1] or [], shortest[2]) if shortest else None, quiet)
+        table.add(
+            kind,
+            f"{label}: {key}" + (", specials skipped" if skip else ""),
+            len(good),
+            len(differing),
+            first_difference(shortest[0], key, shortest[1] or [], shortest[2]) if shortest else None,
+            quiet,
+        )
         if quiet and differing:
             break
     return same
@@ -169,7 +180,9 @@ def pairs_of(texts):
 
 def compare_lengths(table, program, kind, folder, tokenizer, texts, quiet=True):
     cases = same = 0
-    for strategy, side, length in itertools.product(["longest_first", "only_first", "only_second"], ["right", "left"], [2, 3, 4, 5, 7, 8, 13, 16, 40]):
+    for strategy, side, length in itertools.product(
+        ["longest_first", "only_first", "only_second"], ["right", "left"], [2, 3, 4, 5, 7, 8, 13, 16, 40]
+    ):
         for label, inputs in (("single", texts), ("pair", pairs_of(texts))):
             for special in (True, False) if length in (7, 16) else (True,):
                 if label == "single" and strategy == "only_second" or special and length < tokenizer.num_special_tokens_to_add(label == "pair"):
@@ -179,9 +192,19 @@ def compare_lengths(table, program, kind, folder, tokenizer, texts, quiet=True):
                 except BaseException:
                     continue
                 cases += 1
-                same += compare(table, program, kind, f"{label}, {length} {strategy} {side}{'' if special else ' bare'}", folder, tokenizer, inputs,
-                                (["--pairs"] if label == "pair" else []) + ["--max-length", length, "--strategy", strategy, "--side", side], special,
-                                what=WHAT[:4], quiet=quiet)
+                same += compare(
+                    table,
+                    program,
+                    kind,
+                    f"{label}, {length} {strategy} {side}{'' if special else ' bare'}",
+                    folder,
+                    tokenizer,
+                    inputs,
+                    (["--pairs"] if label == "pair" else []) + ["--max-length", length, "--strategy", strategy, "--side", side],
+                    special,
+                    what=WHAT[:4],
+                    quiet=quiet,
+                )
     tokenizer.no_truncation()
     table.add(kind, "truncations", cases, cases - same)
 
@@ -213,7 +236,26 @@ def added_tokens():
 
 
 def added_texts(randomly):
-    pieces = [token.content for token in added_tokens()] + [" ", "  ", "\n", "a", "b\u00e9", ".", "_", "\u00a0", "-", "1", "X", "\u3000", "ny\u00e9", "NYE\u0301", "New York", "\u0301", "<F5>", "<f"]
+    pieces = [token.content for token in added_tokens()] + [
+        " ",
+        "  ",
+        "\n",
+        "a",
+        "b\u00e9",
+        ".",
+        "_",
+        "\u00a0",
+        "-",
+        "1",
+        "X",
+        "\u3000",
+        "ny\u00e9",
+        "NYE\u0301",
+        "New York",
+        "\u0301",
+        "<F5>",
+        "<f",
+    ]
     for token in added_tokens():
         for before in ("", " ", "a", "a ", "_", "\n ", "\u3000", "-", "\u00e9"):
             for after in ("", " ", "b", " b", "_", "\t", "\u00a0c", "!", "\u0301"):
@@ -264,17 +306,58 @@ def random_text(randomly, pieces):
     if kind < 0.3:
         return "".join(randomly.choice(pieces) for _ in range(randomly.randint(1, 12)))
     if kind < 0.6:  # a few neighbouring code points
-        start = randomly.choice([0, 0, 0x80, 0x300, 0x400, 0x590, 0x900, 0xe00, 0x1100, 0x1e00, 0x2000, 0x2460, 0x3000, 0xac00, 0xf900, 0xfb00, 0xff00, 0x1d400, 0x1f100, 0x1f300, 0x2f800,
-                                 randomly.randrange(0x110000)])
-        return "".join(chr(c) for c in (min(start + randomly.randrange(256), 0x10ffff) for _ in range(randomly.randint(1, 20))) if not 0xd800 <= c < 0xe000)
+        start = randomly.choice(
+            [
+                0,
+                0,
+                0x80,
+                0x300,
+                0x400,
+                0x590,
+                0x900,
+                0xE00,
+                0x1100,
+                0x1E00,
+                0x2000,
+                0x2460,
+                0x3000,
+                0xAC00,
+                0xF900,
+                0xFB00,
+                0xFF00,
+                0x1D400,
+                0x1F100,
+                0x1F300,
+                0x2F800,
+                randomly.randrange(0x110000),
+            ]
+        )
+        return "".join(
+            chr(c) for c in (min(start + randomly.randrange(256), 0x10FFFF) for _ in range(randomly.randint(1, 20))) if not 0xD800 <= c < 0xE000
+        )
     if kind < 0.8:
         return "".join(chr(c) for c in (randomly.randrange(0x3400) for _ in range(randomly.randint(1, 30))))
-    return "".join(chr(c) if randomly.random() < 0.5 else randomly.choice(pieces) for c in (randomly.randrange(0x20, 0x250) for _ in range(randomly.randint(1, 30))))
+    return "".join(
+        chr(c) if randomly.random() < 0.5 else randomly.choice(pieces)
+        for c in (randomly.randrange(0x20, 0x250) for _ in range(randomly.randint(1, 30)))
+    )
 
 
 def fuzz(table, program, folders, seconds, seed):
     nasty = nasty_texts()
-    pieces = [p for text in nasty for p in text.split(" ") if 0 < len(p) < 20] + [" ", "  ", "\n", "\u0301", "\u200d", "e\u0301", "'s", "1", "[MASK]", "<mask>", "\u2581"] * 4
+    pieces = [p for text in nasty for p in text.split(" ") if 0 < len(p) < 20] + [
+        " ",
+        "  ",
+        "\n",
+        "\u0301",
+        "\u200d",
+        "e\u0301",
+        "'s",
+        "1",
+        "[MASK]",
+        "<mask>",
+        "\u2581",
+    ] * 4
     end, round_, compared = time.time() + seconds, 0, 0
     while time.time() < end:
         for kind, folder in folders:

