@@ -105,8 +105,8 @@ void write_kept_ids(const std::filesystem::path& file, std::uint64_t key, const 
   out.commit();
 }
 
-EncodedBatch ids_of(const std::filesystem::path& data, const TextEncoding& encoding, const std::string& settings, std::size_t text_bytes, Notes& notes_io,
-                    const std::function<EncodedBatch()>& encode) {
+EncodedBatch ids_of(const std::filesystem::path& data, const TextEncoding& encoding, const std::string& settings, std::size_t text_bytes, std::size_t texts,
+                    bool pairs, Notes& notes_io, const std::function<EncodedBatch()>& encode) {
   constexpr std::size_t kWorthAFile = std::size_t{4} << 20U;
   std::error_code failure;
   if (!encoding.keeps_ids || text_bytes < kWorthAFile || !std::filesystem::is_regular_file(data, failure)) return encode();
@@ -116,7 +116,12 @@ EncodedBatch ids_of(const std::filesystem::path& data, const TextEncoding& encod
     return encode();
   }
   const std::uint64_t key = kept_ids_key(data, encoding, settings);
-  if (std::optional<EncodedBatch> kept = read_kept_ids(file, key)) return std::move(*kept);
+  const auto fits = [&](const EncodedBatch& batch) {  // whoever made the file
+    const Index words = encoding.tokenizer.vocab_size();
+    return batch.size() == texts && batch.token_types.size() == (pairs ? batch.ids.size() : 0) &&
+           std::all_of(batch.ids.begin(), batch.ids.end(), [words](std::int32_t id) { return id >= 0 && id < words; });
+  };
+  if (std::optional<EncodedBatch> kept = read_kept_ids(file, key); kept && fits(*kept)) return std::move(*kept);
   EncodedBatch batch = encode();
   try {
     write_kept_ids(file, key, batch);

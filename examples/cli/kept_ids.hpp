@@ -37,7 +37,8 @@ std::optional<EncodedBatch> read_kept_ids(const std::filesystem::path& file, std
 void write_kept_ids(const std::filesystem::path& file, std::uint64_t key, const EncodedBatch& batch);
 
 // The ids that encode() makes of `text_bytes` bytes of a data set: those that are kept, else new ones, which are kept then. Few texts are not worth a file.
-EncodedBatch ids_of(const std::filesystem::path& data, const TextEncoding& encoding, const std::string& settings, std::size_t text_bytes, Notes& notes_io,
-                    const std::function<EncodedBatch()>& encode);
+// texts, pairs: how many there are, and whether tokens have types.
+EncodedBatch ids_of(const std::filesystem::path& data, const TextEncoding& encoding, const std::string& settings, std::size_t text_bytes, std::size_t texts,
+                    bool pairs, Notes& notes_io, const std::function<EncodedBatch()>& encode);
 
 }  // namespace deltatune::cli

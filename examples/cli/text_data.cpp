@@ -64,8 +64,8 @@ Example language_example(const JsonConfig& row, const Tokenizer& tokenizer) {
     example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
   example.token_labels.assign(example.ids.size(), ops::kIgnoredLabel);
   // Behind a prompt the text goes on: no second token to begin with.
-  std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(target), EncodeOptions{.special_tokens = !row.has("prompt")});
-  if (const auto end = tokenizer.eos_id()) completion.push_back(*end);
+  std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(target), EncodeOptions{.special_tokens = example.ids.empty()});
+  if (const auto end = tokenizer.eos_id(); end && (completion.empty() || completion.back() != *end)) completion.push_back(*end);
   example.ids.insert(example.ids.end(), completion.begin(), completion.end());
   example.token_labels.insert(example.token_labels.end(), completion.begin(), completion.end());
   return example;
@@ -114,8 +114,9 @@ Dataset language_records(std::string_view text, const std::string& file, const T
 
 Dataset language_blocks(std::string_view text, const std::string& file, const TextEncoding& encoding, Index max_length, Notes& notes_io) {
   Dataset data;
-  const std::vector<std::int32_t> ids =
-      ids_of(file, encoding, "text", text.size(), notes_io, [&] { return encoding.tokenizer.encode_batch(std::span(&text, 1), {}, encoding.threads); }).ids;
+  const std::vector<std::int32_t> ids = ids_of(file, encoding, "text", text.size(), 1, false, notes_io, [&] {
+                                          return encoding.tokenizer.encode_batch(std::span(&text, 1), {}, encoding.threads);
+                                        }).ids;
   for (std::size_t first = 0; first < ids.size(); first += static_cast<std::size_t>(max_length)) {
     const std::size_t last = std::min(ids.size(), first + static_cast<std::size_t>(max_length));
     if (last - first < 2) {
@@ -138,19 +139,23 @@ EncodedBatch encoded(const Table& table, const TextColumns& columns, const std::
   std::vector<std::string_view> texts;
   std::vector<std::pair<std::string_view, std::string_view>> pairs;
   std::size_t bytes = 0;
-  ContentHash which;  // rows
+  ContentHash which;  // texts: as they were read, whatever is in the file by now
+  const auto add = [&](const std::string& cell) {
+    which.add(static_cast<std::uint64_t>(cell.size()));
+    which.add(std::string_view(cell));
+    bytes += cell.size();
+  };
   for (const std::size_t row : rows) {
-    which.add(static_cast<std::uint64_t>(row));
-    bytes += table.rows[row][text].size();
+    add(table.rows[row][text]);
     if (columns.pair.empty()) {
       texts.emplace_back(table.rows[row][text]);
     } else {
-      bytes += table.rows[row][pair].size();
+      add(table.rows[row][pair]);
       pairs.emplace_back(table.rows[row][text], table.rows[row][pair]);
     }
   }
   const std::string settings = columns.text + "\n" + columns.pair + "\n" + std::to_string(max_length) + "\n" + which.text();
-  return ids_of(table.name, encoding, settings, bytes, notes_io, [&] {
+  return ids_of(table.name, encoding, settings, bytes, rows.size(), !columns.pair.empty(), notes_io, [&] {
     const EncodeOptions options{.max_length = max_length};
     return columns.pair.empty() ? encoding.tokenizer.encode_batch(texts, options, encoding.threads)
                                 : encoding.tokenizer.encode_batch(pairs, options, encoding.threads);

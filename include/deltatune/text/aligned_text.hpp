@@ -58,7 +58,8 @@ struct AlignedText {
 
 // Throws Error when a text has grown out of all proportion: what real tokenizers do makes it a few times longer.
 DELTATUNE_FUNCTION void check_growth(std::size_t bytes, std::size_t before, const char* stage) {
-  constexpr std::size_t kTimes = 64, kAlways = 4096;
+  constexpr std::size_t kTimes = 64, kAlways = 4096, kMost = std::size_t{1} << 31U;  // places are 32 bits wide
+  if (bytes >= kMost) throw Error(stage, "makes a text of two gigabytes or more", {.remedy = "cut it into several texts"});
   if (bytes > kTimes * (before + kAlways)) {
     throw Error(stage, "makes a text of " + std::to_string(before) + " bytes more than " + std::to_string(kTimes) + " times longer");
   }

@@ -69,6 +69,7 @@ class Charsmap {
         if (append_grapheme(text.substr(at, end - at), scratch)) {
           to_io.append_part(from, copied, at);
           append_changes(from, at, scratch, 0, to_io);
+          check_growth(to_io.text.size(), text.size(), "normalizer: Precompiled");
           copied = end;
         }
       }
@@ -102,6 +103,7 @@ class Charsmap {
           if (below >= units_.size()) throw broken();
           const std::size_t text = value(units_[below]);
           if (text > texts_.size() || (text < texts_.size() && is_utf8_continuation(texts_[text]))) throw broken();
+          if (text < texts_.size() && texts_.find('\0', text) == std::string::npos) throw broken();
         }
         open.push_back(below);
       }

@@ -56,6 +56,7 @@ class Normalizer {
       other.text.reserve(text_io.text.size() + text_io.text.size() / 8);
       if (std::visit([&](const auto& kind) { return append(kind, text_io, scratch, other); }, step)) std::swap(text_io, other);
     }
+    check_growth(text_io.text.size(), before, "normalizer");
   }
 
  private:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -87,14 +88,15 @@ DELTATUNE_FUNCTION SentencePieceModel parse_sentence_piece(std::string_view byte
     if (!message.is_bytes) return;
     if (field == 1) {
       SentencePiece piece;
-      for_each_field(message.bytes, name + ": piece " + std::to_string(model.pieces.size()), [&piece](std::uint64_t part, const ProtoValue& value) {
+      const std::string where = name + ": piece " + std::to_string(model.pieces.size());
+      for_each_field(message.bytes, where, [&](std::uint64_t part, const ProtoValue& value) {
         if (part == 1 && value.is_bytes) piece.text = value.bytes;
         if (part == 2) piece.score = std::bit_cast<float>(static_cast<std::uint32_t>(value.number));
+        if (!std::isfinite(piece.score)) throw Error(where + ": score", "is not a number", {.remedy = "the file is damaged; fetch it again"});
         if (part == 3 && value.number >= 1 && value.number <= 6) piece.type = static_cast<SentencePiece::Type>(value.number);
       });
       if (std::string copy = piece.text; piece.text.empty() || deltatune::replace_invalid_utf8(copy) > 0) {
-        throw Error(name + ": piece " + std::to_string(model.pieces.size()), piece.text.empty() ? "is empty" : "is not UTF-8",
-                    {.remedy = "the file is damaged; fetch it again"});
+        throw Error(where, piece.text.empty() ? "is empty" : "is not UTF-8", {.remedy = "the file is damaged; fetch it again"});
       }
       model.pieces.push_back(std::move(piece));
     } else if (field == 2) {

@@ -105,7 +105,10 @@ class SentencePieceFolder {
     } else if (is_t5()) {
       add_pieces(0);
       constexpr std::int64_t kExtra = 100;
-      for (std::int64_t i = setting("extra_ids", kExtra); i-- > 0;) tokens_.push_back({"<extra_id_" + std::to_string(i) + ">"});
+      const std::int64_t extra = setting("extra_ids", kExtra);
+      if (extra < 0 || extra > 1'000'000)
+        throw Error(parts_.name + ": extra_ids", "is not a number of tokens", {.expected = "0 to 1000000", .got = std::to_string(extra)});
+      for (std::int64_t i = extra; i-- > 0;) tokens_.push_back({"<extra_id_" + std::to_string(i) + ">"});
       unknown_ = model_.unknown;
     } else {
       add_pieces(0);

@@ -122,7 +122,10 @@ class TokenizerState {
     Lease& operator=(const Lease&) = delete;
     ~Lease() {
       const std::lock_guard lock(state_.idle_mutex_);
-      state_.idle_.push_back(std::move(scratch_));
+      try {
+        state_.idle_.push_back(std::move(scratch_));
+      } catch (const std::bad_alloc&) {  // the next call makes one of its own
+      }
     }
     Scratch& operator*() const { return *scratch_; }
 
@@ -263,29 +266,33 @@ class TokenizerState {
     std::exception_ptr failure;
     std::size_t failed_chunk = chunks.size();  // the first one, as with one thread
     const auto work = [&] {
-      const Lease lease(*this);
-      for (std::size_t c = next++; c < chunks.size(); c = next++) {
-        Chunk& chunk = chunks[c];
-        try {
+      std::size_t c = 0;
+      try {
+        const Lease lease(*this);
+        for (c = next++; c < chunks.size(); c = next++) {
+          Chunk& chunk = chunks[c];
           for (std::size_t i = c * kTextsAtOnce; i < std::min(texts, (c + 1) * kTextsAtOnce); ++i) {
             const std::size_t before = chunk.ids.size();
             encode_one(i, *lease, chunk.ids, has_types ? &chunk.types : nullptr);
             chunk.sizes.push_back(chunk.ids.size() - before);
           }
-        } catch (...) {
-          const std::lock_guard lock(failure_mutex);
-          if (c < failed_chunk) {
-            failure = std::current_exception();
-            failed_chunk = c;
-          }
-          next = chunks.size();
         }
+      } catch (...) {
+        const std::lock_guard lock(failure_mutex);
+        if (c < failed_chunk) {
+          failure = std::current_exception();
+          failed_chunk = c;
+        }
+        next = chunks.size();
       }
     };
     if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency());
     threads = static_cast<unsigned>(std::min<std::size_t>(threads, std::max<std::size_t>(1, chunks.size())));
     std::vector<std::thread> others;
-    for (unsigned i = 1; i < threads; ++i) others.emplace_back(work);
+    try {
+      for (unsigned i = 1; i < threads; ++i) others.emplace_back(work);
+    } catch (const std::system_error&) {  // no more threads are to be had: those that there are do all of it
+    }
     work();
     for (std::thread& other : others) other.join();
     if (failure) std::rethrow_exception(failure);
@@ -429,7 +436,8 @@ class TokenizerState {
       const std::string_view view = pieced.view(piece);
       if (piece.id != Piece::kText) {
         ids_io.push_back(piece.id);
-        details_io->offsets.push_back(code_points(pieced.text.original(piece.begin, piece.end)));
+        // Another token may have taken the white space that this one stands in.
+        details_io->offsets.push_back(piece.begin < piece.end ? code_points(pieced.text.original(piece.begin, piece.end)) : TextSpan{});
         details_io->tokens.emplace_back(view);
         continue;
       }
