@@ -24,6 +24,13 @@ std::string lower(std::string text) {
   return text;
 }
 
+template <class T>
+T number(const std::string& text, const std::string& option) {
+  T value{};
+  if (!CLI::detail::lexical_cast(text, value)) throw Error(option, "is not a number in range", {.got = "\"" + text + "\""});
+  return value;
+}
+
 // "PATTERN=VALUE"
 std::pair<std::string, double> pattern_setting(const std::string& text, const std::string& option) {
   const std::size_t equals = text.rfind('=');
@@ -67,7 +74,7 @@ void set(const Setting& setting, const MethodOptions& given) {
   };
   const auto numbers = [&](const std::string& option) {
     std::vector<Index> all;
-    for (const std::string& text : values(option)) all.push_back(std::stoll(text));
+    for (const std::string& text : values(option)) all.push_back(number<Index>(text, option));
     return all;
   };
   const std::string option = setting.option;
@@ -95,11 +102,11 @@ void set(const Setting& setting, const MethodOptions& given) {
         } else if constexpr (std::is_same_v<V, std::vector<std::string>*>) {
           *value = values(option);
         } else if constexpr (std::is_same_v<V, bool*>) {
-          *value = true;
+          *value = CLI::detail::to_flag_value(values(option).back()) > 0;
         } else if constexpr (std::is_same_v<V, double*>) {
-          *value = std::stod(values(option).back());
+          *value = number<double>(values(option).back(), option);
         } else if constexpr (std::is_same_v<V, Index*>) {
-          *value = std::stoll(values(option).back());
+          *value = number<Index>(values(option).back(), option);
         } else {
           *value = values(option).back();
         }
@@ -197,7 +204,7 @@ std::vector<MethodOption> method_options() {
 
 // "lora, dora: scaling is alpha / rank [16]"; a value that most have stands first, and without their names.
 std::string help_of(const MethodOption& option) {
-  constexpr std::size_t kNamed = 7;  // methods, at most
+  constexpr std::size_t kNamed = 9;  // methods, at most
   std::string text = option.methods.size() <= kNamed ? joined(option.methods) + ": " + option.help : option.help;
   auto defaults = option.defaults;
   if (defaults.size() == 1 && defaults[0].first.empty()) return text;
@@ -207,12 +214,12 @@ std::string help_of(const MethodOption& option) {
   return text + "]";
 }
 
-CLI::Option* add_option(CLI::App& command, const MethodOption& option) {
+CLI::Option* add_option(CLI::App& command, const MethodOption& option, MethodOptions& o) {
   const std::string help = help_of(option);
   return std::visit(
       [&]<class V>(const V& value) -> CLI::Option* {
         if constexpr (std::is_same_v<V, bool*>) {
-          return command.add_flag(option.name, help);
+          return command.add_flag(option.name, o.flags[option.name], help);
         } else if constexpr (std::is_same_v<V, Index*>) {
           return command.add_option_function<Index>(
               option.name, [](const Index&) {}, help);
@@ -238,7 +245,9 @@ CLI::Option* add_option(CLI::App& command, const MethodOption& option) {
         } else {
           CLI::Option* const added = command.add_option_function<std::string>(
               option.name, [](const std::string&) {}, help);
-          if constexpr (std::is_same_v<V, Choice>) added->check(CLI::IsMember(value.words(), CLI::ignore_case));
+          if constexpr (std::is_same_v<V, Choice>) {
+            if (value.words().size() <= 6) added->check(CLI::IsMember(value.words(), CLI::ignore_case));  // the help has room for them
+          }
           return added;
         }
       },
@@ -257,6 +266,8 @@ std::map<std::string, std::string> MethodOptions::given() const {
   return all;
 }
 
+Index whole_number(const std::string& text, const std::string& option) { return number<Index>(text, option); }
+
 std::vector<std::string> split(const std::string& list, char separator) {
   std::vector<std::string> parts;
   std::istringstream stream(list);
@@ -269,10 +280,7 @@ std::vector<AnyPlan> plans_of(const MethodOptions& options) {
   std::vector<AnyPlan> plans;
   std::set<std::string> used{"--modules-to-save"};
   for (const std::string& name : method_list(options)) {
-    const std::vector<Method> known = all_methods();
-    const auto method = std::find_if(known.begin(), known.end(), [&](const Method& each) { return each.name == name; });
-    if (method == known.end()) throw Error("--method", "is not known", {.expected = method_names() + ", or several joined by +", .got = "\"" + name + "\""});
-    AnyPlan plan = method->plan;
+    AnyPlan plan = method_named(name, "--method").plan;
     if (!options.text("--prompt-text").empty())
       if (PromptPlan* const prompt = std::get_if<PromptPlan>(&plan)) prompt->start.kind = PromptStart::Kind::text;
     for (const Setting& setting : settings_of(plan)) {
@@ -315,11 +323,11 @@ void add_method_options(CLI::App& command, MethodOptions& o) {
   command.add_option("--method", o.method, "What to train: " + method_names() + ", or several joined by + (head: the output layer only, full: everything)")
       ->capture_default_str();
   std::vector<CLI::Option*> added;
-  for (const MethodOption& option : method_options()) added.push_back(add_option(command, option)->group(option.group));
+  for (const MethodOption& option : method_options()) added.push_back(add_option(command, option, o)->group(option.group));
   const std::string weights = LoraPlan::kGroup;
   added.push_back(command
                       .add_option_function<std::string>(
-                          "--init", [](const std::string&) {}, "lora, dora: start, default, pissa or olora")
+                          "--init", [](const std::string&) {}, "lora, dora: how A and B start: default, pissa or olora [default]")
                       ->check(CLI::IsMember({"default", "pissa", "olora"}))
                       ->group(weights));
   added.push_back(command.add_option("--lora-plus-ratio", o.lora_plus_ratio, "lora, dora: learning rate of B over that of A (LoRA+)")

@@ -17,6 +17,7 @@ namespace deltatune::cli {
 struct MethodOptions {
   std::string method = "lora";                                  // several joined by "+"
   std::map<std::string, std::vector<std::string>> values = {};  // "--layers": "0", "1"; what is not given has the method's own default
+  std::map<std::string, bool> flags = {};                       // what the command line binds to them
   std::optional<double> lora_plus_ratio;
 
   // What was given, as one text: "0,1"; empty: nothing.
@@ -41,6 +42,9 @@ std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& f
 
 // Positions of the model that prefixes and prompts take.
 Index positions_taken(const MethodOptions& options);
+
+// A whole number of the command line, as its parser reads it. Throws Error for one that is out of range.
+Index whole_number(const std::string& text, const std::string& option);
 
 std::vector<std::string> split(const std::string& list, char separator = ',');
 

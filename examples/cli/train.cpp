@@ -301,7 +301,7 @@ void check_rank(const MethodOptions& method, Index hidden_size) {
   const std::vector<std::string> methods = split(method.method, '+');
   const bool is_factor = std::any_of(methods.begin(), methods.end(), [](const std::string& name) { return name != "vera"; });
   const std::string rank = method.text("--rank");
-  if (!rank.empty() && is_factor && std::stoll(rank) > hidden_size)
+  if (!rank.empty() && is_factor && whole_number(rank, "--rank") > hidden_size)
     throw Error("--rank", "is more than the layers have", {.expected = "at most " + std::to_string(hidden_size) + ", the model's hidden_size", .got = rank});
 }
 

@@ -296,6 +296,8 @@ TEST_CASE("AdapterHub: plans that make no sense", "[attach][adapterhub]") {
   };
   CHECK_THAT(error(bert, UnionPlan{}), Catch::Contains("no method"));
   CHECK_THAT(error(bert, UnionPlan({PrefixPlan{}, PrefixPlan{}})), Catch::Contains("several prefixes"));
+  CHECK_THAT(error(bert, UnionPlan::of(PrefixPlan{})), Catch::Contains("a prefix of PEFT") && Catch::Contains("adapterhub_prefix()"));
+  CHECK_THAT(error(bert, UnionPlan::of(PromptPlan{})), Catch::Contains("a prompt of PEFT") && Catch::Contains("adapterhub_prompt()"));
   CHECK_THAT(error(gpt2, adapterhub_preset("prompt_tuning")), Catch::Contains("GPT-2"));
   CHECK_THAT(error(gpt2, adapterhub_preset("dora")), Catch::Contains("GPT-2"));
   CHECK_THAT(error(bert, lora(&AdapterHubLoraPlan::kind, AdapterHubLoraPlan::Kind::dora, true)), Catch::Contains("use_gating"));

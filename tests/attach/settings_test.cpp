@@ -164,5 +164,13 @@ TEST_CASE("methods whose files have no place for numbers of layers name their ta
   ia3.targets = Targets::named({"key", "value"});
   ia3.feedforward = NameRule{};
   there_and_back(ia3);
+  ia3.targets = Targets::named({"key", "attention.output.dense"});
+  ia3.feedforward = NameRule{{"output.dense"}, {}};
+  there_and_back(ia3);
+  const JsonConfig config = JsonConfig::open(folder.path() / "adapter" / "adapter_config.json");
+  const std::vector<std::string> targets = config.get<std::vector<std::string>>("target_modules");
+  const std::vector<std::string> at_input = config.get<std::vector<std::string>>("feedforward_modules");
+  REQUIRE(at_input.size() == 1);
+  CHECK(std::find(targets.begin(), targets.end(), at_input[0]) != targets.end());  // as PEFT asks for it
   there_and_back(NormTuningPlan{});
 }

@@ -93,9 +93,9 @@ class AdapterReader {
     }
     return false;
   }
-  // The same; throws Error where none is there. remedy: what to do then.
-  void require(Parameter<X>& parameter, const std::vector<std::string>& names, const std::string& remedy = "is the file complete?") {
-    if (!take(parameter, names)) throw Error(in_file_, "has no tensor for " + parameter.path(), {.expected = names.front(), .remedy = remedy});
+  // The same; throws Error where none is there. key: the name that such a file has for it; remedy: what to do then.
+  void require(Parameter<X>& parameter, const std::vector<std::string>& names, const std::string& key, const std::string& remedy = "is the file complete?") {
+    if (!take(parameter, names)) throw Error(in_file_, "has no tensor for " + parameter.path(), {.expected = key, .remedy = remedy});
   }
   // A weight of the model that the configuration does not speak of: taken where it says something new, else left out. expected: no note tells so.
   void take_unasked(Parameter<X>& parameter, const std::string& name, bool expected) {

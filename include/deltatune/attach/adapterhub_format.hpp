@@ -256,7 +256,7 @@ Adapter<typename Model::Tensor, UnionPlan> load_adapter_as(typename Model::Conte
     detail::AdapterReader<X, UnionPlan> reader(ctx, tensors.path().string(), tensors.entries(), adapter);
     detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
       const std::string name = detail::adapterhub_name(architecture, parameter, placed.name_in_file);
-      reader.require(parameter, {name},
+      reader.require(parameter, {name}, architecture.is_head(name) ? name : detail::base_prefix(model) + name,
                      name.starts_with("shared_parameters.") ? "adapters leaves it out where it saves from a model without a head: save from one with a head"
                                                             : "is the file complete?");
     });
@@ -295,9 +295,11 @@ template <>
 inline UnionPlan read_plan<UnionPlan>(const JsonConfig& json) {
   return read_adapterhub_plan(json);
 }
-// Throws std::bad_variant_access for a folder of something else.
+// Throws Error for a union of several, or of something else; `where` names the file.
 template <AdapterHubMethod Plan>
-Plan only_member(const UnionPlan& of) {
+Plan only_member(const UnionPlan& of, const std::string& where) {
+  if (of.members.size() != 1 || !std::holds_alternative<Plan>(of.members[0]))
+    throw Error(where + ": config", "is not one configuration of this method", {.got = of.method()});
   Plan plan = std::get<Plan>(of.members.at(0));
   static_cast<PlanBase&>(plan) = of;
   plan.name_in_file = of.name_in_file;
@@ -305,11 +307,11 @@ Plan only_member(const UnionPlan& of) {
 }
 template <>
 inline BottleneckPlan read_plan<BottleneckPlan>(const JsonConfig& json) {
-  return only_member<BottleneckPlan>(read_adapterhub_plan(json));
+  return only_member<BottleneckPlan>(read_adapterhub_plan(json), json.name());
 }
 template <>
 inline AdapterHubLoraPlan read_plan<AdapterHubLoraPlan>(const JsonConfig& json) {
-  return only_member<AdapterHubLoraPlan>(read_adapterhub_plan(json));
+  return only_member<AdapterHubLoraPlan>(read_adapterhub_plan(json), json.name());
 }
 
 }  // namespace detail
@@ -318,15 +320,17 @@ inline AdapterHubLoraPlan read_plan<AdapterHubLoraPlan>(const JsonConfig& json) 
 template <class Model>
 Adapter<typename Model::Tensor> load_adapterhub(typename Model::Context& ctx, Model& model, const std::filesystem::path& folder,
                                                 const std::string& name = "default") {
-  UnionPlan plan = read_adapterhub_plan(JsonConfig::open(folder / "adapter_config.json"));
+  const JsonConfig json = JsonConfig::open(folder / "adapter_config.json");
+  UnionPlan plan = read_adapterhub_plan(json);
   plan.name = name;
   const auto as = [&](const auto& chosen) {
     auto adapter = load_adapter_as(ctx, model, folder, chosen);
     AnyPlan any = adapter.plan;
     return with_plan(std::move(adapter), std::move(any));
   };
-  if (plan.members.size() == 1 && std::holds_alternative<BottleneckPlan>(plan.members[0])) return as(detail::only_member<BottleneckPlan>(plan));
-  if (plan.members.size() == 1 && std::holds_alternative<AdapterHubLoraPlan>(plan.members[0])) return as(detail::only_member<AdapterHubLoraPlan>(plan));
+  if (plan.members.size() == 1 && std::holds_alternative<BottleneckPlan>(plan.members[0])) return as(detail::only_member<BottleneckPlan>(plan, json.name()));
+  if (plan.members.size() == 1 && std::holds_alternative<AdapterHubLoraPlan>(plan.members[0]))
+    return as(detail::only_member<AdapterHubLoraPlan>(plan, json.name()));
   return as(plan);
 }
 

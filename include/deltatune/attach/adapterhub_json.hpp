@@ -74,7 +74,6 @@ DELTATUNE_FUNCTION BottleneckPlan read_bottleneck(const JsonConfig& json, bool o
   } else {
     adapter.scale = json.get_or<double>("scaling", 1.0);
   }
-  adapter.gated = json.get_or<bool>("use_gating", false);
   return plan;
 }
 

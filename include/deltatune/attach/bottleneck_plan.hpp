@@ -80,7 +80,7 @@ void check_left_out(const Model& model, const std::vector<Index>& layers, const 
                   {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
 }
 
-inline constexpr const char* kLeaveOutHelp = "numbers of layers without one (AdapterDrop)";
+inline constexpr const char* kLeaveOutHelp = "layers without an adapter (AdapterDrop)";
 
 // AdapterHub's names; the first of several for one function is the one that is written.
 DELTATUNE_FUNCTION Choice activation_choice(ops::Activation& activation) {
@@ -185,7 +185,8 @@ struct BottleneckPlan : PlanBase {
         {"output_adapter", &after_feed_forward},
         {"", &reduction.factor, "--reduction-factor", "width of the model over that of the adapter"},
         {"leave_out", &leave_out, "--leave-out", detail::kLeaveOutHelp},
-        {"", detail::activation_choice(adapter.activation), "--non-linearity", "relu, gelu, gelu_new, swish, tanh, ..."},
+        {"", detail::activation_choice(adapter.activation), "--non-linearity",
+         "activation inside the adapter: relu, gelu, gelu_new, quick_gelu, swish, tanh, leakyrelu or sigmoid"},
         {"is_parallel", &adapter.parallel},
         {"original_ln_before", &adapter.original_ln_before},
         {"original_ln_after", &adapter.original_ln_after},

@@ -30,11 +30,18 @@ struct Ia3Plan : PlanBase {
   template <class Model>
   void write_more(nlohmann::json& config_io, const std::vector<std::string>& paths, Model& model) const {
     for (const char* const key : {"bias", "layers_to_transform", "layers_pattern"}) config_io.erase(key);  // which PEFT's does not have
-    if (!targets.layers.empty()) config_io["target_modules"] = paths;
+    const bool by_path = targets.include.empty() || !targets.layers.empty();
+    if (by_path) config_io["target_modules"] = paths;
     config_io["fan_in_fan_out"] = detail::fan_in_fan_out(model, paths);
     config_io["init_ia3_weights"] = true;
     config_io["feedforward_modules"] = nullptr;
-    if (feedforward) config_io["feedforward_modules"] = feedforward->empty() ? nlohmann::json::array() : detail::rule_json(*feedforward);
+    if (!feedforward) return;
+    nlohmann::json& at_input = config_io["feedforward_modules"];
+    at_input = feedforward->empty() ? nlohmann::json::array() : detail::rule_json(*feedforward);
+    if (!by_path || feedforward->empty()) return;
+    at_input = nlohmann::json::array();  // which PEFT wants to be among target_modules
+    for (const std::string& path : paths)
+      if (is_at_input(*feedforward, path, "feedforward_modules")) at_input.push_back(path);
   }
 
   template <class Model>

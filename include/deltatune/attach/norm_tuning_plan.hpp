@@ -32,6 +32,7 @@ struct NormTuningPlan : PlanBase {
   template <class Model>
   void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
     using X = typename Model::Tensor;
+    if (targets.all_linear) throw Error(where + ": target_modules", "\"all-linear\" names no norms", {.remedy = "leave them out for all norms"});
     const std::vector<std::string> names = chosen(model, where);
     std::vector<Parameter<X>*> parameters;
     model.visit([&](Parameter<X>& parameter) {

@@ -280,11 +280,12 @@ Adapter<typename Model::Tensor> load_opendelta(typename Model::Context& ctx, Mod
       const std::string tensor_name = detail::opendelta_name(parameter.path(), model.architecture(), tensors);
       if (parameter.path() == "prompt_embeddings" && !tensors.contains(tensor_name))
         return detail::take_opendelta_prefix(ctx, model, tensors, parameter, in_file, reader);
-      reader.require(parameter, {tensor_name});
+      reader.require(parameter, {tensor_name}, tensor_name);
     });
     model.visit([&](Parameter<X>& parameter) {
       const bool trains = std::visit([&](const auto& known) { return trains_beside(model, known, parameter, adapter.attachment.paths()); }, plan);
-      if (parameter.role() != Role::delta && parameter.updated() && trains) reader.require(parameter, {model.architecture().without_prefix(parameter.path())});
+      if (parameter.role() == Role::delta || !parameter.updated() || !trains) return;
+      reader.require(parameter, {model.architecture().without_prefix(parameter.path())}, parameter.path());
     });
     reader.finish([&](const std::string& unknown, const detail::FileEntry& entry) {
       if (!(model.architecture().is_head(unknown) || unknown.starts_with("lm_head.")) || model.has_classifier())

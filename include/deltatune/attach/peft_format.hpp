@@ -201,7 +201,7 @@ Adapter<typename Model::Tensor, Plan> load_adapter_as(typename Model::Context& c
       const std::vector<std::string> names = detail::peft_names(plan, parameter, paths);
       // Biases that a file of an old PEFT left out keep the base model's values.
       if (parameter.role() == Role::delta || !detail::is_peft_type<Plan>() || plan.saves(parameter.path())) {
-        reader.require(parameter, names);
+        reader.require(parameter, names, names.front());
       } else if (!reader.take(parameter, names)) {
         adapter.keys[parameter.path()] = names.front();
       }

@@ -27,13 +27,14 @@ struct PrefixPlan : PromptLearningPlan {
   }
   DELTATUNE_FUNCTION std::vector<Setting> settings() {
     using Gates = PrefixConfig::Gates;
-    return {
+    std::vector<Setting> all{
         {"num_virtual_tokens", &prefix.rows, "--virtual-tokens", kRowsHelp},
-        {"", &prefix.hidden, "--encoder-hidden", kEncoderHelp, "none"},
         {"", &prefix.dropout, "--dropout", kDropoutHelp},
         {.key = "gates", .value = Choice(prefix.gates, {{"none", Gates::none}, {"shared", Gates::shared}, {"separate", Gates::separate}}), .only_own = true},
         {.key = "shifts_positions", .value = &prefix.shifts_positions, .only_own = true},
         {.key = "leave_out", .value = &leave_out, .only_own = true}};
+    if (prefix.hidden > 0) all.push_back({"", &prefix.hidden, "--encoder-hidden", kEncoderHelp});
+    return all;
   }
   void validate(const std::string& where) const { prefix.validate(where); }
   bool own() const { return !prefix.shifts_positions || prefix.gates != PrefixConfig::Gates::none || !leave_out.empty(); }

@@ -34,7 +34,7 @@ struct PromptLearningPlan : PlanBase {
   }
 
  protected:
-  static constexpr const char* kRowsHelp = "rows";
+  static constexpr const char* kRowsHelp = "rows of the prefix or prompt";
   static constexpr const char* kEncoderHelp = "width of the encoder";
 
   static void check_rows(const JsonConfig& json) {

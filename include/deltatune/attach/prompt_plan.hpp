@@ -65,15 +65,18 @@ struct PromptPlan : PromptLearningPlan {
                       {"tokenizer_name_or_path", names_text ? nlohmann::json(tokenizer) : nlohmann::json(nullptr)}});
   }
 
-  // seed: a number, or the key of a stream.
-  template <class Model, class Seed>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, Seed seed, const std::string& where) const {
+  template <class Model>
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+    place(ctx, model, attachment, derive(seed), where);
+  }
+  template <class Model>
+  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, RandomKey key, const std::string& where) const {
     using X = typename Model::Tensor;
     prompt.validate(where);
     const PromptStart from = evaluated ? PromptStart{} : start;
     from.validate(where, prompt);
     InputSite<X>& site = model.input();
-    attachment.add(site, Prompt<X>(ctx, site.width, prompt, prompt_start<X>(ctx, from, prompt, model.word_table().value(), derive(seed))));
+    attachment.add(site, Prompt<X>(ctx, site.width, prompt, prompt_start<X>(ctx, from, prompt, model.word_table().value(), key)));
   }
 };
 

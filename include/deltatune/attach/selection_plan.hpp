@@ -49,7 +49,8 @@ struct SelectionPlan : PlanBase {
                 : method == "bitfit_query_ffn" ? bitfit_query_ffn(family)
                 : method == "last_layers"      ? last_layers(last, family)
                 : method == "head"             ? head_only(family)
-                                               : full_fine_tuning();
+                : method == "full"             ? full_fine_tuning()
+                                               : throw Error(method, "is not the name of a selection", {.expected = "one of SelectionPlan::methods()"});
   }
 
   template <class X>

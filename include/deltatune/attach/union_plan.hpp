@@ -110,10 +110,16 @@ struct UnionPlan : PlanBase {
       std::visit(
           [&]<class P>(const P& plan) {
             if constexpr (std::is_same_v<P, PrefixPlan>) {
+              if (plan.prefix.shifts_positions || plan.prefix.embedding > 0)
+                throw Error(member + ": prefix_tuning", "is a prefix of PEFT, which AdapterHub's folders have no place for",
+                            {.remedy = "start from UnionPlan::adapterhub_prefix()"});
               auto& rows = plan.place(ctx, model, attachment, key, member).prompt_embeddings();
               rows.set_file_shape({rows.size()});  // a list of numbers there
             } else {
               if constexpr (std::is_same_v<P, PromptPlan>) {
+                if (plan.prompt.like_words || plan.prompt.prompts != 1)
+                  throw Error(member + ": prompt_tuning", "is a prompt of PEFT, which AdapterHub's folders have no place for",
+                              {.remedy = "start from UnionPlan::adapterhub_prompt()"});
                 if (!model.architecture().adapterhub_prompts)
                   throw Error(member + ": prompt_tuning", "does not exist for " + model.architecture().title + " in AdapterHub",
                               {.remedy = "use PEFT's prompt tuning"});

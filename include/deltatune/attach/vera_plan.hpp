@@ -29,7 +29,7 @@ struct VeraPlan : PlanBase {
   DELTATUNE_FUNCTION std::vector<Setting> settings() {
     return {{"r", &vera.rank, "--rank", "rank"},
             {"vera_dropout", &vera.dropout, "--dropout", kDropoutHelp},
-            {"d_initial", &vera.d_initial, "--d-initial", "start of d"},
+            {"d_initial", &vera.d_initial, "--d-initial", "start value of d"},
             {"projection_prng_key", &projection_seed},
             {"target_modules", &targets}};
   }
