@@ -96,13 +96,7 @@ struct MosLoraPlan : deltatune::PlanBase {
   double alpha = 16;
   deltatune::Targets targets = deltatune::Targets::named({"query", "value"});
 
-  static MosLoraPlan read(const deltatune::JsonConfig& json) {
-    MosLoraPlan plan;
-    plan.rank = json.get<std::int64_t>("r");
-    plan.alpha = json.get<double>("alpha");
-    return plan;
-  }
-  void write(nlohmann::json& config_io, const std::vector<std::string>& paths) const { config_io.update({{"r", rank}, {"alpha", alpha}, {"sites", paths}}); }
+  std::vector<deltatune::Setting> settings() { return {{"r", &rank}, {"alpha", &alpha}, {"target_modules", &targets}}; }
 
   template <class Model>
   void place(typename Model::Context& ctx, Model& model, deltatune::Attachment<typename Model::Tensor>& attachment, std::uint64_t seed,
