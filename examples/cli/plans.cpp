@@ -137,6 +137,12 @@ std::string joined(const std::vector<std::string>& names) {
   return text;
 }
 
+Method known_method(const std::string& name) {
+  for (const Method& method : all_methods())
+    if (method.name == name) return method;
+  throw Error("--method", "is not known", {.expected = method_names() + ", or several joined by +", .got = "\"" + name + "\""});
+}
+
 // What a prompt starts from: of the model's own vocabulary.
 void set_prompt_start(PromptPlan& plan, const MethodOptions& options, const std::vector<std::string>& labels, const TextEncoder& tokenizer) {
   using Kind = PromptStart::Kind;
@@ -280,7 +286,7 @@ std::vector<AnyPlan> plans_of(const MethodOptions& options) {
   std::vector<AnyPlan> plans;
   std::set<std::string> used{"--modules-to-save"};
   for (const std::string& name : method_list(options)) {
-    AnyPlan plan = method_named(name, "--method").plan;
+    AnyPlan plan = known_method(name).plan;
     if (!options.text("--prompt-text").empty())
       if (PromptPlan* const prompt = std::get_if<PromptPlan>(&plan)) prompt->start.kind = PromptStart::Kind::text;
     for (const Setting& setting : settings_of(plan)) {

@@ -7,7 +7,7 @@ cmake_minimum_required(VERSION 3.20)
 # Where the names belong: descriptions, their list and the aliases; keywords of tokenizer and checkpoint formats.
 set(homes "^(model/family/|model/(families|bert|gpt2)\\.hpp$|text/|io/)")
 # Names that file formats use for something else: file @ line.
-set(others "attach/adapterhub_json.hpp @ init_weights|starts|normal_start|start ==" "delta/bottleneck.hpp @ init_weights")
+set(others "attach/adapterhub_json.hpp @ init_weights|normal_start" "attach/bottleneck_plan.hpp @ init_weights" "delta/bottleneck.hpp @ init_weights")
 
 # Sets `found` to the lines with a family's name in quotes, or a class named after one.
 function(find_names root)
