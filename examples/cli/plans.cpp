@@ -131,18 +131,6 @@ std::vector<std::string> method_list(const MethodOptions& options) {
   return methods;
 }
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
-Method known_method(const std::string& name) {
-  for (const Method& method : all_methods())
-    if (method.name == name) return method;
-  throw Error("--method", "is not known", {.expected = method_names() + ", or several joined by +", .got = "\"" + name + "\""});
-}
-
 // What a prompt starts from: of the model's own vocabulary.
 void set_prompt_start(PromptPlan& plan, const MethodOptions& options, const std::vector<std::string>& labels, const TextEncoder& tokenizer) {
   using Kind = PromptStart::Kind;
@@ -286,7 +274,7 @@ std::vector<AnyPlan> plans_of(const MethodOptions& options) {
   std::vector<AnyPlan> plans;
   std::set<std::string> used{"--modules-to-save"};
   for (const std::string& name : method_list(options)) {
-    AnyPlan plan = known_method(name).plan;
+    AnyPlan plan = method_named(name, "--method", ", or several joined by +").plan;
     if (!options.text("--prompt-text").empty())
       if (PromptPlan* const prompt = std::get_if<PromptPlan>(&plan)) prompt->start.kind = PromptStart::Kind::text;
     for (const Setting& setting : settings_of(plan)) {

@@ -31,6 +31,13 @@ inline std::string grouped(Index value) {
 // "1 step", "22,713 steps"
 inline std::string counted(Index count, const std::string& singular) { return grouped(count) + " " + singular + (count == 1 ? "" : "s"); }
 
+// "a, b, c"
+inline std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 // "0.32 %"
 inline std::string percent(Index part, Index whole) {
   return formatted("%.2f %%", whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));

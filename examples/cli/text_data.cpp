@@ -17,12 +17,6 @@ namespace deltatune::cli {
 
 namespace {
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 std::string usual_column(const Table& table, const std::vector<std::string>& usual, const char* option) {
   for (const std::string& name : usual)
     if (std::find(table.columns.begin(), table.columns.end(), name) != table.columns.end()) return name;

@@ -35,11 +35,11 @@ DELTATUNE_FUNCTION std::string method_names() {
   return names;
 }
 
-// Throws Error for a name that is none; `where` names the place it comes from.
-DELTATUNE_FUNCTION Method method_named(const std::string& name, const std::string& where = "method") {
+// Throws Error for a name that is none; `where` names the place it comes from, `besides` what else may stand there.
+DELTATUNE_FUNCTION Method method_named(const std::string& name, const std::string& where = "method", const std::string& besides = "") {
   for (const Method& method : all_methods())
     if (method.name == name) return method;
-  throw Error(where, "is not known", {.expected = method_names(), .got = "\"" + name + "\""});
+  throw Error(where, "is not known", {.expected = method_names() + besides, .got = "\"" + name + "\""});
 }
 
 // Where the values lie, in `plan`.
