@@ -312,7 +312,7 @@ TEST_CASE("byte-level tokenizer.json: what cannot be done is an error that names
   refused("/model/type", "Unigram", ": model: vocab: wrong type; expected a list of tokens and their scores");
   refused("/model/dropout", 0.1, ": model: dropout: not supported; expected null or 0, got 0.1");
   refused("/model/vocab", nullptr, ": model: vocab: is missing; expected an object from token to id");
-  refused("/post_processor/type", "RobertaProcessing", ": post_processor: sep: wrong type; expected [token, id], got null");
+  refused("/post_processor/type", "RobertaProcessing", ": post_processor: cls: wrong type; expected [token, id], got null");
   refused("/model/vocab/x", -1, ": model: vocab.x: not a token id");
   refused("/model/vocab/x", 4, ": two tokens have one id; got 4 for");
   refused("/model/merges", nullptr, ": model: merges: wrong type; expected a list of merges, got null");

@@ -228,10 +228,11 @@ DELTATUNE_FUNCTION void read_post_processor_step(const JsonConfig& stage, PostPr
   const std::string type = stage.get<std::string>("type");
   if (type == "ByteLevel") {
     if (stage.get_or("trim_offsets", true)) processor_io.trims_adding_prefix_space.push_back(stage.get_or("add_prefix_space", true));
-  } else if (type == "BertProcessing") {
-    set_bert_template(read_fixed_token(stage, "cls", 0), read_fixed_token(stage, "sep", 0), processor_io);
-  } else if (type == "RobertaProcessing") {
-    set_roberta_template(read_fixed_token(stage, "cls", 0), read_fixed_token(stage, "sep", 0), processor_io);
+  } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+    const TemplateItem cls = read_fixed_token(stage, "cls", 0);
+    const TemplateItem sep = read_fixed_token(stage, "sep", 0);
+    if (type == "BertProcessing") return set_bert_template(cls, sep, processor_io);
+    set_roberta_template(cls, sep, processor_io);
     if (stage.get_or("trim_offsets", true)) processor_io.trims_adding_prefix_space.push_back(stage.get_or("add_prefix_space", true));
   } else if (type == "TemplateProcessing") {
     processor_io.single = read_template(stage, "single", false);
