@@ -62,9 +62,18 @@ def run(command, environment=None):
         return out.read().decode(), usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
+# What a process once held counts as the peak of those that it starts: the texts are read in processes of their own.
+
+
+def write_texts(source, out):
+    """The texts of a CSV file's column, or of lines, as one JSON string per line."""
+    with open(source, encoding="utf-8", errors="replace", newline="" if source.endswith(".csv") else "\n") as file, open(out, "w", encoding="ascii") as to:
+        texts = (row["text"] for row in csv.DictReader(file)) if source.endswith(".csv") else (line.removesuffix("\n") for line in file)
+        to.writelines(json.dumps(text) + "\n" for text in texts)
+
+
 def check(program, folder, file, threads):
-    """Runs in a process of its own: what a process once held counts as the peak of those that it starts. Stops at the first text with other ids; prints
-    the numbers of tokens of the texts and of the vocabulary, and the library's version."""
+    """Stops at the first text with other ids; prints the numbers of tokens of the texts and of the vocabulary, and the library's version."""
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(folder + "/tokenizer.json")
@@ -114,6 +123,8 @@ def measure(arguments, folder, file, threads):
 def main():
     if sys.argv[1:2] == ["--python-side"]:
         return python_side(*sys.argv[2:])
+    if sys.argv[1:2] == ["--texts"]:
+        return write_texts(*sys.argv[2:])
     if sys.argv[1:2] == ["--check"]:
         return check(*sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,13 +136,6 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("folders", nargs="+", type=pathlib.Path)
     arguments = parser.parse_args()
-    corpora = {}
-    if arguments.tweets:
-        with open(arguments.tweets, encoding="utf-8", errors="replace", newline="") as handle:
-            corpora["tweets"] = [row["text"] for row in csv.DictReader(handle)]
-    if arguments.text:
-        with open(arguments.text, encoding="utf-8", newline="\n") as handle:
-            corpora[f"{os.path.getsize(arguments.text) / 1e6:.0f} MB"] = handle.read().split("\n")[:-1]
     print(f"{os.cpu_count()} CPUs; million tokens a second, best of {arguments.rounds} x {arguments.repeats}; load {os.getloadavg()[0]:.1f}\n")
     print(
         "| tokenizer | vocabulary | text | tokens | threads | Python | with offsets | deltatune | ratio | CPU | Python MB | deltatune MB |\n|---|--:|---|"
@@ -139,11 +143,13 @@ def main():
     )
     worst = {}
     with tempfile.TemporaryDirectory() as scratch:
+        corpora = {}
+        for name, source in (("tweets", arguments.tweets), (f"{os.path.getsize(arguments.text) / 1e6:.0f} MB" if arguments.text else "", arguments.text)):
+            if source:
+                corpora[name] = pathlib.Path(scratch, name)
+                run([sys.executable, __file__, "--texts", source, corpora[name]])
         for folder in arguments.folders:
-            for name, texts in corpora.items():
-                file = pathlib.Path(scratch, "texts.jsonl")
-                with open(file, "w", encoding="ascii") as handle:
-                    handle.writelines(json.dumps(text) + "\n" for text in texts)
+            for name, file in corpora.items():
                 answer, _, _ = run([sys.executable, __file__, "--check", arguments.program, folder, file, max(arguments.threads)])
                 total, size, version = json.loads(answer)
                 for threads in arguments.threads:

@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "commands.hpp"
-#include "deltatune/tokenizers.hpp"
 #include "device_options.hpp"
+#include "text_data.hpp"
 
 namespace deltatune::cli {
 
@@ -22,8 +22,9 @@ struct GenerateOptions {
 void run(GenerateOptions options) {
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
-  if (!model->info().is_language_model) throw Error(options.model, "has no language model head", {.remedy = "use the folder of a GPT-2 without a classifier"});
-  const Tokenizer tokenizer = open_tokenizer(options.model);
+  if (!model->info().is_language_model)
+    throw Error(options.model, "has no language model head", {.remedy = "use the folder of a language model, such as GPT-2"});
+  const Tokenizer tokenizer = tokenizer_of(options.model);
   const std::vector<std::int32_t> prompt = tokenizer.encode(options.prompt, 0);
   if (prompt.empty()) throw Error("--prompt", "holds no tokens", {.remedy = "begin the text"});
   options.config.stops_at_end = !options.to_the_end;

@@ -56,8 +56,7 @@ class OnDeviceModel : public DeviceModel {
   }
   std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, const GenerationConfig& config,
                                      const std::function<void(std::int32_t)>& on_token) override {
-    if constexpr (requires { typename Model::Cache; }) return deltatune::generate(ctx_, model_, prompt, config, on_token);
-    throw Error("generate", "BERT is no language model that goes on with a text", {.remedy = "use the folder of a GPT-2"});
+    return deltatune::generate(ctx_, model_, prompt, config, on_token);
   }
 
   void select(const Selection& selection) override { apply(model_, selection); }

@@ -71,10 +71,12 @@ void refuse_foreign_files(const fs::path& out, bool writes_model) {
       if (fs::exists(out / name)) foreign.push_back(name);
   };
   if (!has_run_record(out)) add(std::array{kRunRecord});
-  if (!has_run_record(out) && result_in(out).empty()) add(kOfRun);
+  if (!has_run_record(out) && result_in(out).empty()) {
+    add(kOfRun);
+    add(deltatune::detail::kTokenizerFiles);
+  }
   if (writes_model && !holds_model(out)) {
     add(deltatune::detail::kModelFiles);
-    add(deltatune::detail::kTokenizerFiles);
     add(deltatune::detail::kWeightFiles);
   }
   if (!foreign.empty())
@@ -105,6 +107,7 @@ void check_out(const fs::path& out, bool overwrite, bool writes_model) {
 
 void replace_run_files(StagedFolder& staged) {
   for (const char* const name : kOfRun) staged.removes(name);
+  for (const char* const name : deltatune::detail::kTokenizerFiles) staged.removes(name);
   staged.removes(fs::path("checkpoint") / deltatune::detail::kCheckpointFile);
 }
 

@@ -162,6 +162,12 @@ void print(const Notes& notes) {
   for (const std::string& note : notes) std::cerr << "note: " << note << "\n";
 }
 
+Tokenizer tokenizer_of(const std::filesystem::path& model) {
+  Tokenizer tokenizer = open_tokenizer(model);
+  print(tokenizer.notes());
+  return tokenizer;
+}
+
 TextColumns resolve_columns(const Table& table, TextColumns columns, bool with_label) {
   if (columns.text.empty()) columns.text = usual_column(table, {"text", "sentence", "tweet"}, "--text-column");
   if (with_label && columns.label.empty()) columns.label = usual_column(table, {"label", "labels", "sentiment"}, "--label-column");

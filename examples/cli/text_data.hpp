@@ -15,6 +15,9 @@ namespace deltatune::cli {
 // On standard error.
 void print(const Notes& notes);
 
+// The model's tokenizer; prints what the user should know of it.
+Tokenizer tokenizer_of(const std::filesystem::path& model);
+
 // Which columns hold what; empty names: the usual ones ("text", "sentence", "tweet"; "label", "labels", "sentiment", in any case), if the table has
 // them.
 struct TextColumns {

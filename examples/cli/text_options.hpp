@@ -29,7 +29,7 @@ struct TextOptions {
 
 // The model's tokenizer, and how the commands use it.
 inline TextEncoding encoding_of(const TextOptions& options) {
-  return {open_tokenizer(options.model), options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids};
+  return {tokenizer_of(options.model), options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids};
 }
 
 inline void add_text_options(CLI::App& command, TextOptions& options) {

@@ -17,6 +17,7 @@
 #include "confusion.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/hf_checkpoint.hpp"
+#include "deltatune/io/result_files.hpp"
 #include "deltatune/model/families.hpp"
 #include "deltatune/train/checkpoint.hpp"
 #include "deltatune/version.hpp"
@@ -341,13 +342,13 @@ void train(TrainOptions options) {
   if (!options.init_adapter.empty())
     for (const std::string& note : run_notes(options.model, init_adapters(options))) std::cerr << "note: " << note << "\n";
   const bool classifies = options.task == "classify", has_classifier = options.task != "lm";
-  if (!has_classifier && !writes) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a GPT-2"});
+  if (!has_classifier && !writes) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a language model, such as GPT-2"});
   const Index room = architecture.longest() - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
   if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
-  const Tokenizer tokenizer = open_tokenizer(options.model);
+  const Tokenizer tokenizer = tokenizer_of(options.model);
   if (tokenizer.vocab_size() > architecture.vocab_size)
     throw Error(options.model, "the tokenizer has more tokens than the model",
                 {.expected = "at most " + std::to_string(architecture.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
@@ -383,6 +384,7 @@ void train(TrainOptions options) {
   const auto save = [&] {
     folder.save([&](const std::filesystem::path& to) {
       run->save(to);
+      if (method != "full") copy_tokenizer(options.model, to);
       if (method != "full" && has_classifier) write_text_file(to / "labels.json", nlohmann::json(labels).dump(2) + "\n");
       write_text_file(to / kRunRecord, record.dump(2) + "\n");
     });
@@ -586,8 +588,8 @@ void add_train(CLI::App& app) {
   add_device_options(*command, o.device);
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");
   command->footer(
-      "Writes to OUT: the adapter (or the model, with --method full), labels.json, run.json (options, seed, version, hash of the data), metrics.jsonl, "
-      "loss.svg.\n"
+      "Writes to OUT: the adapter (or the model, with --method full), the tokenizer, labels.json, run.json (options, seed, version, hash of the data), "
+      "metrics.jsonl, loss.svg.\n"
       "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143; once more stops at once.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");

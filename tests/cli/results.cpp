@@ -123,6 +123,7 @@ TEST_CASE("a result is replaced whole, and only when asked for", "[cli][results]
   std::filesystem::create_directory(place.folder / "out/logs");
   place.folder.file("out/logs/today.txt", "kept\n");
   const auto before = place.result("out");
+  CHECK(before.at("vocab.txt") == content_of(place.folder / "model/vocab.txt"));
 
   check_failure(place.train("out", {"--method", "ia3"}), {place.path("out"), "already holds", "adapters.json", "--overwrite"});
   CHECK((place.result("out") == before));
@@ -141,9 +142,10 @@ TEST_CASE("a result is replaced whole, and only when asked for", "[cli][results]
   check_success(place.train("out", {"--method", "full", "--overwrite"}));
   CHECK_FALSE(std::filesystem::exists(place.folder / "out/adapter_config.json"));
   CHECK_FALSE(std::filesystem::exists(place.folder / "out/labels.json"));
+  place.folder.file("out/merges.txt", "of the model's tokenizer");
   check_failure(place.train("out", {"--method", "ia3"}), {"already holds a model", "--overwrite"});
   check_success(place.train("out", {"--method", "ia3", "--overwrite"}));
-  for (const char* name : {"model.safetensors", "config.json", "vocab.txt"}) CHECK_FALSE(std::filesystem::exists(place.folder / "out" / name));
+  for (const char* name : {"model.safetensors", "config.json", "merges.txt"}) CHECK_FALSE(std::filesystem::exists(place.folder / "out" / name));
   CHECK(content_of(place.folder / "out/notes.md") == "my own\n");
 
   const Arguments merge{"merge", "--model", place.path("model"), "--adapter", place.path("fresh"), "--out", place.path("out")};
@@ -443,7 +445,7 @@ TEST_CASE("what is no result is not replaced", "[cli][results]") {
   CHECK(content_of(place.folder / "project/notes.md") == "my own\n");
   CHECK_FALSE(std::filesystem::exists(place.folder / "project/metrics.jsonl"));  // of the result that was replaced
 
-  for (const auto& [folder, file] : {std::pair{"foreign", "run.json"}, {"labels", "labels.json"}}) {
+  for (const auto& [folder, file] : {std::pair{"foreign", "run.json"}, {"labels", "labels.json"}, {"tokenizer", "tokenizer.json"}}) {
     const std::string name = std::string(folder) + "/" + file, content = content_of(place.folder.file(name, "[\"mine\"]"));
     for (const Arguments& more : {Arguments{"--overwrite"}, Arguments{"--overwrite", "--resume", "auto"}})
       check_failure(place.train(folder, Arguments{"--method", "ia3"} + more), {place.path(name), "no part of an earlier result"});

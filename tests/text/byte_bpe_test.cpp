@@ -301,6 +301,19 @@ TEST_CASE("vocab.json and merges.txt with the settings beside them", "[text][byt
   CHECK(Tokenizer::open(folder.path()).encode("a<url><|endoftext|>  a") == Ids{a[0], 1500, 0, a[0]});
 }
 
+TEST_CASE("a byte without a token is left out, and notes() says so", "[text][byte_bpe]") {
+  json file = tiny({});
+  CHECK(open(file).notes().empty());
+  file["model"]["vocab"].erase("q");
+  file["model"]["vocab"]["no q"] = int{'q'};
+  const Tokenizer without = open(file);
+  REQUIRE(without.notes().size() == 1);
+  CHECK_THAT(without.notes()[0], Contains("tokenizer.json: model: no token for 1 of the 256 bytes"));
+  CHECK(without.encode("aqb") == Ids{'a', 'b'});
+  file["model"]["unk_token"] = "!";
+  CHECK(open(file).notes().empty());
+}
+
 TEST_CASE("byte-level tokenizer.json: what cannot be done is an error that names the field", "[text][byte_bpe]") {
   const json original = shipped();
   const auto refused = [&](const char* pointer, const json& value, const std::string& message) {
@@ -334,6 +347,11 @@ TEST_CASE("vocab.json and merges.txt: mistakes", "[text][byte_bpe]") {
   CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("merges.txt: line 3: not a merge"));
   folder.file("merges.txt", "#version: 0.2\r\nx x\r\n");
   CHECK(Tokenizer::open(folder.path()).encode("xx").size() == 1);
+  folder.file("added_tokens.json", R"({"<url>": 1500, "!": 1501})");
+  CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("added_tokens.json: another id than in the vocabulary for \"!\"; expected 1, got 1501"));
+  folder.file("added_tokens.json", "{}");
+  folder.file("tokenizer_config.json", R"({"added_tokens_decoder": {"1501": {"content": "!"}}})");
+  CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("added_tokens_decoder.1501: another id than in the vocabulary for \"!\""));
   folder.file("vocab.json", "[]");
   CHECK_THROWS_WITH(Tokenizer::open(folder.path()), Contains("vocab.json: wrong JSON; expected an object"));
   folder.file("vocab.json", R"({"a": "b"})");

@@ -12,7 +12,6 @@
 #include "deltatune/core/config.hpp"
 #include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/io/json_config.hpp"
-#include "deltatune/io/mapped_file.hpp"
 #include "deltatune/io/model_folder.hpp"
 #include "deltatune/io/parameter_io.hpp"
 #include "deltatune/io/result_files.hpp"
@@ -96,8 +95,7 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
     if (!problem_type.empty()) config["problem_type"] = problem_type;
   }
   write_model_folder(staged.path(), "model.safetensors", writer, "config.json", config.dump(2) + "\n");
-  for (const char* const name : detail::kTokenizerFiles)
-    if (std::filesystem::exists(source / name)) write_text_file(staged.path() / name, MappedFile(source / name).text());
+  copy_tokenizer(source, staged.path());
   staged.commit();
 }
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "deltatune/core/config.hpp"
+#include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/io/parse_json.hpp"
 
@@ -21,8 +22,9 @@ inline constexpr std::array kAdapterFiles{"adapter_config.json", "adapter_model.
                                           "pytorch_adapter.bin", "model_head.safetensors",    "pytorch_model_head.bin", "head_config.json"};
 inline constexpr std::array kWeightFiles{"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"};
 inline constexpr std::array kTokenizerFiles{
-    "tokenizer.json",  "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",   "vocab.txt",         "vocab.json", "merges.txt",
-    "tokenizer.model", "spiece.model",          "sentencepiece.bpe.model", "chat_template.jinja", "chat_template.json"};
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model", "added_tokens.json", "vocab.txt",
+    "vocab.json",     "tokenizer.model",       "chat_template.jinja",     "chat_template.json",      "spiece.model",      "spm.model",
+    "merges.txt"};
 inline constexpr std::array kModelFiles{"config.json", "generation_config.json"};  // and kTokenizerFiles
 // What a run of the program adds.
 inline constexpr std::array kRunFiles{"adapters.json", "labels.json", "run.json"};
@@ -97,6 +99,12 @@ DELTATUNE_FUNCTION std::set<std::filesystem::path> model_files(const std::filesy
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (detail::is_shard(entry.path().filename().string())) files.insert(entry.path().filename());
   return files;
+}
+
+// A tokenizer, file by file, from the folder of one model to another. Throws Error when a file cannot be read or written.
+DELTATUNE_FUNCTION void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
+  for (const char* const name : detail::kTokenizerFiles)
+    if (std::filesystem::exists(from / name)) write_text_file(to / name, MappedFile(from / name).text());
 }
 
 }  // namespace deltatune

@@ -235,7 +235,7 @@ class SentencePieceFolder {
       id = static_cast<std::int32_t>(tokens_.size());
       for (const AddedToken& other : parts_.added_tokens) id = std::max(id, other.id + 1);
     }
-    add_token({.content = content, .id = id, .lstrip = lstrip, .special = special}, parts_);
+    add_token({.content = content, .id = id, .lstrip = lstrip, .special = special}, parts_.name, parts_);
   }
 
   DELTATUNE_FUNCTION TemplateItem fixed(const std::string& token, const char* key, std::int32_t type) const {

@@ -282,8 +282,15 @@ class BpeModel {
     }
     has_affixes_ = !options_.continuing_prefix.empty() || !options_.word_suffix.empty();
     // Where characters can vanish, what is left and right of them may merge.
-    const bool keeps_all = !options_.unknown.empty() || std::none_of(bytes_.begin(), bytes_.end(), [](std::int32_t id) { return id == TokenTable::kNone; });
-    cuts_at_mark_ = !options_.takes_bytes && !has_affixes_ && !options_.ignore_merges && keeps_all && vocabulary.find(kMark) != TokenTable::kNone;
+    cuts_at_mark_ = !options_.takes_bytes && !has_affixes_ && !options_.ignore_merges && keeps_all() && vocabulary.find(kMark) != TokenTable::kNone;
+  }
+
+  // What a text may lose, in a sentence; empty where it loses nothing.
+  DELTATUNE_FUNCTION std::string note() const {
+    if (keeps_all()) return "";
+    const std::string what = options_.takes_bytes ? std::to_string(std::count_if(bytes_.begin(), bytes_.end(), is_none)) + " of the 256 bytes"
+                                                  : std::string("characters outside the vocabulary");
+    return options_.where + ": no token for " + what + ", and no unknown token: they are left out of a text";
   }
 
   void reserve_merges(std::size_t count) { merges_.assign(power_of_two_above(count * 2 + 1), {}); }
@@ -378,6 +385,9 @@ class BpeModel {
     if (place > 0) symbols_io.back().next = place;
     symbols_io.push_back({id, place - 1, -1, static_cast<std::uint32_t>(bytes)});
   }
+
+  static bool is_none(std::int32_t id) { return id == TokenTable::kNone; }
+  bool keeps_all() const { return !options_.unknown.empty() || std::none_of(bytes_.begin(), bytes_.end(), is_none); }
 
   // The token of a character, with the affixes that its place asks for.
   DELTATUNE_FUNCTION std::int32_t character_id(const TokenTable& vocabulary, std::string_view word, std::size_t begin, std::size_t end,

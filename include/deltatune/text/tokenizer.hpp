@@ -71,6 +71,9 @@ class Tokenizer {
   // Whether the tokenizer puts two texts together.
   bool has_pairs() const;
 
+  // What a user should know of it, a sentence each: which characters of a text it leaves out, as the Python library does.
+  std::vector<std::string> notes() const;
+
  private:
   explicit Tokenizer(std::shared_ptr<const detail::TokenizerState> state) : state_(std::move(state)) {}
 

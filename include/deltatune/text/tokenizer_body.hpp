@@ -331,6 +331,11 @@ class TokenizerState {
   Index vocab_size() const { return std::max(vocabulary_.size(), added_.size()); }
   bool has_token(std::int32_t id) const { return added_.contains(id) || vocabulary_.contains(id); }
   bool has_pairs() const { return !post_processor_.pair.empty(); }
+  DELTATUNE_FUNCTION std::vector<std::string> notes() const {
+    const auto* const bpe = std::get_if<BpeModel>(&model_);
+    const std::string note = bpe == nullptr ? "" : bpe->note();
+    return note.empty() ? std::vector<std::string>{} : std::vector<std::string>{note};
+  }
 
   std::optional<std::int32_t> id_of(std::string_view token) const {
     for (const TokenTable* table : {&added_, &vocabulary_})
@@ -559,5 +564,6 @@ DELTATUNE_FUNCTION std::optional<std::int32_t> Tokenizer::bos_id() const { retur
 DELTATUNE_FUNCTION std::optional<std::int32_t> Tokenizer::eos_id() const { return state_->eos(); }
 DELTATUNE_FUNCTION std::optional<std::int32_t> Tokenizer::pad_id() const { return state_->pad(); }
 DELTATUNE_FUNCTION bool Tokenizer::has_pairs() const { return state_->has_pairs(); }
+DELTATUNE_FUNCTION std::vector<std::string> Tokenizer::notes() const { return state_->notes(); }
 
 }  // namespace deltatune

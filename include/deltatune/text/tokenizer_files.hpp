@@ -40,12 +40,11 @@ DELTATUNE_FUNCTION std::string read_special_token(const std::vector<JsonConfig>&
   const JsonConfig* const file = file_with(files, key);
   const std::string content = file == nullptr ? fallback : token_content(*file, key);
   const std::int32_t id = parts_io.vocabulary.find(content);
-  const bool is_added = std::any_of(parts_io.added_tokens.begin(), parts_io.added_tokens.end(), [&](const AddedToken& t) { return t.content == content; });
-  if (id == TokenTable::kNone || is_added) return content;
+  if (id == TokenTable::kNone || parts_io.added_ids.contains(content)) return content;
   AddedToken token{.content = content, .id = id};
   if (file != nullptr && file->raw().at(key).is_object()) token = read_added_token(file->object(key), id);
   token.special = true;
-  add_token(std::move(token), parts_io);
+  add_token(std::move(token), parts_io.name, parts_io);
   return content;
 }
 
@@ -128,7 +127,7 @@ DELTATUNE_FUNCTION TokenizerParts read_vocab_and_merges(const std::filesystem::p
 
   if (std::filesystem::exists(folder / "added_tokens.json")) {
     const JsonConfig added = JsonConfig::open(folder / "added_tokens.json");
-    for (const auto& [token, id] : added.raw().items()) add_token({.content = token, .id = id_in(added, id, token)}, parts);
+    for (const auto& [token, id] : added.raw().items()) add_token({.content = token, .id = id_in(added, id, token)}, added.name(), parts);
   }
   const std::vector<JsonConfig> files = special_token_files(folder);
   if (const JsonConfig* const file = file_with(files, "added_tokens_decoder")) read_added_tokens_decoder(file->object("added_tokens_decoder"), parts);
@@ -199,7 +198,7 @@ DELTATUNE_FUNCTION TokenizerParts read_tokenizer(const std::filesystem::path& pa
   if (exists("tokenizer.json")) return read_tokenizer_json(path / "tokenizer.json", compiler);
   const std::string family = family_in(path);
   const auto unknown_family = [&](const char* file, const char* known) {
-    return Error((path / file).string(), "does not say how a " + family + " model cuts a text into tokens",
+    return Error((path / file).string(), "does not say how " + (family.empty() ? "this" : "a " + family) + " model cuts a text into tokens",
                  {.expected = std::string("tokenizer.json, or the folder of ") + known});
   };
   if (exists("vocab.json")) {

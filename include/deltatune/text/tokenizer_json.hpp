@@ -351,12 +351,9 @@ DELTATUNE_FUNCTION void read_added_tokens(const JsonConfig& file, TokenizerParts
   for (const JsonConfig& entry : json_entries(file, "added_tokens")) {
     AddedToken token = read_added_token(entry, entry.get<std::int64_t>("id"));
     if (token.content.empty()) continue;
-    const std::int32_t known = find_token(parts_io, token.content);
-    if (known != TokenTable::kNone && known != token.id) {
-      throw Error(file.name() + ": added_tokens", "another id than in the vocabulary for \"" + token.content + "\"",
-                  {.expected = std::to_string(known), .got = std::to_string(token.id)});
-    }
-    add_token(std::move(token), parts_io);
+    const std::string where = file.name() + ": added_tokens";
+    require_id(find_token(parts_io, token.content), token, where);
+    add_token(std::move(token), where, parts_io);
   }
 }
 
@@ -367,7 +364,7 @@ DELTATUNE_FUNCTION void read_added_tokens_decoder(const JsonConfig& section, Tok
     std::int64_t id = -1;
     const auto [end, failure] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (failure != std::errc{} || end != key.data() + key.size()) throw Error(config.name(), "not a token id", {.expected = "a number"});
-    add_token(read_added_token(config, id), parts_io);
+    add_token(read_added_token(config, id), config.name(), parts_io);
   }
 }
 

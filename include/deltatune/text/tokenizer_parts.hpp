@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct TokenizerParts {
   std::string name;                      // of the file, for messages
   TokenTable vocabulary;                 // the model's own tokens
   std::vector<AddedToken> added_tokens;  // may be among the model's own
+  std::unordered_map<std::string, std::int32_t> added_ids;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
   std::optional<TokenModel> model;
@@ -49,9 +51,8 @@ DELTATUNE_FUNCTION std::int32_t token_id(std::int64_t value, const std::string& 
 // The id of a token, the model's own or an added one, or kNone.
 DELTATUNE_FUNCTION std::int32_t find_token(const TokenizerParts& parts, std::string_view token) {
   if (const std::int32_t id = parts.vocabulary.find(token); id != TokenTable::kNone) return id;
-  for (const AddedToken& added : parts.added_tokens)
-    if (added.content == token) return added.id;
-  return TokenTable::kNone;
+  const auto added = parts.added_ids.find(std::string(token));
+  return added == parts.added_ids.end() ? TokenTable::kNone : added->second;
 }
 
 // A byte-level pre-tokenizer in front of a model of bytes leaves the bytes as they are: nothing becomes visible characters on the way.
@@ -62,9 +63,17 @@ DELTATUNE_FUNCTION bool keeps_bytes(PreTokenizer& pre_tokenizer_io) {
   return last != nullptr;
 }
 
-// The id of an added token, from 0 on; -1: unknown yet. Adds it, in place of one with the same content.
-DELTATUNE_FUNCTION void add_token(AddedToken token, TokenizerParts& parts_io) {
-  std::erase_if(parts_io.added_tokens, [&](const AddedToken& other) { return other.content == token.content; });
+// Throws Error, which names `where`, for a token that is known by another id.
+DELTATUNE_FUNCTION void require_id(std::int32_t known, const AddedToken& token, const std::string& where) {
+  if (known != TokenTable::kNone && known != token.id)
+    throw Error(where, "another id than in the vocabulary for \"" + token.content + "\"", {.expected = std::to_string(known), .got = std::to_string(token.id)});
+}
+
+// Adds a token, in place of one with the same content. A token of the model keeps its id. where: for messages.
+DELTATUNE_FUNCTION void add_token(AddedToken token, const std::string& where, TokenizerParts& parts_io) {
+  require_id(parts_io.vocabulary.find(token.content), token, where);
+  if (!parts_io.added_ids.insert_or_assign(token.content, token.id).second)
+    std::erase_if(parts_io.added_tokens, [&](const AddedToken& other) { return other.content == token.content; });
   parts_io.added_tokens.push_back(std::move(token));
 }
 
