@@ -1,12 +1,16 @@
 // Matrix products by oneDNN: float, and bfloat16 with float sums, which run on AMX or AVX512-BF16 where the processor has them. What oneDNN
 // does not multiply: bfloat16 on processors below AVX-512 is widened to float first; double runs in a plain loop. (Not by Eigen: its
-// kernels take seconds and half a gigabyte to compile, in every program that includes this.)
+// kernels take seconds and half a gigabyte to compile, in every program that includes this.) In oneDNN's C interface: nvcc does not get through dnnl.hpp.
 #pragma once
+
+#include <dnnl.h>
 
 #include <algorithm>
 #include <concepts>
-#include <dnnl.hpp>
+#include <cstddef>
+#include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "deltatune/backend/cpu/parallel.hpp"
@@ -16,11 +20,39 @@
 
 namespace deltatune {
 
+namespace detail {
+
+inline void check_onednn(dnnl_status_t status) {
+  if (status != dnnl_success) throw Error("oneDNN", "failed with status " + std::to_string(static_cast<int>(status)));
+}
+
+// What create(&handle, arguments...) makes, and Destroy takes back. Empty where oneDNN has nothing for the arguments; throws Error when it fails otherwise.
+template <class Handle, auto Destroy>
+class OneDnnOwner {
+ public:
+  template <class Create, class... Arguments>
+  explicit OneDnnOwner(const Create& create, const Arguments&... arguments) {
+    Handle handle = nullptr;
+    const dnnl_status_t status = create(&handle, arguments...);
+    if (status != dnnl_unimplemented) check_onednn(status);
+    if (status == dnnl_success) owner_.reset(handle);
+  }
+  operator Handle() const { return owner_.get(); }
+
+ private:
+  struct Destroyer {
+    void operator()(Handle handle) const { Destroy(handle); }
+  };
+  std::unique_ptr<std::remove_pointer_t<Handle>, Destroyer> owner_;
+};
+
+}  // namespace detail
+
 struct OneDnnGemm {
   class State {
     friend struct OneDnnGemm;
-    dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
-    dnnl::stream stream_{engine_};
+    detail::OneDnnOwner<dnnl_engine_t, dnnl_engine_destroy> engine_{dnnl_engine_create, dnnl_cpu, std::size_t{0}};
+    detail::OneDnnOwner<dnnl_stream_t, dnnl_stream_destroy> stream_{dnnl_stream_create, engine_, dnnl_stream_default_flags};
     bool multiplies_bfloat16_ = true;  // until it has refused
     std::vector<float> narrow_;        // scratch of narrow()
     std::vector<float> wide_;          // scratch of widened()
@@ -68,9 +100,8 @@ struct OneDnnGemm {
   static constexpr Index kSerialFlops = 1 << 16;  // below some 10 µs of work a second thread does not pay
 
   static void sgemm(const Gemm<float>& p) {
-    const dnnl_status_t status = dnnl_sgemm(p.transpose_a ? 'T' : 'N', p.transpose_b ? 'T' : 'N', p.m(), p.n(), p.k(), p.alpha, p.a.data, p.a.stride, p.b.data,
-                                            p.b.stride, p.beta, p.c.data, p.c.stride);
-    if (status != dnnl_success) throw Error("oneDNN", "sgemm failed with status " + std::to_string(static_cast<int>(status)));
+    detail::check_onednn(dnnl_sgemm(p.transpose_a ? 'T' : 'N', p.transpose_b ? 'T' : 'N', p.m(), p.n(), p.k(), p.alpha, p.a.data, p.a.stride, p.b.data,
+                                    p.b.stride, p.beta, p.c.data, p.c.stride));
   }
 
   // A result of many short rows, LoRA's du and dB for instance: two to three times as fast as a product with few long rows, cᵀ = bᵀ·aᵀ.
@@ -110,42 +141,66 @@ struct OneDnnGemm {
             .beta = p.beta};
   }
 
+  using Attributes = detail::OneDnnOwner<dnnl_primitive_attr_t, dnnl_primitive_attr_destroy>;
+  using PostOps = detail::OneDnnOwner<dnnl_post_ops_t, dnnl_post_ops_destroy>;
+  using Description = detail::OneDnnOwner<dnnl_primitive_desc_t, dnnl_primitive_desc_destroy>;
+  using Primitive = detail::OneDnnOwner<dnnl_primitive_t, dnnl_primitive_destroy>;
+  using Memory = detail::OneDnnOwner<dnnl_memory_t, dnnl_memory_destroy>;
+
+  // How a (rows, cols) matrix lies in memory, or its transposed where that is what lies there.
+#if DNNL_VERSION_MAJOR >= 3
+  using Matrix = detail::OneDnnOwner<dnnl_memory_desc_t, dnnl_memory_desc_destroy>;
+#else
+  struct Matrix {
+    dnnl_memory_desc_t value;
+    operator const dnnl_memory_desc_t*() const { return &value; }
+  };
+#endif
+  static Matrix matrix(Index rows, Index cols, dnnl_data_type_t type, Index stride, bool transposed) {
+    const dnnl_dims_t sizes{rows, cols}, strides{transposed ? 1 : stride, transposed ? stride : 1};
+#if DNNL_VERSION_MAJOR >= 3
+    return Matrix(dnnl_memory_desc_create_with_strides, 2, sizes, type, strides);
+#else
+    Matrix matrix;
+    detail::check_onednn(dnnl_memory_desc_init_by_strides(&matrix.value, 2, sizes, type, strides));
+    return matrix;
+#endif
+  }
+
   // alpha 1. False: oneDNN has nothing for it.
   template <class In>
   static bool matmul(State& state, const Gemm<float, In>& p) {
-    try {
-      using Type = dnnl::memory::data_type;
-      constexpr Type type = std::same_as<In, Bfloat16> ? Type::bf16 : Type::f32;
-      const dnnl::memory::desc a = matrix(p.m(), p.k(), type, p.a.stride, p.transpose_a);
-      const dnnl::memory::desc b = matrix(p.k(), p.n(), type, p.b.stride, p.transpose_b);
-      const dnnl::memory::desc c = matrix(p.m(), p.n(), Type::f32, p.c.stride, false);
-      dnnl::primitive_attr attributes;
-      if (p.beta != 0.0F) {
-        dnnl::post_ops sum;
-        sum.append_sum(p.beta);
-        attributes.set_post_ops(sum);
-      }
-      // oneDNN keeps what it has compiled for a shape: after the first time this is a look-up of some microseconds.
+    constexpr dnnl_data_type_t type = std::same_as<In, Bfloat16> ? dnnl_bf16 : dnnl_f32;
+    const Matrix a = matrix(p.m(), p.k(), type, p.a.stride, p.transpose_a);
+    const Matrix b = matrix(p.k(), p.n(), type, p.b.stride, p.transpose_b);
+    const Matrix c = matrix(p.m(), p.n(), dnnl_f32, p.c.stride, false);
+    const Attributes attributes(dnnl_primitive_attr_create);
+    if (p.beta != 0.0F) {
+      const PostOps sum(dnnl_post_ops_create);
 #if DNNL_VERSION_MAJOR >= 3
-      const dnnl::matmul::primitive_desc description(state.engine_, a, b, c, attributes);
+      detail::check_onednn(dnnl_post_ops_append_sum(sum, p.beta, 0, dnnl_data_type_undef));
 #else
-      const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, state.engine_);
+      detail::check_onednn(dnnl_post_ops_append_sum(sum, p.beta));
 #endif
-      const auto memory = [&](const dnnl::memory::desc& shape, const void* data) { return dnnl::memory(shape, state.engine_, const_cast<void*>(data)); };
-      dnnl::matmul(description)
-          .execute(state.stream_, {{DNNL_ARG_SRC, memory(a, p.a.data)}, {DNNL_ARG_WEIGHTS, memory(b, p.b.data)}, {DNNL_ARG_DST, memory(c, p.c.data)}});
-      state.stream_.wait();
-      return true;
-    } catch (const dnnl::error& error) {
-      if (error.status == dnnl_unimplemented) return false;
-      throw Error("oneDNN", "matmul failed with status " + std::to_string(static_cast<int>(error.status)));
+      detail::check_onednn(dnnl_primitive_attr_set_post_ops(attributes, sum));
     }
-  }
-
-  // (rows, cols), or its transposed where that is what lies in memory.
-  static dnnl::memory::desc matrix(Index rows, Index cols, dnnl::memory::data_type type, Index stride, bool transposed) {
-    const dnnl::memory::dims strides = transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1};
-    return {{rows, cols}, type, strides};
+    // oneDNN keeps what it has compiled for a shape: after the first time this is a look-up of some microseconds.
+#if DNNL_VERSION_MAJOR >= 3
+    const Description description(dnnl_matmul_primitive_desc_create, state.engine_, a, b, nullptr, c, attributes);
+#else
+    dnnl_matmul_desc_t product;
+    detail::check_onednn(dnnl_matmul_desc_init(&product, a, b, nullptr, c));
+    const Description description(dnnl_primitive_desc_create, &product, attributes, state.engine_, nullptr);
+#endif
+    if (!description) return false;
+    const Primitive primitive(dnnl_primitive_create, description);
+    if (!primitive) return false;
+    const auto memory = [&](const Matrix& shape, const void* data) { return Memory(dnnl_memory_create, shape, state.engine_, const_cast<void*>(data)); };
+    const Memory of_a = memory(a, p.a.data), of_b = memory(b, p.b.data), of_c = memory(c, p.c.data);
+    const dnnl_exec_arg_t arguments[]{{DNNL_ARG_SRC, of_a}, {DNNL_ARG_WEIGHTS, of_b}, {DNNL_ARG_DST, of_c}};
+    detail::check_onednn(dnnl_primitive_execute(primitive, state.stream_, 3, arguments));
+    detail::check_onednn(dnnl_stream_wait(state.stream_));
+    return true;
   }
 };
 
