@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/io/parse_json.hpp"
 #include "deltatune/text/unicode.hpp"
 #include "display.hpp"
@@ -90,7 +91,7 @@ std::map<std::string, std::vector<std::string>> by_skeleton(const std::vector<st
 
 std::vector<std::string> sorted(std::vector<std::string> names) {
   if (std::all_of(names.begin(), names.end(), [](const std::string& name) { return number_in(name).has_value(); })) {
-    std::stable_sort(names.begin(), names.end(), [](const std::string& a, const std::string& b) { return *number_in(a) < *number_in(b); });
+    deltatune::detail::sort_stably(names.begin(), names.end(), [](const std::string& a, const std::string& b) { return *number_in(a) < *number_in(b); });
   } else {
     std::sort(names.begin(), names.end());
   }

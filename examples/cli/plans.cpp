@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "deltatune/attach/methods.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/delta/lora_start.hpp"
 #include "deltatune/io/regex.hpp"
 #include "report.hpp"
@@ -202,7 +203,7 @@ std::string help_of(const MethodOption& option) {
   std::string text = option.methods.size() <= kNamed ? joined(option.methods) + ": " + option.help : option.help;
   auto defaults = option.defaults;
   if (defaults.size() == 1 && defaults[0].first.empty()) return text;
-  std::stable_sort(defaults.begin(), defaults.end(), [](const auto& a, const auto& b) { return a.second.size() > b.second.size(); });
+  deltatune::detail::sort_stably(defaults.begin(), defaults.end(), [](const auto& a, const auto& b) { return a.second.size() > b.second.size(); });
   text += " [" + defaults[0].first;
   for (std::size_t i = 1; i < defaults.size(); ++i) text += "; " + joined(defaults[i].second) + " " + defaults[i].first;
   return text + "]";

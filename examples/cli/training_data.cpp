@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "deltatune/core/random.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "report.hpp"
 #include "run_record.hpp"
 
@@ -135,7 +136,7 @@ std::vector<bool> held_out(const std::vector<std::int32_t>& classes, double frac
     missing -= share.out;
     by_rest.push_back(&share);
   }
-  std::stable_sort(by_rest.begin(), by_rest.end(), [](const Share* a, const Share* b) { return a->rest > b->rest; });
+  deltatune::detail::sort_stably(by_rest.begin(), by_rest.end(), [](const Share* a, const Share* b) { return a->rest > b->rest; });
   for (Share* const share : by_rest) {
     if (missing <= 0 || share->out + 1 >= share->all) continue;
     ++share->out;

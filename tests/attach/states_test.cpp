@@ -18,6 +18,7 @@
 #include "deltatune/attach/prefix_plan.hpp"
 #include "deltatune/attach/selection_plan.hpp"
 #include "deltatune/attach/union_plan.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/delta/lora_start.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/train/trainer.hpp"
@@ -315,7 +316,7 @@ class Orders {
       std::vector<std::size_t> order{0, 1};
       if (states[1].order < states[0].order) std::swap(order[0], order[1]);
       // What is part of the base first.
-      std::stable_sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return states[i].settled && !states[j].settled; });
+      deltatune::detail::sort_stably(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return states[i].settled && !states[j].settled; });
       for (const std::size_t i : order) {
         if (!states[i].settled) continue;
         handles[i].emplace(methods_[i].attach(ctx, model));

@@ -60,11 +60,11 @@
 #endif
 
 // A loop of at most 16 iterations that must all stand in the code, so that the arrays they index stay in registers.
-#if defined(__CUDACC__) || defined(__clang__)
+#if defined(__CUDA_ARCH__) || (defined(__clang__) && !defined(__CUDACC__))
 #define DELTATUNE_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define DELTATUNE_UNROLL _Pragma("GCC unroll 16")
-#else
+#else  // what nvcc hands to the host's compiler: neither of them knows the other's word
 #define DELTATUNE_UNROLL
 #endif
 

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "deltatune/core/config.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/folder_lock.hpp"
 #include "deltatune/io/mapped_file.hpp"
@@ -249,7 +250,7 @@ class StagedFolder {
     const auto depth = [](const Path& file) { return length(file); };
     const bool several = changes.count() > 1;
     for (std::vector<Path>* files : {&changes.written, &changes.removed})
-      std::stable_sort(files->begin(), files->end(), [&](const Path& a, const Path& b) { return depth(a) > depth(b); });
+      detail::sort_stably(files->begin(), files->end(), [&](const Path& a, const Path& b) { return depth(a) > depth(b); });
     for (const std::vector<Path>* files : {&changes.removed, &changes.written})
       for (auto file = files->rbegin(); several && file != files->rend(); ++file)
         if (is_result_marker(*file)) unlink_one(*file);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deltatune/core/config.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/text/aligned_text.hpp"
 #include "deltatune/text/unicode.hpp"
@@ -59,7 +60,7 @@ class Decomposition {
   // Canonical order: a run of marks sorted by class, marks of one class as they came.
   void sort_marks() {
     if (out_.size() - begin_of_marks_ > 1) {
-      std::stable_sort(out_.begin() + static_cast<std::ptrdiff_t>(begin_of_marks_), out_.end(), [](const CharacterChange& a, const CharacterChange& b) {
+      detail::sort_stably(out_.begin() + static_cast<std::ptrdiff_t>(begin_of_marks_), out_.end(), [](const CharacterChange& a, const CharacterChange& b) {
         return unicode::detail::combining_class(a.character) < unicode::detail::combining_class(b.character);
       });
     }

@@ -17,6 +17,7 @@
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/text/sentence_piece.hpp"
@@ -211,10 +212,10 @@ class SentencePieceFolder {
         const std::int32_t left_id = pieces.find(text.substr(0, at)), right_id = pieces.find(text.substr(at));
         if (left_id != TokenTable::kNone && right_id != TokenTable::kNone) merges.push_back({t, at, left, characters - left, left_id, right_id});
       }
-      std::stable_sort(merges.begin() + static_cast<std::ptrdiff_t>(first), merges.end(),
-                       [](const Merge& a, const Merge& b) { return std::pair(a.left_id, a.right_id) < std::pair(b.left_id, b.right_id); });
+      sort_stably(merges.begin() + static_cast<std::ptrdiff_t>(first), merges.end(),
+                  [](const Merge& a, const Merge& b) { return std::pair(a.left_id, a.right_id) < std::pair(b.left_id, b.right_id); });
     }
-    std::stable_sort(merges.begin(), merges.end(), [this](const Merge& a, const Merge& b) {
+    sort_stably(merges.begin(), merges.end(), [this](const Merge& a, const Merge& b) {
       const double score_a = tokens_[a.token].score, score_b = tokens_[b.token].score;
       return score_a != score_b ? score_a > score_b : std::pair(a.left, a.right) > std::pair(b.left, b.right);
     });

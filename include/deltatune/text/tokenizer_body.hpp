@@ -24,6 +24,7 @@
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/function_ref.hpp"
 #include "deltatune/core/shape.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/text/tokenizer.hpp"
 #include "deltatune/text/tokenizer_files.hpp"
@@ -386,7 +387,7 @@ class TokenizerState {
   }
 
   DELTATUNE_FUNCTION void find_added_tokens(TokenizerParts& parts) {
-    std::stable_partition(parts.added_tokens.begin(), parts.added_tokens.end(), [](const AddedToken& token) { return token.special; });
+    sort_stably(parts.added_tokens.begin(), parts.added_tokens.end(), [](const AddedToken& a, const AddedToken& b) { return a.special && !b.special; });
     std::vector<AddedToken> raw, normalized;
     for (AddedToken& token : parts.added_tokens) {
       if (token.normalized) {
