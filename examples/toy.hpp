@@ -5,7 +5,11 @@
 #include <cstdio>
 #include <string>
 
+#if defined(__CUDACC__)
+#include "deltatune/cuda.hpp"
+#else
 #include "deltatune/deltatune.hpp"  // which knows of deltatune::compiled, as single headers do not
+#endif
 
 namespace toy {
 
