@@ -152,10 +152,10 @@ class Attachment {
     check_attached();
     if (merged_) throw Error(name_, "is merged: all rows go through it", {.remedy = "unmerge() it first"});
     if (routed && slots_.empty()) throw Error(name_, "has no deltas to route");
-    for (AnySlot<X>* const slot : slots_)
+    for (Slot<X>* const slot : slots_)
       if (routed && !slot->routable(name_))
         throw Error(name_, "cannot be routed per sequence: one row's output depends on other rows", {.remedy = "route LoRA"});
-    for (AnySlot<X>* const slot : slots_) slot->set_routed(name_, routed);
+    for (Slot<X>* const slot : slots_) slot->set_routed(name_, routed);
     routed_ = routed;
     update();
   }
@@ -251,7 +251,7 @@ class Attachment {
       parameter->set_resting(false);
       parameter->set_replaced(false);
     }
-    for (AnySlot<X>* const slot : slots_) slot->remove(name_);
+    for (Slot<X>* const slot : slots_) slot->remove(name_);
     slots_.clear();
     sublayers_.clear();
     paths_.clear();
@@ -267,7 +267,7 @@ class Attachment {
  private:
   struct Place {
     Index layer;
-    AnySlot<X>* slot;
+    Slot<X>* slot;
     std::string path;
   };
   template <class S, class D>
@@ -289,7 +289,7 @@ class Attachment {
 
   template <class F>
   void visit_deltas(const F& f) {
-    for (AnySlot<X>* const slot : slots_) slot->visit_delta(name_, [&f](Parameter<X>& parameter) { f(parameter); });
+    for (Slot<X>* const slot : slots_) slot->visit_delta(name_, [&f](Parameter<X>& parameter) { f(parameter); });
   }
 
   void check_attached() const {
@@ -318,7 +318,7 @@ class Attachment {
   // Slots, parameters and layers follow the state.
   void update() {
     const bool active = enabled_ && !merged_;
-    for (AnySlot<X>* const slot : slots_) slot->set_enabled(name_, active);
+    for (Slot<X>* const slot : slots_) slot->set_enabled(name_, active);
     visit_deltas([&](Parameter<X>& parameter) { parameter.set_resting(!active); });
     for (Parameter<X>* const parameter : replaced_)
       if (parameter->derived()) parameter->set_resting(!active);
@@ -327,7 +327,7 @@ class Attachment {
 
   std::string name_;
   std::vector<std::string> paths_;
-  std::vector<AnySlot<X>*> slots_;
+  std::vector<Slot<X>*> slots_;
   std::vector<Place> sublayers_;
   std::vector<detail::MergeSite<X>> sites_;
   std::vector<Parameter<X>*> replaced_;  // of the model: values that a delta puts there

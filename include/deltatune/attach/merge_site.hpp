@@ -48,9 +48,9 @@ class MergeSite {
   using Context = context_of<X>;
 
   // bias: or nullptr. Both stay where they are.
-  MergeSite(AnySlot<X>& slot, Parameter<X>& weight, Parameter<X>* bias) : slot_(&slot), weight_(&weight), bias_(bias) {}
+  MergeSite(Slot<X>& slot, Parameter<X>& weight, Parameter<X>* bias) : slot_(&slot), weight_(&weight), bias_(bias) {}
 
-  AnySlot<X>& slot() { return *slot_; }
+  Slot<X>& slot() { return *slot_; }
   Parameter<X>& weight() { return *weight_; }
 
   // Throws Error where training or a user has changed what a merge wrote, which going back to the base would lose.
@@ -114,7 +114,7 @@ class MergeSite {
   View<scalar_of<X>> bias() { return bias_ != nullptr ? bias_->value() : View<scalar_of<X>>(); }
   static void copy(Context& ctx, View<const scalar_of<X>> from, View<scalar_of<X>> to) { ops::copy<backend_of<X>, scalar_of<X>>(ctx, from, to); }
 
-  AnySlot<X>* slot_;
+  Slot<X>* slot_;
   Parameter<X>* weight_;
   Parameter<X>* bias_;
 };

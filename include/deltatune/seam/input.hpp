@@ -57,37 +57,31 @@ concept InputDelta = kIsDeltaSaved<typename D::Saved> &&
 namespace detail {
 
 template <class X>
-struct ErasedInputDelta {
+struct ErasedInputDelta : ErasedDelta<X> {
   using T = scalar_of<X>;
 
-  virtual ~ErasedInputDelta() = default;
-  virtual void visit(const ParameterVisitor<X>& f) = 0;
   virtual InputRows rows() const = 0;
   virtual void forward(Pass<X>& pass, View<T> rows, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> drows) = 0;
 };
 
 template <class X, InputDelta<X> D>
-struct InputDeltaHolder final : ErasedInputDelta<X> {
+struct InputDeltaHolder final : DeltaHolder<X, D, ErasedInputDelta<X>> {
   using T = scalar_of<X>;
+  using DeltaHolder<X, D, ErasedInputDelta<X>>::DeltaHolder, DeltaHolder<X, D, ErasedInputDelta<X>>::delta;
 
-  explicit InputDeltaHolder(D d) : delta(std::move(d)) {}
-  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
   InputRows rows() const override { return delta.rows(); }
   void forward(Pass<X>& pass, View<T> rows, DeltaSaved& saved) const override { delta.forward(pass, rows, saved.emplace<typename D::Saved>()); }
   void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> drows) override { delta.backward(pass, saved.get<typename D::Saved>(), drows); }
-
-  D delta;
 };
 
 }  // namespace detail
 
 // The deltas at a model's input.
 template <class X>
-class InputSlot : public Slot<X, detail::ErasedInputDelta<X>> {
+class InputSlot : public SeamSlot<X, detail::ErasedInputDelta<X>> {
  public:
-  using T = scalar_of<X>;
-  using Saved = SlotSaved;
+  using typename SeamSlot<X, detail::ErasedInputDelta<X>>::T, typename SeamSlot<X, detail::ErasedInputDelta<X>>::Saved;
 
   template <InputDelta<X> D>
   D& add(std::string name, D delta) {
@@ -97,7 +91,7 @@ class InputSlot : public Slot<X, detail::ErasedInputDelta<X>> {
   // How all rows of all deltas lie in a sequence.
   InputLayout layout() const {
     InputLayout layout;
-    visit_enabled([&](std::size_t, const auto& delta) {
+    this->visit_enabled([&](std::size_t, const auto& delta) {
       const InputRows rows = delta.rows();
       (rows.after_first ? layout.after_first : layout.front) += rows.count;
       if (rows.like_words) layout.counted += rows.count;
@@ -138,17 +132,12 @@ class InputSlot : public Slot<X, detail::ErasedInputDelta<X>> {
   }
 
  private:
-  template <class F>
-  void visit_enabled(const F& f) const {
-    for (std::size_t i = 0; i < this->entries_.size(); ++i)
-      if (this->entries_[i].enabled) f(i, *this->entries_[i].delta);
-  }
   // f(i, delta, first row in the sequence)
   template <class F>
   void visit_placed(bool like_words, const F& f) const {
     // Those that have positions first.
     Index words = 0, front = layout().counted, behind = layout().front + 1;
-    visit_enabled([&](std::size_t i, auto& delta) {
+    this->visit_enabled([&](std::size_t i, auto& delta) {
       const InputRows rows = delta.rows();
       Index& next = rows.after_first ? behind : rows.like_words ? words : front;
       if (rows.like_words == like_words) f(i, delta, next);

@@ -36,41 +36,33 @@ concept KvDelta = kIsDeltaSaved<typename D::Saved> && requires(D delta, const D&
 namespace detail {
 
 template <class X>
-struct ErasedKvDelta {
+struct ErasedKvDelta : ErasedDelta<X> {
   using T = scalar_of<X>;
 
-  virtual ~ErasedKvDelta() = default;
-  virtual void visit(const ParameterVisitor<X>& f) = 0;
   virtual Index rows() const = 0;
-  virtual bool needs_input() const = 0;
   virtual void forward(Pass<X>& pass, View<const T> x, View<T> kv, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) = 0;
 };
 
 template <class X, KvDelta<X> D>
-struct KvDeltaHolder final : ErasedKvDelta<X> {
+struct KvDeltaHolder final : DeltaHolder<X, D, ErasedKvDelta<X>> {
   using T = scalar_of<X>;
+  using DeltaHolder<X, D, ErasedKvDelta<X>>::DeltaHolder, DeltaHolder<X, D, ErasedKvDelta<X>>::delta;
 
-  explicit KvDeltaHolder(D d) : delta(std::move(d)) {}
-  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
   Index rows() const override { return delta.rows(); }
-  bool needs_input() const override { return delta.needs_input(); }
   void forward(Pass<X>& pass, View<const T> x, View<T> kv, DeltaSaved& saved) const override { delta.forward(pass, x, kv, saved.emplace<typename D::Saved>()); }
   void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) override {
     delta.backward(pass, saved.get<typename D::Saved>(), x, dkv, dx);
   }
-
-  D delta;
 };
 
 }  // namespace detail
 
 // The deltas of one attention layer.
 template <class X>
-class KvSlot : public Slot<X, detail::ErasedKvDelta<X>> {
+class KvSlot : public SeamSlot<X, detail::ErasedKvDelta<X>> {
  public:
-  using T = scalar_of<X>;
-  using Saved = SlotSaved;
+  using typename SeamSlot<X, detail::ErasedKvDelta<X>>::T, typename SeamSlot<X, detail::ErasedKvDelta<X>>::Saved;
 
   template <KvDelta<X> D>
   D& add(std::string name, D delta) {
@@ -80,11 +72,8 @@ class KvSlot : public Slot<X, detail::ErasedKvDelta<X>> {
   // Of all deltas that take part.
   Index rows() const {
     Index rows = 0;
-    visit_enabled([&](std::size_t, const auto& delta) { rows += delta.rows(); });
+    this->visit_enabled([&](std::size_t, const auto& delta) { rows += delta.rows(); });
     return rows;
-  }
-  bool needs_input() const {
-    return this->any([](const auto& delta) { return delta.needs_input(); });
   }
 
   // place(first, kv): puts the rows kv (B·P, 2·Ckv) of one delta before those of the tokens, from row `first` of each sequence on.
@@ -92,7 +81,7 @@ class KvSlot : public Slot<X, detail::ErasedKvDelta<X>> {
   void forward(Pass<X>& pass, Index sequences, Index columns, View<const T> x, Saved& saved, const Place& place) const {
     saved.resize(this->entries_.size());
     Index first = 0;
-    visit_enabled([&](std::size_t i, const auto& delta) {
+    this->visit_enabled([&](std::size_t i, const auto& delta) {
       const auto scope = pass.scope();
       const View<T> kv = pass.take(sequences * delta.rows(), columns);
       delta.forward(pass, x, kv, saved[i]);
@@ -104,20 +93,13 @@ class KvSlot : public Slot<X, detail::ErasedKvDelta<X>> {
   template <class Fetch>
   void backward(Pass<X>& pass, Index sequences, Index columns, const Saved& saved, View<const T> x, const Fetch& fetch, GradientSink<T>& dx) {
     Index first = 0;
-    visit_enabled([&](std::size_t i, auto& delta) {
+    this->visit_enabled([&](std::size_t i, auto& delta) {
       const auto scope = pass.scope();
       const View<T> dkv = pass.take(sequences * delta.rows(), columns);
       fetch(first, dkv);
       delta.backward(pass, saved[i], x, dkv, dx);
       first += delta.rows();
     });
-  }
-
- private:
-  template <class F>
-  void visit_enabled(const F& f) const {
-    for (std::size_t i = 0; i < this->entries_.size(); ++i)
-      if (this->entries_[i].enabled) f(i, *this->entries_[i].delta);
   }
 };
 

@@ -31,24 +31,18 @@ concept LookupDelta = kIsDeltaSaved<typename D::Saved> &&
 namespace detail {
 
 template <class X>
-struct ErasedLookupDelta {
+struct ErasedLookupDelta : ErasedDelta<X> {
   using T = scalar_of<X>;
 
-  virtual ~ErasedLookupDelta() = default;
-  virtual void visit(const ParameterVisitor<X>& f) = 0;
   virtual void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, const RowGroups& groups, View<const T> dy) = 0;
-  virtual bool can_merge() const = 0;
-  virtual MergeTraits merge_traits() const = 0;
-  virtual void merge(context_of<X>& ctx, View<T> table_io, View<T> none) const = 0;
 };
 
 template <class X, LookupDelta<X> D>
-struct LookupDeltaHolder final : ErasedLookupDelta<X> {
+struct LookupDeltaHolder final : DeltaHolder<X, D, ErasedLookupDelta<X>> {
   using T = scalar_of<X>;
+  using DeltaHolder<X, D, ErasedLookupDelta<X>>::DeltaHolder, DeltaHolder<X, D, ErasedLookupDelta<X>>::delta;
 
-  explicit LookupDeltaHolder(D d) : delta(std::move(d)) {}
-  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
   void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, DeltaSaved& saved) const override {
     delta.forward(pass, ids, y_io, saved.emplace<typename D::Saved>());
   }
@@ -58,22 +52,18 @@ struct LookupDeltaHolder final : ErasedLookupDelta<X> {
   bool can_merge() const override {
     return requires(const D& d, context_of<X>& ctx, View<T> table) { d.merge(ctx, table); };
   }
-  MergeTraits merge_traits() const override { return merge_traits_of<D>(); }
   void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> table_io, View<T> /*none*/) const override {
     if constexpr (requires { delta.merge(ctx, table_io); }) delta.merge(ctx, table_io);
   }
-
-  D delta;
 };
 
 }  // namespace detail
 
 // The deltas of one table.
 template <class X>
-class LookupSlot : public Slot<X, detail::ErasedLookupDelta<X>> {
+class LookupSlot : public SeamSlot<X, detail::ErasedLookupDelta<X>> {
  public:
-  using T = scalar_of<X>;
-  using Saved = SlotSaved;
+  using typename SeamSlot<X, detail::ErasedLookupDelta<X>>::T, typename SeamSlot<X, detail::ErasedLookupDelta<X>>::Saved;
 
   template <LookupDelta<X> D>
   D& add(std::string name, D delta) {
@@ -82,12 +72,10 @@ class LookupSlot : public Slot<X, detail::ErasedLookupDelta<X>> {
 
   void forward(Pass<X>& pass, const std::int32_t* ids, View<T> y_io, Saved& saved) const {
     saved.resize(this->entries_.size());
-    for (std::size_t i = 0; i < saved.size(); ++i)
-      if (this->entries_[i].enabled) this->entries_[i].delta->forward(pass, ids, y_io, saved[i]);
+    this->visit_enabled([&](std::size_t i, const auto& delta) { delta.forward(pass, ids, y_io, saved[i]); });
   }
   void backward(Pass<X>& pass, const Saved& saved, const RowGroups& groups, View<const T> dy) {
-    for (std::size_t i = saved.size(); i-- > 0;)
-      if (this->entries_[i].enabled) this->entries_[i].delta->backward(pass, saved[i], groups, dy);
+    this->visit_reversed([&](std::size_t i, auto& delta) { delta.backward(pass, saved[i], groups, dy); });
   }
 };
 

@@ -41,29 +41,24 @@ concept ParameterDelta = requires(D delta) {
 namespace detail {
 
 template <class X>
-struct ErasedParameterDelta {
+struct ErasedParameterDelta : ErasedDelta<X> {
   using T = scalar_of<X>;
 
-  virtual ~ErasedParameterDelta() = default;
-  virtual void visit(const ParameterVisitor<X>& f) = 0;
   virtual void forward(Pass<X>& pass) = 0;
   virtual void backward(Pass<X>& pass) = 0;
   virtual void penalty(Pass<X>& pass, View<T> loss_io) = 0;
   virtual void after_step(context_of<X>& ctx, const UpdateInfo& info) = 0;
   virtual Index position_shift() const = 0;
   virtual void evaluate(context_of<X>& ctx) = 0;
-  virtual void rest() = 0;
   virtual void visit_replaced(const ParameterVisitor<X>& f) = 0;
-  virtual bool can_merge() const = 0;
-  virtual void merge(context_of<X>& ctx) = 0;
+  virtual void write_values(context_of<X>& ctx) = 0;
 };
 
 template <class X, ParameterDelta<X> D>
-struct ParameterDeltaHolder final : ErasedParameterDelta<X> {
+struct ParameterDeltaHolder final : DeltaHolder<X, D, ErasedParameterDelta<X>> {
   using T = scalar_of<X>;
+  using DeltaHolder<X, D, ErasedParameterDelta<X>>::DeltaHolder, DeltaHolder<X, D, ErasedParameterDelta<X>>::delta;
 
-  explicit ParameterDeltaHolder(D d) : delta(std::move(d)) {}
-  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
   void forward([[maybe_unused]] Pass<X>& pass) override {
     if constexpr (requires { delta.forward(pass); }) delta.forward(pass);
   }
@@ -92,72 +87,52 @@ struct ParameterDeltaHolder final : ErasedParameterDelta<X> {
   bool can_merge() const override {
     return requires(D & d, context_of<X> & ctx) { d.merge(ctx); };
   }
-  void merge([[maybe_unused]] context_of<X>& ctx) override {
+  void write_values([[maybe_unused]] context_of<X>& ctx) override {
     if constexpr (requires { delta.merge(ctx); }) delta.merge(ctx);
   }
-
-  D delta;
 };
 
 }  // namespace detail
 
 template <class X>
-class ParameterSlot : public Slot<X, detail::ErasedParameterDelta<X>> {
+class ParameterSlot : public SeamSlot<X, detail::ErasedParameterDelta<X>> {
  public:
-  using T = scalar_of<X>;
+  using typename SeamSlot<X, detail::ErasedParameterDelta<X>>::T;
 
   template <ParameterDelta<X> D>
   D& add(std::string name, D delta) {
     return this->template insert<detail::ParameterDeltaHolder<X, D>>(std::move(name), std::move(delta));
   }
 
-  void remove(const std::string& name) override {
-    auto& entry = this->at(name);
-    if (entry.enabled) entry.delta->rest();
-    std::erase_if(this->entries_, [&](const auto& other) { return other.name == name; });
-  }
-  void set_enabled(const std::string& name, bool enabled) override {
-    auto& entry = this->at(name);
-    if (entry.enabled && !enabled) entry.delta->rest();
-    entry.enabled = enabled;
-  }
-  void visit_replaced(const std::string& name, const ParameterVisitor<X>& f) { this->at(name).delta->visit_replaced(f); }
-  bool can_merge(const std::string& name) override { return this->at(name).delta->can_merge(); }
+  void visit_replaced(const std::string& name, const ParameterVisitor<X>& f) { named(name).visit_replaced(f); }
   // The delta takes no part from now on, but what it computed stays.
   void keep_computed(const std::string& name, context_of<X>& ctx) {
-    auto& entry = this->at(name);
-    entry.delta->merge(ctx);
-    entry.enabled = false;
+    named(name).write_values(ctx);
+    this->at(name).enabled = false;
   }
-  void drop_computed(const std::string& name) { this->at(name).delta->rest(); }
-  void evaluate(const std::string& name, context_of<X>& ctx) { this->at(name).delta->evaluate(ctx); }
+  void drop_computed(const std::string& name) { named(name).rest(); }
+  void evaluate(const std::string& name, context_of<X>& ctx) { named(name).evaluate(ctx); }
 
   Index position_shift() const {
     Index shift = 0;
-    for (const auto& entry : this->entries_)
-      if (entry.enabled) shift += entry.delta->position_shift();
+    this->visit_enabled([&](std::size_t, const auto& delta) { shift += delta.position_shift(); });
     return shift;
   }
   void forward(Pass<X>& pass) {
-    visit_enabled([&](auto& delta) { delta.forward(pass); });
+    this->visit_enabled([&](std::size_t, auto& delta) { delta.forward(pass); });
   }
   void backward(Pass<X>& pass) {
-    for (std::size_t i = this->entries_.size(); i-- > 0;)
-      if (this->entries_[i].enabled) this->entries_[i].delta->backward(pass);
+    this->visit_reversed([&](std::size_t, auto& delta) { delta.backward(pass); });
   }
   void penalty(Pass<X>& pass, View<T> loss_io) {
-    visit_enabled([&](auto& delta) { delta.penalty(pass, loss_io); });
+    this->visit_enabled([&](std::size_t, auto& delta) { delta.penalty(pass, loss_io); });
   }
   void after_step(context_of<X>& ctx, const UpdateInfo& info) {
-    visit_enabled([&](auto& delta) { delta.after_step(ctx, info); });
+    this->visit_enabled([&](std::size_t, auto& delta) { delta.after_step(ctx, info); });
   }
 
  private:
-  template <class F>
-  void visit_enabled(const F& f) {
-    for (auto& entry : this->entries_)
-      if (entry.enabled) f(*entry.delta);
-  }
+  detail::ErasedParameterDelta<X>& named(const std::string& name) { return static_cast<detail::ErasedParameterDelta<X>&>(*this->at(name).delta); }
 };
 
 }  // namespace deltatune

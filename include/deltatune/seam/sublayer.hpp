@@ -53,31 +53,23 @@ concept SublayerDelta = kIsDeltaSaved<typename D::Saved> &&
 namespace detail {
 
 template <class X>
-struct ErasedSublayerDelta {
+struct ErasedSublayerDelta : ErasedDelta<X> {
   using T = scalar_of<X>;
 
-  virtual ~ErasedSublayerDelta() = default;
-  virtual void visit(const ParameterVisitor<X>& f) = 0;
   virtual bool needs_residual() const = 0;
   virtual bool completes() const = 0;
-  virtual bool mixes_rows() const = 0;
   virtual void forward(Pass<X>& pass, const ResidualNorm<X>& norm, View<const T> residual, View<T> h_io, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const ResidualNorm<X>& norm, const DeltaSaved& saved, View<const T> residual, View<T> dh_io,
                         GradientSink<T>& d_residual) = 0;
 };
 
 template <class X, SublayerDelta<X> D>
-struct SublayerDeltaHolder final : ErasedSublayerDelta<X> {
+struct SublayerDeltaHolder final : DeltaHolder<X, D, ErasedSublayerDelta<X>> {
   using T = scalar_of<X>;
+  using DeltaHolder<X, D, ErasedSublayerDelta<X>>::DeltaHolder, DeltaHolder<X, D, ErasedSublayerDelta<X>>::delta;
 
-  explicit SublayerDeltaHolder(D d) : delta(std::move(d)) {}
-  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
   bool needs_residual() const override { return delta.needs_residual(); }
   bool completes() const override { return delta.completes(); }
-  bool mixes_rows() const override {
-    if constexpr (RowMixingDelta<D>) return delta.mixes_rows();
-    return false;
-  }
   void forward(Pass<X>& pass, const ResidualNorm<X>& norm, View<const T> residual, View<T> h_io, DeltaSaved& saved) const override {
     delta.forward(pass, norm, residual, h_io, saved.emplace<typename D::Saved>());
   }
@@ -85,18 +77,15 @@ struct SublayerDeltaHolder final : ErasedSublayerDelta<X> {
                 GradientSink<T>& d_residual) override {
     delta.backward(pass, norm, saved.get<typename D::Saved>(), residual, dh_io, d_residual);
   }
-
-  D delta;
 };
 
 }  // namespace detail
 
 // The deltas after one sublayer.
 template <class X>
-class SublayerSlot : public Slot<X, detail::ErasedSublayerDelta<X>> {
+class SublayerSlot : public SeamSlot<X, detail::ErasedSublayerDelta<X>> {
  public:
-  using T = scalar_of<X>;
-  using Saved = SlotSaved;
+  using typename SeamSlot<X, detail::ErasedSublayerDelta<X>>::T, typename SeamSlot<X, detail::ErasedSublayerDelta<X>>::Saved;
 
   template <SublayerDelta<X> D>
   D& add(std::string name, D delta) {
@@ -109,21 +98,16 @@ class SublayerSlot : public Slot<X, detail::ErasedSublayerDelta<X>> {
   bool needs_residual() const {
     return this->any([](const auto& delta) { return delta.needs_residual(); });
   }
-  bool mixes_rows() const {
-    return this->any([](const auto& delta) { return delta.mixes_rows(); });
-  }
   bool completes() const {
     return this->any([](const auto& delta) { return delta.completes(); });
   }
 
   void forward(Pass<X>& pass, const ResidualNorm<X>& norm, View<const T> residual, View<T> h_io, Saved& saved) const {
     saved.resize(this->entries_.size());
-    for (std::size_t i = 0; i < saved.size(); ++i)
-      if (this->entries_[i].enabled) this->entries_[i].delta->forward(pass, norm, residual, h_io, saved[i]);
+    this->visit_enabled([&](std::size_t i, const auto& delta) { delta.forward(pass, norm, residual, h_io, saved[i]); });
   }
   void backward(Pass<X>& pass, const ResidualNorm<X>& norm, const Saved& saved, View<const T> residual, View<T> dh_io, GradientSink<T>& d_residual) {
-    for (std::size_t i = saved.size(); i-- > 0;)
-      if (this->entries_[i].enabled) this->entries_[i].delta->backward(pass, norm, saved[i], residual, dh_io, d_residual);
+    this->visit_reversed([&](std::size_t i, auto& delta) { delta.backward(pass, norm, saved[i], residual, dh_io, d_residual); });
   }
 };
 

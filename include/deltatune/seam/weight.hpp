@@ -86,21 +86,13 @@ concept MergeableDelta = requires(const D& constant, context_of<X>& ctx, View<sc
 namespace detail {
 
 template <class X>
-struct ErasedWeightDelta {
+struct ErasedWeightDelta : ErasedDelta<X> {
   using T = scalar_of<X>;
 
-  virtual ~ErasedWeightDelta() = default;
-  virtual void visit(const ParameterVisitor<X>& f) = 0;
-  virtual bool needs_input() const = 0;
   virtual void start(DeltaSaved& saved) const = 0;
   virtual void forward(Pass<X>& pass, View<const T> x, View<T> y_io, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) = 0;
   // Optional hooks: no-ops for a delta that does not implement them.
-  virtual bool can_merge() const { return false; }
-  virtual MergeTraits merge_traits() const = 0;
-  virtual void merge(context_of<X>&, View<T> /*w_io*/, View<T> /*b_io*/) const {}
-  virtual bool mixes_rows() const { return false; }
-  virtual bool routable() const = 0;
   virtual bool changes_input() const { return false; }
   virtual void before(Pass<X>&, View<const T> /*x*/, View<T> /*x_out*/) const {}
   virtual void before_backward(Pass<X>&, View<const T> /*x*/, View<T> /*dx_io*/) {}
@@ -116,13 +108,11 @@ struct ErasedWeightDelta {
 };
 
 template <class X, WeightDelta<X> D>
-struct WeightDeltaHolder final : ErasedWeightDelta<X> {
+struct WeightDeltaHolder final : DeltaHolder<X, D, ErasedWeightDelta<X>> {
   using T = scalar_of<X>;
   using S = typename D::Saved;
+  using DeltaHolder<X, D, ErasedWeightDelta<X>>::DeltaHolder, DeltaHolder<X, D, ErasedWeightDelta<X>>::delta;
 
-  explicit WeightDeltaHolder(D d) : delta(std::move(d)) {}
-  void visit(const ParameterVisitor<X>& f) override { delta.visit(f); }
-  bool needs_input() const override { return delta.needs_input(); }
   void start(DeltaSaved& saved) const override { saved.template emplace<S>(); }
   void forward(Pass<X>& pass, View<const T> x, View<T> y_io, DeltaSaved& saved) const override { delta.forward(pass, x, y_io, saved.template get<S>()); }
   void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) override {
@@ -137,11 +127,7 @@ struct WeightDeltaHolder final : ErasedWeightDelta<X> {
   void merge([[maybe_unused]] context_of<X>& ctx, [[maybe_unused]] View<T> w_io, [[maybe_unused]] View<T> b_io) const override {
     if constexpr (MergeableDelta<D, X>) delta.merge(ctx, w_io, b_io);
   }
-  bool mixes_rows() const override {
-    if constexpr (RowMixingDelta<D>) return delta.mixes_rows();
-    return false;
-  }
-  bool routable() const override { return !mixes_rows() && !InputChangingDelta<D, X> && !OutputChangingDelta<D, X>; }
+  bool routable() const override { return !this->mixes_rows() && !InputChangingDelta<D, X> && !OutputChangingDelta<D, X>; }
   bool changes_input() const override {
     if constexpr (InputChangingDelta<D, X>) return delta.changes_input();
     return false;
@@ -173,48 +159,36 @@ struct WeightDeltaHolder final : ErasedWeightDelta<X> {
                 [[maybe_unused]] View<T> du) override {
     if constexpr (LowRankDelta<D, X>) delta.backward(pass, saved.template get<S>(), x, dy_io, du);
   }
-
-  D delta;
 };
 
 }  // namespace detail
 
 // The deltas of one site.
 template <class X>
-class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
+class WeightSlot : public SeamSlot<X, detail::ErasedWeightDelta<X>> {
  public:
-  using T = scalar_of<X>;
-  using Saved = SlotSaved;
+  using typename SeamSlot<X, detail::ErasedWeightDelta<X>>::T, typename SeamSlot<X, detail::ErasedWeightDelta<X>>::Saved;
 
   template <WeightDelta<X> D>
   D& add(std::string name, D delta) {
     return this->template insert<detail::WeightDeltaHolder<X, D>>(std::move(name), std::move(delta));
   }
 
-  bool needs_input() const {
-    return this->any([](const auto& delta) { return delta.needs_input(); });
-  }
-  bool mixes_rows() const {
-    return this->any([](const auto& delta) { return delta.mixes_rows(); });
-  }
   bool changes_input() const {
     return this->any([](const auto& delta) { return delta.changes_input(); });
   }
-  // For a layer whose rows are not those of the batch.
-  void forbid_routes() { has_routes_ = false; }
-  bool routable(const std::string& name) override { return has_routes_ && Slot<X, detail::ErasedWeightDelta<X>>::routable(name); }
 
   // Rows of A that the deltas give away together: those that take part for all rows of a batch, or the others.
   Index low_rank(bool taking_part) const {
     Index rows = 0;
-    for (std::size_t i = 0; i < this->entries_.size(); ++i) rows += takes_part(i) == taking_part ? this->entries_[i].delta->low_rank() : 0;
+    for (std::size_t i = 0; i < this->entries_.size(); ++i) rows += takes_part(i) == taking_part ? this->delta_at(i).low_rank() : 0;
     return rows;
   }
   // Gives each of these its rows of `factors` (all A of a layer), from `first` on; returns the row after the last.
   Index place(context_of<X>& ctx, View<T> factors, bool taking_part, Index first) {
     for (std::size_t i = 0; i < this->entries_.size(); ++i) {
       if (takes_part(i) != taking_part) continue;
-      auto& delta = *this->entries_[i].delta;
+      auto& delta = this->delta_at(i);
       delta.rank = delta.low_rank();
       delta.first = first;
       if (delta.rank > 0) delta.place(ctx, factors.row_range(first, delta.rank));
@@ -227,7 +201,7 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
     bool all = true;
     for (std::size_t i = 0; i < this->entries_.size(); ++i) {
       if (takes_part(i) != taking_part) continue;
-      const auto& delta = *this->entries_[i].delta;
+      const auto& delta = this->delta_at(i);
       all = all && delta.rank == delta.low_rank() && (delta.rank == 0 || delta.first == first_io);
       first_io += delta.low_rank();
     }
@@ -237,102 +211,91 @@ class WeightSlot : public Slot<X, detail::ErasedWeightDelta<X>> {
   // What the product of this site reads, from x into x_out, where changes_input().
   void before(Pass<X>& pass, View<const T> x, View<T> x_out) const {
     View<const T> from = x;
-    for (const auto& [name, enabled, delta, routed, merged] : this->entries_) {
-      if (!enabled || !delta->changes_input()) continue;
-      delta->before(pass, from, x_out);
+    this->visit_enabled([&](std::size_t, const auto& delta) {
+      if (!delta.changes_input()) return;
+      delta.before(pass, from, x_out);
       from = x_out;
-    }
+    });
   }
   void before_backward(Pass<X>& pass, View<const T> x, View<T> dx_io) {
     const auto scope = pass.scope();
-    for (std::size_t i = this->entries_.size(); i-- > 0;) {
-      const auto& [name, enabled, delta, routed, merged] = this->entries_[i];
-      if (!enabled || !delta->changes_input()) continue;
-      delta->before_backward(pass, input_of(pass, i, x), dx_io);
-    }
+    this->visit_reversed([&](std::size_t i, auto& delta) {
+      if (delta.changes_input()) delta.before_backward(pass, input_of(pass, i, x), dx_io);
+    });
   }
 
   // x (N, in), y_io (N, out). u: x·Aᵀ for all placed rows of the layer, or empty: every delta runs products of its own.
   void forward(Pass<X>& pass, View<const T> x, View<const T> u, View<T> y_io, Saved& saved) const {
     saved.resize(this->entries_.size());
-    for (std::size_t i = 0; i < this->entries_.size(); ++i) {
-      const auto& [name, enabled, delta, routed, merged] = this->entries_[i];
-      if (!enabled) continue;
-      if (routed) {                                                       // what it keeps for each of its routes stands behind the rest
-        visit_routes(pass, name, [&, &own = delta](const Route& route) {  // named: clang 14 captures no bindings by itself
-          own->start(saved.emplace_back());
-          own->forward(pass, x.row_range(route.first, route.rows), y_io.row_range(route.first, route.rows), saved.back());
+    this->visit_enabled([&](std::size_t i, const auto& delta) {
+      if (this->entries_[i].routed)  // what it keeps for each of its routes stands behind the rest
+        return visit_routes(pass, i, [&](const Route& route) {
+          delta.start(saved.emplace_back());
+          delta.forward(pass, x.row_range(route.first, route.rows), y_io.row_range(route.first, route.rows), saved.back());
         });
-        continue;
-      }
-      delta->start(saved[i]);
-      if (u && delta->rank > 0) {
-        delta->forward(pass, x, u.column_range(delta->first, delta->rank), y_io, saved[i]);
+      delta.start(saved[i]);
+      if (u && delta.rank > 0) {
+        delta.forward(pass, x, u.column_range(delta.first, delta.rank), y_io, saved[i]);
       } else {
-        delta->forward(pass, x, y_io, saved[i]);
+        delta.forward(pass, x, y_io, saved[i]);
       }
-    }
+    });
   }
   // y_io (N, out): with the bias.
   void after(Pass<X>& pass, View<T> y_io, Saved& saved) const {
-    for (std::size_t i = 0; i < this->entries_.size(); ++i)
-      if (takes_part(i)) this->entries_[i].delta->after(pass, y_io, saved[i]);
+    this->visit_enabled([&](std::size_t i, const auto& delta) {
+      if (takes_part(i)) delta.after(pass, y_io, saved[i]);
+    });
   }
   void after_backward(Pass<X>& pass, const Saved& saved, View<T> dy_io) {
-    for (std::size_t i = this->entries_.size(); i-- > 0;)
-      if (takes_part(i)) this->entries_[i].delta->after_backward(pass, saved[i], dy_io);
+    this->visit_reversed([&](std::size_t i, auto& delta) {
+      if (takes_part(i)) delta.after_backward(pass, saved[i], dy_io);
+    });
   }
   // du: where forward had u; the placed deltas write their columns of it, the others contribute to dx.
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, View<T> du, GradientSink<T>& dx) {
     if (saved.size() > this->entries_.size() && dx.wanted() && dx.next_beta() == T(0))
       backend_of<X>::fill(pass.ctx, dx.view(), T(0));  // routes add to some rows
     std::size_t next = saved.size();
-    for (std::size_t i = this->entries_.size(); i-- > 0;) {
-      const auto& [name, enabled, delta, routed, merged] = this->entries_[i];
-      if (!enabled) continue;
-      if (routed) {
-        std::size_t first = next;
-        visit_routes(pass, name, [&](const Route&) { --first; });
-        next = first;
-        visit_routes(pass, name, [&, &own = delta](const Route& route) {
+    this->visit_reversed([&](std::size_t i, auto& delta) {
+      if (this->entries_[i].routed) {
+        visit_routes(pass, i, [&](const Route&) { --next; });
+        std::size_t at = next;
+        return visit_routes(pass, i, [&](const Route& route) {
           GradientSink<T> dx_part = dx.wanted() ? GradientSink<T>::accumulating(dx.view().row_range(route.first, route.rows)) : GradientSink<T>::none();
           const View<const T> x_part = x ? x.row_range(route.first, route.rows) : x;
-          own->backward(pass, saved[first++], x_part, dy_io.row_range(route.first, route.rows), dx_part);
+          delta.backward(pass, saved[at++], x_part, dy_io.row_range(route.first, route.rows), dx_part);
         });
-        continue;
       }
-      if (du && delta->rank > 0) {
-        delta->backward(pass, saved[i], x, dy_io, du.column_range(delta->first, delta->rank));
+      if (du && delta.rank > 0) {
+        delta.backward(pass, saved[i], x, dy_io, du.column_range(delta.first, delta.rank));
       } else {
-        delta->backward(pass, saved[i], x, dy_io, dx);
+        delta.backward(pass, saved[i], x, dy_io, dx);
       }
-    }
+    });
   }
 
  private:
   bool takes_part(std::size_t i) const { return this->entries_[i].enabled && !this->entries_[i].routed; }
-  // f(route) for the rows that the batch sends through a delta of that name.
+  // f(route) for the rows that the batch sends through delta i.
   template <class F>
-  static void visit_routes(const Pass<X>& pass, const std::string& name, const F& f) {
+  void visit_routes(const Pass<X>& pass, std::size_t i, const F& f) const {
     if (pass.routes == nullptr) return;
     for (const Route& route : *pass.routes)
-      if (route.adapter == name) f(route);
+      if (route.adapter == this->entries_[i].name) f(route);
   }
 
   // What delta i was given by those before it.
   View<const T> input_of(Pass<X>& pass, std::size_t i, View<const T> x) const {
     View<const T> from = x;
-    for (std::size_t j = 0; j < i; ++j) {
-      const auto& [name, enabled, delta, routed, merged] = this->entries_[j];
-      if (!enabled || !delta->changes_input()) continue;
+    this->visit_enabled([&](std::size_t j, const auto& delta) {
+      if (j >= i || !delta.changes_input()) return;
       const View<T> to = pass.take(x.rows, x.cols);
-      delta->before(pass, from, to);
+      delta.before(pass, from, to);
       from = to;
-    }
+    });
     return from;
   }
-
-  bool has_routes_ = true;
 };
 
 }  // namespace deltatune
