@@ -18,98 +18,67 @@ enum class Activation { gelu, gelu_new, quick_gelu, silu, relu, leaky_relu, tanh
 
 namespace detail {
 
+template <class T>
 struct Gelu {
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return T(0.5) * u * (T(1) + erf(u * T(0.70710678118654752440)));
-  }
-  template <class T>
+  DELTATUNE_INLINE static T value(T u) { return T(0.5) * u * (T(1) + erf(u * T(0.70710678118654752440))); }
   DELTATUNE_INLINE static T derivative(T u) {
     const T density = T(0.39894228040143267794) * exp(T(-0.5) * u * u);  // φ(u)
     return T(0.5) * (T(1) + erf(u * T(0.70710678118654752440))) + u * density;
   }
 };
 
+template <class T>
 struct GeluNew {
-  template <class T>
-  DELTATUNE_INLINE static T inner(T u) {
-    return T(0.79788456080286535588) * (u + T(0.044715) * u * u * u);
-  }
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return T(0.5) * u * (T(1) + tanh(inner(u)));
-  }
-  template <class T>
+  DELTATUNE_INLINE static T inner(T u) { return T(0.79788456080286535588) * (u + T(0.044715) * u * u * u); }
+  DELTATUNE_INLINE static T value(T u) { return T(0.5) * u * (T(1) + tanh(inner(u))); }
   DELTATUNE_INLINE static T derivative(T u) {
     const T t = tanh(inner(u));
     return T(0.5) * (T(1) + t) + T(0.5) * u * (T(1) - t * t) * T(0.79788456080286535588) * (T(1) + T(3 * 0.044715) * u * u);
   }
 };
 
+template <class T>
 struct Sigmoid {
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return T(1) / (T(1) + exp(-u));
-  }
-  template <class T>
+  DELTATUNE_INLINE static T value(T u) { return T(1) / (T(1) + exp(-u)); }
   DELTATUNE_INLINE static T derivative(T u) {
     const T s = value(u);
     return s * (T(1) - s);
   }
 };
 
+template <class T>
 struct Silu {
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return u * Sigmoid::value(u);
-  }
-  template <class T>
+  DELTATUNE_INLINE static T value(T u) { return u * Sigmoid<T>::value(u); }
   DELTATUNE_INLINE static T derivative(T u) {
-    const T s = Sigmoid::value(u);
+    const T s = Sigmoid<T>::value(u);
     return s + u * s * (T(1) - s);
   }
 };
 
+template <class T>
 struct QuickGelu {
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return u * Sigmoid::value(T(1.702) * u);
-  }
-  template <class T>
+  DELTATUNE_INLINE static T value(T u) { return u * Sigmoid<T>::value(T(1.702) * u); }
   DELTATUNE_INLINE static T derivative(T u) {
-    const T s = Sigmoid::value(T(1.702) * u);
+    const T s = Sigmoid<T>::value(T(1.702) * u);
     return s + T(1.702) * u * s * (T(1) - s);
   }
 };
 
+template <class T>
 struct LeakyRelu {
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return T(0) < u ? u : T(0.01) * u;
-  }
-  template <class T>
-  DELTATUNE_INLINE static T derivative(T u) {
-    return T(0) < u ? T(1) : T(0.01);
-  }
+  DELTATUNE_INLINE static T value(T u) { return T(0) < u ? u : T(0.01) * u; }
+  DELTATUNE_INLINE static T derivative(T u) { return T(0) < u ? T(1) : T(0.01); }
 };
 
+template <class T>
 struct Relu {
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return T(0) < u ? u : T(0);
-  }
-  template <class T>
-  DELTATUNE_INLINE static T derivative(T u) {
-    return T(0) < u ? T(1) : T(0);
-  }
+  DELTATUNE_INLINE static T value(T u) { return T(0) < u ? u : T(0); }
+  DELTATUNE_INLINE static T derivative(T u) { return T(0) < u ? T(1) : T(0); }
 };
 
+template <class T>
 struct Tanh {
-  template <class T>
-  DELTATUNE_INLINE static T value(T u) {
-    return tanh(u);
-  }
-  template <class T>
+  DELTATUNE_INLINE static T value(T u) { return tanh(u); }
   DELTATUNE_INLINE static T derivative(T u) {
     const T t = tanh(u);
     return T(1) - t * t;
@@ -141,25 +110,25 @@ struct ActivationBackwardRow {
 };
 
 // Calls f with the functor of an activation, so that the choice is made once a pass and not once an element.
-template <class F>
+template <class T, class F>
 void with_activation(Activation activation, const F& f) {
   switch (activation) {
     case Activation::gelu:
-      return f(Gelu{});
+      return f(Gelu<T>{});
     case Activation::gelu_new:
-      return f(GeluNew{});
+      return f(GeluNew<T>{});
     case Activation::quick_gelu:
-      return f(QuickGelu{});
+      return f(QuickGelu<T>{});
     case Activation::silu:
-      return f(Silu{});
+      return f(Silu<T>{});
     case Activation::relu:
-      return f(Relu{});
+      return f(Relu<T>{});
     case Activation::leaky_relu:
-      return f(LeakyRelu{});
+      return f(LeakyRelu<T>{});
     case Activation::tanh:
-      return f(Tanh{});
+      return f(Tanh<T>{});
     case Activation::sigmoid:
-      return f(Sigmoid{});
+      return f(Sigmoid<T>{});
   }
 }
 
@@ -168,13 +137,13 @@ void with_activation(Activation activation, const F& f) {
 // u (N, F) -> y (N, F).
 template <class B, class T>
 void activation_forward(typename B::Context& ctx, Activation activation, View<const T> u, View<T> y) {
-  detail::with_activation(activation, [&]<class F>(F) { B::for_each_row(ctx, u.rows, u.cols, detail::ActivationForwardRow<F, T>{u, y}); });
+  detail::with_activation<T>(activation, [&]<class F>(F) { B::for_each_row(ctx, u.rows, u.cols, detail::ActivationForwardRow<F, T>{u, y}); });
 }
 
 // dy_io (N, F): holds dy, becomes du.
 template <class B, class T>
 void activation_backward(typename B::Context& ctx, Activation activation, View<const T> u, View<T> dy_io) {
-  detail::with_activation(activation, [&]<class F>(F) { B::for_each_row(ctx, u.rows, u.cols, detail::ActivationBackwardRow<F, T>{u, dy_io}); });
+  detail::with_activation<T>(activation, [&]<class F>(F) { B::for_each_row(ctx, u.rows, u.cols, detail::ActivationBackwardRow<F, T>{u, dy_io}); });
 }
 
 }  // namespace deltatune::ops

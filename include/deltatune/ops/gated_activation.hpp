@@ -49,13 +49,13 @@ struct GatedBackwardRow {
 // u (N, 2F) = [a | g] -> y (N, F) = f(a) ∘ g.
 template <class B, class T>
 void gated_activation_forward(typename B::Context& ctx, Activation activation, View<const T> u, View<T> y) {
-  detail::with_activation(activation, [&]<class F>(F) { B::for_each_row(ctx, y.rows, u.cols, detail::GatedForwardRow<F, T>{u, y}); });
+  detail::with_activation<T>(activation, [&]<class F>(F) { B::for_each_row(ctx, y.rows, u.cols, detail::GatedForwardRow<F, T>{u, y}); });
 }
 
 // du (N, 2F) = [da | dg] from u (N, 2F) and dy (N, F).
 template <class B, class T>
 void gated_activation_backward(typename B::Context& ctx, Activation activation, View<const T> u, View<const T> dy, View<T> du) {
-  detail::with_activation(activation, [&]<class F>(F) { B::for_each_row(ctx, dy.rows, u.cols, detail::GatedBackwardRow<F, T>{u, dy, du}); });
+  detail::with_activation<T>(activation, [&]<class F>(F) { B::for_each_row(ctx, dy.rows, u.cols, detail::GatedBackwardRow<F, T>{u, dy, du}); });
 }
 
 }  // namespace deltatune::ops
