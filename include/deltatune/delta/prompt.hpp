@@ -22,6 +22,7 @@
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/scalar.hpp"
 #include "deltatune/delta/own_parameter.hpp"
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/seam/input.hpp"
 
 namespace deltatune {
@@ -121,18 +122,11 @@ std::vector<double> prompt_start(context_of<X>& ctx, const PromptStart& start, c
 
 namespace detail {
 
-// Row i of the prompts of all sequences.
-template <class T>
+// The row among all prompts that row i of the sequences' prompts is a copy of.
 struct PromptRow {
-  View<const T> prompts;       // (K·P, C)
   const std::int32_t* chosen;  // (B) or nullptr: the first
   Index count;                 // P
-  View<T> rows;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    const Index first = chosen == nullptr ? 0 : chosen[i / count] * count;
-    team.each(rows.cols, [from = prompts.row(first + i % count), to = rows.row(i)](Index j) { to[j] = from[j]; });
-  }
+  DELTATUNE_HD Index operator()(Index i) const { return (chosen == nullptr ? 0 : chosen[i / count] * count) + i % count; }
 };
 
 template <class T>
@@ -180,7 +174,7 @@ class Prompt {
   InputRows rows() const { return {config_.rows, config_.like_words, config_.after_first, config_.prompts}; }
 
   void forward(Pass<X>& pass, View<T> rows, Saved&) const {
-    B::for_each_row(pass.ctx, rows.rows, rows.cols, detail::PromptRow<T>{prompts_->value(), chosen(pass), config_.rows, rows});
+    ops::copy_rows<B>(pass.ctx, rows.rows, View<const T>(prompts_->value()), detail::PromptRow{chosen(pass), config_.rows}, rows, ops::SameRow{});
   }
   void backward(Pass<X>& pass, const Saved&, View<const T> drows) {
     const View<T> gradient = prompts_->gradient();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "deltatune/core/half.hpp"
 #include "deltatune/core/random.hpp"
@@ -58,66 +59,46 @@ struct DropoutRow {
   }
 };
 
-template <class T>
+// The same number in another precision.
+template <class To, class From>
+DELTATUNE_INLINE To converted(const From& x) {
+  if constexpr (std::is_same_v<To, From>) {
+    return x;
+  } else if constexpr (std::is_same_v<From, Bfloat16>) {
+    return To(static_cast<float>(x));
+  } else {
+    return To(static_cast<float>(value_of(x)));
+  }
+}
+
+template <class In, class Out, class From, class To>
 struct CopyRow {
-  View<const T> x;
-  View<T> y;
+  View<const In> x;
+  From from;
+  View<Out> y;
+  To to;
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    const T* from = x.row(i);
-    T* to = y.row(i);
-    team.each(y.cols, [=](Index j) { to[j] = from[j]; });
-  }
-};
-
-// Rows first[b] of x, b = 0, 1, ...: the row a classifier reads of each sequence.
-template <class T>
-struct GatherRow {
-  View<const T> x;
-  const Index* rows;
-  View<T> y;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index b) const {
-    const T* from = x.row(rows[b]);
-    T* to = y.row(b);
-    team.each(y.cols, [=](Index j) { to[j] = from[j]; });
-  }
-};
-
-template <class T>
-struct ScatterRow {
-  View<const T> y;
-  const Index* rows;
-  View<T> x;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index b) const {
-    const T* from = y.row(b);
-    T* to = x.row(rows[b]);
-    team.each(y.cols, [=](Index j) { to[j] = from[j]; });
-  }
-};
-
-template <class T>
-struct RoundRow {
-  View<const T> x;
-  View<Bfloat16> y;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    team.each(y.cols, [from = x.row(i), to = y.row(i)](Index j) { to[j] = Bfloat16(static_cast<float>(value_of(from[j]))); });
-  }
-};
-
-template <class T>
-struct WidenRow {
-  View<const Bfloat16> x;
-  View<T> y;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    team.each(y.cols, [from = x.row(i), to = y.row(i)](Index j) { to[j] = T(static_cast<float>(from[j])); });
+    team.each(y.cols, [a = x.row(from(i)), b = y.row(to(i))](Index j) { b[j] = converted<Out>(a[j]); });
   }
 };
 
 }  // namespace detail
+
+// Where row i of a copy comes from, or goes to.
+struct SameRow {
+  DELTATUNE_HD Index operator()(Index i) const { return i; }
+};
+struct ListedRow {
+  const Index* rows;
+  DELTATUNE_HD Index operator()(Index i) const { return rows[i]; }
+};
+
+// Row to(i) of y = row from(i) of x, for i = 0 ... count − 1.
+template <class B, class In, class Out, class From, class To>
+void copy_rows(typename B::Context& ctx, Index count, View<const In> x, const From& from, View<Out> y, const To& to) {
+  B::for_each_row(ctx, count, y.cols, detail::CopyRow<In, Out, From, To>{x, from, y, to});
+}
 
 // y_io (N, C) += bias (C) in every row. Its pull-back is column_sum (ops/reduce.hpp).
 template <class B, class T>
@@ -141,32 +122,32 @@ void dropout(typename B::Context& ctx, const DropoutMask& mask, View<const T> x,
 // y (N, C) = x (N, C).
 template <class B, class T>
 void copy(typename B::Context& ctx, View<const T> x, View<T> y) {
-  B::for_each_row(ctx, y.rows, y.cols, detail::CopyRow<T>{x, y});
+  copy_rows<B>(ctx, y.rows, x, SameRow{}, y, SameRow{});
 }
 
 // y (N, C) = x (N, C) rounded to 16 bits.
 template <class B, class T>
 void round_to_bfloat16(typename B::Context& ctx, View<const T> x, View<Bfloat16> y) {
-  B::for_each_row(ctx, y.rows, y.cols, detail::RoundRow<T>{x, y});
+  copy_rows<B>(ctx, y.rows, x, SameRow{}, y, SameRow{});
 }
 
 // y (N, C) = x (N, C) of 16 bits.
 template <class B, class T>
 void widen_from_bfloat16(typename B::Context& ctx, View<const Bfloat16> x, View<T> y) {
-  B::for_each_row(ctx, y.rows, y.cols, detail::WidenRow<T>{x, y});
+  copy_rows<B>(ctx, y.rows, x, SameRow{}, y, SameRow{});
 }
 
 // y (B, C) = the rows rows[0..B) of x (N, C).
 template <class B, class T>
 void gather_rows(typename B::Context& ctx, View<const T> x, const Index* rows, View<T> y) {
-  B::for_each_row(ctx, y.rows, y.cols, detail::GatherRow<T>{x, rows, y});
+  copy_rows<B>(ctx, y.rows, x, ListedRow{rows}, y, SameRow{});
 }
 
 // Pull-back of gather_rows: x (N, C) = 0 except the rows rows[b] = y (b, C); the rows are distinct.
 template <class B, class T>
 void scatter_rows(typename B::Context& ctx, View<const T> y, const Index* rows, View<T> x) {
   B::fill(ctx, x, T(0));
-  B::for_each_row(ctx, y.rows, y.cols, detail::ScatterRow<T>{y, rows, x});
+  copy_rows<B>(ctx, y.rows, y, SameRow{}, x, ListedRow{rows});
 }
 
 }  // namespace deltatune::ops

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "deltatune/core/half.hpp"
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/tensor/row_groups.hpp"
 #include "deltatune/tensor/view.hpp"
 
@@ -26,13 +27,11 @@ struct EmbeddingForwardRow {
     }
     const In* from = table.row(ids[i]);
     if (accumulate) {
-      team.each(y.cols, [=](Index j) { to[j] = to[j] + widened(from[j]); });
+      team.each(y.cols, [=](Index j) { to[j] = to[j] + converted<T>(from[j]); });
     } else {
-      team.each(y.cols, [=](Index j) { to[j] = widened(from[j]); });
+      team.each(y.cols, [=](Index j) { to[j] = converted<T>(from[j]); });
     }
   }
-  DELTATUNE_INLINE static T widened(const T& x) { return x; }
-  DELTATUNE_INLINE static T widened(Bfloat16 x) { return T(static_cast<float>(x)); }
 };
 
 template <class T>

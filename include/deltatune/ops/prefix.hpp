@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/tensor/sequence.hpp"
 #include "deltatune/tensor/view.hpp"
 
@@ -26,63 +27,33 @@ struct PrefixedRow {
   }
 };
 
-// Row i of the shorter batch and its place in the longer one.
-template <class T>
-struct BehindPrefixRow {
+// The place of row i of the shorter batch in the longer one.
+struct BehindPrefix {
   Sequences sequences;
   Index prefix;
-  View<const T> from;
-  View<T> to;
-  bool inserting;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    const Index place = i + (sequences.row_sequence[i] + 1) * prefix;
-    const T* a = from.row(inserting ? i : place);
-    T* b = to.row(inserting ? place : i);
-    team.each(to.cols, [=](Index j) { b[j] = a[j]; });
-  }
+  DELTATUNE_HD Index operator()(Index i) const { return i + (sequences.row_sequence[i] + 1) * prefix; }
 };
 
-// Row p of the rows in front of sequence b, and its place, from row `first` of the sequence on.
-template <class T>
-struct SequenceRow {
+// The place of row p of the rows in front of sequence b, from row `first` of the sequence on.
+struct InSequence {
   const Index* offsets;  // of the batch that holds them
   Index count;           // rows a sequence
   Index first;
-  View<const T> from;
-  View<T> to;
-  bool inserting;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    const Index place = offsets[i / count] + first + i % count;
-    const T* a = from.row(inserting ? i : place);
-    T* b = to.row(inserting ? place : i);
-    team.each(to.cols, [=](Index j) { b[j] = a[j]; });
-  }
+  DELTATUNE_HD Index operator()(Index i) const { return offsets[i / count] + first + i % count; }
+};
+
+struct RepeatedRow {
+  Index count;
+  DELTATUNE_HD Index operator()(Index i) const { return i % count; }
 };
 
 template <class T>
 struct ZeroSequenceRow {
-  const Index* offsets;
-  Index count;
-  Index first;
+  InSequence place;
   View<T> x;
   template <class Team>
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    T* row = x.row(offsets[i / count] + first + i % count);
-    team.each(x.cols, [=](Index j) { row[j] = T(0); });
-  }
-};
-
-template <class T>
-struct BroadcastRow {
-  View<const T> rows;
-  View<T> y;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index i) const {
-    const T* from = rows.row(i % rows.rows);
-    T* to = y.row(i);
-    team.each(y.cols, [=](Index j) { to[j] = from[j]; });
+    team.each(x.cols, [row = x.row(place(i))](Index j) { row[j] = T(0); });
   }
 };
 
@@ -109,34 +80,34 @@ Sequences prefixed(typename B::Context& ctx, const Sequences& sequences, Index p
 // longer (N + B·P, C): the rows behind each prefix = shorter (N, C); the others stay.
 template <class B, class T>
 void insert_behind_prefix(typename B::Context& ctx, const Sequences& sequences, Index prefix, View<const T> shorter, View<T> longer) {
-  B::for_each_row(ctx, sequences.rows, longer.cols, detail::BehindPrefixRow<T>{sequences, prefix, shorter, longer, true});
+  copy_rows<B>(ctx, sequences.rows, shorter, SameRow{}, longer, detail::BehindPrefix{sequences, prefix});
 }
 // And back: shorter = the rows behind each prefix.
 template <class B, class T>
 void fetch_behind_prefix(typename B::Context& ctx, const Sequences& sequences, Index prefix, View<const T> longer, View<T> shorter) {
-  B::for_each_row(ctx, sequences.rows, shorter.cols, detail::BehindPrefixRow<T>{sequences, prefix, longer, shorter, false});
+  copy_rows<B>(ctx, sequences.rows, longer, detail::BehindPrefix{sequences, prefix}, shorter, SameRow{});
 }
 
 // x: `count` rows of each sequence (that begin at offsets), from its row `first` on, = rows (B·count, C).
 template <class B, class T>
 void insert_sequence_rows(typename B::Context& ctx, const Index* offsets, Index count, Index first, View<const T> rows, View<T> x) {
-  B::for_each_row(ctx, rows.rows, rows.cols, detail::SequenceRow<T>{offsets, count, first, rows, x, true});
+  copy_rows<B>(ctx, rows.rows, rows, SameRow{}, x, detail::InSequence{offsets, count, first});
 }
 template <class B, class T>
 void fetch_sequence_rows(typename B::Context& ctx, const Index* offsets, Index count, Index first, View<const T> x, View<T> rows) {
-  B::for_each_row(ctx, rows.rows, rows.cols, detail::SequenceRow<T>{offsets, count, first, x, rows, false});
+  copy_rows<B>(ctx, rows.rows, x, detail::InSequence{offsets, count, first}, rows, SameRow{});
 }
 
 // Zeros to the same rows of x.
 template <class B, class T>
 void zero_sequence_rows(typename B::Context& ctx, const Index* offsets, Index count, Index first, Index sequences, View<T> x) {
-  B::for_each_row(ctx, sequences * count, x.cols, detail::ZeroSequenceRow<T>{offsets, count, first, x});
+  B::for_each_row(ctx, sequences * count, x.cols, detail::ZeroSequenceRow<T>{{offsets, count, first}, x});
 }
 
 // y (B·P, C) = rows (P, C), B times.
 template <class B, class T>
 void broadcast_rows(typename B::Context& ctx, View<const T> rows, View<T> y) {
-  B::for_each_row(ctx, y.rows, y.cols, detail::BroadcastRow<T>{rows, y});
+  copy_rows<B>(ctx, y.rows, rows, detail::RepeatedRow{rows.rows}, y, SameRow{});
 }
 // drows_io (P, C) += the sum over the B copies of dy (B·P, C).
 template <class B, class T>
