@@ -10,6 +10,7 @@
 #include "deltatune/core/random.hpp"
 #include "deltatune/core/scalar.hpp"
 #include "deltatune/ops/reduce.hpp"
+#include "deltatune/ops/scale.hpp"
 #include "deltatune/tensor/view.hpp"
 
 namespace deltatune::ops {
@@ -93,14 +94,6 @@ struct LayerNormBackwardRow {
   }
 };
 
-// A term of dγ.
-template <class T>
-struct ScaleGradient {
-  View<const T> dy;
-  View<const T> normalized;
-  DELTATUNE_INLINE T operator()(Index i, Index j) const { return dy(i, j) * normalized(i, j); }
-};
-
 template <class T>
 struct ScaleShiftRow {
   View<const T> normalized;
@@ -146,7 +139,7 @@ void layer_norm_backward(typename B::Context& ctx, View<const T> dy, View<const 
 // dgamma (C), dbeta (C): accumulated; either may be empty. Run before layer_norm_backward where dr is dy.
 template <class B, class T>
 void layer_norm_parameter_backward(typename B::Context& ctx, View<const T> dy, View<const T> normalized, View<T> dgamma, View<T> dbeta) {
-  if (dgamma) B::sum_rows(ctx, dy.rows, dy.cols, detail::ScaleGradient<T>{dy, normalized}, dgamma.data);
+  if (dgamma) column_dot<B, T>(ctx, dy, normalized, dgamma);
   if (dbeta) column_sum<B, T>(ctx, dy, dbeta);
 }
 
