@@ -62,25 +62,6 @@ struct GateColumnsRow {
   }
 };
 
-// d_gates (B, G): Σ over the rows of a sequence and the columns of a gate of a ∘ b.
-template <class T>
-struct GateColumnsBackwardRow {
-  Sequences sequences;
-  View<const T> a, b;  // (N, G·w)
-  View<T> d_gates;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index s) const {
-    const Index width = a.cols / d_gates.cols, first = sequences.first(s);
-    for (Index k = 0; k < d_gates.cols; ++k) {
-      const T sum = team.sum(sequences.length(s) * width, [=, *this](Index e) {
-        const Index row = first + e / width, column = k * width + e % width;
-        return a(row, column) * b(row, column);
-      });
-      team.each(1, [=, to = d_gates.row(s)](Index) { to[k] = sum; });
-    }
-  }
-};
-
 }  // namespace detail
 
 template <class X>
@@ -151,7 +132,8 @@ class AdapterHubLora {
         dy_io, [&](Index j, View<T> dy) { B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = rows_of_part(b_->value(), j), .c = of_part(du, j), .alpha = scale()}); });
     if (into_gate) {
       const View<T> d_gates = pass.take(saved.gate.gates.rows, saved.gate.gates.cols);
-      B::for_each_row(pass.ctx, d_gates.rows, pass.sequences->max_length * du.cols, detail::GateColumnsBackwardRow<T>{*pass.sequences, saved.u, du, d_gates});
+      B::for_each_row(pass.ctx, d_gates.rows, pass.sequences->max_length * du.cols,
+                      detail::GateGradientRow<T, Sequences>{*pass.sequences, saved.u, du, d_gates});
       gate_.backward(pass, saved.gate, x, d_gates, dx);
     }
     if (gate_) scale_by_gates(pass, saved, du, du);

@@ -70,24 +70,11 @@ struct ApplyGatesRow {
   }
 };
 
-// d_gates (B, G): of the gates of sequence b.
-template <class T>
-struct ApplyGatesBackwardRow {
-  View<const T> kv;
-  View<const T> d_kv;
-  Index prefix;
-  View<T> d_gates;
-  template <class Team>
-  DELTATUNE_HD void operator()(const Team& team, Index b) const {
-    const Index width = kv.cols / d_gates.cols;
-    for (Index k = 0; k < d_gates.cols; ++k) {
-      const T sum = team.sum(prefix * width, [=, *this](Index e) {
-        const Index row = b * prefix + e / width, column = k * width + e % width;
-        return kv(row, column) * d_kv(row, column);
-      });
-      team.each(1, [=, to = d_gates.row(b)](Index) { to[k] = sum; });
-    }
-  }
+// The rows of a prefix, of which every sequence has as many.
+struct PrefixOfSequence {
+  Index rows;
+  DELTATUNE_HD Index first(Index b) const { return b * rows; }
+  DELTATUNE_HD Index length(Index) const { return rows; }
 };
 
 }  // namespace detail
@@ -163,7 +150,7 @@ class PrefixRows {
     const auto scope = pass.scope();
     const View<T> kv = pass.take(dkv.rows, dkv.cols), d_gates = pass.take(saved.gate.gates.rows, saved.gate.gates.cols);
     spread(pass, saved, kv);
-    B::for_each_row(pass.ctx, d_gates.rows, config_.rows * kv.cols, detail::ApplyGatesBackwardRow<T>{kv, dkv, config_.rows, d_gates});
+    B::for_each_row(pass.ctx, d_gates.rows, config_.rows * kv.cols, detail::GateGradientRow<T, detail::PrefixOfSequence>{{config_.rows}, kv, dkv, d_gates});
     gate_.backward(pass, saved.gate, x, d_gates, dx);
   }
 

@@ -44,6 +44,25 @@ struct GateBackwardRow {
   }
 };
 
+// d_gates (B, G): Σ over the rows of a sequence and the columns of a gate of a ∘ b. rows: first(b) and length(b) of a sequence.
+template <class T, class Rows>
+struct GateGradientRow {
+  Rows rows;
+  View<const T> a, b;  // (N, G·w)
+  View<T> d_gates;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index s) const {
+    const Index width = a.cols / d_gates.cols, first = rows.first(s);
+    for (Index k = 0; k < d_gates.cols; ++k) {
+      const T sum = team.sum(rows.length(s) * width, [=, *this](Index e) {
+        const Index row = first + e / width, column = k * width + e % width;
+        return a(row, column) * b(row, column);
+      });
+      team.each(1, [=, to = d_gates.row(s)](Index) { to[k] = sum; });
+    }
+  }
+};
+
 template <class X>
 class SequenceGate {
  public:
