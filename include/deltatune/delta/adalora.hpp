@@ -85,10 +85,7 @@ class AdaLora {
 
   static constexpr bool kIsSum = true;
 
-  struct Saved {
-    View<const T> u;  // (N, R)
-    DropoutMask dropout;
-  };
+  using Saved = detail::LowRankSaved<T>;
 
   // For a site with this path and an (out, in) weight. rank: those that are left, from 0 to config.rank.
   AdaLora(Context& ctx, const std::string& site, Index in, Index out, AdaLoraConfig config, Index rank, RandomKey key_a, RandomKey key_b)

@@ -65,10 +65,7 @@ class Lora {
 
   static constexpr bool kIsSum = true;
 
-  struct Saved {
-    View<const T> u;  // (N, R)
-    DropoutMask dropout;
-  };
+  using Saved = detail::LowRankSaved<T>;
 
   // For a site with this path and an (out, in) weight. A and B start as above, drawn from `key`.
   Lora(Context& ctx, const std::string& site, Index in, Index out, LoraConfig config, RandomKey key)

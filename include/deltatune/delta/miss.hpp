@@ -100,10 +100,7 @@ class Miss {
 
   static constexpr bool kIsSum = true;
 
-  struct Saved {
-    View<const T> u;  // (N, R)
-    DropoutMask dropout;
-  };
+  using Saved = detail::LowRankSaved<T>;
 
   // For a site with this path and an (out, in) weight. Throws Error for sizes that do not fit it.
   Miss(Context& ctx, const std::string& site, Index in, Index out, const MissConfig& config)

@@ -33,6 +33,13 @@ inline auto cut_normal_start(RandomKey key, double deviation) {
   };
 }
 
+// What a delta of few columns keeps for backward.
+template <class T>
+struct LowRankSaved {
+  View<const T> u;  // (N, R)
+  DropoutMask dropout;
+};
+
 // m∘x in scratch, or x itself without dropout.
 template <class X>
 View<const scalar_of<X>> dropped(Pass<X>& pass, const DropoutMask& mask, View<const scalar_of<X>> x) {

@@ -108,10 +108,7 @@ class Vera {
 
   static constexpr bool kIsSum = true;
 
-  struct Saved {
-    View<const T> p;  // (N, R)
-    DropoutMask dropout;
-  };
+  using Saved = detail::LowRankSaved<T>;
 
   // For a site with this path and an (out, in) weight. The projection stays where it is.
   Vera(Context& ctx, const std::string& site, Index in, Index out, VeraConfig config, const VeraProjection<X>& projection)
@@ -145,7 +142,7 @@ class Vera {
     const View<T> of_b = lambda_b_->gradient(), of_d = lambda_d_->gradient();
     if (of_b || of_d) {
       const View<T> g = pass.take(out_, config_.rank);
-      B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = saved.p, .c = g, .transpose_a = true});
+      B::gemm(pass.ctx, Gemm<T>{.a = dy_io, .b = saved.u, .c = g, .transpose_a = true});
       if (of_b) B::for_each_row(pass.ctx, out_, config_.rank, detail::VeraBGradientRow<T>{b(), g, lambda_d_->value().data, of_b.data});
       if (of_d) B::sum_rows(pass.ctx, out_, config_.rank, detail::VeraDGradient<T>{b(), g, lambda_b_->value().data}, of_d.data);
     }
