@@ -70,59 +70,47 @@ class Lora {
   // For a site with this path and an (out, in) weight. A and B start as above, drawn from `key`.
   Lora(Context& ctx, const std::string& site, Index in, Index out, LoraConfig config, RandomKey key)
       : config_(config),
-        a_value_(ctx, {config.rank, in}),
-        b_value_(ctx, {out, config.rank}),
-        a_(site + ".lora_A.weight", Role::delta, {config.rank, in}, a_value_.view()),
-        b_(site + ".lora_B.weight", Role::delta, {out, config.rank}, b_value_.view()) {
-    const double bound = 1.0 / std::sqrt(static_cast<double>(in));
-    std::vector<T> start;
-    for (Index i = 0; i < a_.size(); ++i) start.push_back(T(bound * (2.0 * static_cast<double>(uniform(key, static_cast<std::uint64_t>(i))) - 1.0)));
-    B::copy_in(ctx, start.data(), a_value_.view().data, a_value_.bytes());
-    a_.set_mask(FreezeMask::trainable());
-    b_.set_mask(FreezeMask::trainable());
+        a_(ctx, site + ".lora_A.weight", {config.rank, in}, detail::uniform_start(key, 1.0 / std::sqrt(static_cast<double>(in)))),
+        b_(ctx, site + ".lora_B.weight", {out, config.rank}) {
     if (config_.bias) c_ = detail::OwnParameter<X>(ctx, site + ".lora_B.bias", {out});
   }
 
   const LoraConfig& config() const { return config_; }
-  Parameter<X>& a() { return a_; }
-  Parameter<X>& b() { return b_; }
-  const Parameter<X>& a() const { return a_; }
-  const Parameter<X>& b() const { return b_; }
+  Parameter<X>& a() { return *a_; }
+  Parameter<X>& b() { return *b_; }
+  const Parameter<X>& a() const { return *a_; }
+  const Parameter<X>& b() const { return *b_; }
 
   template <class F>
   void visit(const F& f) {
-    f(a_);
-    f(b_);
+    f(*a_);
+    f(*b_);
     if (c_) f(*c_);
   }
 
-  bool needs_input() const { return a_.trains(); }
+  bool needs_input() const { return a_->trains(); }
 
   void forward(Pass<X>& pass, View<const T> x, View<T> y_io, Saved& saved) const {
     const View<T> u = pass.keep(x.rows, config_.rank);
     saved = {u, pass.dropout(config_.dropout)};
     const auto scope = pass.scope();
-    B::gemm(pass.ctx, Gemm<T>{.a = detail::dropped(pass, saved.dropout, x), .b = a_.value(), .c = u, .transpose_b = true});
+    B::gemm(pass.ctx, Gemm<T>{.a = detail::dropped(pass, saved.dropout, x), .b = a_->value(), .c = u, .transpose_b = true});
     add_up_projection(pass, u, y_io);
   }
 
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T>& dx) {
     b_backward(pass, saved, dy_io);
-    if (!a_.trains() && !dx.wanted()) return;
+    if (!a_->trains() && !dx.wanted()) return;
     const auto scope = pass.scope();
     const View<T> du = pass.take(dy_io.rows, config_.rank);
     u_backward(pass, dy_io, du);
-    if (a_.trains()) a_backward(pass, du, detail::dropped(pass, saved.dropout, x));
-    detail::dropped_backward(pass, saved.dropout, du, a_.value(), dx);
+    if (a_->trains()) a_backward(pass, du, detail::dropped(pass, saved.dropout, x));
+    detail::dropped_backward(pass, saved.dropout, du, a_->value(), dx);
   }
 
   // The layer may multiply with A where no dropout stands before it.
   Index low_rank() const { return config_.dropout == 0 ? config_.rank : 0; }
-  void place(Context& ctx, View<T> rows) {
-    ops::copy<B, T>(ctx, a_.value(), rows);
-    a_.set_value(rows);
-    a_value_ = X();
-  }
+  void place(Context& ctx, View<T> rows) { a_.move(ctx, rows); }
   void forward(Pass<X>& pass, View<const T> /*x*/, View<const T> u, View<T> y_io, Saved& saved) const {
     saved = {u, pass.dropout(config_.dropout)};  // none, but its stream is counted: masks elsewhere are the same on both paths
     add_up_projection(pass, u, y_io);
@@ -130,12 +118,12 @@ class Lora {
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, View<T> du) {
     b_backward(pass, saved, dy_io);
     u_backward(pass, dy_io, du);
-    if (a_.trains()) a_backward(pass, du, x);
+    if (a_->trains()) a_backward(pass, du, x);
   }
 
   // w_io (out, in) += s·B·A, b_io (out) += s·c.
   void merge(Context& ctx, View<T> w_io, View<T> b_io) const {
-    B::gemm(ctx, Gemm<T>{.a = b_.value(), .b = a_.value(), .c = w_io, .alpha = scale(), .beta = T(1)});
+    B::gemm(ctx, Gemm<T>{.a = b_->value(), .b = a_->value(), .c = w_io, .alpha = scale(), .beta = T(1)});
     if (!c_) return;
     if (!b_io) throw Error(c_->path(), "cannot be merged: the layer has no bias");
     ops::axpy<B, T>(ctx, scale(), c_->value(), b_io);
@@ -145,24 +133,20 @@ class Lora {
   T scale() const { return T(config_.scale()); }
 
   void add_up_projection(Pass<X>& pass, View<const T> u, View<T> y_io) const {
-    B::gemm(pass.ctx, Gemm<T>{.a = u, .b = b_.value(), .c = y_io, .transpose_b = true, .alpha = scale(), .beta = T(1)});
+    B::gemm(pass.ctx, Gemm<T>{.a = u, .b = b_->value(), .c = y_io, .transpose_b = true, .alpha = scale(), .beta = T(1)});
     if (c_) ops::axpy<B, T>(pass.ctx, scale(), View<const T>(c_->value().data, y_io.rows, y_io.cols, 0), y_io);  // the same row for all
   }
   void b_backward(Pass<X>& pass, const Saved& saved, View<const T> dy) {
     if (c_ && c_->trains()) B::sum_rows(pass.ctx, dy.rows, dy.cols, detail::ScaledElement<T>{dy, scale()}, c_->gradient().data);
-    if (b_.trains()) B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = saved.u, .c = b_.gradient(), .transpose_a = true, .alpha = scale(), .beta = T(1)});
+    if (b_->trains()) B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = saved.u, .c = b_->gradient(), .transpose_a = true, .alpha = scale(), .beta = T(1)});
   }
-  void u_backward(Pass<X>& pass, View<const T> dy, View<T> du) const { B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = b_.value(), .c = du, .alpha = scale()}); }
+  void u_backward(Pass<X>& pass, View<const T> dy, View<T> du) const { B::gemm(pass.ctx, Gemm<T>{.a = dy, .b = b_->value(), .c = du, .alpha = scale()}); }
   void a_backward(Pass<X>& pass, View<const T> du, View<const T> x) {
-    B::gemm(pass.ctx, Gemm<T>{.a = du, .b = x, .c = a_.gradient(), .transpose_a = true, .beta = T(1)});
+    B::gemm(pass.ctx, Gemm<T>{.a = du, .b = x, .c = a_->gradient(), .transpose_a = true, .beta = T(1)});
   }
 
   LoraConfig config_;
-  X a_value_;  // (R, in), until A is placed in a layer
-  X b_value_;  // (out, R)
-  Parameter<X> a_;
-  Parameter<X> b_;
-  detail::OwnParameter<X> c_;
+  detail::OwnParameter<X> a_, b_, c_;  // (R, in), until A is placed in a layer; (out, R); (out) or none
 };
 
 }  // namespace deltatune
