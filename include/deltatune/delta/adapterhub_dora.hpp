@@ -86,8 +86,7 @@ class AdapterHubDora {
       : weight_(&weight),
         lora_(ctx, site, weight.shape().at(1), weight.shape().at(0), config, key),
         m_(ctx, site + ".lora_magnitude_vector", {weight.shape().at(0), 1}) {
-    B::for_each_row(ctx, weight.shape().at(0), weight.shape().at(1), detail::RowSquare<T>{weight.value(), m_->value().data});
-    B::for_each(ctx, m_->size(), detail::Root<T>{m_->value().data});
+    detail::row_lengths<X>(ctx, weight.value(), m_->value());
   }
 
   template <class F>

@@ -80,6 +80,27 @@ struct AddQuotient {
   DELTATUNE_HD void operator()(Index j) const { y_io[j] = y_io[j] + m[j] / n[j]; }
 };
 
+// The lengths of the rows of w (out, in).
+template <class X>
+void row_lengths(context_of<X>& ctx, View<const scalar_of<X>> w, View<scalar_of<X>> lengths) {
+  backend_of<X>::for_each_row(ctx, w.rows, w.cols, RowSquare<scalar_of<X>>{w, lengths.data});
+  backend_of<X>::for_each(ctx, w.rows, Root<scalar_of<X>>{lengths.data});
+}
+
+// dm += (Σ_rows dy∘z) / n, where m trains.
+template <class X>
+void magnitude_backward(Pass<X>& pass, View<const scalar_of<X>> dy, View<const scalar_of<X>> z, View<const scalar_of<X>> lengths, Parameter<X>& m) {
+  using B = backend_of<X>;
+  using T = scalar_of<X>;
+  const View<T> dm = m.gradient();
+  if (!dm) return;
+  const auto scope = pass.scope();
+  const View<T> sum = pass.take(1, dy.cols);
+  B::fill(pass.ctx, sum, T(0));
+  ops::column_dot<B, T>(pass.ctx, dy, z, sum);
+  B::for_each(pass.ctx, dy.cols, AddQuotient<T>{sum.data, lengths.data, dm.data});
+}
+
 }  // namespace detail
 
 template <class X>
@@ -103,7 +124,7 @@ class Dora {
       : weight_(&weight),
         lora_(ctx, site, weight.shape().at(1), weight.shape().at(0), config, key),
         m_(ctx, site + ".lora_magnitude_vector", {weight.shape().at(0)}) {
-    row_lengths(ctx, weight.value(), m_->value());
+    detail::row_lengths<X>(ctx, weight.value(), m_->value());
   }
 
   Lora<X>& lora() { return lora_; }
@@ -146,16 +167,12 @@ class Dora {
     lora_.merge(ctx, w_io, b_io);
     X factors(ctx, {w_io.rows});
     const View<T> g = factors.view();
-    row_lengths(ctx, w_io, g);
+    detail::row_lengths<X>(ctx, w_io, g);
     B::for_each(ctx, w_io.rows, detail::Quotient<T>{m_->value().data, g.data, g.data});
     ops::scale_rows<B, T>(ctx, w_io, g, w_io);
   }
 
  private:
-  static void row_lengths(Context& ctx, View<const T> w, View<T> lengths) {
-    B::for_each_row(ctx, w.rows, w.cols, detail::RowSquare<T>{w, lengths.data});
-    B::for_each(ctx, w.rows, detail::Root<T>{lengths.data});
-  }
   // n and g.
   void measure(Pass<X>& pass, Saved& saved) const {
     const View<const T> w = weight_->value(), a = lora_.a().value(), b = lora_.b().value();
@@ -180,13 +197,7 @@ class Dora {
     ops::scale_columns<B, T>(pass.ctx, y_io, saved.factors, y_io);
   }
   void scale_backward(Pass<X>& pass, const Saved& saved, View<const T> dy, View<T> dz) {
-    if (const View<T> dm = m_->gradient()) {
-      const auto scope = pass.scope();
-      const View<T> sum = pass.take(1, dy.cols);
-      B::fill(pass.ctx, sum, T(0));
-      ops::column_dot<B, T>(pass.ctx, dy, saved.z, sum);
-      B::for_each(pass.ctx, dy.cols, detail::AddQuotient<T>{sum.data, saved.lengths.data, dm.data});
-    }
+    detail::magnitude_backward(pass, dy, saved.z, saved.lengths, *m_);
     ops::scale_columns<B, T>(pass.ctx, dy, saved.factors, dz);
   }
 

@@ -127,12 +127,7 @@ class DoraEmbedding {
   }
   void backward(Pass<X>& pass, const Saved& saved, const RowGroups& groups, View<const T> dy) {
     const auto scope = pass.scope();
-    if (const View<T> dm = m_->gradient()) {
-      const View<T> sum = pass.take(1, dy.cols);
-      B::fill(pass.ctx, sum, T(0));
-      ops::column_dot<B, T>(pass.ctx, dy, saved.z, sum);
-      B::for_each(pass.ctx, dy.cols, detail::AddQuotient<T>{sum.data, saved.lengths.data, dm.data});
-    }
+    detail::magnitude_backward(pass, dy, saved.z, saved.lengths, *m_);
     const View<T> dz = pass.take(dy.rows, dy.cols);
     ops::scale_columns<B, T>(pass.ctx, dy, saved.factors, dz);
     lora_.backward(pass, saved.lora, groups, dz);
