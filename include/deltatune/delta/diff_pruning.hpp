@@ -30,9 +30,9 @@
 #include "deltatune/core/error.hpp"
 #include "deltatune/core/random.hpp"
 #include "deltatune/core/scalar.hpp"
-#include "deltatune/ops/elementwise.hpp"
+#include "deltatune/delta/own_parameter.hpp"
+#include "deltatune/delta/replaced_parameter.hpp"
 #include "deltatune/ops/reduce.hpp"
-#include "deltatune/param/parameter.hpp"
 #include "deltatune/seam/parameter.hpp"
 
 namespace deltatune {
@@ -181,20 +181,16 @@ class DiffPruning {
   DiffPruning(Context& ctx, const std::vector<Parameter<X>*>& parameters, DiffPruningConfig config, bool pruned) : config_(config), pruned_(pruned) {
     for (Parameter<X>* const parameter : parameters) entries_.push_back(std::make_unique<Entry>(ctx, *parameter, config_, pruned));
   }
-  DiffPruning(DiffPruning&&) noexcept = default;
-  ~DiffPruning() {
-    for (const auto& entry : entries_) entry->release();
-  }
 
   bool pruned() const { return pruned_; }
 
   template <class F>
   void visit(const F& f) {
     for (const auto& entry : entries_) {
-      f(entry->diff);
+      f(*entry->diff);
       if (!entry->has_gates()) continue;
-      f(entry->log_alpha);
-      if (config_.structured) f(entry->group);
+      f(*entry->log_alpha);
+      if (config_.structured) f(*entry->group);
     }
   }
 
@@ -208,7 +204,7 @@ class DiffPruning {
     key_stream_ = pass.next_stream++;
     for (std::size_t i = 0; i < entries_.size(); ++i) {
       Entry& entry = *entries_[i];
-      entry.lent = true;
+      entry.replaced = true;
       const View<T> value = entry.parameter->value();
       B::for_each_row(pass.ctx, value.rows, value.cols, detail::DiffForwardRow<T>{rows(pass, i), entry.base.view(), value});
     }
@@ -222,9 +218,9 @@ class DiffPruning {
       const bool gates = entry.has_gates() && !pruned_;
       const View<T> d_group = gates && config_.structured ? pass.take(1, d_value.rows) : View<T>();
       B::for_each_row(pass.ctx, d_value.rows, d_value.cols,
-                      detail::DiffBackwardRow<T>{rows(pass, i), d_value, entry.diff.gradient(), gates ? entry.log_alpha.gradient() : View<T>(), d_group});
-      if (d_group) ops::total<B, T>(pass.ctx, d_group, entry.group.gradient());
-      if (pruned_ && entry.mask) mask(pass.ctx, entry, entry.diff.gradient());
+                      detail::DiffBackwardRow<T>{rows(pass, i), d_value, entry.diff->gradient(), gates ? entry.log_alpha->gradient() : View<T>(), d_group});
+      if (d_group) ops::total<B, T>(pass.ctx, d_group, entry.group->gradient());
+      if (pruned_ && entry.mask) mask(pass.ctx, entry, entry.diff->gradient());
     }
   }
 
@@ -232,13 +228,13 @@ class DiffPruning {
     if (pruned_ || config_.penalty == 0) return;
     for (const auto& entry : entries_) {
       const auto scope = pass.scope();
-      const View<const T> log_alpha = entry->log_alpha.value();
+      const View<const T> log_alpha = entry->log_alpha->value();
       const View<T> terms = pass.take(1, log_alpha.rows);
       const View<T> d_group = config_.structured ? pass.take(1, log_alpha.rows) : View<T>();
       B::for_each_row(pass.ctx, log_alpha.rows, log_alpha.cols,
-                      detail::DiffPenaltyRow<T>{log_alpha, group_of(*entry), config_.penalty, entry->log_alpha.gradient(), terms, d_group});
+                      detail::DiffPenaltyRow<T>{log_alpha, group_of(*entry), config_.penalty, entry->log_alpha->gradient(), terms, d_group});
       ops::total<B, T>(pass.ctx, terms, loss_io);
-      if (d_group) ops::total<B, T>(pass.ctx, d_group, entry->group.gradient());
+      if (d_group) ops::total<B, T>(pass.ctx, d_group, entry->group->gradient());
     }
   }
 
@@ -246,7 +242,7 @@ class DiffPruning {
   void after_step(Context& ctx, const UpdateInfo& info) {
     if (pruned_) {
       for (const auto& entry : entries_)
-        if (entry->mask) mask(ctx, *entry, entry->diff.value());  // the optimiser's momentum moves what has no gradient
+        if (entry->mask) mask(ctx, *entry, entry->diff->value());  // the optimiser's momentum moves what has no gradient
       return;
     }
     if (config_.prune_at == 0 && info.total == 0)
@@ -259,8 +255,8 @@ class DiffPruning {
     std::vector<std::vector<double>> differences;
     std::vector<double> sizes;
     for (const auto& entry : entries_) {
-      const std::vector<double> diff = host(ctx, entry->diff.value()), location = host(ctx, entry->log_alpha.value());
-      const double group = config_.structured ? detail::Gate<double>::at(host(ctx, entry->group.value())[0], false, {}, 0).value : 1.0;
+      const std::vector<double> diff = host(ctx, entry->diff->value()), location = host(ctx, entry->log_alpha->value());
+      const double group = config_.structured ? detail::Gate<double>::at(host(ctx, entry->group->value())[0], false, {}, 0).value : 1.0;
       std::vector<double> difference(diff.size());
       for (std::size_t i = 0; i < diff.size(); ++i) difference[i] = diff[i] * group * detail::Gate<double>::at(location[i], false, {}, 0).value;
       for (const double d : difference) sizes.push_back(std::fabs(d));
@@ -280,12 +276,12 @@ class DiffPruning {
         location.push_back(keep ? T(20) : T(-20));  // a run that goes on from a checkpoint of the values prunes to the same
       }
       Entry& entry = *entries_[e];
-      B::copy_in(ctx, diff.data(), entry.diff.value().data, static_cast<Index>(diff.size() * sizeof(T)));
-      entry.diff.set_sparse_in_file(true);
-      B::copy_in(ctx, location.data(), entry.log_alpha.value().data, static_cast<Index>(location.size() * sizeof(T)));
-      if (config_.structured) B::fill(ctx, entry.group.value(), T(20));
-      entry.log_alpha.set_derived(true);
-      entry.group.set_derived(true);
+      B::copy_in(ctx, diff.data(), entry.diff->value().data, static_cast<Index>(diff.size() * sizeof(T)));
+      entry.diff->set_sparse_in_file(true);
+      B::copy_in(ctx, location.data(), entry.log_alpha->value().data, static_cast<Index>(location.size() * sizeof(T)));
+      if (config_.structured) B::fill(ctx, entry.group->value(), T(20));
+      entry.log_alpha->set_derived(true);
+      entry.group->set_derived(true);
       entry.mask = X(ctx, entry.parameter->shape());
       B::copy_in(ctx, mask.data(), entry.mask.view().data, entry.mask.bytes());
     }
@@ -299,53 +295,29 @@ class DiffPruning {
     noise_ = false;
     for (const auto& entry : entries_) {
       const View<T> value = entry->parameter->value();
-      entry->lent = true;
+      entry->replaced = true;
       B::for_each_row(ctx, value.rows, value.cols, detail::DiffForwardRow<T>{still_rows(*entry), entry->base.view(), value});
     }
   }
 
  private:
-  struct Entry {
-    Parameter<X>* parameter;
-    Context* ctx;
-    X base;  // θ₀
-    X diff_value, log_alpha_value, group_value, mask;
-    Parameter<X> diff, log_alpha, group;
-    typename Parameter<X>::Claim claim;
-    bool lent = false;
+  struct Entry : detail::ReplacedParameter<X> {
+    detail::OwnParameter<X> diff, log_alpha, group;
+    X mask;
 
     Entry(Context& context, Parameter<X>& theta, const DiffPruningConfig& config, bool pruned)
-        : parameter(&theta),
-          ctx(&context),
-          base(context, theta.shape()),
-          diff_value(context, theta.shape()),
-          diff(theta.path() + ".diff", Role::delta, theta.shape(), diff_value.view()) {
-      ops::copy<B, T>(context, theta.value(), base.view());
-      diff.set_mask(FreezeMask::trainable());
-      diff.set_sparse_in_file(pruned);
-      claim = theta.claim();
-      theta.set_derived(true);
-      lent = true;
+        : detail::ReplacedParameter<X>(context, theta), diff(context, theta.path() + ".diff", theta.shape()) {
+      diff->set_sparse_in_file(pruned);
+      this->replaced = true;
       if (pruned) return;
-      log_alpha_value = X(context, theta.shape());
-      B::fill(context, log_alpha_value.view(), T(5));
-      log_alpha = Parameter<X>(theta.path() + ".log_alpha", Role::delta, theta.shape(), log_alpha_value.view());
-      log_alpha.set_mask(FreezeMask::trainable());
-      if (!config.structured) return;
-      group_value = X(context, {1});
-      B::fill(context, group_value.view(), T(5));
-      group = Parameter<X>(theta.path() + ".log_alpha_group", Role::delta, {1}, group_value.view());
-      group.set_mask(FreezeMask::trainable());
+      log_alpha = gates(context, theta.path() + ".log_alpha", theta.shape());
+      if (config.structured) group = gates(context, theta.path() + ".log_alpha_group", {1});
     }
-    bool has_gates() const { return static_cast<bool>(log_alpha_value); }
-    void restore() {
-      if (lent) ops::copy<B, T>(*ctx, base.view(), parameter->value());
-      lent = false;
-    }
-    // The model's own again, with the values it has now.
-    void release() {
-      parameter->set_derived(false);
-      parameter->release(std::move(claim));
+    bool has_gates() const { return static_cast<bool>(log_alpha); }
+    static detail::OwnParameter<X> gates(Context& context, std::string path, const Shape& shape) {
+      detail::OwnParameter<X> made(context, std::move(path), shape);
+      B::fill(context, made->value(), T(5));
+      return made;
     }
   };
 
@@ -357,9 +329,9 @@ class DiffPruning {
     return result;
   }
   detail::DiffRows<T> still_rows(const Entry& entry) const {
-    return {entry.diff.value(), pruned_ ? View<const T>() : View<const T>(entry.log_alpha.value()), pruned_ ? nullptr : group_of(entry), false, {}, {}};
+    return {entry.diff->value(), pruned_ ? View<const T>() : View<const T>(entry.log_alpha->value()), pruned_ ? nullptr : group_of(entry), false, {}, {}};
   }
-  const T* group_of(const Entry& entry) const { return config_.structured ? entry.group.value().data : nullptr; }
+  const T* group_of(const Entry& entry) const { return config_.structured ? entry.group->value().data : nullptr; }
   void mask(Context& ctx, const Entry& entry, View<T> x_io) { B::for_each_row(ctx, x_io.rows, x_io.cols, detail::MaskRow<T>{entry.mask.view(), x_io}); }
   static std::vector<double> host(Context& ctx, View<const T> values) {
     std::vector<T> copy(static_cast<std::size_t>(values.size()));

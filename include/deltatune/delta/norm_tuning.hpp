@@ -14,10 +14,10 @@
 
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "deltatune/delta/own_parameter.hpp"
+#include "deltatune/delta/replaced_parameter.hpp"
 #include "deltatune/ops/elementwise.hpp"
 #include "deltatune/seam/parameter.hpp"
 
@@ -33,10 +33,6 @@ class NormTuning {
   // For these parameters of a model's norms, which stay where they are.
   NormTuning(Context& ctx, const std::vector<Parameter<X>*>& parameters) {
     for (Parameter<X>* const parameter : parameters) entries_.push_back(std::make_unique<Entry>(ctx, *parameter));
-  }
-  NormTuning(NormTuning&&) noexcept = default;
-  ~NormTuning() {
-    for (const auto& entry : entries_) entry->release();
   }
 
   template <class F>
@@ -69,34 +65,17 @@ class NormTuning {
   }
 
  private:
-  struct Entry {
-    Parameter<X>* parameter;  // of the norm
-    Context* ctx;
-    X base;  // its own values
+  struct Entry : detail::ReplacedParameter<X> {
     detail::OwnParameter<X> trained;
-    typename Parameter<X>::Claim claim;
-    bool replaced = false;
 
     Entry(Context& context, Parameter<X>& of_norm)
-        : parameter(&of_norm), ctx(&context), base(context, of_norm.shape()), trained(context, path_for(of_norm.path()), of_norm.shape()) {
-      ops::copy<B, T>(context, of_norm.value(), base.view());
+        : detail::ReplacedParameter<X>(context, of_norm), trained(context, path_for(of_norm.path()), of_norm.shape()) {
       ops::copy<B, T>(context, of_norm.value(), trained->value());
       trained->set_decays(false);
-      claim = of_norm.claim();
-      of_norm.set_derived(true);
     }
     static std::string path_for(const std::string& path) {
       const std::size_t end = path.rfind('.');
       return path.substr(0, end) + ".ln_tuning_layers" + path.substr(end);
-    }
-    void restore() {
-      if (replaced) ops::copy<B, T>(*ctx, base.view(), parameter->value());
-      replaced = false;
-    }
-    // The model's own again, with the values it has now.
-    void release() {
-      parameter->set_derived(false);
-      parameter->release(std::move(claim));
     }
   };
 
