@@ -15,7 +15,6 @@
 #include "deltatune/delta/adapterhub_dora.hpp"
 #include "deltatune/delta/adapterhub_ia3.hpp"
 #include "deltatune/delta/adapterhub_lora.hpp"
-#include "deltatune/delta/ia3.hpp"
 
 namespace deltatune {
 
@@ -99,11 +98,7 @@ struct AdapterHubLoraPlan : PlanBase {
   void add(context_of<X>& ctx, Attachment<X>& attachment, LinearSite<X>& site, const OutputParts& parts, RandomKey key) const {
     const Index in = site.weight.shape().at(1), out = site.weight.shape().at(0);
     if (kind == Kind::ia3) {
-      if (parts.count == 1) {
-        attachment.add(site, Ia3<X>(ctx, site.path, in, out, false));
-      } else {
-        attachment.add(site, AdapterHubIa3<X>(ctx, site.path, out, parts));
-      }
+      attachment.add(site, AdapterHubIa3<X>(ctx, site.path, out, parts));
     } else if (kind == Kind::dora) {
       attachment.add(site, AdapterHubDora<X>(ctx, site.path, site.weight, lora, key));
     } else if (gated || parts.count > 1 || normal_start) {

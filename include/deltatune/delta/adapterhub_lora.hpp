@@ -16,28 +16,14 @@
 
 #include <cmath>
 #include <string>
-#include <vector>
 
 #include "deltatune/delta/lora.hpp"
+#include "deltatune/delta/output_parts.hpp"
 #include "deltatune/delta/own_parameter.hpp"
 #include "deltatune/delta/sequence_gate.hpp"
 #include "deltatune/seam/weight.hpp"
 
 namespace deltatune {
-
-// Equal parts of a layer's output, and which of them a delta changes, in rising order.
-struct OutputParts {
-  Index count = 1;
-  std::vector<Index> chosen = {0};
-
-  Index width(Index out) const { return out / count; }
-  Index chosen_count() const { return static_cast<Index>(chosen.size()); }
-  // f(j, view): the columns of chosen part j.
-  template <class T, class F>
-  void visit_columns(View<T> y, const F& f) const {
-    for (std::size_t j = 0; j < chosen.size(); ++j) f(static_cast<Index>(j), y.column_range(chosen[j] * width(y.cols), width(y.cols)));
-  }
-};
 
 struct AdapterHubLoraConfig {
   LoraConfig lora = {};
