@@ -70,16 +70,6 @@ class PhmShare {
   SharedPhm<X> shared_;
 };
 
-inline bool holds(const std::vector<Index>& layers, Index layer) { return std::find(layers.begin(), layers.end(), layer) != layers.end(); }
-
-template <class Model>
-void check_left_out(const Model& model, const std::vector<Index>& layers, const std::string& where) {
-  for (const Index layer : layers)
-    if (layer < 0 || layer >= model.layers())
-      throw Error(where + ": leave_out", "the model has no such layer",
-                  {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
-}
-
 inline constexpr const char* kLeaveOutHelp = "layers without an adapter (AdapterDrop)";
 
 // AdapterHub's names; the first of several for one function is the one that is written.

@@ -96,6 +96,16 @@ void freeze_base(Model& model) {
 
 namespace detail {
 
+inline bool holds(const std::vector<Index>& layers, Index layer) { return std::find(layers.begin(), layers.end(), layer) != layers.end(); }
+
+template <class Model>
+void check_left_out(const Model& model, const std::vector<Index>& layers, const std::string& where) {
+  for (const Index layer : layers)
+    if (layer < 0 || layer >= model.layers())
+      throw Error(where + ": leave_out", "the model has no such layer",
+                  {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
+}
+
 // A table trained as a whole parts from the head that is tied to it, and the head from the table, as PEFT trains a copy of the one that is named.
 // Returns whether it did so.
 template <class Model, class Plan>

@@ -1,7 +1,6 @@
 // Prefix tuning for a whole model. The settings of PEFT's PrefixTuningConfig, and those of AdapterHub's.
 #pragma once
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -55,17 +54,14 @@ struct PrefixPlan : PromptLearningPlan {
                                         const std::string& where) const {
     using X = typename Model::Tensor;
     prefix.validate(where);
-    for (const Index layer : leave_out)
-      if (layer < 0 || layer >= model.layers())
-        throw Error(where + ": leave_out", "the model has no such layer",
-                    {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
+    detail::check_left_out(model, leave_out, where);
     PrefixConfig config = prefix;
     if (evaluated) config.hidden = 0;
     std::vector<Parameter<X>*> rows;
     Index layer = 0;
     model.visit_attentions([&](KvSite<X>& site) {
       const std::uint64_t number = static_cast<std::uint64_t>(layer);
-      if (std::find(leave_out.begin(), leave_out.end(), layer++) != leave_out.end()) return;
+      if (detail::holds(leave_out, layer++)) return;
       rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, config, derive(seed, 0, number))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
