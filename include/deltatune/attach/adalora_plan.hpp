@@ -120,9 +120,8 @@ struct AdaLoraPlan : PlanBase {
     return tensors;
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     adalora.validate(where);
     std::vector<AdaLora<X>*> deltas;
     std::uint64_t stream = 0;

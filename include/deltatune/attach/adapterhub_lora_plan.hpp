@@ -56,13 +56,12 @@ struct AdapterHubLoraPlan : PlanBase {
   }
 
   // Throws Error for settings that make no sense; `where` stands for the plan.
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     place(ctx, model, attachment, derive(seed, 0), where);
   }
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, RandomKey key, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     detail::check_left_out(model, leave_out, where);
     lora.validate(where);
     if (gated && kind != Kind::lora)

@@ -197,13 +197,12 @@ struct BottleneckPlan : PlanBase {
   bool shares() const { return adapter.phm && (adapter.phm->shared_rule || adapter.phm->shared_weight); }
 
   // Throws Error for settings that make no sense; `where` stands for the plan.
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     place(ctx, model, attachment, derive(seed, 0), where);
   }
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, RandomKey key, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     if (!model.architecture().adapterhub_bottlenecks)
       throw Error(where, "bottlenecks do not exist for " + model.architecture().title + " in AdapterHub", {.remedy = "use LoRA or another of PEFT's methods"});
     detail::check_left_out(model, leave_out, where);

@@ -43,9 +43,8 @@ struct DiffPruningPlan : PlanBase {
   }
 
   // Throws Error for a glob that matches nothing, and for parameters that another delta computes.
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t, const std::string& where) const {
     diff.validate(where);
     const std::vector<std::string> globs = parameters.empty() ? std::vector<std::string>{"**.layer.**", "**.h.**"} : parameters;
     std::vector<Parameter<X>*> chosen;

@@ -44,9 +44,8 @@ struct Ia3Plan : PlanBase {
       if (is_at_input(*feedforward, path, "feedforward_modules")) at_input.push_back(path);
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t, const std::string& where) const {
     const NameRule at_input = feedforward ? *feedforward : NameRule{default_targets(kPeftType, model.architecture(), where).feed_forward, {}};
     for_each_target(model, targets_or_default(targets, kPeftType, model.architecture(), where), *this, where, [&](LinearSite<X>& site) {
       const Shape& shape = site.weight.shape();  // (out, in)

@@ -106,9 +106,8 @@ struct LoraPlan : PlanBase {
   template <class X>
   FileTensors convert(context_of<X>& ctx, Attachment<X>& attachment, nlohmann::json& config_io) const;
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     lora.validate(where);
     if (dora && lora.bias) throw Error(where + ": lora_bias", "is not for DoRA", {.expected = "false"});
     std::uint64_t stream = 0;

@@ -40,9 +40,8 @@ struct MissPlan : PlanBase {
     if (miss.mini > 0) config_io["init_weights"] = "mini";
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t, const std::string& where) const {
     miss.validate(where);
     for_each_target(model, targets_or_default(targets, "LORA", model.architecture(), where), *this, where, [&](LinearSite<X>& site) {
       const Shape& shape = site.weight.shape();  // (out, in)

@@ -29,9 +29,8 @@ struct NormTuningPlan : PlanBase {
   }
 
   // Throws Error for targets that match no norm, and for norms that another delta computes.
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t, const std::string& where) const {
     if (targets.all_linear) throw Error(where + ": target_modules", "\"all-linear\" names no norms", {.remedy = "leave them out for all norms"});
     const std::vector<std::string> names = chosen(model, where);
     std::vector<Parameter<X>*> parameters;

@@ -35,9 +35,8 @@ struct PTuningPlan : PromptLearningPlan {
     if (p_tuning.hidden == 0) config_io["encoder_hidden_size"] = model.architecture().hidden_size;
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     p_tuning.validate(where);
     InputSite<X>& site = model.input();
     Prompt<X>& prompt = attachment.add(site, Prompt<X>(ctx, site.width, PromptConfig{.rows = p_tuning.rows}));

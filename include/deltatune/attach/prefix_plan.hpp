@@ -49,10 +49,8 @@ struct PrefixPlan : PromptLearningPlan {
   }
 
   // Returns the rows. seed: a number, or the key of a stream.
-  template <class Model, class Seed>
-  Prefix<typename Model::Tensor>& place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, Seed seed,
-                                        const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X, class Seed>
+  Prefix<X>& place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, Seed seed, const std::string& where) const {
     prefix.validate(where);
     detail::check_left_out(model, leave_out, where);
     PrefixConfig config = prefix;

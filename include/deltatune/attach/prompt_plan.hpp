@@ -65,13 +65,12 @@ struct PromptPlan : PromptLearningPlan {
                       {"tokenizer_name_or_path", names_text ? nlohmann::json(tokenizer) : nlohmann::json(nullptr)}});
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     place(ctx, model, attachment, derive(seed), where);
   }
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, RandomKey key, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     prompt.validate(where);
     const PromptStart from = evaluated ? PromptStart{} : start;
     from.validate(where, prompt);

@@ -58,8 +58,8 @@ struct SelectionPlan : PlanBase {
     return std::any_of(selection.trainable.begin(), selection.trainable.end(), [&](const std::string& glob) { return matches(glob, parameter.path()); });
   }
   // Throws Error for a glob that matches nothing.
-  template <class Model>
-  void place(typename Model::Context&, Model& model, Attachment<typename Model::Tensor>&, std::uint64_t, const std::string&) const {
+  template <class Model, class X>
+  void place(context_of<X>&, Model& model, Attachment<X>&, std::uint64_t, const std::string&) const {
     detail::visit_matching(model, selection.trainable, [](auto&) {});  // attach() lets them train: trains_too()
   }
 };

@@ -95,8 +95,8 @@ struct UnionPlan : PlanBase {
   }
 
   // Throws Error for settings that make no sense; `where` stands for the plan.
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     if (members.empty()) throw Error(where, "holds no method");
     const auto shares = [](const UnionMember& member) {
       const BottleneckPlan* const bottleneck = std::get_if<BottleneckPlan>(&member);

@@ -57,9 +57,8 @@ struct VeraPlan : PlanBase {
     if (const TensorInfo* const b = file.find("base_model.vera_B"); b != nullptr && b->shape.size() == 2) shared_out = b->shape[0];
   }
 
-  template <class Model>
-  void place(typename Model::Context& ctx, Model& model, Attachment<typename Model::Tensor>& attachment, std::uint64_t seed, const std::string& where) const {
-    using X = typename Model::Tensor;
+  template <class Model, class X>
+  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     vera.validate(where);
     const Targets chosen = targets_or_default(targets, kPeftType, model.architecture(), where);
     Index in = shared_in, out = shared_out;
