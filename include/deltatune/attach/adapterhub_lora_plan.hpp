@@ -55,11 +55,9 @@ struct AdapterHubLoraPlan : PlanBase {
             {"leave_out", &leave_out, "--leave-out", detail::kLeaveOutHelp}};
   }
 
+  static RandomKey stream_of(std::uint64_t seed) { return derive(seed, 0); }
+
   // Throws Error for settings that make no sense; `where` stands for the plan.
-  template <class Model, class X>
-  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
-    place(ctx, model, attachment, derive(seed, 0), where);
-  }
   template <class Model, class X>
   void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     detail::check_left_out(model, leave_out, where);

@@ -193,14 +193,12 @@ struct BottleneckPlan : PlanBase {
     return all;
   }
 
+  static RandomKey stream_of(std::uint64_t seed) { return derive(seed, 0); }
+
   // Whether the deltas share parameters.
   bool shares() const { return adapter.phm && (adapter.phm->shared_rule || adapter.phm->shared_weight); }
 
   // Throws Error for settings that make no sense; `where` stands for the plan.
-  template <class Model, class X>
-  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
-    place(ctx, model, attachment, derive(seed, 0), where);
-  }
   template <class Model, class X>
   void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     if (!model.architecture().adapterhub_bottlenecks)

@@ -49,6 +49,9 @@ struct PlanBase {
   bool ensure_weight_tying = false;      // where modules_to_save names the head of a language model that is tied to a table: both train as one
   std::vector<std::string> unread = {};  // fields of the file that it was read from which are set and mean nothing here
 
+  // What place() draws its random numbers from; a plan that others are made of takes a key (attach/union_plan.hpp).
+  static std::uint64_t stream_of(std::uint64_t seed) { return seed; }
+
   bool saves_tied_head() const { return ensure_weight_tying && saves("lm_head"); }
   // Whether a parameter or site belongs to a module of modules_to_save.
   DELTATUNE_FUNCTION bool saves(const std::string& path) const {
@@ -151,7 +154,7 @@ Attached<typename Model::Tensor, Plan> attach_beside(typename Model::Context& ct
   try {
     detail::check_modules_to_save(model, plan, where);
     or_detach(attachment, [&] {
-      plan.place(ctx, model, attachment, seed, where);
+      plan.place(ctx, model, attachment, plan.stream_of(seed), where);
       if constexpr (requires { model.tie(ctx); }) {
         const std::vector<std::string>& paths = attachment.paths();
         if (std::any_of(paths.begin(), paths.end(), [&](const std::string& path) { return model.shares_table(path); }))

@@ -65,10 +65,7 @@ struct PromptPlan : PromptLearningPlan {
                       {"tokenizer_name_or_path", names_text ? nlohmann::json(tokenizer) : nlohmann::json(nullptr)}});
   }
 
-  template <class Model, class X>
-  void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
-    place(ctx, model, attachment, derive(seed), where);
-  }
+  static RandomKey stream_of(std::uint64_t seed) { return derive(seed); }
   template <class Model, class X>
   void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     prompt.validate(where);
