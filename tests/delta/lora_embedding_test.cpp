@@ -126,7 +126,7 @@ TEST_CASE("lora on embeddings: starts as nothing, merges to what it computes, co
   });
   const std::vector<float> attached = run();
   CHECK_FALSE(near(attached, plain));
-  table.site().deltas.merge("delta", ctx, table.table().value());
+  table.site().deltas.merge("delta", ctx, table.table().value(), {});
   table.site().deltas.set_enabled("delta", false);
   CHECK(near(run(), attached));
 }
