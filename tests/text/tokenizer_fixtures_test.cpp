@@ -9,6 +9,7 @@
 
 #include "deltatune/io/table.hpp"
 #include "deltatune/tokenizers.hpp"
+#include "support/temporary_folder.hpp"
 #include "text/tokenizer_files.hpp"
 
 using namespace deltatune;
@@ -159,6 +160,17 @@ constexpr std::size_t kEvery = 1;
 #else
 constexpr std::size_t kEvery = 1;
 #endif
+
+TEST_CASE("what a normalizer puts in front stands where its part of the text begins", "[text][tokenizers]") {
+  const test::TemporaryFolder folder;
+  folder.file(
+      "tokenizer.json",
+      R"({"added_tokens": [{"id": 1, "content": "<url>", "normalized": false}], "normalizer": {"type": "Replace", "pattern": {"Regex": "x*"}, "content": "-"},
+    "pre_tokenizer": {"type": "Whitespace"}, "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}})");
+  const Encoding encoding = open_tokenizer(folder.path()).encode_with_offsets("<url>b");  // <url> - b -
+  CHECK(encoding.ids == std::vector<std::int32_t>{1, 0, 0, 0});
+  CHECK(encoding.offsets == std::vector<TextSpan>{{0, 5}, {5, 5}, {5, 6}, {5, 6}});  // as tokenizers 0.22.2 has them
+}
 
 TEST_CASE("tokenizers of every kind: 38,158 tweets", "[text][tokenizers]") {
   const auto tweets = files::from_environment("DELTATUNE_TWEETS");

@@ -23,6 +23,7 @@ struct AlignedText {
   std::string text = {};
   std::vector<TextSpan> source = {};  // one per byte where `tracked`, else empty; in bytes of the original text
   bool tracked = false;
+  std::uint32_t origin = 0;  // where it began in the original text: what is added in front of everything stands there
 
   void clear() {
     text.clear();
@@ -88,8 +89,8 @@ DELTATUNE_FUNCTION void append_changes(const AlignedText& from, std::size_t begi
     if (change <= 0) {
       if (!from.source.empty()) of = at < from.source.size() ? from.source[at] : from.source.back();
       skip(static_cast<std::size_t>(1 - change));
-    } else if (at > 0) {
-      of = from.source[at - 1];
+    } else {
+      of = at > 0 ? from.source[at - 1] : TextSpan{from.origin, from.origin};
     }
     const std::size_t before = to_io.text.size();
     append_utf8(character, to_io.text);

@@ -53,6 +53,7 @@ class Normalizer {
       check_growth(text_io.text.size(), before, "normalizer");
       other.clear();
       other.tracked = text_io.tracked;
+      other.origin = text_io.origin;
       other.text.reserve(text_io.text.size() + text_io.text.size() / 8);
       if (std::visit([&](const auto& kind) { return append(kind, text_io, scratch, other); }, step)) std::swap(text_io, other);
     }
@@ -157,7 +158,7 @@ class Normalizer {
     step.pattern.for_each_match(from.text, [&](std::size_t begin, std::size_t end) {
       check_growth(to_io.text.size(), from.text.size(), "normalizer: Replace");
       to_io.append_part(from, copied, begin);
-      to_io.append(step.content, from.tracked && end > 0 ? from.source[end - 1] : TextSpan{});
+      to_io.append(step.content, from.tracked && end > 0 ? from.source[end - 1] : TextSpan{from.origin, from.origin});
       copied = end;
       matched = true;
     });

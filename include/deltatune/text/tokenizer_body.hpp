@@ -411,6 +411,7 @@ class TokenizerState {
     } else {
       scratch.part.clear();
       scratch.part.tracked = pieced.text.tracked;
+      scratch.part.origin = static_cast<std::uint32_t>(begin);
       scratch.part.append_original(text.substr(begin, end - begin), begin);
       normalizer_.apply(scratch.part, scratch.other, scratch.changes);
       pieced.text.append_part(scratch.part, 0, scratch.part.text.size());
