@@ -1,7 +1,7 @@
 // Every kernel of the library: training steps and answers of all kinds, with heads of width 32, 64 and 128. Compiled by nvcc for ptxas's
 // report, and run under the emulation (shared_memory.cpp), which knows how much shared memory each launch asks for.
+#include "../support/shapes.hpp"
 #include "deltatune/cuda.hpp"
-#include "support/shapes.hpp"
 
 namespace {
 
