@@ -433,7 +433,7 @@ TEST_CASE("what is no result is not replaced", "[cli][results]") {
   const Workplace place;
   check_success(place.train("adapter", {"--method", "ia3"}));
   const Arguments merge{"merge", "--model", place.path("model"), "--adapter", place.path("adapter")};
-  for (const char* name : {"empty", "project", "foreign", "labels", "config"}) std::filesystem::create_directory(place.folder / name);
+  for (const char* name : {"empty", "project", "foreign", "labels", "tokenizer", "config"}) std::filesystem::create_directory(place.folder / name);
   check_success(place.train("empty", {"--method", "ia3"}));
   place.folder.file("project/notes.md", "my own\n");
   std::filesystem::create_directory(place.folder / "project/src");
