@@ -127,7 +127,8 @@ class JsonConfig {
     std::vector<std::string> keys;
     for (const auto& member : root_.items()) {
       const nlohmann::json& value = member.value();
-      const bool is_set = !value.is_null() && value != false && !(value.is_structured() && value.empty()) && value != "";
+      const bool is_empty = value.is_string() ? value.get_ref<const std::string&>().empty() : value.is_structured() && value.empty();
+      const bool is_set = !value.is_null() && value != false && !is_empty;
       if (is_set && !asked_->contains(member.key()) && !known.contains(member.key())) keys.push_back(member.key());
     }
     return keys;

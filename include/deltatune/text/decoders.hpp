@@ -76,7 +76,8 @@ class Decoder {
     std::string bytes;
     for (const std::string& token : tokens_io) append_bytes(token, bytes);
     deltatune::replace_invalid_utf8(bytes);
-    tokens_io.assign(1, std::move(bytes));
+    tokens_io.clear();
+    tokens_io.push_back(std::move(bytes));
   }
 
   DELTATUNE_FUNCTION static void run(const ByteFallbackDecoder&, Tokens& tokens_io) {
@@ -109,7 +110,8 @@ class Decoder {
   static void run(const FuseDecoder&, Tokens& tokens_io) {
     std::string text;
     for (const std::string& token : tokens_io) text += token;
-    tokens_io.assign(1, std::move(text));
+    tokens_io.clear();
+    tokens_io.push_back(std::move(text));
   }
 
   DELTATUNE_FUNCTION static void run(const WordPieceDecoder& step, Tokens& tokens_io) {
