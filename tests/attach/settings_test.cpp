@@ -16,6 +16,7 @@ using namespace deltatune;
 namespace fs = std::filesystem;
 using X = test::DeviceTensor;
 using Context = test::DeviceContext;
+using Gates = PrefixConfig::Gates;
 
 Bert<X> settings_model(Context& ctx) { return Bert<X>::load(ctx, fs::path(DELTATUNE_TEST_DIR) / "conformance" / "models" / "bert_gelu", Head::classifier(3)); }
 
@@ -115,7 +116,6 @@ TEST_CASE("settings: a name stands once in a method, and every option has its he
 
 TEST_CASE("settings: a word that is none of a choice", "[attach]") {
   PrefixConfig prefix;
-  using Gates = PrefixConfig::Gates;
   const Choice gates(prefix.gates, {{"none", Gates::none}, {"shared", Gates::shared}, {"separate", Gates::separate}});
   gates.set("shared", "file: gates");
   CHECK(prefix.gates == Gates::shared);
