@@ -148,6 +148,9 @@ TEST_CASE("tokenizer.json: what cannot be done is an error that names the field"
     file["model"]["type"] = "Trigram";
     refused("model: type: is not known; expected WordPiece, BPE, Unigram or WordLevel, got Trigram");
     file = tiny();
+    file["model"].erase("unk_token");  // which the Python library does not guess either
+    refused("model: unk_token: is missing");
+    file = tiny();
     file["post_processor"]["type"] = "Padding";
     refused("post_processor: type: is not known;");
     file = tiny();

@@ -22,7 +22,8 @@ TEST_CASE("a folder's tokenizer is opened, whichever it is", "[text][tokenizer]"
     CHECK(tokenizer.eos_id() == std::nullopt);
   }
   SECTION("WordPiece in tokenizer.json") {
-    folder.file("tokenizer.json", R"({"model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "ok": 1}}, "pre_tokenizer": {"type": "BertPreTokenizer"}})");
+    folder.file("tokenizer.json",
+                R"({"model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "ok": 1}, "unk_token": "[UNK]"}, "pre_tokenizer": {"type": "BertPreTokenizer"}})");
     CHECK(Tokenizer::open(folder.path()).encode("ok", 10) == std::vector{1});
   }
   SECTION("byte-level BPE") {

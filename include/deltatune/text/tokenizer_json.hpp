@@ -301,7 +301,7 @@ DELTATUNE_FUNCTION void read_bpe(const JsonConfig& model, const ModelEntries& en
 DELTATUNE_FUNCTION void read_word_piece(const JsonConfig& model, const ModelEntries& entries, TokenizerParts& parts_io) {
   require_ids(entries, model);
   fill_vocabulary(entries, model.name() + ": vocab", parts_io.vocabulary);
-  parts_io.unknown_of_model = model.get_or<std::string>("unk_token", "[UNK]");
+  parts_io.unknown_of_model = model.get<std::string>("unk_token");
   const std::int32_t unknown = parts_io.vocabulary.find(parts_io.unknown_of_model);
   if (unknown == TokenTable::kNone) {
     throw Error(model.name() + ": unk_token", "the unknown token " + parts_io.unknown_of_model + " is not in the vocabulary");
@@ -334,7 +334,7 @@ DELTATUNE_FUNCTION void read_unigram(const JsonConfig& model, const ModelEntries
 DELTATUNE_FUNCTION void read_word_level(const JsonConfig& model, const ModelEntries& entries, TokenizerParts& parts_io) {
   require_ids(entries, model);
   fill_vocabulary(entries, model.name() + ": vocab", parts_io.vocabulary);
-  parts_io.unknown_of_model = model.get_or<std::string>("unk_token", "<unk>");
+  parts_io.unknown_of_model = model.get<std::string>("unk_token");
   parts_io.model = WordLevelModel(parts_io.vocabulary, parts_io.unknown_of_model, model.name());
 }
 
