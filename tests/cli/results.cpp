@@ -122,6 +122,7 @@ TEST_CASE("a result is replaced whole, and only when asked for", "[cli][results]
   const std::string note = content_of(place.folder.file("out/notes.md", "my own\n"));
   std::filesystem::create_directory(place.folder / "out/logs");
   place.folder.file("out/logs/today.txt", "kept\n");
+  place.folder.file("out/spiece.model", "of another model's tokenizer");
   const auto before = place.result("out");
   CHECK(before.at("vocab.txt") == content_of(place.folder / "model/vocab.txt"));
 
@@ -132,6 +133,7 @@ TEST_CASE("a result is replaced whole, and only when asked for", "[cli][results]
   CHECK_FALSE(std::filesystem::exists(place.folder / "out/1_lora"));
   CHECK_FALSE(std::filesystem::exists(place.folder / "out/2_bitfit"));
   CHECK_FALSE(std::filesystem::exists(place.folder / "out/checkpoint"));
+  CHECK_FALSE(std::filesystem::exists(place.folder / "out/spiece.model"));
   CHECK(content_of(place.folder / "out/notes.md") == "my own\n");
   CHECK(content_of(place.folder / "out/logs/today.txt") == "kept\n");
   check_success(place.train("fresh", {"--method", "ia3"}));
