@@ -15,10 +15,10 @@ using namespace deltatune;
 
 template <class X>
 struct NormToy {
-  LayerNorm<X> norm;
+  Norm<X> norm;
   NormTuning<X> tuning;
 
-  static std::vector<Parameter<X>*> parameters(LayerNorm<X>& norm) {
+  static std::vector<Parameter<X>*> parameters(Norm<X>& norm) {
     std::vector<Parameter<X>*> all;
     norm.visit([&](Parameter<X>& parameter) { all.push_back(&parameter); });
     return all;
@@ -45,7 +45,7 @@ auto norm_body(Index rows, Index width, bool frozen) {
     const auto x = trial.input("x", rows, width);
     const auto y = trial.output("y", rows, width);
     toy.tuning.forward(pass);
-    typename LayerNorm<X>::Saved saved;
+    typename Norm<X>::Saved saved;
     toy.norm.forward(pass, x.value, {}, {}, y.value, saved);
     if (!trial.backward_wanted()) return;
     ops::copy<backend_of<X>, scalar_of<X>>(trial.ctx(), y.gradient, x.gradient);

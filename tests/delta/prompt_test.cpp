@@ -38,7 +38,7 @@ InputEmbeddings<X> embeddings(context_of<X>& ctx, Index width) {
                             {.word = Embedding<X>(ctx, "word", 9, width, 0),
                              .position = Embedding<X>(ctx, "position", 12, width),
                              .type = Embedding<X>(ctx, "type", 2, width),
-                             .norm = LayerNorm<X>(ctx, "norm", width, 1e-6)},
+                             .norm = Norm<X>(ctx, "norm", width, {.epsilon = 1e-6})},
                             0.2);
 }
 

@@ -97,6 +97,7 @@ TEST_CASE("families: norms in every place, and what else no family has yet", "[m
   Reference::Context ctx;
   Architecture a = test::small_architecture("gpt2");
   a.stack.norm.kind = NormSpec::Kind::rms_norm;
+  a.stack.place = NormPlace::after_sum;
   CHECK_THROWS_WITH((Transformer<Tensor<double, Reference>>(ctx, a, Head::none())), Contains("GPT-2") && Contains("RMSNorm"));
 }
 

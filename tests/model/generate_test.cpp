@@ -136,7 +136,7 @@ TEST_CASE("generation ends behind the end-of-text token", "[model][generate]") {
   test::DeviceContext ctx(1);
   Gpt2<X> model = test::tiny_gpt2(ctx);
   const Tokens whole = generate(ctx, model, Tokens{1, 2, 3}, {.max_new_tokens = 8, .stops_at_end = false});
-  model.architecture().eos_id = whole[3];
+  model.architecture().eos_ids = {whole[3]};
   const auto end = std::find(whole.begin(), whole.end(), whole[3]) + 1;
   CHECK(generate(ctx, model, Tokens{1, 2, 3}, {.max_new_tokens = 8}) == Tokens(whole.begin(), end));
 }

@@ -82,6 +82,21 @@ auto feed_forward_body(const Pattern& pattern, Index rows, Index width, Index in
   };
 }
 
+// As in Qwen 3 (of each head) or OLMo 2 (over all heads), with half as many heads of keys and values.
+template <class X>
+SelfAttention<X> normalised_attention(context_of<X>& ctx, Index width, Index heads, bool over_heads) {
+  const NormSpec rms{.kind = NormSpec::Kind::rms_norm, .epsilon = 1e-6};
+  const auto norm = [&](const char* path, Index count) {
+    return Norm<X>(ctx, path, over_heads ? width / heads * count : width / heads, rms, over_heads ? 1 : count);
+  };
+  return {"attention",
+          Linear<X>(ctx, width, {{"query", width}, {"key", width / 2}, {"value", width / 2}}),
+          Linear<X>(ctx, width, {{"output", width}}),
+          {.heads = heads, .kv_heads = heads / 2, .causal = true},
+          {},
+          QueryKeyNorms<X>{norm("q_norm", heads), norm("k_norm", heads / 2)}};
+}
+
 template <class X>
 SelfAttention<X> self_attention(context_of<X>& ctx, Index width, Index heads, double dropout) {
   return {"attention",
@@ -90,11 +105,17 @@ SelfAttention<X> self_attention(context_of<X>& ctx, Index width, Index heads, do
           {.heads = heads, .dropout = dropout}};
 }
 
-auto attention_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout) {
+enum class Normalised { none, heads, row };
+
+auto attention_body(const Pattern& pattern, const std::vector<Index>& lengths, Index width, Index heads, double dropout,
+                    Normalised normalised = Normalised::none) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
     trial.pass().mode = Mode::train;
-    auto& layer = own(trial, self_attention<X>(trial.ctx(), width, heads, dropout), pattern);
+    auto& layer = own(trial,
+                      normalised == Normalised::none ? self_attention<X>(trial.ctx(), width, heads, dropout)
+                                                     : normalised_attention<X>(trial.ctx(), width, heads, normalised == Normalised::row),
+                      pattern);
     const Sequences sequences = trial.sequences(lengths);
     const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
     const auto y = trial.output("y", sequences.rows, width);
@@ -121,6 +142,8 @@ Demand demand_of(check::Trial<X>& trial, const std::vector<Index>& lengths, cons
 // Which norms a sublayer has: before its branch, of the branch, of the sum.
 struct Norms {
   bool before = false, branch = false, sum = false;
+  NormSpec::Kind kind = NormSpec::Kind::layer_norm;
+  double scale = 1;  // of the branch
 };
 
 // Attention, or the feed-forward part, on x: all of its rows, or those demanded.
@@ -131,13 +154,16 @@ auto sublayer_body(const Pattern& pattern, bool attends, Norms which, const std:
     using T = scalar_of<X>;
     auto& ctx = trial.ctx();
     trial.pass().mode = Mode::train;
-    const auto norm = [&](bool there, const char* path) { return there ? std::optional(LayerNorm<X>(ctx, path, width, 1e-6)) : std::nullopt; };
+    const auto norm = [&](bool there, const char* path) {
+      return there ? std::optional(Norm<X>(ctx, path, width, {.kind = which.kind, .epsilon = 1e-6})) : std::nullopt;
+    };
     typename ResidualSublayer<X>::Branch branch = self_attention<X>(ctx, width, heads, dropout);
     if (!attends) branch = FeedForward<X>(Linear<X>(ctx, width, {{"up", 2 * width}}), Linear<X>(ctx, 2 * width, {{"down", width}}), ops::Activation::gelu_new);
-    auto& layer = own(trial,
-                      ResidualSublayer<X>(std::move(branch),
-                                          {norm(which.before, "norm_before"), norm(which.branch, "norm_branch"), norm(which.sum, "norm_sum")}, {}, dropout),
-                      pattern);
+    auto& layer =
+        own(trial,
+            ResidualSublayer<X>(std::move(branch), {norm(which.before, "norm_before"), norm(which.branch, "norm_branch"), norm(which.sum, "norm_sum")}, {},
+                                dropout, which.scale),
+            pattern);
     const Sequences sequences = trial.sequences(lengths);
     const Demand demand = demand_of(trial, lengths, read);
     const Input<X> x = layer_input(trial, pattern.below, sequences.rows, width);
@@ -168,7 +194,7 @@ PackedBatch toy_batch() {
   return batch;
 }
 
-auto embeddings_body(const Pattern& pattern, Index width, double dropout) {
+auto embeddings_body(const Pattern& pattern, Index width, double dropout, double scale = 1) {
   return [=]<class X>(check::Trial<X>& trial) {
     using T = scalar_of<X>;
     auto& ctx = trial.ctx();
@@ -178,8 +204,8 @@ auto embeddings_body(const Pattern& pattern, Index width, double dropout) {
                                          {.word = Embedding<X>(ctx, "word", 9, width, 0),
                                           .position = Embedding<X>(ctx, "position", 6, width),
                                           .type = Embedding<X>(ctx, "type", 2, width),
-                                          .norm = LayerNorm<X>(ctx, "norm", width, 1e-6)},
-                                         dropout),
+                                          .norm = Norm<X>(ctx, "norm", width, {.epsilon = 1e-6})},
+                                         dropout, scale),
                       pattern);
     DeviceBatch<X> batch(ctx);
     batch.upload(toy_batch(), layer.tables_train());
@@ -274,6 +300,24 @@ TEST_CASE("self-attention", "[nn]") {
   check_layer(attention_body(pattern, {3, 1, 4}, 6, 2, dropout), attention_body(pattern, {70, 9, 33}, 24, 3, dropout));
 }
 
+TEST_CASE("self-attention: queries and keys normalised, of each head or of all together", "[nn]") {
+  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"q_norm.weight"}, false}, Pattern{{"k_norm.weight", "value.bias"}},
+                                   Pattern{{"output.bias"}, false}, Pattern{});
+  const Normalised normalised = GENERATE(Normalised::heads, Normalised::row);
+  check_layer(attention_body(pattern, {3, 1, 4}, 12, 4, 0.3, normalised), attention_body(pattern, {70, 9, 33}, 48, 6, 0.3, normalised));
+}
+
+TEST_CASE("sublayers: RMSNorm in its places, and branches that are scaled", "[nn][sublayer]") {
+  const Pattern pattern = GENERATE(Pattern{{"**"}}, Pattern{{"norm_*.weight"}, false}, Pattern{{"**.bias"}, false});
+  constexpr NormSpec::Kind kRms = NormSpec::Kind::rms_norm;
+  const Norms norms = GENERATE(Norms{.before = true, .kind = kRms}, Norms{.before = true, .kind = kRms, .scale = 0.3}, Norms{.branch = true, .kind = kRms},
+                               Norms{.before = true, .branch = true, .kind = kRms}, Norms{.sum = true, .scale = 0.3});
+  const bool attends = GENERATE(true, false);
+  const double dropout = GENERATE(0.0, 0.3);
+  check_layer(sublayer_body(pattern, attends, norms, {3, 1, 4}, 6, 2, dropout), sublayer_body(pattern, attends, norms, {70, 9, 33}, 24, 3, dropout));
+  if (attends) test::check_adjoint(sublayer_body(pattern, true, norms, {3, 1, 4}, 6, 2, dropout, {1, 1, 2}));
+}
+
 TEST_CASE("sublayers: attention, with every place of a norm", "[nn][sublayer]") {
   const Pattern pattern =
       GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}, false}, Pattern{{"query.weight"}}, Pattern{{"output.bias"}, false}, Pattern{});
@@ -314,6 +358,7 @@ TEST_CASE("embeddings", "[nn]") {
       GENERATE(Pattern{{"**"}}, Pattern{{"word.weight"}}, Pattern{{"position.weight", "type.weight"}}, Pattern{{"norm.**"}}, Pattern{{"norm.bias"}});
   const double dropout = GENERATE(0.0, 0.3);
   check_layer(embeddings_body(pattern, 7, dropout), embeddings_body(pattern, 1301, dropout));
+  test::check_adjoint(embeddings_body(pattern, 7, dropout, 2.5));
 }
 
 TEST_CASE("embeddings: the padding id's row gets no gradient", "[nn]") {

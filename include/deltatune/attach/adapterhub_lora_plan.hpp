@@ -82,7 +82,9 @@ struct AdapterHubLoraPlan : PlanBase {
       if (merged) parts.count = 3;
       for (Index j = 0; j < 3; ++j)
         if (chosen(j)) parts.chosen.push_back(merged ? j : 0);
-      if ((intermediate && is(names.feed_forward.up[0])) || (output && is(names.feed_forward.down))) parts = {};
+      const std::string& first = architecture.adapterhub_intermediate.empty() ? names.feed_forward.up[0] : architecture.adapterhub_intermediate;
+      const std::string& last = architecture.adapterhub_output.empty() ? names.feed_forward.down : architecture.adapterhub_output;
+      if ((intermediate && is(first)) || (output && is(last))) parts = {};
       if (parts.chosen.empty()) return;
       any = true;
       add(ctx, attachment, site, parts, derive(key, stream++));

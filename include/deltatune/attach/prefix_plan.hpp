@@ -45,7 +45,12 @@ struct PrefixPlan : PromptLearningPlan {
   template <class Model>
   void write_more(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, Model& model) const {
     write_rows(config_io, model);
-    config_io.update({{"prefix_projection", prefix.hidden > 0}, {"encoder_hidden_size", prefix.hidden > 0 ? prefix.hidden : model.architecture().hidden_size}});
+    const AttentionSpec& attention = model.architecture().stack.layers.at(0).attention;
+    const Index width = key_width(model.architecture());
+    config_io.update({{"prefix_projection", prefix.hidden > 0},
+                      {"encoder_hidden_size", prefix.hidden > 0 ? prefix.hidden : width},
+                      {"num_attention_heads", attention.kv_heads},
+                      {"token_dim", width}});
   }
 
   // Returns the rows. seed: a number, or the key of a stream.
@@ -60,11 +65,24 @@ struct PrefixPlan : PromptLearningPlan {
     model.visit_attentions([&](KvSite<X>& site) {
       const std::uint64_t number = static_cast<std::uint64_t>(layer);
       if (detail::holds(leave_out, layer++)) return;
+      if (site.slides && !prefix.shifts_positions)
+        throw Error(where + ": " + site.path, "has a sliding window, past which AdapterHub's prefixes would be seen; that is not supported",
+                    {.remedy = "use PEFT's form of prefixes, or leave the layer out"});
       rows.push_back(&attachment.add(site, PrefixRows<X>(ctx, site.path, site.input_width, site.width, config, derive(seed, 0, number))).kv());
     });
     if (rows.empty()) throw Error(where + ": leave_out", "leaves out every layer");
-    return attachment.add(model.derived(),
-                          Prefix<X>(ctx, rows, config.embedding > 0 ? config.embedding : model.architecture().hidden_size, config, derive(seed, 1)));
+    return attachment.add(model.derived(), Prefix<X>(ctx, rows, embedding_width(model.architecture()), config, derive(seed, 1)));
+  }
+
+ private:
+  static Index key_width(const Architecture& architecture) {
+    const AttentionSpec& attention = architecture.stack.layers.at(0).attention;
+    return attention.kv_heads * attention.head_width;
+  }
+  // Columns of what the encoder reads: PEFT takes those of the keys, AdapterHub those of the hidden states.
+  Index embedding_width(const Architecture& architecture) const {
+    if (prefix.embedding > 0) return prefix.embedding;
+    return prefix.shifts_positions ? key_width(architecture) : architecture.hidden_size;
   }
 };
 

@@ -24,7 +24,7 @@ using CompiledTensor = Tensor<float, DefaultCpu>;
 
 DELTATUNE_LAYERS template class Parameter<CompiledTensor>;
 DELTATUNE_LAYERS template class Linear<CompiledTensor>;
-DELTATUNE_LAYERS template class LayerNorm<CompiledTensor>;
+DELTATUNE_LAYERS template class Norm<CompiledTensor>;
 DELTATUNE_LAYERS template class Embedding<CompiledTensor>;
 DELTATUNE_LAYERS template class SelfAttention<CompiledTensor>;
 DELTATUNE_LAYERS template class FeedForward<CompiledTensor>;

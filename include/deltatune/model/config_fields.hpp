@@ -32,9 +32,10 @@ DELTATUNE_FUNCTION ops::Activation config_activation(const JsonConfig& json, con
   static const std::map<std::string, ops::Activation> kActivations{{"gelu", ops::Activation::gelu},
                                                                    {"gelu_new", ops::Activation::gelu_new},
                                                                    {"gelu_pytorch_tanh", ops::Activation::gelu_new},
-                                                                   {"relu", ops::Activation::relu}};
+                                                                   {"relu", ops::Activation::relu},
+                                                                   {"silu", ops::Activation::silu}};
   if (!kActivations.contains(name))
-    throw Error(json.name() + ": " + key, "unknown activation", {.expected = "gelu, gelu_new or relu", .got = "\"" + name + "\""});
+    throw Error(json.name() + ": " + key, "unknown activation", {.expected = "gelu, gelu_new, relu or silu", .got = "\"" + name + "\""});
   return kActivations.at(name);
 }
 
@@ -42,6 +43,16 @@ DELTATUNE_FUNCTION void check_heads(const JsonConfig& json, const char* width_ke
   if (width % heads != 0)
     throw Error(json.name() + ": " + width_key, std::string("is not a multiple of ") + heads_key,
                 {.expected = "a multiple of " + std::to_string(heads), .got = std::to_string(width)});
+}
+
+// One id, several, or none.
+DELTATUNE_FUNCTION std::vector<std::int32_t> config_ids(const JsonConfig& json, const char* key) {
+  if (!json.has(key)) return {};
+  std::vector<std::int32_t> ids;
+  const bool is_list = json.raw().at(key).is_array();
+  for (const std::int64_t id : is_list ? json.get<std::vector<std::int64_t>>(key) : std::vector<std::int64_t>{json.get<std::int64_t>(key)})
+    ids.push_back(static_cast<std::int32_t>(id));
+  return ids;
 }
 
 // Names of the classes, by number.
@@ -121,7 +132,7 @@ DELTATUNE_FUNCTION Architecture described(const JsonConfig& json, const std::str
   a.prefix = prefix;
   a.vocab_size = detail::config_size(json, "vocab_size");
   a.pad_id = json.get_or<std::int64_t>("pad_token_id", -1);
-  a.eos_id = json.get_or<std::int64_t>("eos_token_id", -1);
+  a.eos_ids = detail::config_ids(json, "eos_token_id");
   a.initializer_range = json.get_or<double>("initializer_range", 0.02);
   a.labels = detail::config_labels(json);
   return a;

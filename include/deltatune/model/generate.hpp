@@ -110,7 +110,7 @@ std::vector<std::int32_t> generate(typename Model::Context& ctx, Model& model, s
     const std::int32_t token = choose_token(numbers, config, static_cast<Index>(tokens.size()));
     tokens.push_back(token);
     if (on_token) on_token(token);
-    if (config.stops_at_end && token == model.architecture().eos_id) break;
+    if (config.stops_at_end && std::ranges::find(model.architecture().eos_ids, token) != model.architecture().eos_ids.end()) break;
     batch = {};
     batch.add(std::span<const std::int32_t>(&token, 1));
     batch.positions[0] = static_cast<std::int32_t>(static_cast<Index>(prompt.size() + tokens.size()) - 1);

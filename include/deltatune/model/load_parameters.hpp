@@ -19,10 +19,10 @@ namespace deltatune::detail {
 
 // As Hugging Face initialises: normal weights, zero biases, unit norms.
 template <class X>
-void draw_parameter(context_of<X>& ctx, Parameter<X>& parameter, double spread, std::uint64_t seed, std::uint64_t stream) {
+void draw_parameter(context_of<X>& ctx, Parameter<X>& parameter, double spread, std::uint64_t seed, std::uint64_t stream, double unit = 1) {
   const RandomKey key = derive(seed, stream);
   const bool is_drawn = parameter.role() == Role::weight || parameter.role() == Role::embedding;
-  std::vector<float> values(static_cast<std::size_t>(parameter.size()), parameter.role() == Role::norm_scale ? 1.0F : 0.0F);
+  std::vector<float> values(static_cast<std::size_t>(parameter.size()), parameter.role() == Role::norm_scale ? static_cast<float>(unit) : 0.0F);
   if (is_drawn)
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(spread * normal(key, i));
   upload_values(ctx, std::span<const float>(values), parameter);

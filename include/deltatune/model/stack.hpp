@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,9 +48,10 @@ class Stack {
       const bool has_first_norm = architecture.stack.layers[at(l)].first_norm;
       parts_.emplace_back(make_attention(ctx, architecture, attention, layer, {rotary_of(ctx, architecture, attention), bias_}),
                           make_norms(ctx, architecture, names.attention, layer, has_first_norm),
-                          make_site(architecture, names.attention, layer, l, Sublayer::attention), attention.output_dropout);
+                          make_site(architecture, names.attention, layer, l, Sublayer::attention), attention.output_dropout, architecture.stack.branch_scale);
       parts_.emplace_back(make_feed_forward(ctx, architecture, feed_forward, layer), make_norms(ctx, architecture, names.feed_forward, layer, true),
-                          make_site(architecture, names.feed_forward, layer, l, Sublayer::feed_forward), feed_forward.output_dropout);
+                          make_site(architecture, names.feed_forward, layer, l, Sublayer::feed_forward), feed_forward.output_dropout,
+                          architecture.stack.branch_scale);
     }
   }
 
@@ -61,6 +63,11 @@ class Stack {
   void visit(const F& f) {
     for (Part& part : parts_) part.visit(f);
     if (bias_) bias_->visit(f);
+  }
+
+  // Room for so many positions in the tables of rotary embeddings.
+  void reserve_positions(context_of<X>& ctx, Index positions) {
+    for (auto& [spec, table] : rotary_) table->reserve(ctx, positions);
   }
 
   // The gradient frontier. below_trains: whether something below the stack does.
@@ -137,9 +144,7 @@ class Stack {
     if (!spec.rotary) return {};
     for (const auto& [known, table] : rotary_)
       if (known == *spec.rotary) return table;
-    const std::vector<float> scale(spec.rotary->frequency_scale.begin(), spec.rotary->frequency_scale.end());
-    const std::vector<float> frequencies = rotary_frequencies(spec.rotary->theta, spec.rotary->width > 0 ? spec.rotary->width : spec.head_width, scale);
-    rotary_.emplace_back(*spec.rotary, std::make_shared<const Rotary<X>>(ctx, frequencies, spec.rotary->magnitude, a.max_position_embeddings));
+    rotary_.emplace_back(*spec.rotary, std::make_shared<Rotary<X>>(ctx, *spec.rotary, spec.head_width, a.max_position_embeddings));
     return rotary_.back().second;
   }
   static SelfAttention<X> make_attention(context_of<X>& ctx, const Architecture& a, const AttentionSpec& spec, const std::string& layer,
@@ -159,7 +164,15 @@ class Stack {
          .scale = spec.scale,
          .soft_cap = spec.soft_cap,
          .window = spec.window},
-        std::move(tables));
+        std::move(tables), make_norms(ctx, spec, names, layer));
+  }
+  static std::optional<QueryKeyNorms<X>> make_norms(context_of<X>& ctx, const AttentionSpec& spec, const AttentionNames& names, const std::string& layer) {
+    if (!spec.qk_norm) return {};
+    const auto norm = [&](const std::string& name, Index heads) {
+      const Index groups = spec.qk_norm_over_heads ? 1 : heads;
+      return Norm<X>(ctx, layer + name, heads * spec.head_width / groups, *spec.qk_norm, groups);
+    };
+    return QueryKeyNorms<X>{norm(names.q_norm, spec.heads), norm(names.k_norm, spec.kv_heads)};
   }
   static FeedForward<X> make_feed_forward(context_of<X>& ctx, const Architecture& a, const FeedForwardSpec& spec, const std::string& layer) {
     const FeedForwardNames& names = a.stack.names.feed_forward;
@@ -174,7 +187,7 @@ class Stack {
     SublayerNorms<X> norms;
     if (!has_norm) return norms;
     const NormPlace place = a.stack.place;
-    const auto norm = [&](const std::string& name) { return LayerNorm<X>(ctx, layer + name, a.hidden_size, a.stack.norm.epsilon, a.stack.norm.bias); };
+    const auto norm = [&](const std::string& name) { return Norm<X>(ctx, layer + name, a.hidden_size, a.stack.norm); };
     (place == NormPlace::after_sum ? norms.sum : place == NormPlace::after_branch ? norms.branch : norms.before) = norm(names.norm);
     if (place == NormPlace::around) norms.branch = norm(names.branch_norm);
     return norms;
@@ -194,7 +207,7 @@ class Stack {
 
   std::vector<Part> parts_;
   std::shared_ptr<RelativeBias<X>> bias_;
-  std::vector<std::pair<RotarySpec, std::shared_ptr<const Rotary<X>>>> rotary_;
+  std::vector<std::pair<RotarySpec, std::shared_ptr<Rotary<X>>>> rotary_;
 };
 
 }  // namespace deltatune

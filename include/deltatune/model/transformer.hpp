@@ -40,7 +40,7 @@ class Transformer {
   struct Activations {
     typename InputEmbeddings<X>::Saved embeddings;
     typename Stack<X>::Saved stack;
-    typename LayerNorm<X>::Saved norm;  // of the rows that the head reads
+    typename Norm<X>::Saved norm;  // of the rows that the head reads
     typename ClassificationHead<X>::Saved head;
     typename Linear<X>::Saved lm_head;
     View<T> dlogits;  // (B, K) of a classifier's loss()
@@ -212,7 +212,10 @@ class Transformer {
   // Scores of all words after rows (M, C): logits (M, V). For values alone.
   void score_words(Pass<X>& pass, View<const T> rows, View<T> logits, Activations& kept) {
     run_keeping(pass, false, [&](Pass<X>& p) { lm_head_.forward(p, rows, logits, kept.lm_head); });
+    ops::shape_logits<B, T>(pass.ctx, logit_shape(), logits);
   }
+
+  ops::LogitShape logit_shape() const { return {architecture_.head.logit_scale, architecture_.head.logit_cap}; }
 
   bool stack_trains(const Activations& kept) const { return kept.stack.lowest < stack_.count(); }
   bool below_head(const Pass<X>& pass, const Activations& kept) { return pass.mode != Mode::evaluate && (stack_trains(kept) || (norm_ && trains(*norm_))); }
@@ -232,7 +235,7 @@ class Transformer {
   std::string prefix_;  // of the base: architecture_.prefix, or "" without a head
   InputEmbeddings<X> embeddings_;
   Stack<X> stack_;
-  std::optional<LayerNorm<X>> norm_;
+  std::optional<Norm<X>> norm_;
   ClassificationHead<X> classifier_;  // without a head: the pooler's weights, if any
   Linear<X> lm_head_;                 // of a language model; shares the table of word embeddings where the two are tied
   Index untied_ = 0;                  // reasons for a table of its own
@@ -253,16 +256,16 @@ Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, 
   if (!a.input.positions.empty())
     input.position = Embedding<X>(ctx, prefix_ + a.input.positions, a.max_position_embeddings, embedding_size, a.input.skips_padding_id ? a.pad_id : -1);
   if (!a.input.types.empty()) input.type = Embedding<X>(ctx, prefix_ + a.input.types, a.type_vocab_size, embedding_size);
-  if (!a.input.norm.empty()) input.norm = LayerNorm<X>(ctx, prefix_ + a.input.norm, embedding_size, a.stack.norm.epsilon, a.stack.norm.bias);
+  if (!a.input.norm.empty()) input.norm = Norm<X>(ctx, prefix_ + a.input.norm, embedding_size, a.stack.norm);
   if (!a.input.projection.empty()) input.projection = Linear<X>(ctx, embedding_size, {{prefix_ + a.input.projection, a.hidden_size}});
-  embeddings_ = InputEmbeddings<X>(prefix_ + a.input.module, std::move(input), a.input.dropout);
+  embeddings_ = InputEmbeddings<X>(prefix_ + a.input.module, std::move(input), a.input.dropout, a.input.scale, a.input.scales_prompts);
   stack_ = Stack<X>(ctx, a, prefix_);
-  if (!a.stack.final_norm.empty()) norm_ = LayerNorm<X>(ctx, prefix_ + a.stack.final_norm, a.hidden_size, a.stack.norm.epsilon, a.stack.norm.bias);
+  if (!a.stack.final_norm.empty()) norm_ = Norm<X>(ctx, prefix_ + a.stack.final_norm, a.hidden_size, a.stack.norm);
   HeadParts<X> parts{.activation = a.head.activation, .dropout = a.head.dropout, .drops_input = a.head.drops_pooled};
   if (has_classifier()) {
     const std::string dense = !a.head.dense.empty() ? a.head.dense : a.head.pooler.empty() ? "" : prefix_ + a.head.pooler;
     if (!dense.empty()) parts.dense = Linear<X>(ctx, a.hidden_size, {{dense, a.hidden_size}}, {.bias = a.head.dense_bias});
-    if (!a.head.norm.empty()) parts.norm = LayerNorm<X>(ctx, a.head.norm, a.hidden_size, a.stack.norm.epsilon, a.stack.norm.bias);
+    if (!a.head.norm.empty()) parts.norm = Norm<X>(ctx, a.head.norm, a.hidden_size, a.stack.norm);
     parts.classifier = Linear<X>(ctx, a.hidden_size, {{a.head.classifier, num_labels()}}, {.bias = a.head.classifier_bias});
   } else if (!is_language_model() && with_pooler && !a.head.pooler.empty()) {
     parts.dense = Linear<X>(ctx, a.hidden_size, {{prefix_ + a.head.pooler, a.hidden_size}});
@@ -306,7 +309,7 @@ void Transformer<X>::initialise(Context& ctx, std::uint64_t seed) {
     const bool ends_branch = architecture_.smaller_branch_ends && (parameter.path().ends_with(names.attention.output + ".weight") ||
                                                                    parameter.path().ends_with(names.feed_forward.down + ".weight"));
     const double spread = architecture_.initializer_range / (ends_branch ? std::sqrt(2.0 * static_cast<double>(layers())) : 1.0);
-    detail::draw_parameter(ctx, parameter, spread, seed, stream++);
+    detail::draw_parameter(ctx, parameter, spread, seed, stream++, 1 - architecture_.stack.norm.weight_offset);
   });
 }
 
@@ -328,6 +331,8 @@ void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const
   pass.sequences = &batch.sequences();
   pass.routes = &batch.routes();
   pass.positions = batch.positions();
+  pass.last_position = batch.last_position();
+  stack_.reserve_positions(pass.ctx, batch.last_position() + 1);
   derived_.forward(pass);
   const bool below_trains = pass.mode != Mode::evaluate && trains(embeddings_);
   run_keeping(pass, below_trains, [&](Pass<X>& p) { embeddings_.forward(p, batch, h, kept.embeddings); });
@@ -442,7 +447,7 @@ void Transformer<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Obje
   normalise(pass, rows, kept);
   kept.d_rows = below_head(pass, kept) ? pass.keep(count, architecture_.hidden_size) : View<T>();
   const View<T> d_table = tied() && pass.mode != Mode::evaluate ? word_table().gradient() : View<T>();
-  language_model_loss<X>(pass, rows, lm_head_, kept.lm_head, batch.predicted(), objective, kept.d_rows, d_table, loss_io);
+  language_model_loss<X>(pass, rows, lm_head_, kept.lm_head, batch.predicted(), objective, kept.d_rows, d_table, loss_io, logit_shape());
 }
 
 template <class X>

@@ -1,13 +1,15 @@
-// Multi-head self-attention with its projections: qkv = x·[Wq;Wk;Wv]ᵀ + b in one product, attention, output projection. Queries and keys may be rotated by
-// their positions (ops/rotary.hpp), scores have a bias by distance, and several query heads share a head of keys and values.
+// Multi-head self-attention with its projections: qkv = x·[Wq;Wk;Wv]ᵀ + b in one product, attention, output projection. Queries and keys may be normalised
+// (Qwen 3) and rotated by their positions (ops/rotary.hpp), scores have a bias by distance, and several query heads share a head of keys and values.
 //
 // Legend: Cq = H·D columns of the queries, Ckv = Hkv·D of the keys and of the values.
 // Kept for backward: qkv (N, Cq + 2Ckv) and lse (M, H); the attention's output (M, Cq) only when the output projection reads its input; with kv deltas also
-// the keys and values of all rows (N + B·P, 2Ckv). M = N, or the rows that are read (nn/demand.hpp); then also their queries (M, Cq).
+// the keys and values of all rows (N + B·P, 2Ckv). M = N, or the rows that are read (nn/demand.hpp); then also their queries (M, Cq). Norms of queries and
+// keys keep nothing: backward computes them again from qkv, which is what the projection gave.
 #pragma once
 
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "deltatune/nn/demand.hpp"
 #include "deltatune/nn/kept.hpp"
 #include "deltatune/nn/linear.hpp"
+#include "deltatune/nn/norm.hpp"
 #include "deltatune/nn/relative_bias.hpp"
 #include "deltatune/nn/rotary.hpp"
 #include "deltatune/ops/attention.hpp"
@@ -73,6 +76,12 @@ struct AttentionTables {
   std::shared_ptr<RelativeBias<X>> bias = {};
 };
 
+// Norms of queries and keys, of each head (width D) or of all heads together.
+template <class X>
+struct QueryKeyNorms {
+  Norm<X> query, key;
+};
+
 template <class X>
 class SelfAttention {
  public:
@@ -95,12 +104,14 @@ class SelfAttention {
 
   SelfAttention() = default;
   // path: of the layer, for kv deltas. projection: C to the columns of query, key and value, Cq + 2Ckv; output: Cq to C.
-  SelfAttention(std::string path, Linear<X> projection, Linear<X> output, AttentionConfig config, AttentionTables<X> tables = {})
-      : projection_(std::move(projection)), output_(std::move(output)), config_(config), tables_(std::move(tables)) {
+  SelfAttention(std::string path, Linear<X> projection, Linear<X> output, AttentionConfig config, AttentionTables<X> tables = {},
+                std::optional<QueryKeyNorms<X>> norms = {})
+      : projection_(std::move(projection)), output_(std::move(output)), config_(config), tables_(std::move(tables)), norms_(std::move(norms)) {
     if (config_.kv_heads == 0) config_.kv_heads = config_.heads;
     site_.path = std::move(path);
     site_.input_width = projection_.in();
-    site_.by_place = config_.window > 0 || tables_.bias;
+    site_.slides = config_.window > 0 && config_.causal;
+    site_.by_place = (config_.window > 0 && !config_.causal) || tables_.bias;
     site_.width = output_.in() / config_.heads * config_.kv_heads;
   }
 
@@ -109,6 +120,9 @@ class SelfAttention {
     projection_.visit(f);
     site_.deltas.visit(f);
     output_.visit(f);
+    if (!norms_) return;
+    norms_->query.visit(f);
+    norms_->key.visit(f);
   }
   template <class F>
   void visit_linears(const F& f) {
@@ -121,6 +135,7 @@ class SelfAttention {
   // Whether the table that it shares with other layers trains.
   bool bias_trains() const { return tables_.bias && tables_.bias->table().trains(); }
   bool needs_input() const { return projection_.needs_input() || site_.deltas.needs_input(); }
+  bool norms_train() { return norms_ && (trains(norms_->query) || trains(norms_->key)); }
   // Whether something behind the queries reads other rows of its sequence.
   bool mixes_rows() const { return output_.mixes_rows(); }
   // Whether a delta stands at the last product. Without any, forward can add to what y holds, and backward leaves dy as it is.
@@ -146,31 +161,33 @@ class SelfAttention {
                                .window = config_.window,
                                .soft_cap = config_.soft_cap,
                                .relative = tables_.bias ? tables_.bias->buckets() : RelativeBuckets(),
-                               .first_place = site_.by_place && demand && demand.first ? 0 : -1};
+                               .first_place = (config_.window > 0 || tables_.bias) && demand && demand.first ? prefix : -1};
     const auto outer = pass.scope();
     const View<T> qkv = pass.rounds_kept ? saved.qkv.start(pass, x.rows, width + 2 * kv_width) : saved.qkv.start(projection_.keep_output(pass, x.rows));
     saved.lse = pass.keep(y.rows, config_.heads);
     projection_.forward(pass, x, qkv, saved.projection);
-    if (tables_.rotary) tables_.rotary->rotate(pass, config_.heads + config_.kv_heads, qkv.column_range(0, width + kv_width));
+    QueryKeySaved of_norms;
+    const View<T> ready = placed(pass, qkv, of_norms);
     saved.q = {};
     if (demand) {
       saved.q = pass.keep(y.rows, width);
-      ops::gather_rows<B, T>(pass.ctx, qkv.column_range(0, width), demand.rows, saved.q);
+      ops::gather_rows<B, T>(pass.ctx, ready.column_range(0, width), demand.rows, saved.q);
     }
     saved.kv = {};
-    View<const T> kv = qkv.column_range(width, 2 * kv_width);
+    View<const T> kv = ready.column_range(width, 2 * kv_width);
     if (cache != nullptr) {
       kv = extend(pass, x, kv, prefix, *cache, saved);
     } else if (prefix > 0) {
       kv = saved.kv = prefixed(pass, x, kv, prefix, saved);
     }
+    if (saved.plan.keys.max_length <= config_.window + 1) saved.plan.window = 0;  // every query sees all
     const auto scope = pass.scope();
     const DemandScope<X> rows(pass, demand);
     saved.context = {};
     const View<T> context = output_.needs_input() ? saved.context.start(pass, y.rows, width) : pass.take(y.rows, width);
     ops::attention_forward<B, T>(pass.ctx,
                                  {.plan = saved.plan,
-                                  .q = demand ? saved.q : qkv.column_range(0, width),
+                                  .q = demand ? saved.q : ready.column_range(0, width),
                                   .k = kv.column_range(0, kv_width),
                                   .v = kv.column_range(kv_width, kv_width),
                                   .o = context,
@@ -187,7 +204,7 @@ class SelfAttention {
   void backward(Pass<X>& pass, const Saved& saved, View<const T> x, View<T> dy_io, GradientSink<T> dx) {
     const Index width = output_.in(), kv_width = site_.width;
     const auto scope = pass.scope();
-    const bool below = dx.wanted() || trains(projection_) || trains(site_.deltas) || bias_trains();
+    const bool below = dx.wanted() || trains(projection_) || trains(site_.deltas) || bias_trains() || norms_train();
     const View<T> d_context = below ? pass.take(dy_io.rows, width) : View<T>();
     {
       const DemandScope<X> rows(pass, saved.demand);
@@ -195,7 +212,8 @@ class SelfAttention {
       output_.backward(pass, saved.output, saved.context.read(pass), dy_io, below ? GradientSink<T>::fresh(d_context) : GradientSink<T>::none());
     }
     if (!below) return;
-    const View<T> qkv = saved.qkv.read(pass);
+    QueryKeySaved of_norms;
+    const View<T> qkv = norms_ ? placed(pass, saved.qkv.read(pass), of_norms) : saved.qkv.read(pass);
     const View<T> d_qkv = projection_.take_output(pass, qkv.rows);
     const View<T> dq = saved.demand ? pass.take(dy_io.rows, width) : d_qkv.column_range(0, width);
     const View<T> own = d_qkv.column_range(width, 2 * kv_width);  // of the tokens' keys and values
@@ -224,10 +242,32 @@ class SelfAttention {
           dx);
     }
     if (tables_.rotary) tables_.rotary->rotate(pass, config_.heads + config_.kv_heads, d_qkv.column_range(0, width + kv_width), true);
+    if (norms_) {
+      norms_->query.backward(pass, of_norms.query, d_qkv.column_range(0, width), {});
+      norms_->key.backward(pass, of_norms.key, d_qkv.column_range(width, kv_width), {});
+    }
     projection_.backward(pass, saved.projection, x, d_qkv, dx);
   }
 
  private:
+  struct QueryKeySaved {
+    typename Norm<X>::Saved query, key;
+  };
+
+  // Queries, keys and values as attention reads them, from those of the projection, qkv (N, Cq + 2Ckv): normalised in scratch, and rotated; qkv itself
+  // without norms.
+  View<T> placed(Pass<X>& pass, View<T> qkv, QueryKeySaved& of_norms) const {
+    const Index width = output_.in(), kv_width = site_.width;
+    View<T> ready = qkv.column_range(0, width + 2 * kv_width);
+    if (norms_) {
+      ready = pass.take(qkv.rows, width + 2 * kv_width);
+      norms_->query.forward_in_scratch(pass, qkv.column_range(0, width), ready.column_range(0, width), of_norms.query);
+      norms_->key.forward_in_scratch(pass, qkv.column_range(width, kv_width), ready.column_range(width, kv_width), of_norms.key);
+      ops::copy<B, T>(pass.ctx, qkv.column_range(width + kv_width, kv_width), ready.column_range(width + kv_width, kv_width));
+    }
+    if (tables_.rotary) tables_.rotary->rotate(pass, config_.heads + config_.kv_heads, ready.column_range(0, width + kv_width));
+    return ready;
+  }
   View<const T> bias() const { return tables_.bias ? View<const T>(tables_.bias->table().value()) : View<const T>(); }
   // The keys and values of deltas and tokens, and the map of their rows.
   View<T> prefixed(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, Saved& saved) const {
@@ -258,6 +298,7 @@ class SelfAttention {
   Linear<X> output_;
   AttentionConfig config_;
   AttentionTables<X> tables_;
+  std::optional<QueryKeyNorms<X>> norms_;
   KvSite<X> site_;
 };
 

@@ -19,7 +19,7 @@ template <class X>
 struct HeadParts {
   Linear<X> dense = {};
   ops::Activation activation = ops::Activation::tanh;
-  std::optional<LayerNorm<X>> norm = {};
+  std::optional<Norm<X>> norm = {};
   Linear<X> classifier = {};
   double dropout = 0;
   bool drops_input = false;  // before the dense layer, too
@@ -36,7 +36,7 @@ class ClassificationHead {
     View<T> u;             // (B, C) before the activation
     View<const T> pooled;  // (B, C) what the classifier reads
     DropoutMask input_dropout, dropout;
-    typename LayerNorm<X>::Saved norm;
+    typename Norm<X>::Saved norm;
     typename Linear<X>::Saved dense;
     typename Linear<X>::Saved classifier;
   };

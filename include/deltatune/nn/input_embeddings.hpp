@@ -1,5 +1,5 @@
-// A model's input: h = projection(dropout(norm(word[id] + position[p] + type[t]))), each part but the words there or not. BERT has all but the
-// projection, GPT-2 words and positions alone, ELECTRA a projection from a smaller width.
+// A model's input: h = projection(dropout(norm(s·word[id] + position[p] + type[t]))), each part but the words there or not. BERT has all but the
+// projection, GPT-2 words and positions alone, ELECTRA a projection from a smaller width, Gemma a scale s of the words.
 #pragma once
 
 #include <optional>
@@ -11,6 +11,7 @@
 #include "deltatune/nn/input_rows.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/nn/norm.hpp"
+#include "deltatune/ops/scale.hpp"
 #include "deltatune/seam/input.hpp"
 
 namespace deltatune {
@@ -19,7 +20,7 @@ template <class X>
 struct EmbeddingParts {
   Embedding<X> word;
   Embedding<X> position = {}, type = {};
-  std::optional<LayerNorm<X>> norm = {};
+  std::optional<Norm<X>> norm = {};
   Linear<X> projection = {};
 };
 
@@ -32,7 +33,7 @@ class InputEmbeddings {
   struct Saved {
     typename Embedding<X>::Saved word, position, type;
     typename InputSlot<X>::Saved deltas;
-    typename LayerNorm<X>::Saved norm;
+    typename Norm<X>::Saved norm;
     typename Linear<X>::Saved projection;
     DropoutMask dropout;
     View<T> embedded;  // (N, E) where the projection reads it again
@@ -41,7 +42,9 @@ class InputEmbeddings {
 
   InputEmbeddings() = default;
   // path: of the module, for input deltas.
-  InputEmbeddings(std::string path, EmbeddingParts<X> parts, double dropout) : parts_(std::move(parts)), dropout_(dropout) {
+  // scale: s; scales_prompts: of rows of deltas among the words, too.
+  InputEmbeddings(std::string path, EmbeddingParts<X> parts, double dropout, double scale = 1, bool scales_prompts = false)
+      : parts_(std::move(parts)), dropout_(dropout), scale_(scale), scales_prompts_(scales_prompts) {
     input_.path = std::move(path);
     input_.width = parts_.word.table().shape().at(1);
   }
@@ -82,7 +85,9 @@ class InputEmbeddings {
     const View<T> e = !parts_.projection ? h : reads_again ? pass.keep(h.rows, input_.width) : pass.take(h.rows, input_.width);
     saved.embedded = reads_again ? e : View<T>();
     parts_.word.forward(pass, batch.ids(), e, false, saved.word);
+    if (scale_ != 1 && !scales_prompts_) ops::scale<B, T>(pass.ctx, T(scale_), e, e);
     place_input_rows(pass, input_, batch, true, e, saved.deltas);
+    if (scale_ != 1 && scales_prompts_) ops::scale<B, T>(pass.ctx, T(scale_), e, e);
     if (parts_.position) parts_.position.forward(pass, batch.positions(), e, true, saved.position);
     if (parts_.type) parts_.type.forward(pass, batch.types(), e, true, saved.type);
     if (parts_.norm) parts_.norm->forward(pass, e, {}, {}, e, saved.norm);
@@ -119,11 +124,13 @@ class InputEmbeddings {
       if (!rows_below) return parts_.norm->parameter_backward(pass, saved.norm, de);
       parts_.norm->backward(pass, saved.norm, de, {});
     }
-    fetch_input_rows(pass, input_, batch, true, de, saved.deltas);
-    if (!tables_train()) return;
-    parts_.word.backward(pass, de, batch.id_groups(), saved.word);
     if (parts_.position) parts_.position.backward(pass, de, batch.position_groups(), saved.position);
     if (parts_.type) parts_.type.backward(pass, de, batch.type_groups(), saved.type);
+    if (scale_ != 1 && scales_prompts_) ops::scale<B, T>(pass.ctx, T(scale_), de, de);
+    fetch_input_rows(pass, input_, batch, true, de, saved.deltas);
+    if (!tables_train()) return;
+    if (scale_ != 1 && !scales_prompts_) ops::scale<B, T>(pass.ctx, T(scale_), de, de);
+    parts_.word.backward(pass, de, batch.id_groups(), saved.word);
   }
 
  private:
@@ -138,6 +145,8 @@ class InputEmbeddings {
   EmbeddingParts<X> parts_;
   InputSite<X> input_;
   double dropout_ = 0;
+  double scale_ = 1;
+  bool scales_prompts_ = false;
 };
 
 }  // namespace deltatune

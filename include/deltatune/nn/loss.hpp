@@ -12,6 +12,7 @@
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
+#include "deltatune/ops/logit_shape.hpp"
 #include "deltatune/ops/reduce.hpp"
 #include "deltatune/param/visit.hpp"
 #include "deltatune/seam/pass.hpp"
@@ -99,29 +100,33 @@ inline constexpr Index kLogitsBytes = 64 << 20;  // of a chunk of logits; a few 
 
 // The loss of a language model, forward and backward at once, so that all logits never exist: chunks of rows go through the head, are scored, and
 // go back through it.
-//   logits = head(x);   loss_io (1) += their cross-entropy against labels (M);   dx = their gradient through the head, whose own is accumulated
+//   logits = shape(head(x));   loss_io (1) += their cross-entropy against labels (M);   dx = their gradient through the head, whose own is accumulated
 // x (M, C); head: C inputs, V outputs. dx (M, C): overwritten; dtable_io (V, C): accumulates the gradient of a table that the head shares; either is
 // empty where nobody wants it.
 template <class X>
 void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, Linear<X>& head, typename Linear<X>::Saved& saved, const std::int32_t* labels,
                          const Objective<X>& objective, View<scalar_of<X>> dx, View<scalar_of<X>> dtable_io, View<scalar_of<X>> loss_io,
-                         Index chunk_bytes = kLogitsBytes) {
+                         const ops::LogitShape& shape = {}, Index chunk_bytes = kLogitsBytes) {
   using B = backend_of<X>;
   using T = scalar_of<X>;
   const Index chunk = std::clamp<Index>(chunk_bytes / (head.out() * static_cast<Index>(sizeof(T))), 1, std::max<Index>(1, x.rows));
   const bool learns = dx || dtable_io || (pass.mode != Mode::evaluate && trains(head));
   const auto scope = pass.scope();
   const View<T> all_logits = pass.take(chunk, head.out());
+  const View<T> all_gradients = shape.cap > 0 && learns ? pass.take(chunk, head.out()) : all_logits;  // a cap's pull-back reads the logits
   const View<T> all_losses = pass.take(1, x.rows);
   for (Index first = 0; first < x.rows; first += chunk) {
     const Index rows = std::min(chunk, x.rows - first);
     const View<const T> from = x.row_range(first, rows);
-    const View<T> logits = all_logits.row_range(0, rows);
+    const View<T> logits = all_logits.row_range(0, rows), d_logits = all_gradients.row_range(0, rows);
     const WorkspaceScope<B> kept(pass.saved);  // by deltas of the head, until they have run backward
     head.forward(pass, from, logits, saved);
+    ops::shape_logits<B, T>(pass.ctx, shape, logits);
     ops::cross_entropy<B, T>(pass.ctx, logits, labels + first, {}, objective.label_smoothing, objective.inverse(), all_losses.column_range(first, rows),
-                             logits);
-    if (learns) head.backward(pass, saved, from, logits, dx ? GradientSink<T>::fresh(dx.row_range(first, rows)) : GradientSink<T>::none(), dtable_io);
+                             d_logits);
+    if (!learns) continue;
+    ops::shape_logits_backward<B, T>(pass.ctx, shape, logits, d_logits);
+    head.backward(pass, saved, from, d_logits, dx ? GradientSink<T>::fresh(dx.row_range(first, rows)) : GradientSink<T>::none(), dtable_io);
   }
   ops::total<B, T>(pass.ctx, all_losses, loss_io);
 }

@@ -1,6 +1,7 @@
 // A residual sublayer, attention or feed-forward, as every family has it:
-//   h' = norm_sum(h + delta(dropout(norm_branch(branch(norm_before(h))))))
-// with each norm there or not: norm_sum alone in BERT, norm_before alone in GPT-2, Llama and T5, the last two in Gemma 2. delta: seam/sublayer.hpp.
+//   h' = norm_sum(h + delta(dropout(s · norm_branch(branch(norm_before(h))))))
+// with each norm there or not: norm_sum alone in BERT, norm_before alone in GPT-2, Llama and T5, norm_branch alone in OLMo 2, these two in Gemma 2. s is 1
+// but in Granite. delta: seam/sublayer.hpp.
 //
 // Kept for backward, in units of N·C: x̂ of each norm 1; attention's qkv 3, or the feed-forward part's pre-activation F/C. What a norm handed on is
 // rebuilt from its x̂ where a trainable part reads it. h itself is read again where no norm stands before the branch, and by deltas that ask for it.
@@ -13,6 +14,7 @@
 #include "deltatune/nn/attention.hpp"
 #include "deltatune/nn/feed_forward.hpp"
 #include "deltatune/nn/norm.hpp"
+#include "deltatune/ops/scale.hpp"
 #include "deltatune/param/visit.hpp"
 #include "deltatune/seam/sublayer.hpp"
 
@@ -20,7 +22,7 @@ namespace deltatune {
 
 template <class X>
 struct SublayerNorms {
-  std::optional<LayerNorm<X>> before = {}, branch = {}, sum = {};
+  std::optional<Norm<X>> before = {}, branch = {}, sum = {};
 };
 
 template <class X>
@@ -31,7 +33,7 @@ class ResidualSublayer {
   using Branch = std::variant<SelfAttention<X>, FeedForward<X>>;
 
   struct Saved {
-    typename LayerNorm<X>::Saved before, branch_norm, sum;
+    typename Norm<X>::Saved before, branch_norm, sum;
     std::variant<typename SelfAttention<X>::Saved, typename FeedForward<X>::Saved> branch;
     typename SublayerSlot<X>::Saved deltas;
     DropoutMask dropout;  // where norm_sum does not apply it
@@ -40,8 +42,9 @@ class ResidualSublayer {
     View<T> out;       // (M, C) where a delta takes norm_sum's place
   };
 
-  ResidualSublayer(Branch branch, SublayerNorms<X> norms, SublayerSite<X> site, double dropout)
-      : branch_(std::move(branch)), norms_(std::move(norms)), site_(std::move(site)), dropout_(dropout) {}
+  // scale: s.
+  ResidualSublayer(Branch branch, SublayerNorms<X> norms, SublayerSite<X> site, double dropout, double scale = 1)
+      : branch_(std::move(branch)), norms_(std::move(norms)), site_(std::move(site)), dropout_(dropout), scale_(scale) {}
 
   template <class F>
   void visit(const F& f) {
@@ -95,6 +98,7 @@ class ResidualSublayer {
     const DemandScope<X> rows(pass, demand);
     saved.demand = demand;
     if (norms_.branch) norms_.branch->forward(pass, y, {}, {}, y, saved.branch_norm);
+    if (scale_ != 1) ops::scale<B, T>(pass.ctx, T(scale_), y, y);
     finish(pass, y, out, saved, adds);
   }
 
@@ -119,6 +123,7 @@ class ResidualSublayer {
     const View<T> dy = adds ? d_out_io : pass.take(d_out_io.rows, d_out_io.cols);
     if (!adds) end_backward(pass, saved, h, d_out_io, dy);
     if (!into_end) return;
+    if (scale_ != 1) ops::scale<B, T>(pass.ctx, T(scale_), dy, dy);
     if (norms_.branch) norms_.branch->backward(pass, saved.branch_norm, dy, {});
     if (!into_branch) return;
     if (input_wanted && saved.demand) ops::scatter_rows<B, T>(pass.ctx, d_out_io, saved.demand.rows, dh);
@@ -139,7 +144,7 @@ class ResidualSublayer {
   // Whether nothing stands between the branch's last product and the residual sum but a dropout: without one, that product adds to the residual itself,
   // and the gradient of the sum is that of the branch.
   bool branch_adds() const {
-    return norms_.before && !norms_.branch && !norms_.sum && !site_.deltas.active() &&
+    return norms_.before && !norms_.branch && !norms_.sum && scale_ == 1 && !site_.deltas.active() &&
            !std::visit([](const auto& branch) { return branch.output_has_deltas(); }, branch_);
   }
 
@@ -218,6 +223,7 @@ class ResidualSublayer {
   SublayerNorms<X> norms_;
   SublayerSite<X> site_;
   double dropout_ = 0;
+  double scale_ = 1;
 };
 
 }  // namespace deltatune

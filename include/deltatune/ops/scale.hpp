@@ -1,4 +1,4 @@
-// Products with diagonal matrices: a factor for every column, or for every row; and the gradient of such factors.
+// Products with diagonal matrices: one factor, or one for every column, or for every row; and the gradient of such factors.
 #pragma once
 
 #include "deltatune/tensor/view.hpp"
@@ -30,12 +30,29 @@ struct ScaleRowsRow {
 };
 
 template <class T>
+struct ScaleAllRow {
+  T factor;
+  View<const T> x;
+  View<T> y;
+  template <class Team>
+  DELTATUNE_HD void operator()(const Team& team, Index i) const {
+    team.each(x.cols, [from = x.row(i), to = y.row(i), f = factor](Index j) { to[j] = f * from[j]; });
+  }
+};
+
+template <class T>
 struct ProductElement {
   View<const T> a, b;
   DELTATUNE_INLINE T operator()(Index i, Index j) const { return a(i, j) * b(i, j); }
 };
 
 }  // namespace detail
+
+// y (N, C) = factor · x (N, C); y may be x.
+template <class B, class T>
+void scale(typename B::Context& ctx, T factor, View<const T> x, View<T> y) {
+  B::for_each_row(ctx, x.rows, x.cols, detail::ScaleAllRow<T>{factor, x, y});
+}
 
 // y (N, C) = x (N, C) with column j times factors[j], C of them; y may be x.
 template <class B, class T>

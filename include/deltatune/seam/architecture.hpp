@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,9 +28,11 @@ struct NormSpec {
 // Rotary position embeddings of queries and keys: Su et al. 2021, arXiv 2104.09864.
 struct RotarySpec {
   double theta = 10000;
-  Index width = 0;                           // rotated columns of a head; 0: all
-  std::vector<double> frequency_scale = {};  // (width / 2), or empty: of Llama 3, YaRN
-  double magnitude = 1;                      // of cos and sin: YaRN, LongRoPE
+  Index width = 0;                                // rotated columns of a head; 0: all
+  std::vector<double> frequency_scale = {};       // (width / 2), or empty: of Llama 3, YaRN
+  double magnitude = 1;                           // of cos and sin: YaRN, LongRoPE
+  std::vector<double> long_frequency_scale = {};  // (width / 2): of a batch with a position from long_from on, as a whole (LongRoPE); or empty
+  Index long_from = 0;
 
   bool operator==(const RotarySpec&) const = default;
 };
@@ -61,7 +64,7 @@ struct FeedForwardSpec {
   double inner_dropout = 0, output_dropout = 0;  // behind the activation; of the result
 };
 
-// h' = norm_sum(h + dropout(norm_branch(branch(norm_before(h))))): which of the norms a sublayer has.
+// h' = norm_sum(h + dropout(branch_scale · norm_branch(branch(norm_before(h))))): which of the norms a sublayer has.
 enum class NormPlace {
   after_sum,     // BERT
   before,        // GPT-2, Llama, T5
@@ -102,6 +105,7 @@ struct StackSpec {
   NormSpec norm = {};  // of all norms
   NormPlace place = NormPlace::before;
   std::string final_norm = {};
+  double branch_scale = 1;  // h' = h + branch_scale · branch: Granite
   std::optional<RelativeBiasSpec> relative_bias = {};
   StackNames names = {};
 };
@@ -112,6 +116,8 @@ struct InputSpec {
   std::string projection = {};  // from embedding_size to hidden_size, behind norm and dropout: ELECTRA
   Index embedding_size = 0;     // 0: hidden_size
   double dropout = 0;
+  double scale = 1;                // of the word embeddings: √hidden_size in Gemma
+  bool scales_prompts = false;     // and of rows of prompts among them: Gemma 2 and Granite, not Gemma 3
   Index first_position = 0;        // of a sequence's first token
   bool skips_padding_id = false;   // tokens that equal pad_id stand at position pad_id and are not counted: RoBERTa
   bool padding_row_learns = true;  // the row pad_id of the word embeddings has a gradient
@@ -131,6 +137,8 @@ struct HeadSpec {
   bool drops_pooled = false;  // dropout before the dense layer, too
   std::string lm_head = {};   // of a language model
   bool tied = true;           // it is the table of word embeddings
+  double logit_scale = 1;     // of a language model's logits: Granite
+  double logit_cap = 0;       // and c·tanh(logit / c) of them: Gemma 2; 0: none
   std::string language_model_class = {};
 
   // The output module as a whole: "classifier" of "classifier.out_proj".
@@ -150,7 +158,8 @@ struct Architecture {
   std::string class_name;  // transformers': "Bert" of BertForSequenceClassification
   std::string prefix;      // of the base in a model with a head: "bert."
   Index vocab_size = 0, hidden_size = 0, max_position_embeddings = 0, type_vocab_size = 0;
-  Index pad_id = -1, eos_id = -1;  // -1: none
+  Index pad_id = -1;                       // -1: none
+  std::vector<std::int32_t> eos_ids = {};  // each ends a text
   double initializer_range = 0.02;
   bool smaller_branch_ends = false;      // weights at the ends of branches start smaller by √(2·layers): GPT-2
   bool transposed_in_file = false;       // GPT-2's Conv1D
@@ -158,11 +167,12 @@ struct Architecture {
   InputSpec input;
   StackSpec stack;
   HeadSpec head;
-  std::vector<DefaultTargets> default_targets = {};               // PEFT's tables, and LN_TUNING's, which PEFT wants to be told
-  bool adapterhub_prompts = true, adapterhub_bottlenecks = true;  // whether AdapterHub has prompt tuning, and bottlenecks that start from the model
-  std::string adapterhub_prefix = "self_prefix";                  // its name of prefixes
-  std::vector<std::array<std::string, 2>> old_names = {};         // ends of paths, new and old: {"LayerNorm.weight", "LayerNorm.gamma"}
-  std::vector<std::string> unread = {};                           // globs of tensors that a file may hold besides: other heads, buffers
+  std::vector<DefaultTargets> default_targets = {};                  // PEFT's tables, and LN_TUNING's, which PEFT wants to be told
+  bool adapterhub_prompts = true, adapterhub_bottlenecks = true;     // whether AdapterHub has prompt tuning, and bottlenecks that start from the model
+  std::string adapterhub_prefix = "self_prefix";                     // its name of prefixes
+  std::string adapterhub_intermediate = {}, adapterhub_output = {};  // its intermediate_lora and output_lora; "": the first and last feed-forward layer
+  std::vector<std::array<std::string, 2>> old_names = {};            // ends of paths, new and old: {"LayerNorm.weight", "LayerNorm.gamma"}
+  std::vector<std::string> unread = {};                              // globs of tensors that a file may hold besides: other heads, buffers
 
   // The most tokens of a sequence.
   Index longest() const { return max_position_embeddings - input.first_position; }
@@ -201,14 +211,15 @@ struct Architecture {
 DELTATUNE_FUNCTION void check_supported(const Architecture& a) {
   const auto refuse = [&](const std::string& what) { throw Error(a.title, what + ", which is not supported"); };
   if (a.stack.layers.empty()) refuse("has no layers");
-  if (a.stack.norm.kind != NormSpec::Kind::layer_norm) refuse("has RMSNorm");
-  if (a.stack.norm.weight_offset != 0) refuse("has norms with an offset");
+  const bool has_rms = a.stack.norm.kind == NormSpec::Kind::rms_norm;
+  if (has_rms && a.stack.place == NormPlace::after_sum) refuse("has RMSNorm after the residual sum");
+  if (!has_rms && a.stack.norm.weight_offset != 0) refuse("has LayerNorm with an offset");
   for (const LayerSpec& layer : a.stack.layers) {
     const AttentionSpec& attention = layer.attention;
     if (attention.heads < 1 || attention.kv_heads < 1 || attention.heads % attention.kv_heads != 0)
       throw Error(a.title, "the query heads cannot share the key and value heads",
                   {.expected = "a multiple of " + std::to_string(attention.kv_heads) + " heads", .got = std::to_string(attention.heads)});
-    if (attention.qk_norm) refuse("normalises queries and keys");
+    if (attention.qk_norm && attention.qk_norm->kind != NormSpec::Kind::rms_norm) refuse("normalises queries and keys by LayerNorm");
   }
 }
 

@@ -110,6 +110,7 @@ struct KvSite {
   Index input_width = 0;  // C
   Index width = 0;        // Ckv: columns of the keys, and of the values
   bool by_place = false;  // scores follow the places of the keys, which rows in front of the tokens do not have
+  bool slides = false;    // a query sees the keys of a window alone, rows in front of the tokens as if they were tokens (transformers' cache)
   KvSlot<X> deltas;
 
   // Throws Error where no delta can stand.

@@ -31,6 +31,7 @@ struct Pass {
   const Sequences* sequences = nullptr;     // of the rows that the encoder's layers run on; set by the model
   const Routes* routes = nullptr;           // of those rows, through routed deltas
   const std::int32_t* positions = nullptr;  // (N) of all rows of the batch; set by the model
+  Index last_position = 0;                  // the largest of them
   bool rounds_kept = false;                 // what layers keep of their rows is rounded to bfloat16 (nn/kept.hpp)
 
   // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.
@@ -43,7 +44,9 @@ struct Pass {
   View<scalar_of<X>> keep(Index rows, Index cols) { return saved.template take<scalar_of<X>>(rows, cols); }
   View<scalar_of<X>> take(Index rows, Index cols) { return scratch.template take<scalar_of<X>>(rows, cols); }
   // The same pass for a layer that keeps nothing: all it takes is scratch. stream: of its first dropout mask.
-  Pass without_keeping(std::uint64_t stream) { return {ctx, scratch, scratch, mode, seed, step, micro_step, stream, sequences, routes, positions}; }
+  Pass without_keeping(std::uint64_t stream) {
+    return {ctx, scratch, scratch, mode, seed, step, micro_step, stream, sequences, routes, positions, last_position};
+  }
   // Scratch taken from here on is given back at the end of the scope.
   WorkspaceScope<backend_of<X>> scope() { return WorkspaceScope<backend_of<X>>(scratch); }
 };
