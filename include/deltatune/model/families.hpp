@@ -10,6 +10,7 @@
 #include "deltatune/model/family/distilbert.hpp"
 #include "deltatune/model/family/electra.hpp"
 #include "deltatune/model/family/gpt2.hpp"
+#include "deltatune/model/family/llama.hpp"
 #include "deltatune/model/family/modernbert.hpp"
 #include "deltatune/model/family/mpnet.hpp"
 #include "deltatune/model/family/roberta.hpp"
@@ -24,9 +25,16 @@ struct Family {
 };
 
 inline constexpr std::array kFamilies{
-    Family{"bert", family::bert},       Family{"camembert", family::camembert}, Family{"distilbert", family::distilbert},
-    Family{"electra", family::electra}, Family{"gpt2", family::gpt2},           Family{"modernbert", family::modernbert},
-    Family{"mpnet", family::mpnet},     Family{"roberta", family::roberta},     Family{"xlm-roberta", family::xlm_roberta},
+    Family{"bert", family::bert},
+    Family{"camembert", family::camembert},
+    Family{"distilbert", family::distilbert},
+    Family{"electra", family::electra},
+    Family{"gpt2", family::gpt2},
+    Family{"llama", family::llama},
+    Family{"modernbert", family::modernbert},
+    Family{"mpnet", family::mpnet},
+    Family{"roberta", family::roberta},
+    Family{"xlm-roberta", family::xlm_roberta},
 };
 
 // By model_type. Throws Error for one that no family has, and for sizes that are missing or make no sense.
