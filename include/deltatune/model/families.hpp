@@ -31,6 +31,7 @@ inline constexpr std::array kFamilies{
     Family{"electra", family::electra},
     Family{"gpt2", family::gpt2},
     Family{"llama", family::llama},
+    Family{"mistral", family::mistral},
     Family{"modernbert", family::modernbert},
     Family{"mpnet", family::mpnet},
     Family{"roberta", family::roberta},

@@ -83,4 +83,17 @@ DELTATUNE_FUNCTION Architecture llama(const JsonConfig& json) {
   return a;
 }
 
+DELTATUNE_FUNCTION Architecture mistral(const JsonConfig& json) {
+  Architecture a = llama(json);
+  a.title = a.class_name = "Mistral";
+  a.head.language_model_class = "MistralForCausalLM";
+  const bool unlimited = json.raw().contains("sliding_window") && !json.has("sliding_window");  // null
+  for (LayerSpec& layer : a.stack.layers) {
+    if (!json.has("num_key_value_heads")) layer.attention.kv_heads = 8;
+    layer.attention.window = unlimited ? 0 : json.has("sliding_window") ? sliding_window(json) : 4095;
+    layer.attention.bias = layer.attention.output_bias = layer.feed_forward.bias = false;
+  }
+  return a;
+}
+
 }  // namespace deltatune::family
