@@ -13,6 +13,7 @@
 #include "deltatune/model/family/llama.hpp"
 #include "deltatune/model/family/modernbert.hpp"
 #include "deltatune/model/family/mpnet.hpp"
+#include "deltatune/model/family/qwen.hpp"
 #include "deltatune/model/family/roberta.hpp"
 
 namespace deltatune {
@@ -34,6 +35,7 @@ inline constexpr std::array kFamilies{
     Family{"mistral", family::mistral},
     Family{"modernbert", family::modernbert},
     Family{"mpnet", family::mpnet},
+    Family{"qwen2", family::qwen2},
     Family{"roberta", family::roberta},
     Family{"xlm-roberta", family::xlm_roberta},
 };
