@@ -36,6 +36,7 @@ inline constexpr std::array kFamilies{
     Family{"modernbert", family::modernbert},
     Family{"mpnet", family::mpnet},
     Family{"qwen2", family::qwen2},
+    Family{"qwen3", family::qwen3},
     Family{"roberta", family::roberta},
     Family{"xlm-roberta", family::xlm_roberta},
 };

@@ -30,4 +30,16 @@ DELTATUNE_FUNCTION Architecture qwen2(const JsonConfig& json) {
   return a;
 }
 
+DELTATUNE_FUNCTION Architecture qwen3(const JsonConfig& json) {
+  Architecture a = qwen(json, "Qwen3");
+  for (LayerSpec& layer : a.stack.layers) {
+    layer.attention.qk_norm = a.stack.norm;
+    layer.feed_forward.bias = false;
+    if (json.has("head_dim")) continue;
+    layer.attention.head_width = 128;
+    layer.attention.rotary = detail::rotary_of(json, 128);
+  }
+  return a;
+}
+
 }  // namespace deltatune::family
