@@ -63,7 +63,7 @@ def labels_of(model_folder, tensors):
         if key.endswith(("classifier.weight", "classifier.out_proj.weight", "score.weight")) and "pre_classifier" not in key:
             return tensor.shape[0]
     config = json.loads((model_folder / "config.json").read_text())
-    if config["architectures"][0].endswith("LMHeadModel"):
+    if config["architectures"][0].endswith(("LMHeadModel", "ForCausalLM")):
         return None
     return len(config["id2label"]) if "id2label" in config else 2
 

@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
 
+from generate_decoder_models import DECODERS, DECODER_TYPES, decoder_in_double, decoder_sizes, hold_out_decoders, is_decoder, load_decoder
+from generate_decoder_models import write_decoder
 from generate_encoder_models import CONFIGS, ENCODERS, hold_out_encoders, is_encoder, load_encoder, sizes_of, type_of, write_encoder
 from generate_streams import SEED, generator, integer, normal, one_of, seed_torch  # seed_torch: for the other generators
 
@@ -49,12 +51,14 @@ def is_gpt2(name):
 
 
 def labels_of(name):
+    if is_decoder(name):
+        return DECODERS[name][2]
     return ENCODERS[name][2] if is_encoder(name) else MODELS[name][1]
 
 
 def width_of(name):
-    if is_encoder(name):
-        return sizes_of(name)["hidden_size"]
+    if is_encoder(name) or is_decoder(name):
+        return (sizes_of if is_encoder(name) else decoder_sizes)(name)["hidden_size"]
     return (BASE_GPT2 | BASE | MODELS[name][0])["n_embd" if is_gpt2(name) else "hidden_size"]
 
 
@@ -104,8 +108,8 @@ def old_names(state, stream):
 
 
 def write_model(name, folder):
-    if is_encoder(name):
-        return write_encoder(name, folder)
+    if is_encoder(name) or is_decoder(name):
+        return (write_encoder if is_encoder(name) else write_decoder)(name, folder)
     if is_gpt2(name):
         return write_gpt2(name, folder)
     changes, labels = MODELS[name]
@@ -144,6 +148,8 @@ def load_model(folder, labels=None, feature=False):
     model_type = json.loads((Path(folder) / "config.json").read_text())["model_type"]
     if model_type in CONFIGS:
         return load_encoder(Path(folder), labels, feature)
+    if model_type in DECODER_TYPES:
+        return load_decoder(Path(folder), labels, feature)
     if model_type == "gpt2":
         kind = GPT2ForSequenceClassification if labels else GPT2LMHeadModel
     else:
@@ -177,6 +183,7 @@ def hold_out(seed):
         if labels:
             MODELS[name] = (changes, integer(2, 5, stream))
     hold_out_encoders()
+    hold_out_decoders()
 
 
 def draw_lengths(lengths, stream):
@@ -188,8 +195,8 @@ def draw_lengths(lengths, stream):
 
 # -------------------------------------------------------------------------------------------------------------- batches
 def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, attended_padding_id=False):
-    if config.model_type == "gpt2":
-        return make_gpt2_batch(config, labels, stream, lengths)
+    if config.model_type == "gpt2" or config.model_type in DECODER_TYPES:
+        return make_causal_batch(config, labels, stream, lengths)
     if SEED:
         lengths = draw_lengths(lengths, stream)
     rows, columns = len(lengths), max(lengths)
@@ -211,14 +218,17 @@ def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, atten
     return batch
 
 
-def make_gpt2_batch(config, labels, stream, lengths=LENGTHS):
-    """Padded with the last id, which is nowhere else (a classifier looks at the last id that is not the padding's)."""
+def make_causal_batch(config, labels, stream, lengths=LENGTHS):
+    """Padded with the last id, which is nowhere else (a classifier looks at the last id that is not the padding's). Where the padding's id is
+    another one, it stands within the first text."""
     if SEED:
         lengths = draw_lengths(lengths, stream)
     rows, columns = len(lengths), max(lengths)
     mask = torch.arange(columns).unsqueeze(0) < torch.tensor(lengths).unsqueeze(1)
     padding = config.vocab_size - 1
     ids = torch.where(mask, torch.randint(0, padding, (rows, columns), generator=stream), padding)
+    if config.pad_token_id not in (None, padding):
+        ids[0, min(3, lengths[0] - 1)] = config.pad_token_id
     batch = {"input_ids": ids, "attention_mask": mask.long()}
     if labels:
         batch["labels"] = torch.randint(0, labels, (rows,), generator=stream)
@@ -241,6 +251,8 @@ def gradients(model, parameters, batch):
 
 def in_double(model, batch):
     batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
+    if model.config.model_type in DECODER_TYPES:
+        return decoder_in_double(model), batch
     return copy.deepcopy(model).double(), batch
 
 
