@@ -9,6 +9,7 @@
 #include "deltatune/model/family/bert.hpp"
 #include "deltatune/model/family/distilbert.hpp"
 #include "deltatune/model/family/electra.hpp"
+#include "deltatune/model/family/gemma.hpp"
 #include "deltatune/model/family/gpt2.hpp"
 #include "deltatune/model/family/llama.hpp"
 #include "deltatune/model/family/modernbert.hpp"
@@ -30,6 +31,9 @@ inline constexpr std::array kFamilies{
     Family{"camembert", family::camembert},
     Family{"distilbert", family::distilbert},
     Family{"electra", family::electra},
+    Family{"gemma", family::gemma},
+    Family{"gemma2", family::gemma2},
+    Family{"gemma3_text", family::gemma3_text},
     Family{"gpt2", family::gpt2},
     Family{"llama", family::llama},
     Family{"mistral", family::mistral},
