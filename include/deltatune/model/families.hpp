@@ -17,6 +17,7 @@
 #include "deltatune/model/family/phi3.hpp"
 #include "deltatune/model/family/qwen.hpp"
 #include "deltatune/model/family/roberta.hpp"
+#include "deltatune/model/family/smollm3.hpp"
 
 namespace deltatune {
 
@@ -44,6 +45,7 @@ inline constexpr std::array kFamilies{
     Family{"qwen2", family::qwen2},
     Family{"qwen3", family::qwen3},
     Family{"roberta", family::roberta},
+    Family{"smollm3", family::smollm3},
     Family{"xlm-roberta", family::xlm_roberta},
 };
 
