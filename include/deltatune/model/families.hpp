@@ -14,6 +14,7 @@
 #include "deltatune/model/family/llama.hpp"
 #include "deltatune/model/family/modernbert.hpp"
 #include "deltatune/model/family/mpnet.hpp"
+#include "deltatune/model/family/olmo2.hpp"
 #include "deltatune/model/family/phi3.hpp"
 #include "deltatune/model/family/qwen.hpp"
 #include "deltatune/model/family/roberta.hpp"
@@ -41,6 +42,7 @@ inline constexpr std::array kFamilies{
     Family{"mistral", family::mistral},
     Family{"modernbert", family::modernbert},
     Family{"mpnet", family::mpnet},
+    Family{"olmo2", family::olmo2},
     Family{"phi3", family::phi3},
     Family{"qwen2", family::qwen2},
     Family{"qwen3", family::qwen3},
