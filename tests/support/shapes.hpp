@@ -1,6 +1,7 @@
 // Sizes of BERTs and GPT-2s that tests make from nothing, as architectures.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -79,6 +80,28 @@ struct Gpt2Shape {
   }
 };
 
+// What decoders have besides: one head of keys and values, windows of three tokens, the features of each family.
+inline const std::map<std::string, nlohmann::json>& decoder_features() {
+  static const nlohmann::json gemma{{"head_dim", 6}, {"sliding_window", 3}, {"query_pre_attn_scalar", 8}, {"attention_dropout", 0.1}};
+  static const std::map<std::string, nlohmann::json> features{
+      {"llama", {{"attention_bias", true}, {"mlp_bias", true}, {"attention_dropout", 0.1}}},
+      {"mistral", {{"sliding_window", 3}}},
+      {"qwen2", {{"use_sliding_window", true}, {"sliding_window", 3}, {"max_window_layers", 1}}},
+      {"qwen3", {{"head_dim", 6}}},
+      {"gemma", {{"head_dim", 6}}},
+      {"gemma2", gemma},
+      {"gemma3_text", gemma},
+      {"phi3",
+       {{"partial_rotary_factor", 0.5},
+        {"original_max_position_embeddings", 5},
+        {"resid_pdrop", 0.1},
+        {"rope_scaling", {{"type", "longrope"}, {"short_factor", {1.5}}, {"long_factor", {4.0}}}}}},
+      {"smollm3", {{"no_rope_layer_interval", 2}}},
+      {"olmo2", {{"head_dim", 4}}},
+      {"granite", {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.4}, {"attention_multiplier", 0.3}, {"logits_scaling", 4.0}}}};
+  return features;
+}
+
 // Width 12, inner width 20, two layers (ModernBERT: four, of which the second and third see two tokens on either side), three heads, a vocabulary of 30. By
 // model_type.
 inline Architecture small_architecture(const std::string& family, double initializer_range = 0.02) {
@@ -96,6 +119,11 @@ inline Architecture small_architecture(const std::string& family, double initial
   if (family == "gpt2") config.erase("pad_token_id");
   if (family == "distilbert") config.update({{"dim", 12}, {"n_layers", 2}, {"n_heads", 3}, {"hidden_dim", 20}});
   if (family == "electra") config["embedding_size"] = 8;
+  if (const auto found = decoder_features().find(family); found != decoder_features().end()) {
+    config["num_key_value_heads"] = 1;
+    config.update(found->second);
+  }
+  if (family == "gemma3_text") config["sliding_window_pattern"] = 2;
   if (family == "modernbert")
     config.update({{"local_attention", 5},
                    {"norm_bias", true},

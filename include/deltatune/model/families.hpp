@@ -11,6 +11,7 @@
 #include "deltatune/model/family/electra.hpp"
 #include "deltatune/model/family/gemma.hpp"
 #include "deltatune/model/family/gpt2.hpp"
+#include "deltatune/model/family/granite.hpp"
 #include "deltatune/model/family/llama.hpp"
 #include "deltatune/model/family/modernbert.hpp"
 #include "deltatune/model/family/mpnet.hpp"
@@ -38,6 +39,7 @@ inline constexpr std::array kFamilies{
     Family{"gemma2", family::gemma2},
     Family{"gemma3_text", family::gemma3_text},
     Family{"gpt2", family::gpt2},
+    Family{"granite", family::granite},
     Family{"llama", family::llama},
     Family{"mistral", family::mistral},
     Family{"modernbert", family::modernbert},
