@@ -15,7 +15,7 @@ SIZES = dict(
     vocab_size=48, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=12,
     max_position_embeddings=64, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False)
 FREE = dict(head_dim=6)  # 4 heads of 6 in a width of 16
-NARROW = dict(num_attention_heads=2, num_key_value_heads=1)  # heads of 8: four pairs for the rotary embedding
+NARROW = dict(num_attention_heads=2, num_key_value_heads=1)  # heads of 8: four pairs for the rotary embedding, three with a factor of 0.75
 LAST = dict(pad_token_id=47)
 TIED = dict(tie_word_embeddings=True)
 
@@ -24,6 +24,10 @@ LLAMA3 = dict(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_fac
 LINEAR = dict(rope_type="linear", factor=3.0)
 YARN = dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32)
 YARN_MSCALE = dict(YARN, factor=4.0, original_max_position_embeddings=16, beta_fast=2.0, beta_slow=0.5, mscale=0.8, mscale_all_dim=0.5, truncate=False)
+LONGROPE = dict(type="longrope", short_factor=[1.0, 1.3, 2.0], long_factor=[1.5, 4.0, 9.0])
+GEMMA = dict(pad_token_id=0, tie_word_embeddings=True)
+CAPS = dict(attn_logit_softcapping=2.0, final_logit_softcapping=3.0, tie_word_embeddings=True)
+MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.6, attention_multiplier=0.3, logits_scaling=2.0)
 
 # name: (model_type, what differs from SIZES, labels or None, extras: `bare`, the decoder without a head; `v5`, config.json as transformers 5
 # writes it; `like`, the weights and sizes of another model)
@@ -45,6 +49,26 @@ DECODERS = {
     "qwen3_tied_window": (
         "qwen3", dict(NARROW, **TIED, head_dim=4, attention_bias=True, use_sliding_window=True, sliding_window=5,
                       layer_types=["sliding_attention", "full_attention"]), None, {}),
+    "gemma": ("gemma", dict(FREE, **GEMMA, num_key_value_heads=1), None, {}),
+    "gemma2": ("gemma2", dict(FREE, **(GEMMA | CAPS), query_pre_attn_scalar=9, sliding_window=5), None, {}),
+    "gemma2_cls": ("gemma2", dict(NARROW, **CAPS, pad_token_id=47, head_dim=4, query_pre_attn_scalar=4, sliding_window=5), 3, {}),
+    "gemma3": (
+        "gemma3_text", dict(
+            FREE, **GEMMA, num_hidden_layers=3, sliding_window_pattern=2, query_pre_attn_scalar=9, sliding_window=5, rope_theta=1000.0,
+            rope_local_base_freq=50.0, rope_scaling=LINEAR), None, {}),
+    "phi3": ("phi3", dict(NARROW, **LAST, partial_rotary_factor=0.75, sliding_window=5), None, {}),
+    "phi3_longrope": ("phi3", dict(NARROW, **LAST, **TIED, partial_rotary_factor=0.75, original_max_position_embeddings=10, rope_scaling=LONGROPE), None, {}),
+    "smollm3": ("smollm3", dict(NARROW, **LAST, num_hidden_layers=3, no_rope_layers=[1, 0, 1], rope_theta=1000.0), None, {}),
+    "smollm3_tied": (
+        "smollm3", dict(LAST, **TIED, no_rope_layers=[0, 1], attention_bias=True, mlp_bias=True, use_sliding_window=True, sliding_window=4,
+                        rope_scaling=dict(YARN, factor=4.0, original_max_position_embeddings=16)), None, {}),
+    "olmo2": ("olmo2", dict(), None, {}),
+    "granite": ("granite", dict(MULTIPLIERS), None, {}),
+    "granite_tied": ("granite", dict(NARROW, **TIED, **MULTIPLIERS, attention_bias=True, mlp_bias=True), None, {}),
+    "qwen2_v5": ("qwen2", {}, None, dict(v5=True, like="qwen2")),
+    "llama_rope_llama3_v5": ("llama", {}, None, dict(v5=True, like="llama_rope_llama3")),
+    "gemma3_v5": ("gemma3_text", {}, None, dict(v5=True, like="gemma3")),
+    "phi3_longrope_v5": ("phi3", {}, None, dict(v5=True, like="phi3_longrope")),
 }
 
 
@@ -100,6 +124,35 @@ def decoder_in_double(model):
     return model
 
 
+# ---------------------------------------------------------------------------------- config.json as transformers 5.24 writes it
+def as_version_5(config):
+    """A configuration of 4.57 with the keys renamed, dropped and added that 5.24 writes (run beside it: the same file)."""
+    config = dict(config)
+    rope = dict(config.pop("rope_scaling", None) or {"rope_type": "default"}, rope_theta=config.pop("rope_theta"))
+    if config["model_type"] == "phi3":
+        rope |= {key: config[key] for key in ("original_max_position_embeddings", "partial_rotary_factor")} | {"rope_type": rope["type"]}
+    rope = {key: rope[key] for key in sorted(rope)}
+    if "rope_local_base_freq" in config:
+        rope = {"full_attention": rope, "sliding_attention": {"rope_theta": config.pop("rope_local_base_freq"), "rope_type": "default"}}
+    config |= dict(rope_parameters=rope, transformers_version="5.24.0")
+    config = {"pad_token_id": None, "tie_word_embeddings": True} | config
+    return {key: config[key] for key in sorted(config)}
+
+
+def as_version_4(config):
+    """The other way: 4.57 reads no `rope_parameters`, without a word."""
+    config = dict(config)
+    rope = config.pop("rope_parameters")
+    if "full_attention" in rope:
+        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    config["rope_theta"] = rope["rope_theta"]
+    elsewhere = ("rope_theta", "original_max_position_embeddings", "partial_rotary_factor", "rope_type") if "type" in rope else ("rope_theta",)
+    if rope.get("rope_type") != "default":
+        config["rope_scaling"] = {key: value for key, value in rope.items() if key not in elsewhere}
+    return config
+
+
 # --------------------------------------------------------------------------------------------------------------- folders
 def config_of(name):
     kind, _, labels, _ = DECODERS[name]
@@ -113,13 +166,18 @@ def write_decoder(name, folder):
     randomise(model, generator("model " + extras.get("like", name)))
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)  # says nothing that the arithmetic needs
+    if extras.get("v5"):
+        written = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(as_version_5(written), indent=2) + "\n")
 
 
 def load_decoder(folder, labels=None, feature=False):
     kind = AutoModel if feature else AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     config = json.loads((folder / "config.json").read_text())
-    labels = {"num_labels": labels} if labels else {}
-    model = kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **labels)
+    if "rope_parameters" in config:
+        config = as_version_4(config)
+    config = AutoConfig.for_model(**config | ({"num_labels": labels} if labels else {}))
+    model = kind.from_pretrained(folder, config=config, attn_implementation="eager", dtype=torch.float32)
     if labels and model.config.pad_token_id is None:  # made for language modelling
         model.config.pad_token_id = model.config.vocab_size - 1
     return model.eval()
@@ -145,4 +203,14 @@ def hold_out_decoders():
             new["sliding_window"] = integer(2, 9, stream)
         if changes.get("pad_token_id"):
             new["pad_token_id"] = words - 1
+        if "no_rope_layers" in changes:
+            new["no_rope_layers"] = [integer(0, 1, stream) for _ in range(new["num_hidden_layers"])]
+        if "query_pre_attn_scalar" in changes:
+            new["query_pre_attn_scalar"] = integer(4, 20, stream)
+        if "partial_rotary_factor" in changes:  # a quarter of 8, 16 or 24 is even
+            size = 8 * integer(1, 3, stream)
+            new["hidden_size"] = heads * size
+        if "original_max_position_embeddings" in changes:
+            factors = [[integer(10, 60, stream) / 10 for _ in range(size * 3 // 8)] for _ in range(2)]
+            new["rope_scaling"] = dict(type="longrope", short_factor=factors[0], long_factor=factors[1])
         DECODERS[name] = (kind, changes | new, integer(2, 5, stream) if labels else None, extras)
