@@ -78,7 +78,6 @@ PEFT = {
     "llama_prompt_cls": ("llama_cls", "prompt", dict(num_virtual_tokens=3), EQUAL),
     "llama_p_tuning": ("llama", "p_tuning", dict(num_virtual_tokens=3, encoder_hidden_size=12), {}),
     "mistral_lora": ("mistral", "lora", lora(), {}),
-    "mistral_full_attention_lora": ("mistral_full", "lora", lora(target_modules=["k_proj", "o_proj"]), {}),
     "mistral_lora_all_linear": ("mistral", "lora", lora(r=2, target_modules="all-linear", use_rslora=True), {}),
     "mistral_dora": ("mistral", "dora", dora(), {}),
     "mistral_vera": ("mistral_full", "vera", dict(r=4, target_modules=["q_proj", "k_proj", "up_proj"], d_initial=0.4), {}),
@@ -163,11 +162,15 @@ ADAPTERS = {
     "adapterhub_llama_pfeiffer_cls": ("llama_cls", "pfeiffer", pick("seq_bn", reduction_factor=4), BIN, {}),
     "adapterhub_llama_parallel": ("llama", "parallel", pick("par_bn", reduction_factor=4), SAFE, HEADLESS),
     "adapterhub_llama_lora": ("llama", "lora", pick("lora", r=3, alpha=7), SAFE, HEADLESS),
+    "adapterhub_llama_lora_all": (
+        "llama", "lora", pick("lora", r=2, alpha=3, attn_matrices=["q", "k", "v"], intermediate_lora=True, output_lora=True), BIN, HEADLESS),
+    "adapterhub_llama_ia3": ("llama", "ia3", pick("ia3"), SAFE, HEADLESS),
     "adapterhub_llama_prefix": ("llama_tied_bias", "prefix", pick("prefix_tuning", prefix_length=3, bottleneck_size=8), BIN, HEADLESS),
     "adapterhub_mistral_houlsby": ("mistral", "houlsby", pick("double_seq_bn", reduction_factor=4), BIN, HEADLESS),
     "adapterhub_mistral_pfeiffer": ("mistral_full", "pfeiffer", pick("seq_bn", reduction_factor=4), SAFE, {}),
     "adapterhub_mistral_parallel": ("mistral", "parallel", pick("par_bn", reduction_factor=4), SAFE, HEADLESS),
     "adapterhub_mistral_lora": ("mistral", "lora", pick("lora", r=3, alpha=7), SAFE, HEADLESS),
+    "adapterhub_mistral_ia3": ("mistral", "ia3", pick("ia3"), SAFE, HEADLESS),
     "adapterhub_mistral_prefix": ("mistral", "prefix", pick("prefix_tuning", prefix_length=3, flat=True), BIN, HEADLESS),
 }
 
