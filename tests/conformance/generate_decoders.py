@@ -171,7 +171,6 @@ ADAPTERS = {
     "adapterhub_mistral_parallel": ("mistral", "parallel", pick("par_bn", reduction_factor=4), SAFE, HEADLESS),
     "adapterhub_mistral_lora": ("mistral", "lora", pick("lora", r=3, alpha=7), SAFE, HEADLESS),
     "adapterhub_mistral_ia3": ("mistral", "ia3", pick("ia3"), SAFE, HEADLESS),
-    "adapterhub_mistral_prefix": ("mistral", "prefix", pick("prefix_tuning", prefix_length=3, flat=True), BIN, HEADLESS),
 }
 
 for table in (PLAIN, PEFT, ADAPTERS):
