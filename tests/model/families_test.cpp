@@ -50,8 +50,8 @@ auto classifier_body(const std::string& family, const std::vector<std::string>& 
 
 // All of it, what has no weights, a layer in the middle, and what lies below and above the layers.
 std::vector<std::vector<std::string>> patterns(const Architecture& a) {
-  std::vector<std::vector<std::string>> all{
-      {"**"}, {"**.bias"}, {"**." + a.layer_path(1) + "**"}, {"**." + a.input.words + ".weight"}, {a.head.output_module() + ".**"}};
+  std::vector<std::vector<std::string>> all{{"**"}, {"**." + a.layer_path(1) + "**"}, {"**." + a.input.words + ".weight"}, {a.head.output_module() + ".**"}};
+  if (a.stack.norm.bias || a.stack.layers[0].attention.bias) all.push_back({"**.bias"});
   if (!a.input.projection.empty()) all.push_back({"**." + a.input.projection + ".**"});
   if (a.stack.relative_bias) all.push_back({"**." + a.stack.relative_bias->table + ".weight"});
   if (!a.stack.final_norm.empty()) all.push_back({"**." + a.stack.final_norm + ".*"});
