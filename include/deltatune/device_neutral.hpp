@@ -13,6 +13,7 @@
 #include "deltatune/model/generate.hpp"
 #include "deltatune/model/gpt2.hpp"
 #include "deltatune/param/visit.hpp"
+#include "deltatune/text/text_stream.hpp"
 #include "deltatune/text/tokenizer.hpp"
 #include "deltatune/train/checkpoint.hpp"
 #include "deltatune/train/dataset.hpp"

@@ -79,7 +79,7 @@ struct Shift {
 std::vector<double> distribution(const std::vector<double>& probabilities, const GenerationConfig& config) {
   std::vector<double> logits;
   for (const double p : probabilities) logits.push_back(std::log(p) + 3.0);
-  return next_token_distribution(logits, config);
+  return next_token_distribution<double>(logits, config);
 }
 
 void check_close(const std::vector<double>& got, const std::vector<double>& expected) {
@@ -173,7 +173,7 @@ TEST_CASE("tokens are drawn as often as they are likely, the same ones for a see
   std::vector<double> share(3, 0.0);
   constexpr int kDraws = 20000;
   for (int seed = 0; seed < kDraws; ++seed)
-    share[static_cast<std::size_t>(choose_token(logits, {.temperature = 1, .seed = static_cast<std::uint64_t>(seed)}, 4))] += 1.0 / kDraws;
+    share[static_cast<std::size_t>(choose_token<double>(logits, {.temperature = 1}, static_cast<std::uint64_t>(seed), 4))] += 1.0 / kDraws;
   CHECK(share[0] == Approx(0.1).margin(0.01));
   CHECK(share[1] == Approx(0.6).margin(0.015));
 

@@ -1,121 +1,176 @@
-// Text token by token: the likeliest next one, or one drawn from the distribution of a language model, sharpened and cut off as Hugging Face's
-// generate() does it: temperature first, then top-k, then top-p (Holtzman et al. 2019, arXiv 1904.09751).
+// A language model goes on with texts, token by token, many at once. All prompts are read in passes of packed rows without padding; then each step has one row
+// per sequence that still runs, and the place of one that ends is given to the next prompt. The draws of a sequence do not depend on the others.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <functional>
-#include <numeric>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/error.hpp"
-#include "deltatune/core/random.hpp"
 #include "deltatune/core/scalar.hpp"
+#include "deltatune/model/next_token.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/seam/pass.hpp"
 
 namespace deltatune {
 
-struct GenerationConfig {
-  Index max_new_tokens = 20;
-  double temperature = 0;  // 0: always the likeliest token
-  Index top_k = 0;         // draw from so many likeliest tokens (and those as likely as the last of them); 0: from all
-  double top_p = 1;        // draw from the fewest likeliest tokens that have this probability together; 1: from all
-  std::uint64_t seed = 0;
-  bool stops_at_end = true;  // after the model's end-of-text token
+// What a prompt was continued with.
+struct Continuation {
+  enum class End { length, end_token, caller };
 
-  void validate() const {
-    if (max_new_tokens < 1) throw Error("generation: max_new_tokens", "is not usable", {.expected = "at least 1", .got = std::to_string(max_new_tokens)});
-    if (!(temperature >= 0 && std::isfinite(temperature)))
-      throw Error("generation: temperature", "is not usable", {.expected = "a number >= 0", .got = std::to_string(temperature)});
-    if (top_k < 0) throw Error("generation: top_k", "is not usable", {.expected = "at least 0", .got = std::to_string(top_k)});
-    if (!(top_p > 0 && top_p <= 1)) throw Error("generation: top_p", "is not usable", {.expected = "0 < value <= 1", .got = std::to_string(top_p)});
-  }
+  std::vector<std::int32_t> tokens = {};  // the end-of-text token included
+  End end = End::length;                  // why there are no more: max_new_tokens, an end-of-text token, or on_token
 };
 
-// What the next token is drawn from, one probability a token. Temperature above 0.
-DELTATUNE_FUNCTION std::vector<double> next_token_distribution(std::span<const double> logits, const GenerationConfig& config) {
-  std::vector<Index> order(logits.size());
-  std::iota(order.begin(), order.end(), Index{0});
-  const auto logit = [&](Index token) { return logits[static_cast<std::size_t>(token)]; };
-  std::sort(order.begin(), order.end(), [&](Index a, Index b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; });
-  if (config.top_k > 0 && config.top_k < static_cast<Index>(order.size())) {
-    const double last = logit(order[static_cast<std::size_t>(config.top_k) - 1]);
-    order.erase(std::find_if(order.begin(), order.end(), [&](Index token) { return logit(token) < last; }), order.end());
+// Sees each new token at once, with the number of its sequence, and returns whether that sequence goes on. Sequences come by turns.
+using OnToken = std::function<bool(Index sequence, std::int32_t token)>;
+
+namespace detail {
+
+// A sequence on its way.
+struct RunningSequence {
+  Index number = 0;                       // of its prompt
+  Index slot = 0;                         // of the cache
+  Index read = 0;                         // tokens that the cache holds
+  std::vector<std::int32_t> tokens = {};  // of prompt and text
+
+  Index unread() const { return static_cast<Index>(tokens.size()) - read; }
+};
+
+// How many tokens of each sequence the next pass reads. In one pass all sequences begin, or all are within their prompts, or all have one token to read.
+DELTATUNE_FUNCTION std::vector<Index> next_rows(const std::vector<RunningSequence>& running, Index prefill_rows) {
+  const auto stage = [](const RunningSequence& sequence) { return sequence.read == 0 ? 0 : sequence.unread() > 1 ? 1 : 2; };
+  int first = 2;
+  for (const RunningSequence& sequence : running) first = std::min(first, stage(sequence));
+  Index room = first == 2 ? static_cast<Index>(running.size()) : prefill_rows;
+  std::vector<Index> rows;
+  for (const RunningSequence& sequence : running) {
+    rows.push_back(stage(sequence) == first ? std::min(sequence.unread(), room) : 0);
+    room -= rows.back();
   }
-  std::vector<double> weights;  // in that order
-  for (const Index token : order) weights.push_back(std::exp((logit(token) - logit(order[0])) / config.temperature));
-  if (config.top_p < 1) {
-    const double wanted = config.top_p * std::accumulate(weights.begin(), weights.end(), 0.0);
-    std::size_t kept = 0;
-    for (double mass = 0; kept == 0 || (kept < weights.size() && mass < wanted); ++kept) mass += weights[kept];
-    weights.resize(kept);
-  }
-  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-  std::vector<double> distribution(logits.size(), 0.0);
-  for (std::size_t i = 0; i < weights.size(); ++i) distribution[static_cast<std::size_t>(order[i])] = weights[i] / total;
-  return distribution;
+  return rows;
 }
 
-// number: of the token in the text; with the seed names the random number.
-DELTATUNE_FUNCTION std::int32_t choose_token(std::span<const double> logits, const GenerationConfig& config, Index number) {
-  if (config.temperature == 0) return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  const std::vector<double> distribution = next_token_distribution(logits, config);
-  double left = (random_bits(derive(config.seed, static_cast<std::uint64_t>(number)), 0) + 0.5) * 0x1p-32;
-  std::int32_t chosen = 0;
-  for (std::size_t token = 0; token < distribution.size(); ++token) {
-    if (distribution[token] == 0) continue;
-    chosen = static_cast<std::int32_t>(token);  // the last one that has a chance, should rounding leave something
-    left -= distribution[token];
-    if (left < 0) break;
+// Throws Error unless the model has positions for all of them. room: for tokens of a sequence that are read.
+DELTATUNE_FUNCTION Index longest_read(const PackedBatch& prompts, const GenerationConfig& config, Index room) {
+  Index longest = 0;
+  for (Index b = 0; b < prompts.count(); ++b) {
+    const Index tokens = prompts.offsets[static_cast<std::size_t>(b) + 1] - prompts.offsets[static_cast<std::size_t>(b)] + config.max_new_tokens;
+    if (tokens - 1 > room)  // the last token is not read any more
+      throw Error(prompts.count() == 1 ? "generation" : "generation: prompt " + std::to_string(b + 1),
+                  "the prompt and the new tokens are longer than the model's positions",
+                  {.expected = "at most " + std::to_string(room + 1) + " tokens", .got = std::to_string(tokens)});
+    longest = std::max(longest, tokens - 1);
   }
-  return chosen;
+  return longest;
 }
 
-// Goes on with one sequence of tokens; deltas take part. Returns the new tokens, the end-of-text token included; on_token sees each at once.
+}  // namespace detail
+
+// Goes on with each sequence of tokens; deltas take part, through the prompts and adapters that the batch names. Returns one continuation per sequence. Throws
+// Error where a prompt and its new tokens do not fit the model, before anything runs.
 template <class Model>
-std::vector<std::int32_t> generate(typename Model::Context& ctx, Model& model, std::span<const std::int32_t> prompt, const GenerationConfig& config,
-                                   const std::function<void(std::int32_t)>& on_token = {}) {
+std::vector<Continuation> generate(typename Model::Context& ctx, Model& model, const PackedBatch& prompts, const GenerationConfig& config,
+                                   const OnToken& on_token = {}) {
   using X = typename Model::Tensor;
   using T = scalar_of<X>;
   using B = backend_of<X>;
   config.validate();
-  const Index length = static_cast<Index>(prompt.size()) + config.max_new_tokens - 1;  // the last token is not read any more
+  if (prompts.count() == 0) return {};
   const Index room = model.architecture().max_position_embeddings - model.layout().counted - model.layout().shift;
-  if (length > room)
-    throw Error("generation", "the prompt and the new tokens are longer than the model's positions",
-                {.expected = "at most " + std::to_string(room + 1) + " tokens", .got = std::to_string(length + 1)});
+  const Index longest = detail::longest_read(prompts, config, room);
+  const Index slots = std::min(config.max_sequences, prompts.count());
+  std::vector<std::int32_t> ends = config.end_ids;
+  if (ends.empty()) ends = model.architecture().eos_ids;
+
   Workspace<B> saved(ctx), scratch(ctx);
   DeviceBatch<X> device(ctx);
   typename Model::Activations kept;
-  typename Model::Cache cache = model.make_cache(ctx, length);
-  PackedBatch batch;
-  batch.add(prompt);
-  std::vector<std::int32_t> tokens;
-  while (static_cast<Index>(tokens.size()) < config.max_new_tokens) {
-    device.upload(batch, false, tokens.empty() ? model.layout() : model.layout_behind());
-    const WorkspaceScope<B> all(saved);
-    Pass<X> pass{ctx, saved, scratch};
-    const View<T> logits = pass.keep(1, model.architecture().vocab_size);
-    model.continue_sequence(pass, device, logits, kept, cache);
-    std::vector<T> host(static_cast<std::size_t>(logits.size()));
-    B::copy_out(ctx, logits.data, host.data(), logits.size() * static_cast<Index>(sizeof(T)));
-    B::synchronize(ctx);
-    std::vector<double> numbers;
-    for (const T& x : host) numbers.push_back(static_cast<double>(value_of(x)));
-    const std::int32_t token = choose_token(numbers, config, static_cast<Index>(tokens.size()));
-    tokens.push_back(token);
-    if (on_token) on_token(token);
-    if (config.stops_at_end && std::ranges::find(model.architecture().eos_ids, token) != model.architecture().eos_ids.end()) break;
-    batch = {};
-    batch.add(std::span<const std::int32_t>(&token, 1));
-    batch.positions[0] = static_cast<std::int32_t>(static_cast<Index>(prompt.size() + tokens.size()) - 1);
+  typename Model::Cache cache = model.make_cache(ctx, slots, longest);
+  std::vector<Continuation> continuations(static_cast<std::size_t>(prompts.count()));
+  std::vector<detail::RunningSequence> running;
+  std::vector<Index> free_slots;
+  for (Index slot = slots; slot-- > 0;) free_slots.push_back(slot);
+  Index next_prompt = 0;
+  std::vector<T> host;
+  while (true) {
+    for (; next_prompt < prompts.count() && !free_slots.empty(); ++next_prompt) {
+      const auto begin = prompts.ids.begin() + prompts.offsets[static_cast<std::size_t>(next_prompt)];
+      const auto end = prompts.ids.begin() + prompts.offsets[static_cast<std::size_t>(next_prompt) + 1];
+      running.push_back({.number = next_prompt, .slot = free_slots.back(), .tokens = {begin, end}});
+      cache.clear(free_slots.back());
+      free_slots.pop_back();
+    }
+    if (running.empty()) return continuations;
+
+    const std::vector<Index> rows = detail::next_rows(running, config.prefill_rows);
+    PackedBatch batch;
+    std::vector<Index> batch_slots;
+    std::vector<detail::RunningSequence*> batched;
+    bool begins = false;
+    for (std::size_t i = 0; i < running.size(); ++i) {
+      if (rows[i] == 0) continue;
+      detail::RunningSequence& sequence = running[i];
+      const std::size_t row = batch.ids.size(), number = static_cast<std::size_t>(sequence.number);
+      batch.add(std::span<const std::int32_t>(sequence.tokens).subspan(static_cast<std::size_t>(sequence.read), static_cast<std::size_t>(rows[i])));
+      for (std::size_t r = row; r < batch.positions.size(); ++r) batch.positions[r] += static_cast<std::int32_t>(sequence.read);
+      begins = sequence.read == 0;
+      if (begins && !prompts.prompts.empty()) batch.prompts.push_back(prompts.prompts.at(number));
+      if (!prompts.adapters.empty()) batch.adapters.push_back(prompts.adapters.at(number));
+      batch_slots.push_back(sequence.slot);
+      batched.push_back(&sequence);
+      sequence.read += rows[i];
+    }
+    device.upload(batch, false, begins ? model.layout() : model.layout_behind());
+    {
+      const WorkspaceScope<B> all(saved);
+      Pass<X> pass{ctx, saved, scratch};
+      const View<T> logits = pass.keep(batch.count(), model.architecture().vocab_size);
+      model.continue_sequences(pass, device, batch_slots, logits, kept, cache);
+      host.resize(static_cast<std::size_t>(logits.size()));
+      B::copy_out(ctx, logits.data, host.data(), logits.size() * static_cast<Index>(sizeof(T)));
+      B::synchronize(ctx);
+    }
+
+    const std::size_t words = static_cast<std::size_t>(model.architecture().vocab_size);
+    for (std::size_t b = 0; b < batched.size(); ++b) {
+      detail::RunningSequence& sequence = *batched[b];
+      if (sequence.unread() > 0) continue;
+      const std::span<T> scores = std::span<T>(host).subspan(b * words, words);
+      penalise_repetition<T>(scores, sequence.tokens, config.repetition_penalty);
+      Continuation& continuation = continuations[static_cast<std::size_t>(sequence.number)];
+      const std::uint64_t seed = config.seed + static_cast<std::uint64_t>(sequence.number);
+      const std::int32_t token = choose_token<T>(scores, config, seed, static_cast<Index>(continuation.tokens.size()));
+      continuation.tokens.push_back(token);
+      sequence.tokens.push_back(token);
+      const bool goes_on = !on_token || on_token(sequence.number, token);
+      const bool at_end = config.stops_at_end && std::find(ends.begin(), ends.end(), token) != ends.end();
+      const bool full = static_cast<Index>(continuation.tokens.size()) == config.max_new_tokens;
+      if (goes_on && !at_end && !full) continue;
+      continuation.end = at_end ? Continuation::End::end_token : goes_on ? Continuation::End::length : Continuation::End::caller;
+      free_slots.push_back(sequence.slot);
+      sequence.slot = -1;
+    }
+    std::erase_if(running, [](const detail::RunningSequence& sequence) { return sequence.slot < 0; });
   }
-  return tokens;
+}
+
+// One sequence: the new tokens.
+template <class Model>
+std::vector<std::int32_t> generate(typename Model::Context& ctx, Model& model, std::span<const std::int32_t> prompt, const GenerationConfig& config,
+                                   const std::function<void(std::int32_t)>& on_token = {}) {
+  PackedBatch prompts;
+  prompts.add(prompt);
+  const OnToken each = [&](Index, std::int32_t token) {
+    if (on_token) on_token(token);
+    return true;
+  };
+  return std::move(generate(ctx, model, prompts, config, each).front().tokens);
 }
 
 }  // namespace deltatune

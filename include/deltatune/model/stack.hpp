@@ -23,8 +23,7 @@ class Stack {
   using T = scalar_of<X>;
   using B = backend_of<X>;
   using Part = ResidualSublayer<X>;
-  // Keys and values of one sequence, layer by layer.
-  using Cache = std::vector<KvCache<X>>;
+  using Cache = KvCaches<X>;
 
   struct Saved {
     std::vector<typename Part::Saved> parts;
@@ -88,7 +87,7 @@ class Stack {
     saved.inputs.assign(parts_.size(), {});
     const Demand all;
     View<T> rows = h;
-    KvCache<X>* next_cache = cache != nullptr ? cache->data() : nullptr;
+    KvCache<X>* next_cache = cache != nullptr ? cache->layers().data() : nullptr;
     for (Index i = 0; i < count(); ++i) {
       const Part& part = parts_[at(i)];
       const bool is_given_again = i > saved.lowest && (i > 0 ? parts_[at(i - 1)].can_rebuild_output() : below_rebuilds);
@@ -127,12 +126,11 @@ class Stack {
     }
   }
 
-  // Room for one sequence of so many tokens, and `front` rows before them, besides those of prefixes.
-  Cache make_cache(context_of<X>& ctx, Index tokens, Index front) const {
-    Cache cache;
+  // Slots for `slots` sequences of at most `rows` rows each, besides those of prefixes.
+  Cache make_cache(context_of<X>& ctx, Index slots, Index rows) const {
+    Cache cache(slots, rows);
     for (const Part& part : parts_)
-      if (const SelfAttention<X>* const attention = part.attention())
-        cache.emplace_back(ctx, tokens + front + attention->site().deltas.rows(), 2 * attention->site().width);
+      if (const SelfAttention<X>* const attention = part.attention()) cache.add_layer(ctx, 2 * attention->site().width, attention->site().deltas.rows());
     return cache;
   }
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -180,11 +181,11 @@ class Transformer {
   // The same from the hidden states: dh_io (N, C), used up.
   void encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io);
 
-  // Room for one sequence of so many tokens, and what deltas put in front of them.
-  Cache make_cache(Context& ctx, Index tokens) const { return stack_.make_cache(ctx, tokens, layout().rows()); }
-  // Evaluation of the next rows of one sequence, laid out with layout(), or layout_behind() where the cache holds its beginning: the language
-  // model's scores after the last of them, logits (1, V).
-  void continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache);
+  // Slots for so many sequences of at most `tokens` tokens each, and what deltas put in front of them.
+  Cache make_cache(Context& ctx, Index slots, Index tokens) const { return stack_.make_cache(ctx, slots, tokens + layout().rows()); }
+  // Evaluation of the next rows of the sequences in slots[b], which are distinct. All of them begin, laid out with layout(), or all go on, laid out with
+  // layout_behind(). Language model: its scores after the last row of each, logits (B, V). Throws Error where the cache has no room for the rows.
+  void continue_sequences(Pass<X>& pass, const DeviceBatch<X>& batch, std::span<const Index> slots, View<T> logits, Activations& kept, Cache& cache);
 
  private:
   void visit_parameters(const ParameterVisitor<X>& f);
@@ -326,7 +327,7 @@ Transformer<X> Transformer<X>::load(Context& ctx, const std::filesystem::path& f
 
 template <class X>
 void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
-  check_layout(batch, cache == nullptr || cache->front().empty() ? layout() : layout_behind(), architecture_.max_position_embeddings);
+  check_layout(batch, cache == nullptr || cache->begins() ? layout() : layout_behind(), architecture_.max_position_embeddings);
   detail::check_routes(*this, batch.routes());
   pass.sequences = &batch.sequences();
   pass.routes = &batch.routes();
@@ -458,12 +459,16 @@ void Transformer<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const 
 }
 
 template <class X>
-void Transformer<X>::continue_sequence(Pass<X>& pass, const DeviceBatch<X>& batch, View<T> logits, Activations& kept, Cache& cache) {
+void Transformer<X>::continue_sequences(Pass<X>& pass, const DeviceBatch<X>& batch, std::span<const Index> slots, View<T> logits, Activations& kept,
+                                        Cache& cache) {
   if (!is_language_model()) throw Error(architecture_.title, "has no language model head", {.remedy = "load it with Head::language_model()"});
+  cache.append(pass.ctx, slots, batch.lengths());
   const auto scope = pass.scope();
-  const View<T> h = pass.take(batch.sequences().rows, architecture_.hidden_size);
-  run_stack(pass, batch, {}, h, h, kept, &cache);
-  const View<T> last = h.row_range(h.rows - 1, 1);
+  const Sequences& sequences = batch.sequences();
+  const View<T> h = pass.take(sequences.rows, architecture_.hidden_size);
+  const bool narrows = sequences.rows > sequences.count;
+  const View<T> last = narrows ? pass.take(sequences.count, architecture_.hidden_size) : h;
+  run_stack(pass, batch, narrows ? batch.last_rows() : Demand(), h, last, kept, &cache);
   normalise(pass, last, kept);
   score_words(pass, last, logits, kept);
 }

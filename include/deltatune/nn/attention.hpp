@@ -16,6 +16,7 @@
 
 #include "deltatune/nn/demand.hpp"
 #include "deltatune/nn/kept.hpp"
+#include "deltatune/nn/kv_cache.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/nn/norm.hpp"
 #include "deltatune/nn/relative_bias.hpp"
@@ -26,38 +27,6 @@
 #include "deltatune/seam/kv.hpp"
 
 namespace deltatune {
-
-// Keys and values of the tokens of one sequence that a layer has seen, for inference token by token.
-template <class X>
-class KvCache {
- public:
-  using T = scalar_of<X>;
-  using B = backend_of<X>;
-
-  // Room for so many rows, those of prefixes included; kv_columns: keys and values, 2Ckv.
-  KvCache(context_of<X>& ctx, Index capacity, Index kv_columns) : rows_(ctx, {capacity, kv_columns}), offsets_(ctx, {2}), row_sequence_(ctx, {capacity}) {}
-
-  bool empty() const { return count_ == 0; }
-  Index count() const { return count_; }
-  // The next `count` rows, to be written. Throws Error when there is no more room.
-  View<T> append(Index count) {
-    if (count_ + count > rows_.view().rows) throw Error("key-value cache", "is full", {.expected = "at most " + std::to_string(rows_.view().rows) + " rows"});
-    count_ += count;
-    return rows_.view().row_range(count_ - count, count);
-  }
-  View<const T> all() const { return rows_.view().row_range(0, count_); }
-  Sequences sequences(context_of<X>& ctx) {
-    const std::vector<Index> offsets{0, count_};
-    B::copy_in(ctx, offsets.data(), offsets_.view().data, offsets_.bytes());
-    return {offsets_.view().data, row_sequence_.view().data, 1, count_, count_};
-  }
-
- private:
-  X rows_;  // [key | value]
-  Tensor<Index, B> offsets_;
-  Tensor<std::int32_t, B> row_sequence_;  // all 0
-  Index count_ = 0;
-};
 
 struct AttentionConfig {
   Index heads = 0;
@@ -141,7 +110,7 @@ class SelfAttention {
   // Whether a delta stands at the last product. Without any, forward can add to what y holds, and backward leaves dy as it is.
   bool output_has_deltas() const { return output_.has_deltas(); }
 
-  // x (N, C) -> y (N, C), or (M, C) with a demand. cache: of one sequence, whose next rows x holds; only in evaluation.
+  // x (N, C) -> y (N, C), or (M, C) with a demand. cache: of the sequences, whose next rows x holds; only in evaluation.
   // accumulate: y is added to; not where output_has_deltas().
   void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr,
                bool accumulate = false) const {
@@ -282,16 +251,16 @@ class SelfAttention {
     });
     return kv;
   }
-  // All that the cache holds after these rows.
+  // The cache with these rows.
   View<const T> extend(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, KvCache<X>& cache, Saved& saved) const {
-    if (cache.empty() && prefix > 0) {
-      const View<T> front = cache.append(prefix);
-      site_.deltas.forward(pass, 1, 2 * site_.width, x, saved.deltas,
-                           [&](Index first, View<T> rows) { ops::copy<B, T>(pass.ctx, rows, front.row_range(first, rows.rows)); });
-    }
-    ops::copy<B, T>(pass.ctx, own, cache.append(x.rows));
-    saved.plan.keys = cache.sequences(pass.ctx);
-    return cache.all();
+    const Sequences keys = saved.plan.keys = cache.sequences(prefix);
+    const Index count = saved.tokens.count;
+    if (cache.begins() && prefix > 0)
+      site_.deltas.forward(pass, count, 2 * site_.width, x, saved.deltas, [&](Index first, View<T> rows) {
+        ops::insert_sequence_rows<B, T>(pass.ctx, keys.offsets, rows.rows / count, first, rows, cache.rows());
+      });
+    ops::insert_at_end<B, T>(pass.ctx, saved.tokens, keys, own, cache.rows());
+    return cache.rows();
   }
 
   Linear<X> projection_;

@@ -151,11 +151,13 @@ class DeviceBatch {
     row_sequence.resize(batch.ids.size());
     Index longest = 0;
     host_last_rows_.clear();
+    lengths_.clear();
     for (Index b = 0; b < batch.count(); ++b) {
       const Index first = batch.offsets[static_cast<std::size_t>(b)];
       const Index last = batch.offsets[static_cast<std::size_t>(b) + 1];
       longest = std::max(longest, last - first);
       host_last_rows_.push_back(last - 1);
+      lengths_.push_back(last - first);
       std::fill(row_sequence.begin() + first, row_sequence.begin() + last, static_cast<std::int32_t>(b));
     }
     host_features_.clear();
@@ -190,6 +192,8 @@ class DeviceBatch {
   }
 
   const Sequences& sequences() const { return sequences_; }
+  // Rows of each sequence (B), on the host.
+  const std::vector<Index>& lengths() const { return lengths_; }
   const Routes& routes() const { return routes_; }
   const InputLayout& layout() const { return layout_; }
   // (B, C), or empty: the tokens are read.
@@ -311,7 +315,7 @@ class DeviceBatch {
   Index last_position_ = 0;
   Index token_count_ = 0;
   std::vector<std::int32_t> host_row_sequence_;
-  std::vector<Index> host_token_rows_, host_last_rows_, host_predicting_rows_;
+  std::vector<Index> host_token_rows_, host_last_rows_, host_predicting_rows_, lengths_;
   std::vector<std::int32_t> host_predicted_;
   Buffer<std::int32_t> ids_, positions_, types_, row_sequence_, labels_, predicted_, prompts_;
   Buffer<Index> offsets_, token_rows_, last_rows_, predicting_rows_;

@@ -76,7 +76,7 @@ class ResidualSublayer {
     return std::visit([](const auto& branch) { return branch.mixes_rows(); }, branch_) || site_.deltas.mixes_rows();
   }
 
-  // h (N, C) -> out (M, C): what is demanded of it; h itself where that is all. cache: of an attention on one sequence, whose next rows h holds; only in
+  // h (N, C) -> out (M, C): what is demanded of it; h itself where that is all. cache: of an attention, for the sequences whose next rows h holds; only in
   // evaluation.
   void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> h, View<T> out, Saved& saved, KvCache<X>* cache = nullptr) const {
     const auto scope = pass.scope();

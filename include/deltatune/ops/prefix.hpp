@@ -42,6 +42,15 @@ struct InSequence {
   DELTATUNE_HD Index operator()(Index i) const { return offsets[i / count] + first + i % count; }
 };
 
+// The place of row i of the shorter batch at the end of its sequence in the longer one.
+struct AtEnd {
+  Sequences shorter, longer;
+  DELTATUNE_HD Index operator()(Index i) const {
+    const Index b = shorter.row_sequence[i];
+    return longer.first(b) + longer.length(b) - shorter.length(b) + i - shorter.first(b);
+  }
+};
+
 struct RepeatedRow {
   Index count;
   DELTATUNE_HD Index operator()(Index i) const { return i % count; }
@@ -86,6 +95,12 @@ void insert_behind_prefix(typename B::Context& ctx, const Sequences& sequences, 
 template <class B, class T>
 void fetch_behind_prefix(typename B::Context& ctx, const Sequences& sequences, Index prefix, View<const T> longer, View<T> shorter) {
   copy_rows<B>(ctx, sequences.rows, longer, detail::BehindPrefix{sequences, prefix}, shorter, SameRow{});
+}
+
+// x: the last rows of each sequence of the longer batch = rows (N, C), all of the shorter one.
+template <class B, class T>
+void insert_at_end(typename B::Context& ctx, const Sequences& shorter, const Sequences& longer, View<const T> rows, View<T> x) {
+  copy_rows<B>(ctx, rows.rows, rows, SameRow{}, x, detail::AtEnd{shorter, longer});
 }
 
 // x: `count` rows of each sequence (that begin at offsets), from its row `first` on, = rows (B·count, C).

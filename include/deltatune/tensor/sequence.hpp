@@ -16,9 +16,11 @@ struct Sequences {
   Index rows = 0;                              // N
   Index max_length = 0;                        // longest sequence
   const std::int32_t* prompts = nullptr;       // (B): which of several prompts stands in each; nullptr: the first
+  const Index* lengths = nullptr;              // (B), of sequences that have room to grow (nn/kv_cache.hpp): they own [offsets[b], offsets[b] + lengths[b]),
+                                               // in any order, and there are no row_sequence and no offsets[B]; nullptr: all rows are owned
 
   DELTATUNE_HD Index first(Index b) const { return offsets[b]; }
-  DELTATUNE_HD Index length(Index b) const { return offsets[b + 1] - offsets[b]; }
+  DELTATUNE_HD Index length(Index b) const { return lengths != nullptr ? lengths[b] : offsets[b + 1] - offsets[b]; }
 };
 
 }  // namespace deltatune
