@@ -81,10 +81,11 @@ std::int32_t likeliest_token(std::span<const T> logits) {
 
 namespace detail {
 
-// The likeliest of them, all of positive weight, that have the share top_p of `total` together: of equals those that come last, as in transformers.
+// The likeliest of them, all of positive weight, that have the share top_p of `total` together; of equals the first ones (in
+// transformers any of them, as its sort has it).
 DELTATUNE_FUNCTION void keep_top_p(std::vector<TokenChance>& chances_io, double top_p, double total) {
   const auto likelier = [](const TokenChance& a, const TokenChance& b) {
-    return a.probability != b.probability ? a.probability > b.probability : a.token > b.token;
+    return a.probability != b.probability ? a.probability > b.probability : a.token < b.token;
   };
   std::size_t kept = 0, sorted = 0;
   for (double mass = 0; kept < chances_io.size() && (kept == 0 || mass < top_p * total); ++kept) {
