@@ -59,8 +59,7 @@ class DeviceModel {
   virtual std::vector<float> logits(const PackedBatch& batch) = 0;
   // Of a language model: the sum over the predicted tokens, and how many they are.
   virtual std::pair<double, double> loss(const PackedBatch& batch) = 0;
-  virtual std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, const GenerationConfig& config,
-                                             const std::function<void(std::int32_t)>& on_token) = 0;
+  virtual std::vector<Continuation> generate(const PackedBatch& prompts, const GenerationConfig& config, const OnToken& on_token) = 0;
 
   // Instead of what the adapters train.
   virtual void select(const Selection& selection) = 0;

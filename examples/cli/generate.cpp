@@ -1,10 +1,21 @@
-// deltatune generate: a language model goes on with a text.
+// deltatune generate: a language model goes on with texts.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "commands.hpp"
+#include "deltatune/io/atomic_file.hpp"
+#include "deltatune/io/mapped_file.hpp"
+#include "deltatune/io/table.hpp"
+#include "deltatune/model/generation_file.hpp"
+#include "deltatune/text/text_stream.hpp"
 #include "device_options.hpp"
+#include "report.hpp"
+#include "run_folder.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -12,44 +23,175 @@ namespace deltatune::cli {
 namespace {
 
 struct GenerateOptions {
-  std::string model, prompt;
+  std::string model;
+  std::vector<std::string> prompts, stop_strings;
+  std::filesystem::path prompt_file;
   std::vector<std::filesystem::path> adapters;
   GenerationConfig config;
-  bool to_the_end = false;
+  std::optional<Index> max_new_tokens, top_k;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  bool model_defaults = false, to_the_end = false, skips_special = false, json = false, overwrite = false;
+  std::string out;
   DeviceOptions device;
 };
 
+// A text to go on with, and where it comes from, for messages.
+struct Prompt {
+  std::string text, place;
+};
+
+// One per line, or the field "prompt" of each record of a JSON file.
+void read_prompts(const std::filesystem::path& path, std::vector<Prompt>& prompts_io) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  if (extension == ".jsonl" || extension == ".ndjson" || extension == ".json") {
+    const Table table = read_table(path);
+    const std::size_t column = static_cast<std::size_t>(table.column("prompt"));
+    print(table_notes(table));
+    for (std::size_t row = 0; row < table.rows.size(); ++row) prompts_io.push_back({table.rows[row][column], table.place(row)});
+    return;
+  }
+  const MappedFile file(path);
+  std::string_view text = file.text();
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  Index line = 0;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    std::string_view prompt = text.substr(0, end);
+    if (prompt.ends_with('\r')) prompt.remove_suffix(1);
+    prompts_io.push_back({std::string(prompt), path.string() + ": line " + std::to_string(++line)});
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+}
+
+// What the texts are made with: the model's own advice where it is asked for, and over it what the command line says.
+GenerationConfig settings(GenerateOptions& options_io) {
+  GenerationConfig config = options_io.config;
+  config.end_ids = end_ids_of(options_io.model);
+  if (options_io.model_defaults) {
+    GenerationFile file = read_generation_config(options_io.model, config);
+    config = std::move(file.config);
+    if (options_io.stop_strings.empty()) options_io.stop_strings = std::move(file.stop_strings);
+    if (!file.ignored.empty())
+      print({(std::filesystem::path(options_io.model) / "generation_config.json").string() + ": not followed: " + joined(file.ignored)});
+  }
+  config.max_new_tokens = options_io.max_new_tokens.value_or(config.max_new_tokens);
+  config.temperature = options_io.temperature.value_or(config.temperature);
+  config.top_k = options_io.top_k.value_or(config.top_k);
+  config.top_p = options_io.top_p.value_or(config.top_p);
+  config.min_p = options_io.min_p.value_or(config.min_p);
+  config.repetition_penalty = options_io.repetition_penalty.value_or(config.repetition_penalty);
+  config.stops_at_end = !options_io.to_the_end;
+  if (config.temperature == 0 && (options_io.top_k || options_io.top_p || options_io.min_p))
+    print({"nothing is drawn at temperature 0, and --top-k, --top-p and --min-p change nothing: give --temperature"});
+  return config;
+}
+
+void check_out_file(const GenerateOptions& options) {
+  const std::filesystem::path out = options.out;
+  if (!options.prompt_file.empty()) refuse_own_file(out, options.prompt_file, "--prompts");
+  refuse_own_file(out, options.model, "the model");
+  for (const std::filesystem::path& adapter : options.adapters) refuse_own_file(out, adapter, "the adapter");
+  if (!options.overwrite && std::filesystem::is_regular_file(out))
+    throw Error(out.string(), "is there already", {.remedy = "choose another --out, or replace it with --overwrite"});
+  const AtomicFile can_be_made(out);  // said now and not when all is computed
+}
+
+const char* name_of(Continuation::End end) {
+  return end == Continuation::End::length ? "length" : end == Continuation::End::end_token ? "end_token" : "stop_string";
+}
+
 void run(GenerateOptions options) {
+  std::vector<Prompt> prompts;
+  for (const std::string& text : options.prompts) prompts.push_back({text, "--prompt"});
+  if (!options.prompt_file.empty()) read_prompts(options.prompt_file, prompts);
+  if (prompts.empty()) {
+    if (!options.prompt_file.empty()) throw Error(options.prompt_file.string(), "holds no prompts", {.remedy = "write one per line"});
+    throw Error("generate", "has no text to go on with", {.remedy = "give --prompt or --prompts"});
+  }
+  if (!options.out.empty()) check_out_file(options);
+  const GenerationConfig config = settings(options);
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   if (!model->info().is_language_model)
     throw Error(options.model, "has no language model head", {.remedy = "use the folder of a language model, such as GPT-2"});
   const Tokenizer tokenizer = tokenizer_of(options.model);
-  const std::vector<std::int32_t> prompt = tokenizer.encode(options.prompt, 0);
-  if (prompt.empty()) throw Error("--prompt", "holds no tokens", {.remedy = "begin the text"});
-  options.config.stops_at_end = !options.to_the_end;
-  std::cout << options.prompt << tokenizer.decode(model->generate(prompt, options.config, {})) << "\n";
+  PackedBatch batch;
+  std::vector<StopStrings> stops;
+  std::vector<TextStream> streams;
+  for (const Prompt& prompt : prompts) {
+    const std::vector<std::int32_t> ids = tokenizer.encode(prompt.text, 0);
+    if (ids.empty()) throw Error(prompt.place, "holds no tokens", {.remedy = "begin the text"});
+    batch.add(ids);
+    stops.emplace_back(tokenizer, options.stop_strings, ids);
+    streams.emplace_back(tokenizer, options.skips_special).push_given(ids);
+  }
+
+  const bool as_text = prompts.size() == 1 && !options.json && options.out.empty();
+  if (as_text) std::cout << prompts[0].text << std::flush;
+  std::vector<std::string> texts(prompts.size());
+  const std::vector<Continuation> continuations = model->generate(batch, config, [&](Index sequence, std::int32_t token) {
+    const std::size_t b = static_cast<std::size_t>(sequence);
+    const std::string piece = streams[b].push(token);
+    if (as_text) std::cout << piece << std::flush;
+    if (!as_text) texts[b] += piece;
+    return !stops[b].push(token);
+  });
+  if (as_text) {
+    std::cout << streams[0].finish() << "\n";
+    return;
+  }
+  std::string lines;
+  for (std::size_t b = 0; b < prompts.size(); ++b) {
+    const Continuation& continuation = continuations[b];
+    const nlohmann::ordered_json line{
+        {"prompt", prompts[b].text}, {"text", texts[b] + streams[b].finish()}, {"tokens", continuation.tokens.size()}, {"end", name_of(continuation.end)}};
+    lines += line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  }
+  if (options.out.empty()) {
+    std::cout << lines;
+  } else {
+    write_text_file(options.out, lines);
+    std::cerr << counted(batch.count(), "text") << " written to " << options.out << "\n";
+  }
 }
 
 }  // namespace
 
 void add_generate(CLI::App& app) {
   const auto options = std::make_shared<GenerateOptions>();
-  CLI::App* const command = app.add_subcommand("generate", "A language model goes on with a text");
-  command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
-  command->add_option("--adapter", options->adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
-  command->add_option("--prompt", options->prompt, "The text to go on with")->required()->type_name("TEXT");
-  GenerationConfig& c = options->config;
-  command->add_option("--max-new-tokens", c.max_new_tokens, "Tokens at most")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--temperature", c.temperature, "0: always the likeliest token")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--top-k", c.top_k, "Draw from so many likeliest tokens; 0: from all")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--top-p", c.top_p, "Draw from the likeliest tokens that have this probability together")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  command->add_option("--seed", c.seed, "Of the draws")->capture_default_str();
-  command->add_flag("--ignore-end", options->to_the_end, "Go on behind an end-of-text token");
-  add_device_options(*command, options->device);
-  command->footer("Example:\n  deltatune generate --model gpt2 --adapter runs/poems --prompt \"The sea\" --temperature 0.8 --top-p 0.95");
+  CLI::App* const command = app.add_subcommand("generate", "A language model goes on with texts");
+  GenerateOptions& o = *options;
+  command->add_option("--model", o.model, "Hugging Face folder of the model")->required()->type_name("DIR");
+  command->add_option("--adapter", o.adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
+  command->add_option("--prompt", o.prompts, "The text to go on with; several times for several")->allow_extra_args(false)->type_name("TEXT");
+  command->add_option("--prompts", o.prompt_file, "Texts to go on with, one per line; or a .jsonl or .json file with \"prompt\" in each record")
+      ->type_name("FILE");
+  command->add_option("--max-new-tokens", o.max_new_tokens, "Tokens at most [20]")->check(CLI::PositiveNumber);
+  command->add_option("--temperature", o.temperature, "0: always the likeliest token [0]")->check(CLI::NonNegativeNumber);
+  command->add_option("--top-k", o.top_k, "Draw from so many likeliest tokens; 0: from all [0]")->check(CLI::NonNegativeNumber);
+  command->add_option("--top-p", o.top_p, "Draw from the likeliest tokens that have this probability together [1]")->check(CLI::Range(0.0, 1.0));
+  command->add_option("--min-p", o.min_p, "Draw from tokens at least so likely, as a share of the likeliest one's probability [0]")
+      ->check(CLI::Range(0.0, 1.0));
+  command->add_option("--repetition-penalty", o.repetition_penalty, "Above 1: tokens of prompt and text are less likely [1]")->check(CLI::PositiveNumber);
+  command->add_option("--seed", o.config.seed, "Of the first text's draws; the next has the next seed")->capture_default_str();
+  command->add_option("--stop", o.stop_strings, "End a text with the token that completes this string; several times for several")
+      ->allow_extra_args(false)
+      ->type_name("TEXT");
+  command->add_flag("--ignore-end", o.to_the_end, "Go on behind an end-of-text token");
+  command->add_flag("--model-defaults", o.model_defaults,
+                    "Take what the model's generation_config.json advises for all that is not given here; without it, only its end-of-text tokens");
+  command->add_flag("--skip-special-tokens", o.skips_special, "Leave special tokens, such as the end-of-text token, out of the texts");
+  command->add_option("--batch-size", o.config.max_sequences, "Texts at once; others wait")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_flag("--json", o.json, "One JSON line per text, also where there is only one");
+  command->add_option("--out", o.out, "Where the JSON lines go [the screen]")->type_name("FILE");
+  command->add_flag("--overwrite", o.overwrite, "Replace the file that --out names");
+  add_device_options(*command, o.device);
+  command->footer(
+      "Writes a single text as it comes, several as JSON lines in the order of the prompts: \"prompt\", \"text\" (what follows it), \"tokens\" (their number) "
+      "and \"end\", which is length, end_token or stop_string.\n\n"
+      "Examples:\n  deltatune generate --model gpt2 --adapter runs/poems --prompt \"The sea\" --temperature 0.8 --top-p 0.95\n"
+      "  deltatune generate --model gpt2 --prompts questions.jsonl --stop \"Question:\" --out answers.jsonl");
   command->callback([options] { run(*options); });
 }
 

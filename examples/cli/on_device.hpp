@@ -54,9 +54,8 @@ class OnDeviceModel : public DeviceModel {
     model_.loss(pass, device_batch_, {0, {}, 1.0}, loss, activations_);
     return {static_cast<double>(download_floats<X>(ctx_, loss)[0]), weight};
   }
-  std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, const GenerationConfig& config,
-                                     const std::function<void(std::int32_t)>& on_token) override {
-    return deltatune::generate(ctx_, model_, prompt, config, on_token);
+  std::vector<Continuation> generate(const PackedBatch& prompts, const GenerationConfig& config, const OnToken& on_token) override {
+    return deltatune::generate(ctx_, model_, prompts, config, on_token);
   }
 
   void select(const Selection& selection) override { apply(model_, selection); }

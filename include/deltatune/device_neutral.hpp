@@ -11,6 +11,7 @@
 #include "deltatune/io/table.hpp"
 #include "deltatune/model/bert.hpp"
 #include "deltatune/model/generate.hpp"
+#include "deltatune/model/generation_file.hpp"
 #include "deltatune/model/gpt2.hpp"
 #include "deltatune/param/visit.hpp"
 #include "deltatune/text/text_stream.hpp"

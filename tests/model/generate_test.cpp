@@ -4,8 +4,14 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
+#include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/ops/prefix.hpp"
 #include "support/error_text.hpp"
 #include "support/tiny_gpt2.hpp"
@@ -75,6 +81,42 @@ struct Shift {
   void visit(const F&) {}
   Index position_shift() const { return 2; }
 };
+
+// Lengths 3, 1, 6, 2, 4.
+const std::vector<Tokens> kPrompts{{1, 2, 3}, {4}, {5, 6, 7, 8, 9, 10}, {11, 4}, {2, 2, 20, 21}};
+
+PackedBatch packed_prompts() {
+  PackedBatch batch;
+  for (const Tokens& prompt : kPrompts) batch.add(prompt);
+  return batch;
+}
+
+// Many at once and each alone give the same tokens, whatever waits and whatever is read in pieces. Returns those tokens.
+std::vector<Tokens> check_many(test::DeviceContext& ctx, Gpt2<X>& model, GenerationConfig config) {
+  std::vector<Tokens> alone;
+  const std::uint64_t seed = config.seed;
+  for (const Tokens& prompt : kPrompts) {
+    alone.push_back(generate(ctx, model, prompt, config));
+    ++config.seed;
+  }
+  config.seed = seed;
+  for (const auto& [at_once, rows] : std::vector<std::pair<Index, Index>>{{16, 2048}, {2, 2048}, {16, 4}, {3, 2}, {1, 1}}) {
+    CAPTURE(at_once, rows);
+    config.max_sequences = at_once;
+    config.prefill_rows = rows;
+    std::vector<Tokens> seen(kPrompts.size());
+    const std::vector<Continuation> together = generate(ctx, model, packed_prompts(), config, [&](Index sequence, std::int32_t token) {
+      seen[static_cast<std::size_t>(sequence)].push_back(token);
+      return true;
+    });
+    REQUIRE(together.size() == kPrompts.size());
+    for (std::size_t b = 0; b < kPrompts.size(); ++b) {
+      CHECK(together[b].tokens == alone[b]);
+      CHECK(seen[b] == alone[b]);
+    }
+  }
+  return alone;
+}
 
 std::vector<double> distribution(const std::vector<double>& probabilities, const GenerationConfig& config) {
   std::vector<double> logits;
@@ -150,6 +192,10 @@ TEST_CASE("generation: mistakes are refused", "[model][generate]") {
   CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.temperature = -1}), Error);
   CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.top_k = -1}), Error);
   CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.top_p = 0}), Error);
+  CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.min_p = 1.5}), Error);
+  CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.repetition_penalty = 0}), Error);
+  CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.max_sequences = 0}), Error);
+  CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.prefill_rows = 0}), Error);
   Gpt2<X> classifier = test::tiny_gpt2(ctx, Head::classifier(3));
   CHECK_THROWS_AS(generate(ctx, classifier, Tokens{1}, {}), Error);
 }
@@ -184,4 +230,197 @@ TEST_CASE("tokens are drawn as often as they are likely, the same ones for a see
   };
   CHECK(draw(1) == draw(1));
   CHECK(draw(1) != draw(2));
+}
+
+TEST_CASE("many prompts at once give what each gives alone", "[model][generate]") {
+  test::DeviceContext ctx(1);
+  Gpt2<X> model = test::tiny_gpt2(ctx);
+  const std::vector<Tokens> greedy = check_many(ctx, model, {.max_new_tokens = 9, .stops_at_end = false});
+  for (std::size_t b = 0; b < kPrompts.size(); ++b) CHECK(greedy[b] == greedy_by_hand(ctx, model, kPrompts[b], 9));
+  check_many(ctx, model, {.max_new_tokens = 9, .temperature = 1.5, .top_p = 0.95, .seed = 7, .stops_at_end = false, .min_p = 0.01, .repetition_penalty = 1.2});
+  CHECK(generate(ctx, model, PackedBatch(), {}).empty());
+
+  SECTION("sequences that end early leave the others alone") {
+    GenerationConfig drawn{.max_new_tokens = 9, .temperature = 1, .seed = 4, .stops_at_end = false};
+    const std::vector<Tokens> whole = check_many(ctx, model, drawn);
+    const std::vector<std::int32_t> ends{whole[0][2], whole[2][5]};
+    drawn.stops_at_end = true;
+    drawn.end_ids = ends;
+    const std::vector<Tokens> cut = check_many(ctx, model, drawn);
+    const std::vector<Continuation> reasons = generate(ctx, model, packed_prompts(), drawn);
+    bool some_end = false, some_do_not = false;
+    for (std::size_t b = 0; b < kPrompts.size(); ++b) {
+      auto end = whole[b].begin();
+      while (end != whole[b].end() && *end != ends[0] && *end != ends[1]) ++end;
+      const bool ended = end != whole[b].end();
+      CHECK(cut[b] == Tokens(whole[b].begin(), ended ? end + 1 : end));
+      CHECK(reasons[b].end == (ended ? Continuation::End::end_token : Continuation::End::length));
+      some_end = some_end || (ended && cut[b].size() < 9);
+      some_do_not = some_do_not || !ended;
+    }
+    CHECK(some_end);
+    CHECK(some_do_not);
+  }
+  SECTION("and so do those that the caller ends") {
+    const std::vector<Continuation> ended =
+        generate(ctx, model, packed_prompts(), {.max_new_tokens = 9, .stops_at_end = false}, [](Index sequence, std::int32_t) { return sequence % 2 == 0; });
+    for (std::size_t b = 0; b < kPrompts.size(); ++b) {
+      CHECK(ended[b].tokens == (b % 2 == 0 ? greedy[b] : Tokens{greedy[b][0]}));
+      CHECK(ended[b].end == (b % 2 == 0 ? Continuation::End::length : Continuation::End::caller));
+    }
+  }
+  SECTION("a prompt that is too long is named") {
+    CHECK_THAT(test::error_text([&] { generate(ctx, model, packed_prompts(), {.max_new_tokens = 12}); }),
+               Catch::Contains("prompt 3") && Catch::Contains("at most 17 tokens, got 18"));
+  }
+}
+
+TEST_CASE("many prompts at once, with deltas", "[model][generate]") {
+  test::DeviceContext ctx(1);
+  Gpt2<X> model = test::tiny_gpt2(ctx);
+  const GenerationConfig config{.max_new_tokens = 6, .stops_at_end = false};
+  const std::vector<Tokens> before = check_many(ctx, model, config);
+  const auto check = [&](std::size_t least = 1) {
+    const std::vector<Tokens> tokens = check_many(ctx, model, config);
+    CHECK(tokens != before);
+    for (std::size_t b = 0; b < kPrompts.size(); ++b)
+      if (kPrompts[b].size() >= least) CHECK(tokens[b] == greedy_by_hand(ctx, model, kPrompts[b], 6));
+  };
+  SECTION("a prefix of another length in each layer") {
+    Index rows = 1;
+    model.visit_attentions([&](KvSite<X>& site) {
+      site.deltas.add("prefix", OwnPrefix(ctx, rows, 2 * site.width, {}, static_cast<std::uint64_t>(rows)));
+      rows += 2;
+    });
+    check();
+  }
+  SECTION("a prompt like words") {
+    model.input().deltas.add("prompt", OwnPrompt(ctx, 4, 12, {.like_words = true}, 1));
+    check();
+  }
+  SECTION("a prompt behind the first token, and a prefix") {
+    model.visit_attentions([&](KvSite<X>& site) { site.deltas.add("prefix", OwnPrefix(ctx, 2, 2 * site.width, {}, 3)); });
+    model.input().deltas.add("prompt", OwnPrompt(ctx, 2, 12, {.like_words = false, .after_first = true}, 1));
+    check(2);  // behind a single token the rows of the prompt are last, and the full pass has no scores for them
+  }
+  SECTION("LoRA") {
+    LoraPlan plan;
+    plan.lora = {.rank = 4, .alpha = 32};
+    plan.targets.all_linear = true;
+    auto attached = attach(ctx, model, plan);
+    std::uint64_t stream = 0;
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.role() != Role::delta) return;
+      std::vector<float> host;
+      for (Index i = 0; i < parameter.size(); ++i) host.push_back(0.3F * static_cast<float>(normal(derive(5, stream), static_cast<std::uint64_t>(i))));
+      ++stream;
+      test::from_host<X>(ctx, host, parameter.value());
+    });
+    check();
+  }
+}
+
+TEST_CASE("scores with the cache are those of full passes", "[model][generate]") {
+  test::DeviceContext ctx(1);
+  Gpt2<X> model = test::tiny_gpt2(ctx);
+  Workspace<test::Device> saved(ctx), scratch(ctx);
+  DeviceBatch<X> device(ctx);
+  Gpt2<X>::Activations kept;
+  auto cache = model.make_cache(ctx, 4, 9);
+  const Index words = model.architecture().vocab_size;
+  const std::vector<Tokens> texts{{1, 2, 3, 4, 5, 6, 7}, {8, 9, 10, 11, 12, 13, 14, 15, 16}, {17, 18, 19, 20}};
+  std::vector<std::size_t> read(texts.size(), 0);
+  // Reads so many tokens more of some texts, in the slots 3, 1 and 0.
+  const auto pass_over = [&](const std::vector<std::size_t>& which, const std::vector<std::size_t>& counts) {
+    PackedBatch batch, whole;
+    std::vector<Index> slots;
+    const bool begins = read[which[0]] == 0;
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      const std::size_t t = which[i];
+      batch.add(std::span(texts[t]).subspan(read[t], counts[i]));
+      for (std::size_t r = batch.ids.size() - counts[i]; r < batch.ids.size(); ++r) batch.positions[r] += static_cast<std::int32_t>(read[t]);
+      read[t] += counts[i];
+      whole.add(std::span(texts[t]).first(read[t]));
+      slots.push_back(std::vector<Index>{3, 1, 0}[t]);
+    }
+    std::vector<float> got, expected;
+    {
+      const WorkspaceScope<test::Device> all(saved);
+      Pass<X> pass{ctx, saved, scratch};
+      device.upload(batch, false, begins ? model.layout() : model.layout_behind());
+      const View<float> logits = pass.keep(batch.count(), words);
+      model.continue_sequences(pass, device, slots, logits, kept, cache);
+      got = test::on_host<X>(ctx, logits);
+    }
+    {
+      const WorkspaceScope<test::Device> all(saved);
+      Pass<X> pass{ctx, saved, scratch};
+      device.upload(whole, false, model.layout());
+      const View<float> logits = pass.keep(whole.rows(), words);
+      model.forward(pass, device, logits, kept);
+      for (Index b = 0; b < whole.count(); ++b) {
+        const std::vector<float> last = test::on_host<X>(ctx, logits.row_range(whole.offsets[static_cast<std::size_t>(b) + 1] - 1, 1));
+        expected.insert(expected.end(), last.begin(), last.end());
+      }
+    }
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(expected[i]).margin(2e-5));
+  };
+  pass_over({0, 1}, {2, 4});
+  pass_over({2}, {1});
+  pass_over({1, 2, 0}, {2, 1, 3});
+  pass_over({2, 0}, {1, 1});
+  pass_over({0, 1, 2}, {1, 1, 1});
+  CHECK(cache.rows(1) == 7);
+
+  const auto append = [&](const std::vector<Index>& slots, const std::vector<Index>& counts) { cache.append(ctx, slots, counts); };
+  CHECK_THROWS_WITH(append({1}, {3}), Catch::Contains("is full") && Catch::Contains("at most 9 rows"));
+  CHECK_THROWS_WITH(append({1, 2}, {1, 1}), Catch::Contains("some begin and some go on"));
+  CHECK(cache.rows(1) == 7);
+}
+
+TEST_CASE("what is drawn from is what transformers' logits processors leave", "[model][generate]") {
+  std::ifstream file(std::filesystem::path(DELTATUNE_TEST_DIR) / "data/next_token.json");
+  const nlohmann::json goldens = nlohmann::json::parse(file);
+  REQUIRE(goldens.at("cases").size() == 28);
+  for (const nlohmann::json& golden : goldens.at("cases")) {
+    CAPTURE(golden.at("settings").dump());
+    const nlohmann::json& settings = golden.at("settings");
+    const GenerationConfig config{.temperature = settings.value("temperature", 1.0),
+                                  .top_k = settings.value("top_k", Index{0}),
+                                  .top_p = settings.value("top_p", 1.0),
+                                  .min_p = settings.value("min_p", 0.0),
+                                  .repetition_penalty = settings.value("repetition_penalty", 1.0)};
+    std::vector<float> scores = golden.at("scores");
+    penalise_repetition<float>(scores, golden.at("tokens").get<Tokens>(), config.repetition_penalty);
+    std::vector<double> got = next_token_distribution<float>(scores, config), expected = golden.at("probabilities");
+    const bool has_ties = golden.at("scores")[0] == golden.at("scores")[2];
+    if (has_ties) {  // which of them top-p leaves is by chance there
+      std::sort(got.begin(), got.end());
+      std::sort(expected.begin(), expected.end());
+    }
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(expected[i]).epsilon(1e-5).margin(1e-12));
+  }
+}
+
+TEST_CASE("top-p of a large vocabulary", "[model][generate]") {
+  std::vector<float> scores;
+  for (std::uint64_t i = 0; i < 5000; ++i) scores.push_back(static_cast<float>(normal(derive(3), i)));
+  for (const double top_p : {0.001, 0.2, 0.7, 0.99}) {
+    CAPTURE(top_p);
+    const std::vector<double> all = next_token_distribution<float>(scores, {.temperature = 1}),
+                              cut = next_token_distribution<float>(scores, {.temperature = 1, .top_p = top_p});
+    double kept = 0, least = 1, most_left_out = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (cut[i] > 0) kept += all[i];
+      if (cut[i] > 0) least = std::min(least, all[i]);
+      if (cut[i] == 0) most_left_out = std::max(most_left_out, all[i]);
+    }
+    CHECK(kept >= top_p);
+    CHECK(kept - least < top_p);
+    CHECK(most_left_out <= least);
+  }
+  scores[7] = std::numeric_limits<float>::infinity();
+  CHECK_THROWS_WITH(likeliest_token<float>(scores), Catch::Contains("not numbers"));
 }

@@ -98,9 +98,9 @@ TEST_CASE("a stream gives text as soon as it is certain", "[text][stream]") {
 }
 
 TEST_CASE("stop strings end a text in the token that completes them", "[text][stream]") {
-  const Tokenizer tokenizer = Tokenizer::open(files::data / "gpt2_bpe");
+  const Tokenizer byte_level = Tokenizer::open(files::data / "gpt2_bpe"), llama = open_tokenizer(kStreamed / "llama");
   // The number of the token, counted from 1, that stops; 0: none.
-  const auto stop = [&](const std::string& prompt, const std::string& text, const std::vector<std::string>& strings) {
+  const auto stop_of = [](const Tokenizer& tokenizer, const std::string& prompt, const std::string& text, const std::vector<std::string>& strings) {
     StopStrings stops(tokenizer, strings, tokenizer.encode(prompt));
     std::size_t number = 0;
     for (const std::int32_t id : tokenizer.encode(text)) {
@@ -109,14 +109,20 @@ TEST_CASE("stop strings end a text in the token that completes them", "[text][st
     }
     return std::size_t{0};
   };
-  const auto length = [&](const std::string& text) { return tokenizer.encode(text).size(); };
+  const auto stop = [&](const std::string& prompt, const std::string& text, const std::vector<std::string>& strings) {
+    return stop_of(byte_level, prompt, text, strings);
+  };
+  const auto length = [&](const std::string& text) { return byte_level.encode(text).size(); };
+  const std::string never = "something long that never comes";
   CHECK(stop("x", "one. two. three", {"."}) == length("one."));
   CHECK(stop("x", "one. two. three", {"?", "two."}) == length("one. two."));
+  CHECK(stop("x", "one. two. three", {never, "wo."}) == length("one. two."));
   CHECK(stop("x", "one. two. three", {"four"}) == 0);
   CHECK(stop("x", "one. two. three", {}) == 0);
-  CHECK(stop("x.", "one", {"."}) == 0);      // all of it in the prompt
-  CHECK(stop("x.", "!one", {".!"}) == 1);    // half of it
-  CHECK(stop("x", " the end", {"h"}) == 1);  // in the middle of a token
+  CHECK(stop("x.", "one", {".", never}) == 0);  // all of it in the prompt
+  CHECK(stop("x.", "!one", {".!"}) == 1);       // half of it
+  CHECK(stop("x", " the end", {"h"}) == 1);     // in the middle of a token
   CHECK(stop("x", "\u00fc\u00e9", {"\u00e9"}) == length("\u00fc\u00e9"));
-  CHECK_THROWS_AS(StopStrings(tokenizer, {""}), Error);
+  CHECK(stop_of(llama, "x", "a\nb", {"\n"}) == llama.encode("a\n").size());  // a token <0x0A>, whose text is held back
+  CHECK_THROWS_AS(StopStrings(byte_level, {""}), Error);
 }

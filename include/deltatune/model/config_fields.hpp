@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <type_traits>
@@ -39,20 +41,24 @@ DELTATUNE_FUNCTION ops::Activation config_activation(const JsonConfig& json, con
   return kActivations.at(name);
 }
 
+// Tokens that a field names: a number, or a list of them; none where it is absent.
+DELTATUNE_FUNCTION std::vector<std::int32_t> config_tokens(const JsonConfig& json, const char* key) {
+  std::vector<std::int32_t> tokens;
+  if (!json.has(key)) return tokens;
+  const std::vector<std::int64_t> ids =
+      json.raw().at(key).is_array() ? json.get<std::vector<std::int64_t>>(key) : std::vector<std::int64_t>{json.get<std::int64_t>(key)};
+  for (const std::int64_t id : ids) {
+    if (id < -1 || id > std::numeric_limits<std::int32_t>::max())
+      throw Error(json.name() + ": " + key, "is not the number of a token", {.got = std::to_string(id)});
+    tokens.push_back(static_cast<std::int32_t>(id));
+  }
+  return tokens;
+}
+
 DELTATUNE_FUNCTION void check_heads(const JsonConfig& json, const char* width_key, Index width, const char* heads_key, Index heads) {
   if (width % heads != 0)
     throw Error(json.name() + ": " + width_key, std::string("is not a multiple of ") + heads_key,
                 {.expected = "a multiple of " + std::to_string(heads), .got = std::to_string(width)});
-}
-
-// One id, several, or none.
-DELTATUNE_FUNCTION std::vector<std::int32_t> config_ids(const JsonConfig& json, const char* key) {
-  if (!json.has(key)) return {};
-  std::vector<std::int32_t> ids;
-  const bool is_list = json.raw().at(key).is_array();
-  for (const std::int64_t id : is_list ? json.get<std::vector<std::int64_t>>(key) : std::vector<std::int64_t>{json.get<std::int64_t>(key)})
-    ids.push_back(static_cast<std::int32_t>(id));
-  return ids;
 }
 
 // Names of the classes, by number.
@@ -132,7 +138,7 @@ DELTATUNE_FUNCTION Architecture described(const JsonConfig& json, const std::str
   a.prefix = prefix;
   a.vocab_size = detail::config_size(json, "vocab_size");
   a.pad_id = json.get_or<std::int64_t>("pad_token_id", -1);
-  a.eos_ids = detail::config_ids(json, "eos_token_id");
+  a.eos_ids = detail::config_tokens(json, "eos_token_id");
   a.initializer_range = json.get_or<double>("initializer_range", 0.02);
   a.labels = detail::config_labels(json);
   return a;

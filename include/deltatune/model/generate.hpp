@@ -15,6 +15,7 @@
 #include "deltatune/core/scalar.hpp"
 #include "deltatune/model/next_token.hpp"
 #include "deltatune/nn/packed_batch.hpp"
+#include "deltatune/seam/architecture.hpp"
 #include "deltatune/seam/pass.hpp"
 
 namespace deltatune {
@@ -70,6 +71,25 @@ DELTATUNE_FUNCTION Index longest_read(const PackedBatch& prompts, const Generati
   return longest;
 }
 
+// Throws Error where a text would grow past the position from which all angles change (LongRoPE), which the keys in its cache have not.
+DELTATUNE_FUNCTION void check_angles(const Architecture& architecture, const PackedBatch& prompts, const GenerationConfig& config) {
+  Index from = 0;
+  for (const LayerSpec& layer : architecture.stack.layers)
+    if (layer.attention.rotary) from = std::max(from, layer.attention.rotary->long_from);
+  if (from == 0) return;
+  Index shortest = prompts.rows(), longest = 0;
+  for (Index b = 0; b < prompts.count(); ++b) {
+    const Index tokens = prompts.offsets[static_cast<std::size_t>(b) + 1] - prompts.offsets[static_cast<std::size_t>(b)];
+    shortest = std::min(shortest, tokens);
+    longest = std::max(longest, tokens + config.max_new_tokens - 1);
+  }
+  if (shortest <= from && longest > from)
+    throw Error("generation", "a text would pass the position from which " + architecture.title + " turns all keys by other angles",
+                {.expected = "prompts longer than " + std::to_string(from) + " tokens, or at most so many with the new ones",
+                 .got = std::to_string(shortest) + " to " + std::to_string(longest),
+                 .remedy = "ask for fewer new tokens, or give short and long prompts apart"});
+}
+
 }  // namespace detail
 
 // Goes on with each sequence of tokens; deltas take part, through the prompts and adapters that the batch names. Returns one continuation per sequence. Throws
@@ -84,6 +104,7 @@ std::vector<Continuation> generate(typename Model::Context& ctx, Model& model, c
   if (prompts.count() == 0) return {};
   const Index room = model.architecture().max_position_embeddings - model.layout().counted - model.layout().shift;
   const Index longest = detail::longest_read(prompts, config, room);
+  detail::check_angles(model.architecture(), prompts, config);
   const Index slots = std::min(config.max_sequences, prompts.count());
   std::vector<std::int32_t> ends = config.end_ids;
   if (ends.empty()) ends = model.architecture().eos_ids;

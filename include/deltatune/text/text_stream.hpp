@@ -41,6 +41,12 @@ class TextStream {
     return text;
   }
 
+  // Tokens that stand before those to come and whose text nobody wants again: a prompt.
+  DELTATUNE_FUNCTION void push_given(std::span<const std::int32_t> ids) {
+    push(ids);
+    given_ += held().size();
+  }
+
   // The text that is held back, as it is if no more tokens come.
   DELTATUNE_FUNCTION std::string held() const {
     const std::string text = tokenizer_.decode(window_, skips_special_);
