@@ -71,12 +71,13 @@ DELTATUNE_FUNCTION Index longest_read(const PackedBatch& prompts, const Generati
   return longest;
 }
 
-// Throws Error where a text would grow past the position from which all angles change (LongRoPE), which the keys in its cache have not.
-DELTATUNE_FUNCTION void check_angles(const Architecture& architecture, const PackedBatch& prompts, const GenerationConfig& config) {
+// Tokens of prompts that run at once: as configured, or all, where their length decides on the angles of all keys (LongRoPE). Throws Error where a text would
+// grow past that length, as the keys in its cache keep theirs.
+DELTATUNE_FUNCTION Index prefill_rows_of(const Architecture& architecture, const PackedBatch& prompts, const GenerationConfig& config) {
   Index from = 0;
   for (const LayerSpec& layer : architecture.stack.layers)
     if (layer.attention.rotary) from = std::max(from, layer.attention.rotary->long_from);
-  if (from == 0) return;
+  if (from == 0) return config.prefill_rows;
   Index shortest = prompts.rows(), longest = 0;
   for (Index b = 0; b < prompts.count(); ++b) {
     const Index tokens = prompts.offsets[static_cast<std::size_t>(b) + 1] - prompts.offsets[static_cast<std::size_t>(b)];
@@ -88,6 +89,7 @@ DELTATUNE_FUNCTION void check_angles(const Architecture& architecture, const Pac
                 {.expected = "prompts longer than " + std::to_string(from) + " tokens, or at most so many with the new ones",
                  .got = std::to_string(shortest) + " to " + std::to_string(longest),
                  .remedy = "ask for fewer new tokens, or give short and long prompts apart"});
+  return shortest > from ? prompts.rows() : config.prefill_rows;
 }
 
 }  // namespace detail
@@ -104,7 +106,7 @@ std::vector<Continuation> generate(typename Model::Context& ctx, Model& model, c
   if (prompts.count() == 0) return {};
   const Index room = model.architecture().max_position_embeddings - model.layout().counted - model.layout().shift;
   const Index longest = detail::longest_read(prompts, config, room);
-  detail::check_angles(model.architecture(), prompts, config);
+  const Index prefill_rows = detail::prefill_rows_of(model.architecture(), prompts, config);
   const Index slots = std::min(config.max_sequences, prompts.count());
   std::vector<std::int32_t> ends = config.end_ids;
   if (ends.empty()) ends = model.architecture().eos_ids;
@@ -129,7 +131,7 @@ std::vector<Continuation> generate(typename Model::Context& ctx, Model& model, c
     }
     if (running.empty()) return continuations;
 
-    const std::vector<Index> rows = detail::next_rows(running, config.prefill_rows);
+    const std::vector<Index> rows = detail::next_rows(running, prefill_rows);
     PackedBatch batch;
     std::vector<Index> batch_slots;
     std::vector<detail::RunningSequence*> batched;
