@@ -23,7 +23,7 @@ struct NormToy {
     norm.visit([&](Parameter<X>& parameter) { all.push_back(&parameter); });
     return all;
   }
-  NormToy(context_of<X>& ctx, Index width) : norm(ctx, "norm", width, 1e-5), tuning(ctx, parameters(norm)) {}
+  NormToy(context_of<X>& ctx, Index width) : norm(ctx, "norm", width, {.epsilon = 1e-5}), tuning(ctx, parameters(norm)) {}
   template <class F>
   void visit(const F& f) {
     tuning.visit(f);
