@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <sstream>
 
 #include "cli/language_model.hpp"
 #include "cli/program.hpp"
@@ -138,6 +139,80 @@ TEST_CASE("prompts and completions: the loss is of the completion and the end al
   const std::string text = place.generate("what?", {"--adapter", lora, "--max-new-tokens", "20"});
   CHECK(text.starts_with("what? the"));
   CHECK(text.size() < 40);
+}
+
+TEST_CASE("many texts at once: JSON lines, files of prompts, stop strings", "[cli][lm]") {
+  const Workplace place;
+  const auto lines_of = [](const std::string& text) {
+    std::vector<Json> lines;
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
+    return lines;
+  };
+  const auto run = [&](const Arguments& more) {
+    Arguments arguments{"generate", "--model", place.path("model"), "--max-new-tokens", "8", "--temperature", "1.2", "--seed", "5", "--ignore-end"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return checked(arguments).out;
+  };
+  // Each is what it is alone, with the seed that is its own.
+  const std::vector<std::string> prompts{"abc", "the end of it", "x"};
+  const std::vector<Json> together = lines_of(run({"--prompt", "abc", "--prompt", "the end of it", "--prompt", "x"}));
+  REQUIRE(together.size() == 3);
+  for (std::size_t b = 0; b < prompts.size(); ++b) {
+    const Json& line = together[b];
+    CHECK(line.at("prompt") == prompts[b]);
+    CHECK(line.at("tokens") == 8);
+    CHECK(line.at("end") == "length");
+    Arguments alone{"--temperature", "1.2", "--max-new-tokens", "8", "--ignore-end", "--seed", std::to_string(5 + b)};
+    CHECK(place.generate(prompts[b], alone) == prompts[b] + line.at("text").get<std::string>() + "\n");
+  }
+
+  const std::string text_file = place.folder.file("prompts.txt", "abc\nthe end of it\r\nx").string();
+  const std::string json_file = place.folder.file("prompts.jsonl", "{\"prompt\": \"abc\"}\n{\"prompt\": \"the end of it\"}\n{\"prompt\": \"x\"}\n").string();
+  CHECK(lines_of(run({"--prompts", text_file})) == together);
+  CHECK(lines_of(run({"--prompts", json_file, "--batch-size", "2"})) == together);
+  CHECK(lines_of(run({"--prompt", "abc", "--json"})) == std::vector<Json>{together[0]});
+  CHECK(run({"--prompts", json_file, "--out", place.path("texts.jsonl")}).empty());
+  CHECK(lines_of(content_of(place.folder / "texts.jsonl")) == together);
+
+  // The string ends the text with its token, and all of the token stays.
+  const std::string text = together[1].at("text");
+  REQUIRE(text.size() >= 3);
+  const std::string stop = text.substr(1, 1);
+  const Json stopped = lines_of(run({"--prompts", text_file, "--stop", stop}))[1];
+  CHECK(stopped.at("end") == "stop_string");
+  CHECK(stopped.at("text").get<std::string>().find(stop) != std::string::npos);
+  CHECK(stopped.at("tokens") < 8);
+
+  const auto fails = [&](const Arguments& more, const std::vector<std::string>& words) {
+    Arguments arguments{"generate", "--model", place.path("model")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run_program(arguments);
+    INFO(outcome.err);
+    CHECK(outcome.code == 1);
+    for (const std::string& word : words) CHECK(outcome.err.find(word) != std::string::npos);
+  };
+  fails({}, {"--prompt or --prompts"});
+  fails({"--prompts", place.folder.file("gap.txt", "abc\n\nabc\n").string()}, {"gap.txt: line 2", "no tokens"});
+  fails({"--prompts", place.folder.file("other.jsonl", "{\"text\": \"abc\"}\n").string()}, {"other.jsonl", "no column \"prompt\""});
+  fails({"--prompts", json_file, "--out", place.path("texts.jsonl")}, {"texts.jsonl", "--overwrite"});
+  fails({"--prompts", json_file, "--out", json_file, "--overwrite"}, {"prompts.jsonl", "--prompts"});
+  fails({"--prompt", "abc", "--stop", ""}, {"stop strings"});
+}
+
+TEST_CASE("the model's own settings are taken where they are asked for", "[cli][lm]") {
+  const Workplace place;
+  const std::string plain = place.generate("abc", {"--max-new-tokens", "6", "--ignore-end"});
+  place.folder.file("model/generation_config.json",
+                    R"({"do_sample": true, "temperature": 1.7, "top_k": 40, "max_new_tokens": 6, "num_beams": 1, "typical_p": 0.5,
+    "eos_token_id": [257, 3]})");
+  CHECK(place.generate("abc", {"--max-new-tokens", "6", "--ignore-end"}) == plain);
+  const Outcome outcome = checked({"generate", "--model", place.path("model"), "--prompt", "abc", "--model-defaults", "--ignore-end", "--seed", "2"});
+  CHECK(outcome.err.find("not followed: typical_p") != std::string::npos);
+  CHECK(outcome.out == place.generate("abc", {"--temperature", "1.7", "--top-k", "40", "--max-new-tokens", "6", "--ignore-end", "--seed", "2"}));
+  CHECK(outcome.out != plain);
+  const Arguments greedy{"--model-defaults", "--temperature", "0", "--ignore-end"};
+  CHECK(place.generate("abc", greedy) == plain);
 }
 
 TEST_CASE("every kind of delta on a language model", "[cli][lm][methods]") {

@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/model/generation_file.hpp"
 #include "deltatune/ops/prefix.hpp"
 #include "support/error_text.hpp"
+#include "support/temporary_folder.hpp"
 #include "support/tiny_gpt2.hpp"
 
 using namespace deltatune;
@@ -423,4 +425,35 @@ TEST_CASE("top-p of a large vocabulary", "[model][generate]") {
   }
   scores[7] = std::numeric_limits<float>::infinity();
   CHECK_THROWS_WITH(likeliest_token<float>(scores), Catch::Contains("not numbers"));
+}
+
+TEST_CASE("what a model's folder says of generation", "[model][generate]") {
+  const test::TemporaryFolder folder;
+  folder.file("config.json", R"({"eos_token_id": 7})");
+  CHECK(end_ids_of(folder.path()) == Tokens{7});
+  CHECK_THROWS_AS(read_generation_config(folder.path()), Error);
+  folder.file("config.json", R"({"eos_token_id": [7, 9]})");
+  CHECK(end_ids_of(folder.path()) == Tokens{7, 9});
+  folder.file("generation_config.json", R"({"temperature": 0.6, "top_p": 0.9, "pad_token_id": 3, "num_beams": 1})");
+  CHECK(end_ids_of(folder.path()) == Tokens{7, 9});  // where the one file has none, the other's
+  GenerationFile file = read_generation_config(folder.path(), {.max_new_tokens = 33, .temperature = 2, .top_k = 4});
+  CHECK(file.config.temperature == 0);  // not drawn without do_sample
+  CHECK(file.config.top_k == 0);
+  CHECK(file.config.max_new_tokens == 33);
+  CHECK(file.config.end_ids == Tokens{7, 9});
+  CHECK(file.ignored.empty());
+  folder.file("generation_config.json",
+              R"({"do_sample": true, "temperature": 0.6, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.1, "eos_token_id": [5, 6], "num_beams": 4,
+                  "max_length": 4096, "stop_strings": "END"})");
+  file = read_generation_config(folder.path());
+  CHECK(file.config.temperature == 0.6);
+  CHECK(file.config.top_k == 50);
+  CHECK(file.config.top_p == 0.9);
+  CHECK(file.config.min_p == 0.1);
+  CHECK(file.config.repetition_penalty == 1.1);
+  CHECK(file.config.end_ids == Tokens{5, 6});
+  CHECK(file.stop_strings == std::vector<std::string>{"END"});
+  CHECK(file.ignored == std::vector<std::string>{"max_length", "num_beams"});
+  folder.file("generation_config.json", R"({"eos_token_id": "end"})");
+  CHECK_THROWS_WITH(end_ids_of(folder.path()), Catch::Contains("generation_config.json") && Catch::Contains("eos_token_id"));
 }
