@@ -39,6 +39,24 @@ void sax_parse(std::string_view text, Sax& sax) {
   nlohmann::detail::parser<nlohmann::json, Adapter>(nlohmann::detail::input_adapter(text.data(), text.data() + text.size())).sax_parse(&sax);
 }
 
+// What the parser says of text that is not JSON: "[json.exception.kind.number] parse error at line 1, column 2: syntax error …". `position` counts the bytes
+// read. The parser's own column is 0 after a number that ends a line.
+[[noreturn]] DELTATUNE_FUNCTION void throw_json_error(std::string_view text, const std::string& name, std::size_t position, std::string reason) {
+  reason.erase(0, reason.find("] ") + 2);
+  if (reason.starts_with("parse error at ")) reason.erase(0, reason.find(": ") + 2);
+  constexpr std::size_t kLongest = 200;  // it may quote a token of any length
+  if (reason.size() > kLongest) reason = reason.substr(0, kLongest) + "...";
+  throw Error(name, "not valid JSON at " + line_and_column(text, position == 0 ? 0 : position - 1) + ": " + reason);
+}
+
+// The parser takes a zero byte for the end.
+DELTATUNE_FUNCTION void refuse_zero_bytes(std::string_view text, const std::string& name) {
+  const std::size_t zero = text.find('\0');
+  if (zero != std::string_view::npos) {
+    throw Error(name, "not valid JSON at " + line_and_column(text, zero) + ": a zero byte", {.expected = "text in UTF-8"});
+  }
+}
+
 // Receives the parser's events and builds the tree. Every method returns true: go on.
 class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -76,14 +94,8 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
-  // `position` counts the bytes read. The parser's own column is 0 after a number that ends a line.
   bool parse_error(std::size_t position, const std::string&, const Json::exception& failure) override {
-    std::string reason = failure.what();  // "[json.exception.kind.number] parse error at line 1, column 2: syntax error …"
-    reason.erase(0, reason.find("] ") + 2);
-    if (reason.starts_with("parse error at ")) reason.erase(0, reason.find(": ") + 2);
-    constexpr std::size_t kLongest = 200;  // it may quote a token of any length
-    if (reason.size() > kLongest) reason = reason.substr(0, kLongest) + "...";
-    throw Error(name_, "not valid JSON at " + line_and_column(text_, position == 0 ? 0 : position - 1) + ": " + reason);
+    throw_json_error(text_, name_, position, failure.what());
   }
 
  private:
@@ -125,10 +137,7 @@ class JsonBuilder : public nlohmann::json_sax<nlohmann::json> {
 // `name` stands for the text in messages. A byte order mark is skipped. order_out: filled unless it is null.
 DELTATUNE_FUNCTION nlohmann::json parse_json(std::string_view text, const std::string& name, DuplicateKeys duplicates = DuplicateKeys::kLastWins,
                                              KeyOrder* order_out = nullptr) {
-  const std::size_t zero = text.find('\0');  // the parser would take it for the end
-  if (zero != std::string_view::npos) {
-    throw Error(name, "not valid JSON at " + detail::line_and_column(text, zero) + ": a zero byte", {.expected = "text in UTF-8"});
-  }
+  detail::refuse_zero_bytes(text, name);
   detail::JsonBuilder builder(text, name, duplicates, order_out);
   detail::sax_parse(text, builder);
   return std::move(builder.root());
