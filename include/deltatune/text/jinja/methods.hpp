@@ -66,7 +66,7 @@ DELTATUNE_FUNCTION bool python_attribute(const Value& value, const std::string& 
     } else if (name == "length") {
       value_out = length;
     } else if (name == "depth" || name == "depth0") {
-      value_out = loop->loop_depth - (name == "depth0" ? 1 : 0);
+      value_out = name == "depth" ? 1 : 0;  // counts recursive loops only
     } else if (name == "previtem") {
       value_out = index == 0 ? Value::undefined("there is no previous item") : items[loop->index0 - 1];
     } else if (name == "nextitem") {

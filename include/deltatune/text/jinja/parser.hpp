@@ -186,8 +186,8 @@ class Parser {
     if (tag == "call") return call_statement(line);
     if (tag == "with") return with_statement(line);
     if (tag == "filter") {
-      Node filters = filter(make(NodeKind::kCaptured, line), line);
-      return make_of(NodeKind::kFilterBlock, line, "", filters_of(std::move(filters)), block({"endfilter"}));
+      Node filters = filters_of(filter(make(NodeKind::kCaptured, line), line));
+      return make_of(NodeKind::kFilterBlock, line, "", std::move(filters), block({"endfilter"}));
     }
     if (tag == "generation") {
       has_generation_blocks_ = true;

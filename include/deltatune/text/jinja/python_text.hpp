@@ -63,33 +63,37 @@ DELTATUNE_FUNCTION std::string_view strip(std::string_view text, const std::stri
   return text;
 }
 
-// str.split() and str.rsplit() by white space; at most `most` cuts, any number if it is negative.
+// str.split() and str.rsplit() by white space; at most `most` cuts, any number if it is negative. What is left after the last cut keeps its far end.
 DELTATUNE_FUNCTION std::vector<std::string_view> split_at_space(std::string_view text, std::int64_t most, bool from_right) {
-  std::vector<std::string_view> words;
-  text = strip(text, nullptr, true, true);
-  while (!text.empty()) {
-    std::size_t begin = std::string_view::npos, end = 0;  // of the white space next to the word
-    if (most < 0 || static_cast<std::int64_t>(words.size()) < most) {
-      for (std::size_t at = 0; at < text.size();) {
-        const DecodedCodePoint next = decode_utf8(text, at);
-        if (is_space(next.code_point)) {
-          if (begin == std::string_view::npos || (from_right && end != at)) begin = at;
-          end = at + next.bytes;
-        } else if (begin != std::string_view::npos && !from_right) {
-          break;
-        }
-        at += next.bytes;
+  struct Word {
+    std::size_t begin, end;
+  };
+  std::vector<Word> words;
+  std::size_t at = 0;
+  for_each_character(text, [&](char32_t c, std::string_view character) {
+    const std::size_t end = at + character.size();
+    if (!is_space(c)) {
+      if (!words.empty() && words.back().end == at) {
+        words.back().end = end;
+      } else {
+        words.push_back({at, end});
       }
     }
-    if (begin == std::string_view::npos) {
-      words.push_back(text);
-      break;
-    }
-    words.push_back(from_right ? text.substr(end) : text.substr(0, begin));
-    text = from_right ? text.substr(0, begin) : text.substr(end);
+    at = end;
+  });
+  const std::size_t cuts = most < 0 ? words.size() : static_cast<std::size_t>(most);
+  if (words.size() > cuts + 1 && from_right) {
+    words.erase(words.begin(), words.end() - static_cast<std::ptrdiff_t>(cuts + 1));
+    words.front().begin = 0;
+  } else if (words.size() > cuts + 1) {
+    words.resize(cuts + 1);
+    words.back().end = text.size();
+  } else if (words.size() == cuts + 1 && !words.empty()) {
+    (from_right ? words.front().begin : words.back().end) = from_right ? 0 : text.size();
   }
-  if (from_right) std::reverse(words.begin(), words.end());
-  return words;
+  std::vector<std::string_view> parts;
+  for (const Word& word : words) parts.push_back(text.substr(word.begin, word.end - word.begin));
+  return parts;
 }
 
 // By a separator, which must not be empty.

@@ -225,21 +225,19 @@ class Renderer {
       }
       items = Value::list(std::move(chosen)).shared_sequence();
     }
-    ++loop_depth_;
     for (std::size_t i = 0; i < items->items.size(); ++i) {
       const Value& item = items->items[i];
       const auto traced = item.as_dict() == nullptr ? traced_.end() : traced_.find(item.as_dict());
       if (traced != traced_.end()) active_.push_back(traced->second);
       auto round = std::make_unique<Scope>(Scope{.parent = &scope});
       line_ = node.line;
-      round->set("loop", std::make_shared<const Loop>(Loop{.items = items, .index0 = i, .loop_depth = loop_depth_}));
+      round->set("loop", std::make_shared<const Loop>(Loop{.items = items, .index0 = i}));
       assign(target, item, *round);
       const Flow flow = execute(body, *round);
       close(std::move(round));
       if (traced != traced_.end()) active_.pop_back();
       if (flow == Flow::kBreak) break;
     }
-    --loop_depth_;
     if (items->items.empty()) return execute_inner(node.children[4], scope);
     return Flow::kOn;
   }
@@ -538,7 +536,6 @@ class Renderer {
   Rendering rendering_;
   std::string* out_ = &rendering_.text;
   int line_ = 1;
-  int loop_depth_ = 0;
   std::vector<std::size_t> active_;  // the traced items of the loops around, innermost last
   std::vector<Value> captured_;      // the texts of the blocks whose filters are evaluated, innermost last
   std::vector<std::unique_ptr<Scope>> kept_;

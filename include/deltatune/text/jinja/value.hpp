@@ -216,7 +216,6 @@ struct Callable {
 struct Loop {
   std::shared_ptr<const Sequence> items;
   std::size_t index0 = 0;
-  int loop_depth = 1;
 };
 
 inline Value::Value(Dict dict) : data_(std::make_shared<const Dict>(std::move(dict))) {}
