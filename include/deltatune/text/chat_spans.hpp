@@ -1,0 +1,172 @@
+// Where the assistant speaks in a rendered conversation: what a model is to learn.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "deltatune/core/config.hpp"
+#include "deltatune/core/error.hpp"
+#include "deltatune/text/chat_template.hpp"
+#include "deltatune/text/conversation.hpp"
+#include "deltatune/text/jinja.hpp"
+
+namespace deltatune {
+
+// The assistant's part of a rendered conversation: bytes [begin, end) of the text, the token that ends its turn included.
+struct AssistantSpan {
+  std::size_t begin = 0, end = 0;
+  std::optional<std::size_t> message = {};  // its index; none where a {% generation %} block stands outside of the loop over the messages
+  bool ends_turn = true;                    // false: nothing follows the content, so a model that learns this text does not learn to stop
+  bool holds_content = true;                // false: the content, a string, is not in it as it stands: the template leaves it out or rewrites it
+};
+
+struct ChatText {
+  std::string text = {};
+  std::vector<AssistantSpan> spans = {};  // in the order of the text
+};
+
+namespace detail {
+
+class ChatSpans {
+ public:
+  ChatSpans(const ChatTemplate& chat, const Conversation& conversation, const ChatOptions& options)
+      : chat_(chat), conversation_(conversation), options_(options), messages_(ChatTemplate::prepared(conversation.messages)) {}
+
+  DELTATUNE_FUNCTION ChatText run() {
+    jinja::Rendering rendering = chat_.rendering(conversation_, messages_, options_);
+    text_ = std::move(rendering.text);
+    pieces_ = std::move(rendering.pieces);
+    ChatText result;
+    if (chat_.template_for(conversation_).has_generation_blocks()) {
+      for (const jinja::ByteRange& range : rendering.generated) result.spans.push_back(described({range.begin, range.end, message_at(range.begin)}));
+    } else {
+      for (std::size_t i = 0; i < conversation_.size(); ++i)
+        if (field(i, "role")->text() == "assistant") result.spans.push_back(described(span_of(i)));
+    }
+    result.text = std::move(text_);
+    return result;
+  }
+
+ private:
+  [[noreturn]] static void fail(std::size_t i, const std::string& what, const ErrorDetail& detail) {
+    throw Error("messages[" + std::to_string(i) + "]", what, detail);
+  }
+
+  const jinja::Value* field(std::size_t i, std::string_view key) const { return messages_.as_sequence()->items[i].as_dict()->find(key); }
+
+  std::optional<std::size_t> message_at(std::size_t byte) const {
+    for (const jinja::TracedPiece& piece : pieces_)
+      if (piece.bytes.begin <= byte && byte < piece.bytes.end) return piece.item;
+    return std::nullopt;
+  }
+
+  static std::string_view without_space_behind(std::string_view text) { return jinja::strip(text, nullptr, false, true); }
+
+  // With what can be said about content and end.
+  DELTATUNE_FUNCTION AssistantSpan described(AssistantSpan span) const {
+    const jinja::Value* const content = span.message ? field(*span.message, "content") : nullptr;
+    if (content == nullptr || !content->is_text()) return span;
+    const std::string_view said = jinja::strip(content->text(), nullptr, true, true),
+                           whole = without_space_behind(std::string_view(text_).substr(span.begin, span.end - span.begin));
+    span.ends_turn = said.empty() ? !whole.empty() : !whole.ends_with(said);
+    span.holds_content = whole.find(said) != std::string_view::npos;
+    return span;
+  }
+
+  // What was written for message i of a rendering.
+  static DELTATUNE_FUNCTION jinja::ByteRange region(const std::vector<jinja::TracedPiece>& pieces, std::size_t i) {
+    jinja::ByteRange found;
+    for (const jinja::TracedPiece& piece : pieces) {
+      if (piece.item != i) continue;
+      if (found.end != 0 && piece.bytes.begin != found.end) fail(i, "the template writes this message in several places", {.remedy = kRemedy});
+      if (found.end == 0) found.begin = piece.bytes.begin;
+      found.end = piece.bytes.end;
+    }
+    if (found.end == found.begin) fail(i, "the template writes nothing for this message inside a loop over the messages", {.remedy = kRemedy});
+    return found;
+  }
+
+  DELTATUNE_FUNCTION AssistantSpan span_of(std::size_t i) {
+    const jinja::ByteRange bytes = region(pieces_, i);
+    const std::string_view written = std::string_view(text_).substr(bytes.begin, bytes.end - bytes.begin);
+    const std::size_t begin = bytes.begin + length_of_header(i, written), end = bytes.begin + without_space_behind(written).size();
+    return {.begin = begin, .end = std::max(begin, end), .message = i};
+  }
+
+  // The bytes of a turn that the model is given: as many as the generation prompt has, or those in front of the content, where they begin a longer
+  // prompt (one that opens the thinking, which the text of an earlier turn leaves out).
+  DELTATUNE_FUNCTION std::size_t length_of_header(std::size_t i, std::string_view written) {
+    const std::string& prompt = generation_prompt(i);
+    if (written.starts_with(prompt)) return prompt.size();
+    const std::size_t header = bytes_before_content(i);
+    if (std::string_view(prompt).starts_with(written.substr(0, header))) return header;
+    fail(i, "the template begins this turn otherwise than its generation prompt",
+         {.expected = "\"" + prompt + "\"", .got = "\"" + std::string(written.substr(0, header)) + "\"", .remedy = kRemedy});
+  }
+
+  // What add_generation_prompt adds where message i begins. It is asked for once per role of the message in front.
+  DELTATUNE_FUNCTION const std::string& generation_prompt(std::size_t i) {
+    const std::string before = i == 0 ? "" : field(i - 1, "role")->text();
+    if (const auto known = prompts_.find(before); known != prompts_.end()) return known->second;
+    std::vector<jinja::Value> prefix(messages_.as_sequence()->items.begin(), messages_.as_sequence()->items.begin() + static_cast<std::ptrdiff_t>(i));
+    if (prefix.empty()) {  // a conversation that the assistant begins: as after a question
+      jinja::Dict question;
+      question.set("role", "user");
+      question.set("content", "?");
+      prefix.emplace_back(std::move(question));
+    }
+    const jinja::Value messages = jinja::Value::list(std::move(prefix));
+    ChatOptions with_prompt = options_;
+    with_prompt.add_generation_prompt = true;
+    const std::string without = chat_.rendering(conversation_, messages, options_).text, with = chat_.rendering(conversation_, messages, with_prompt).text;
+    if (!with.starts_with(without)) fail(i, "the template's generation prompt changes the text in front of it", {.remedy = kRemedy});
+    return prompts_.emplace(before, with.substr(without.size())).first->second;
+  }
+
+  // What stays in front when the content of message i, in its place, is another one.
+  DELTATUNE_FUNCTION std::size_t bytes_before_content(std::size_t i) const {
+    std::string written[2];
+    for (const std::size_t version : {0, 1}) {
+      jinja::Dict message = *messages_.as_sequence()->items[i].as_dict();
+      message.set("content", version == 0 ? "q" : "z");
+      std::vector<jinja::Value> messages = messages_.as_sequence()->items;
+      messages[i] = jinja::Value(std::move(message));
+      const jinja::Rendering rendering = chat_.rendering(conversation_, jinja::Value::list(std::move(messages)), options_);
+      const jinja::ByteRange bytes = region(rendering.pieces, i);
+      written[version] = rendering.text.substr(bytes.begin, bytes.end - bytes.begin);
+    }
+    const auto [end, other] = std::mismatch(written[0].begin(), written[0].end(), written[1].begin(), written[1].end());
+    return static_cast<std::size_t>(end - written[0].begin());
+  }
+
+  static constexpr const char* kRemedy = "mark the assistant's text in the template with {% generation %} and {% endgeneration %}";
+
+  const ChatTemplate& chat_;
+  const Conversation& conversation_;
+  const ChatOptions& options_;
+  jinja::Value messages_;
+  std::string text_;
+  std::vector<jinja::TracedPiece> pieces_;
+  std::map<std::string, std::string> prompts_;  // by the role of the message in front
+};
+
+}  // namespace detail
+
+// The text of a whole conversation with the assistant's spans. The template's {% generation %} blocks say where they are. For a template without them the
+// engine notes which message each byte is written for; of an assistant's message the generation prompt in front, which the model is given, is left out, and so
+// is white space behind its last token. So a template may change earlier turns because of later ones (Qwen3 drops their thinking): the spans are those of
+// the very text that is returned. Throws what ChatTemplate::render() throws, and Error for a template that does not write message by message, or begins a turn
+// otherwise than its generation prompt. options.add_generation_prompt must be false.
+DELTATUNE_FUNCTION ChatText render_with_spans(const ChatTemplate& chat, const Conversation& conversation, const ChatOptions& options = {}) {
+  check_conversation(conversation);
+  if (options.add_generation_prompt) throw Error("add_generation_prompt", "a conversation with spans has no generation prompt", {.remedy = "leave it out"});
+  return detail::ChatSpans(chat, conversation, options).run();
+}
+
+}  // namespace deltatune
