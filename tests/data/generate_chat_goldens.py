@@ -138,6 +138,112 @@ def write_expressions():
     print(len(table), "expressions,", sum(result is None for _, result in table), "errors")
 
 
+TOOLS = [
+    {"type": "function", "function": {"name": "weather", "description": "the weather\nof a town", "parameters": {
+        "type": "object", "properties": {"town": {"type": "string"}, "days": {"type": "integer"}}, "required": ["town"]}}},
+    {"type": "function", "function": {"name": "sum", "parameters": {"type": "object", "properties": {"b": {"type": "number"}, "a": {}}}, "return": {"type": "number"}}},
+]
+
+
+def said(role, content, **fields):
+    return {"role": role, "content": content, **fields}
+
+
+def call(name, arguments, id="abcdefgh1"):
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def conversations():
+    user, assistant, system, tool = (lambda content, role=role, **fields: said(role, content, **fields) for role in ("user", "assistant", "system", "tool"))
+    yield {"messages": [user("Hi"), assistant("Hello!")]}
+    yield {"messages": [system("Be brief."), user("Hi"), assistant("Hello!")]}
+    yield {"messages": [user("a"), assistant("b"), user("c"), assistant("d"), user("e"), assistant("f")]}
+    yield {"messages": [system("  padded system \n"), user("  a \n"), assistant("  b \n\n"), user("\tc"), assistant("d   ")]}
+    yield {"messages": [user("question without an answer")]}
+    yield {"messages": [system("only a system prompt")]}
+    yield {"messages": [assistant("I begin."), user("Go on."), assistant("Done.")]}
+    yield {"messages": [assistant("alone")]}
+    yield {"messages": [user(""), assistant("")]}
+    yield {"messages": [system(""), user("x"), assistant(""), user(""), assistant("y")]}
+    yield {"messages": [user("\u4f60\u597d, \U0001f600 na\u00efve \u2014 \u0645\u0631\u062d\u0628\u0627"), assistant("\u00a0\u3000\u00e9\u0301\U0001f468\u200d\U0001f469\u200d\U0001f467 ok")]}
+    yield {"messages": [user("Code?"), assistant("```python\nprint('{{ x }}')  # {% if %}\n```\n"), user("<|im_end|> </s>"), assistant('{"a": "\\n"}')]}
+    yield {"messages": [user("a"), user("b"), assistant("c"), assistant("d")]}
+    yield {"messages": [user("2+2?"), assistant("<think>\nadd\n</think>\n\n4"), user("and 3+3?"), assistant("<think>\nadd again\n</think>\n\n6")]}
+    yield {"messages": [user("x"), assistant("y", reasoning_content="because"), user("z"), assistant("w", reasoning_content="\nso\n")]}
+    yield {"messages": [user("x"), assistant("<think>\n\n</think>\n\nno thoughts")]}
+    yield {"messages": [user("x"), assistant("</think> odd <think>")], "chat_template_kwargs": {"enable_thinking": True}}
+    yield {"messages": [user("x"), assistant("y"), user("z"), assistant("w")], "chat_template_kwargs": {"enable_thinking": False}}
+    yield {"messages": [system("You may /no_think today."), user("x"), assistant("y"), user("z"), assistant("w")]}
+    yield {"messages": [user("Weather?"), assistant(None, tool_calls=[call("weather", {"town": "Z\u00fcrich", "days": 2})]), tool('{"t": 3}', tool_call_id="abcdefgh1"), assistant("3 degrees.")], "tools": TOOLS}
+    yield {"messages": [system("Use tools."), user("Both?"), assistant("Let me see.", tool_calls=[call("weather", {"town": "Oslo"}), call("sum", {"a": 1.0, "b": [1, None, True]}, "abcdefgh2")]),
+                        tool("cold"), tool("7"), assistant("Cold, 7."), user("Thanks"), assistant("Any time.")], "tools": TOOLS}
+    yield {"messages": [user("Tools, but no call"), assistant("Right.")], "tools": TOOLS[:1]}
+    yield {"messages": [user("string arguments"), assistant("", tool_calls=[call("sum", '{"a": 1}')])], "tools": TOOLS[1:]}
+    yield {"messages": [user("bare"), assistant(None, tool_calls=[{"name": "sum", "arguments": {"a": 1e-7}}]), tool("0")]}
+    yield {"messages": [user("x"), assistant("y"), tool("stray"), assistant("z")]}
+    yield {"messages": [user("x"), assistant("y"), system("late"), user("z"), assistant("w")]}
+    yield {"messages": [said("narrator", "Once"), user("x"), assistant("y")]}
+    yield {"messages": [said("user", [{"type": "text", "text": "part one "}, {"type": "image"}, {"type": "text", "text": "part two"}]), assistant("seen")]}
+    yield {"messages": [user("first"), assistant("same"), user("first"), assistant("same"), user("first"), assistant("same")]}
+    yield {"messages": [system("s" * 200), user("long " * 60), assistant("line\n" * 40), user("!"), assistant("<|eot_id|>" * 3)], "chat_template_kwargs": {"date_string": "1 Jan 2000", "custom_tools": TOOLS[:1]}}
+    yield {"messages": [user("x"), assistant("y\n"), user("z"), assistant("\n\nw")], "chat_template_kwargs": {"bos_token": "<B>", "eos_token": "<E>", "tools_in_user_message": False}, "tools": TOOLS}
+
+
+def fnv1a(text):
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def write_renderings():
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "<unk>": 2}, "<unk>")), bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    everyone = list(conversations())
+    lines, refused, printed = [], 0, 0
+    for path in sorted(HERE.glob("*.jinja")):
+        marked = path.read_text(encoding="utf-8")
+        unmarked = marked.replace("{%- generation -%}", "").replace("{%- endgeneration -%}", "")
+        for number, conversation in enumerate(everyone):
+            more = dict(tools=conversation.get("tools"), **conversation.get("chat_template_kwargs", {}))
+
+            def render(template, **flags):
+                try:
+                    return tokenizer.apply_chat_template(json.loads(json.dumps(conversation["messages"])), chat_template=template, tokenize=False, **more, **flags)
+                except Exception:
+                    return None
+
+            text, prompt = render(unmarked), render(unmarked, add_generation_prompt=True)
+            assert text == render(marked) and prompt == render(marked, add_generation_prompt=True), (path, number)
+            # A list that the template prints as Python would: this library refuses what transformers lets pass.
+            if text is not None and "[{'type'" in text:
+                text, prompt = None, None
+                printed += 1
+            spans = None
+            if text is not None:
+                # Tracking begins with the first byte of text, so there is one that is not the template's.
+                tokens = {**tokenizer.special_tokens_map, **conversation.get("chat_template_kwargs", {})}
+                with_mark = chat_template_utils._compile_jinja_template("^" + marked)
+                rendered, indices = chat_template_utils._render_with_assistant_indices(
+                    with_mark, conversation["messages"], conversation.get("tools"), None, False, **tokens
+                )
+                assert rendered == "^" + text, (path, number)
+                spans = []
+                for begin, end in indices:
+                    begin, end = len(rendered[1:begin].encode()), len(rendered[1:end].encode())
+                    if spans and spans[-1][1] == begin:
+                        spans[-1][1] = end
+                    elif begin < end:
+                        spans.append([begin, end])
+            refused += text is None
+            lines.append([path.stem, number, text and fnv1a(text), prompt and fnv1a(prompt), spans])
+    with open(HERE / "renderings.json", "w", encoding="ascii", newline="\n") as file:
+        file.write("[\n" + ",\n".join(json.dumps(line, separators=(",", ":")) for line in lines) + "\n]\n")
+    with open(HERE / "conversations.json", "w", encoding="ascii", newline="\n") as file:
+        file.write("[\n" + ",\n".join(json.dumps(conversation, ensure_ascii=True) for conversation in everyone) + "\n]\n")
+    print(len(everyone), "conversations,", len(lines), "renderings, of which", refused, "are refused,", printed, "because a list is printed")
+
+
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     write_expressions()
+    write_renderings()

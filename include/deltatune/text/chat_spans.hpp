@@ -44,7 +44,15 @@ class ChatSpans {
     pieces_ = std::move(rendering.pieces);
     ChatText result;
     if (chat_.template_for(conversation_).has_generation_blocks()) {
-      for (const jinja::ByteRange& range : rendering.generated) result.spans.push_back(described({range.begin, range.end, message_at(range.begin)}));
+      for (const jinja::ByteRange& range : rendering.generated) {
+        if (range.begin == range.end) continue;
+        if (!result.spans.empty() && result.spans.back().end == range.begin) {  // two blocks, one behind the other
+          result.spans.back().end = range.end;
+        } else {
+          result.spans.push_back({range.begin, range.end, message_at(range.begin)});
+        }
+      }
+      for (AssistantSpan& span : result.spans) span = described(span);
     } else {
       for (std::size_t i = 0; i < conversation_.size(); ++i)
         if (field(i, "role")->text() == "assistant") result.spans.push_back(described(span_of(i)));
@@ -124,9 +132,13 @@ class ChatSpans {
     const jinja::Value messages = jinja::Value::list(std::move(prefix));
     ChatOptions with_prompt = options_;
     with_prompt.add_generation_prompt = true;
-    const std::string without = chat_.rendering(conversation_, messages, options_).text, with = chat_.rendering(conversation_, messages, with_prompt).text;
-    if (!with.starts_with(without)) fail(i, "the template's generation prompt changes the text in front of it", {.remedy = kRemedy});
-    return prompts_.emplace(before, with.substr(without.size())).first->second;
+    const jinja::Rendering without = chat_.rendering(conversation_, messages, options_), with = chat_.rendering(conversation_, messages, with_prompt);
+    // A template may end a whole text otherwise, with an end token: then what follows the last message is the prompt.
+    const std::size_t end_of_messages = without.pieces.empty() ? 0 : without.pieces.back().bytes.end;
+    const std::size_t common = with.text.starts_with(without.text) ? without.text.size() : end_of_messages;
+    if (!with.text.starts_with(std::string_view(without.text).substr(0, common)))
+      fail(i, "the template's generation prompt changes the text in front of it", {.remedy = kRemedy});
+    return prompts_.emplace(before, with.text.substr(common)).first->second;
   }
 
   // What stays in front when the content of message i, in its place, is another one.

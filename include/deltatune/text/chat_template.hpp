@@ -80,7 +80,12 @@ class ChatTemplate {
       return template_for(conversation).render(variables, {.limits = options.limits, .now = options.now, .traced = messages});
     } catch (const jinja::RenderError& error) {
       const std::string place = error.traced_item() ? "messages[" + std::to_string(*error.traced_item()) + "]" : "messages";
-      throw Error(place, error.failure().what + " (" + error.where() + ")", error.failure().detail);
+      ErrorDetail detail = error.failure().detail;
+      const jinja::Value* const content =
+          error.traced_item() ? messages.as_sequence()->items[*error.traced_item()].as_dict()->find(std::string_view("content")) : nullptr;
+      if (detail.remedy.empty() && content != nullptr && !content->is_text() && !content->is_none())
+        detail.remedy = "its content is a list of parts: is the template made for them?";
+      throw Error(place, error.failure().what + " (" + error.where() + ")", detail);
     }
   }
 
