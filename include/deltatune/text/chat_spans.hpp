@@ -103,19 +103,32 @@ class ChatSpans {
   DELTATUNE_FUNCTION AssistantSpan span_of(std::size_t i) {
     const jinja::ByteRange bytes = region(pieces_, i);
     const std::string_view written = std::string_view(text_).substr(bytes.begin, bytes.end - bytes.begin);
+    require_alone(i, written);
     const std::size_t begin = bytes.begin + length_of_header(i, written), end = bytes.begin + without_space_behind(written).size();
     return {.begin = begin, .end = std::max(begin, end), .message = i};
   }
 
-  // The bytes of a turn that the model is given: as many as the generation prompt has, or those in front of the content, where they begin a longer
-  // prompt (one that opens the thinking, which the text of an earlier turn leaves out).
+  // The bytes of a turn that the model is given: the generation prompt. Where the turn begins otherwise, those in front of the content, if they are the
+  // beginning of a longer prompt (one that opens the thinking, which the text of an earlier turn leaves out) or end with the prompt, white space aside.
   DELTATUNE_FUNCTION std::size_t length_of_header(std::size_t i, std::string_view written) {
     const std::string& prompt = generation_prompt(i);
     if (written.starts_with(prompt)) return prompt.size();
     const std::size_t header = bytes_before_content(i);
-    if (std::string_view(prompt).starts_with(written.substr(0, header))) return header;
+    const std::string_view given = jinja::strip(written.substr(0, header), nullptr, true, true), expected = jinja::strip(prompt, nullptr, true, true);
+    if (expected.starts_with(given) || (!expected.empty() && given.ends_with(expected))) return header;
     fail(i, "the template begins this turn otherwise than its generation prompt",
          {.expected = "\"" + prompt + "\"", .got = "\"" + std::string(written.substr(0, header)) + "\"", .remedy = kRemedy});
+  }
+
+  // A template may write the answers of tools into the turn that calls them: the model is not to learn those.
+  DELTATUNE_FUNCTION void require_alone(std::size_t i, std::string_view written) const {
+    for (std::size_t other = i + 1; other < conversation_.size() && field(other, "role")->text() != "assistant"; ++other) {
+      const jinja::Value* const content = field(other, "content");
+      const bool has_place = std::any_of(pieces_.begin(), pieces_.end(), [other](const jinja::TracedPiece& piece) { return piece.item == other; });
+      if (has_place || content == nullptr || !content->is_text() || content->text().empty() || written.find(content->text()) == std::string_view::npos)
+        continue;
+      fail(i, "the template writes messages[" + std::to_string(other) + "] into this turn, too", {.remedy = kRemedy});
+    }
   }
 
   // What add_generation_prompt adds where message i begins. It is asked for once per role of the message in front.
