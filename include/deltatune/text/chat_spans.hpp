@@ -96,16 +96,35 @@ class ChatSpans {
       if (found.end == 0) found.begin = piece.bytes.begin;
       found.end = piece.bytes.end;
     }
-    if (found.end == found.begin) fail(i, "the template writes nothing for this message inside a loop over the messages", {.remedy = kRemedy});
+    if (found.end == found.begin) fail(i, "the template writes nothing for this message", {.remedy = kRemedy});
     return found;
   }
 
   DELTATUNE_FUNCTION AssistantSpan span_of(std::size_t i) {
+    if (std::none_of(pieces_.begin(), pieces_.end(), [i](const jinja::TracedPiece& piece) { return piece.item == i; })) return span_by_prefixes(i);
     const jinja::ByteRange bytes = region(pieces_, i);
     const std::string_view written = std::string_view(text_).substr(bytes.begin, bytes.end - bytes.begin);
     require_alone(i, written);
     const std::size_t begin = bytes.begin + length_of_header(i, written), end = bytes.begin + without_space_behind(written).size();
     return {.begin = begin, .end = std::max(begin, end), .message = i};
+  }
+
+  // For a template that does not loop over the messages (but over their numbers, say): the turn is what message i adds to the text of those before it.
+  DELTATUNE_FUNCTION AssistantSpan span_by_prefixes(std::size_t i) const {
+    const std::vector<jinja::Value>& messages = messages_.as_sequence()->items;
+    const auto first = [&messages](std::size_t count) { return jinja::Value::list({messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(count)}); };
+    ChatOptions with_prompt = options_;
+    with_prompt.add_generation_prompt = true;
+    std::string before, whole;
+    try {
+      before = chat_.rendering(conversation_, first(i), with_prompt).text;
+      whole = chat_.rendering(conversation_, first(i + 1), options_).text;
+    } catch (const Error& error) {
+      fail(i, std::string("the template cannot write the conversation up to here: ") + error.what(), {.remedy = kRemedy});
+    }
+    whole = without_space_behind(whole);
+    if (!whole.starts_with(before) || !text_.starts_with(whole)) fail(i, "later messages change the template's text up to here", {.remedy = kRemedy});
+    return {.begin = before.size(), .end = whole.size(), .message = i};
   }
 
   // The bytes of a turn that the model is given: the generation prompt. Where the turn begins otherwise, those in front of the content, if they are the
@@ -135,23 +154,31 @@ class ChatSpans {
   DELTATUNE_FUNCTION const std::string& generation_prompt(std::size_t i) {
     const std::string before = i == 0 ? "" : field(i - 1, "role")->text();
     if (const auto known = prompts_.find(before); known != prompts_.end()) return known->second;
-    std::vector<jinja::Value> prefix(messages_.as_sequence()->items.begin(), messages_.as_sequence()->items.begin() + static_cast<std::ptrdiff_t>(i));
-    if (prefix.empty()) {  // a conversation that the assistant begins: as after a question
+    std::optional<std::string> prompt;
+    if (i > 0) {
+      const std::vector<jinja::Value>& messages = messages_.as_sequence()->items;
+      prompt = prompt_behind(jinja::Value::list({messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(i)}));
+    }
+    if (!prompt && (i == 0 || before == "assistant")) {  // a turn that answers nothing begins as one that answers a question
       jinja::Dict question;
       question.set("role", "user");
       question.set("content", "?");
-      prefix.emplace_back(std::move(question));
+      prompt = prompt_behind(jinja::Value::list({jinja::Value(std::move(question))}));
     }
-    const jinja::Value messages = jinja::Value::list(std::move(prefix));
+    if (!prompt) fail(i, "the template's generation prompt changes the text in front of it", {.remedy = kRemedy});
+    return prompts_.emplace(before, std::move(*prompt)).first->second;
+  }
+
+  // What add_generation_prompt adds behind these messages; nothing if it changes their text, too.
+  DELTATUNE_FUNCTION std::optional<std::string> prompt_behind(const jinja::Value& messages) const {
     ChatOptions with_prompt = options_;
     with_prompt.add_generation_prompt = true;
     const jinja::Rendering without = chat_.rendering(conversation_, messages, options_), with = chat_.rendering(conversation_, messages, with_prompt);
     // A template may end a whole text otherwise, with an end token: then what follows the last message is the prompt.
     const std::size_t end_of_messages = without.pieces.empty() ? 0 : without.pieces.back().bytes.end;
     const std::size_t common = with.text.starts_with(without.text) ? without.text.size() : end_of_messages;
-    if (!with.text.starts_with(std::string_view(without.text).substr(0, common)))
-      fail(i, "the template's generation prompt changes the text in front of it", {.remedy = kRemedy});
-    return prompts_.emplace(before, with.text.substr(common)).first->second;
+    if (!with.text.starts_with(std::string_view(without.text).substr(0, common))) return std::nullopt;
+    return with.text.substr(common);
   }
 
   // What stays in front when the content of message i, in its place, is another one.
@@ -186,8 +213,8 @@ class ChatSpans {
 // The text of a whole conversation with the assistant's spans. The template's {% generation %} blocks say where they are. For a template without them the
 // engine notes which message each byte is written for; of an assistant's message the generation prompt in front, which the model is given, is left out, and so
 // is white space behind its last token. So a template may change earlier turns because of later ones (Qwen3 drops their thinking): the spans are those of
-// the very text that is returned. Throws what ChatTemplate::render() throws, and Error for a template that does not write message by message, or begins a turn
-// otherwise than its generation prompt. options.add_generation_prompt must be false.
+// the very text that is returned. Throws what ChatTemplate::render() throws, and Error for a template whose turns cannot be found, or
+// begin otherwise than its generation prompt. options.add_generation_prompt must be false.
 DELTATUNE_FUNCTION ChatText render_with_spans(const ChatTemplate& chat, const Conversation& conversation, const ChatOptions& options = {}) {
   check_conversation(conversation);
   if (options.add_generation_prompt) throw Error("add_generation_prompt", "a conversation with spans has no generation prompt", {.remedy = "leave it out"});
