@@ -4,11 +4,13 @@
 #include <string>
 
 #include "deltatune/io/json_config.hpp"
+#include "deltatune/io/mapped_file.hpp"
 #include "deltatune/io/regex.hpp"
 #include "deltatune/io/safetensors.hpp"
 #include "deltatune/io/torch_file.hpp"
 #include "deltatune/text/sentence_piece.hpp"
 #include "deltatune/text/tokenizer.hpp"
+#include "fuzz/chat_input.hpp"
 
 namespace deltatune {
 namespace {
@@ -38,6 +40,10 @@ TEST_CASE("corpus of the tokenizer fuzzer", "[fuzz]") {
 }
 
 TEST_CASE("corpus of the SentencePiece fuzzer", "[fuzz]") { check_corpus("fuzz_sentence_piece", detail::read_sentence_piece); }
+
+TEST_CASE("corpus of the chat template fuzzer", "[fuzz]") {
+  check_corpus("fuzz_chat_template", [](const std::filesystem::path& path) { fuzz::render_chat(MappedFile(path).text()); });
+}
 
 TEST_CASE("corpus of the JSON fuzzer", "[fuzz]") { check_corpus("fuzz_json_config", JsonConfig::open); }
 

@@ -115,14 +115,20 @@ TEST_CASE("Jinja: no template hangs or exhausts the memory", "[text][jinja]") {
   refused("{{ 10 ** 10 ** 10 }}", "too large");
   refused("{{ ('a' * 60000).replace('', 'b' * 60000) }}", "does not come to an end");
   refused("{{ [[1] * 50000, [2] * 50000]|sum(start=[])|list|sort|length }}", "does not come to an end");
-  for (const std::string part : {"(", "[", "not ", "-", "{% if 1 %}", "{{ 1 if 1 else "}) {
-    std::string deep = part.starts_with("{") ? "" : "{{ ";
-    for (int i = 0; i < 100'000; ++i) deep += part.starts_with("{{") && i > 0 ? part.substr(3) : part;
-    refused(deep, "nested too deeply");
-  }
-  std::string chain = "{{ 1";
-  for (int i = 0; i < 100'000; ++i) chain += " + 1";
-  refused(chain + " }}", "nested too deeply");
+  const auto many = [](const std::string& part) {
+    std::string text;
+    for (int i = 0; i < 100'000; ++i) text += part;
+    return text;
+  };
+  refused("{{ " + many("(") + many(")") + " }}", "nested too deeply");
+  refused("{{ " + many("[") + many("]") + " }}", "nested too deeply");
+  refused("{{ " + many("not ") + "1 }}", "nested too deeply");
+  refused("{{ " + many("-") + "1 }}", "nested too deeply");
+  refused("{{ " + many("1 if 1 else ") + "1 }}", "nested too deeply");
+  refused("{{ x" + many("[0]") + " }}", "nested too deeply");
+  refused("{{ x" + many("|e") + " }}", "nested too deeply");
+  refused(many("{% if 1 %}"), "nested too deeply");
+  refused("{{ 1" + many(" + 1") + " }}", "nested too deeply");
   refused(std::string(5'000'000, 'x'), "the template is too long");
   // A namespace may hold itself, and a macro the variables around it: nothing is left behind (the leak sanitizer looks).
   CHECK(jinja_text("{% set ns = namespace() %}{% set ns.x = [ns] %}{% for i in [1] %}{% macro f() %}{{ i }}{% endmacro %}{% set ns.f = f %}{% set ns.l = loop "
