@@ -184,7 +184,7 @@ class ChatSpans {
   // What stays in front when the content of message i, in its place, is another one.
   DELTATUNE_FUNCTION std::size_t bytes_before_content(std::size_t i) const {
     std::string written[2];
-    for (const std::size_t version : {0, 1}) {
+    for (const std::size_t version : {std::size_t{0}, std::size_t{1}}) {
       jinja::Dict message = *messages_.as_sequence()->items[i].as_dict();
       message.set("content", version == 0 ? "q" : "z");
       std::vector<jinja::Value> messages = messages_.as_sequence()->items;
