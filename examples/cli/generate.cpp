@@ -4,16 +4,14 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <utility>
 
 #include "commands.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/io/table.hpp"
-#include "deltatune/model/generation_file.hpp"
 #include "deltatune/text/text_stream.hpp"
 #include "device_options.hpp"
+#include "generation_options.hpp"
 #include "report.hpp"
 #include "run_folder.hpp"
 #include "text_data.hpp"
@@ -24,13 +22,11 @@ namespace {
 
 struct GenerateOptions {
   std::string model;
-  std::vector<std::string> prompts, stop_strings;
+  std::vector<std::string> prompts;
   std::filesystem::path prompt_file;
   std::vector<std::filesystem::path> adapters;
-  GenerationConfig config;
-  std::optional<Index> max_new_tokens, top_k;
-  std::optional<double> temperature, top_p, min_p, repetition_penalty;
-  bool model_defaults = false, to_the_end = false, skips_special = false, json = false, overwrite = false;
+  GenerationOptions generation;
+  bool to_the_end = false, skips_special = false, json = false, overwrite = false;
   std::string out;
   DeviceOptions device;
 };
@@ -64,29 +60,6 @@ void read_prompts(const std::filesystem::path& path, std::vector<Prompt>& prompt
   }
 }
 
-// What the texts are made with: the model's own advice where it is asked for, and over it what the command line says.
-GenerationConfig settings(GenerateOptions& options_io) {
-  GenerationConfig config = options_io.config;
-  config.end_ids = end_ids_of(options_io.model);
-  if (options_io.model_defaults) {
-    GenerationFile file = read_generation_config(options_io.model, config);
-    config = std::move(file.config);
-    if (options_io.stop_strings.empty()) options_io.stop_strings = std::move(file.stop_strings);
-    if (!file.ignored.empty())
-      print({(std::filesystem::path(options_io.model) / "generation_config.json").string() + ": not followed: " + joined(file.ignored)});
-  }
-  config.max_new_tokens = options_io.max_new_tokens.value_or(config.max_new_tokens);
-  config.temperature = options_io.temperature.value_or(config.temperature);
-  config.top_k = options_io.top_k.value_or(config.top_k);
-  config.top_p = options_io.top_p.value_or(config.top_p);
-  config.min_p = options_io.min_p.value_or(config.min_p);
-  config.repetition_penalty = options_io.repetition_penalty.value_or(config.repetition_penalty);
-  config.stops_at_end = !options_io.to_the_end;
-  if (config.temperature == 0 && (options_io.top_k || options_io.top_p || options_io.min_p))
-    print({"nothing is drawn at temperature 0, and --top-k, --top-p and --min-p change nothing: give --temperature"});
-  return config;
-}
-
 void check_out_file(const GenerateOptions& options) {
   const std::filesystem::path out = options.out;
   if (!options.prompt_file.empty()) refuse_own_file(out, options.prompt_file, "--prompts");
@@ -110,7 +83,8 @@ void run(GenerateOptions options) {
     throw Error("generate", "has no text to go on with", {.remedy = "give --prompt or --prompts"});
   }
   if (!options.out.empty()) check_out_file(options);
-  const GenerationConfig config = settings(options);
+  GenerationConfig config = generation_settings(options.generation, options.model);
+  config.stops_at_end = !options.to_the_end;
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   if (!model->info().is_language_model)
@@ -123,7 +97,7 @@ void run(GenerateOptions options) {
     const std::vector<std::int32_t> ids = tokenizer.encode(prompt.text, 0);
     if (ids.empty()) throw Error(prompt.place, "holds no tokens", {.remedy = "begin the text"});
     batch.add(ids);
-    stops.emplace_back(tokenizer, options.stop_strings, ids);
+    stops.emplace_back(tokenizer, options.generation.stop_strings, ids);
     streams.emplace_back(tokenizer, options.skips_special).push_given(ids);
   }
 
@@ -167,22 +141,10 @@ void add_generate(CLI::App& app) {
   command->add_option("--prompt", o.prompts, "The text to go on with; several times for several")->allow_extra_args(false)->type_name("TEXT");
   command->add_option("--prompts", o.prompt_file, "Texts to go on with, one per line; or a .jsonl or .json file with \"prompt\" in each record")
       ->type_name("FILE");
-  command->add_option("--max-new-tokens", o.max_new_tokens, "Tokens at most [20]")->check(CLI::PositiveNumber);
-  command->add_option("--temperature", o.temperature, "0: always the likeliest token [0]")->check(CLI::NonNegativeNumber);
-  command->add_option("--top-k", o.top_k, "Draw from so many likeliest tokens; 0: from all [0]")->check(CLI::NonNegativeNumber);
-  command->add_option("--top-p", o.top_p, "Draw from the likeliest tokens that have this probability together [1]")->check(CLI::Range(0.0, 1.0));
-  command->add_option("--min-p", o.min_p, "Draw from tokens at least so likely, as a share of the likeliest one's probability [0]")
-      ->check(CLI::Range(0.0, 1.0));
-  command->add_option("--repetition-penalty", o.repetition_penalty, "Above 1: tokens of prompt and text are less likely [1]")->check(CLI::PositiveNumber);
-  command->add_option("--seed", o.config.seed, "Of the first text's draws; the next has the next seed")->capture_default_str();
-  command->add_option("--stop", o.stop_strings, "End a text with the token that completes this string; several times for several")
-      ->allow_extra_args(false)
-      ->type_name("TEXT");
+  add_generation_options(*command, o.generation, "text");
   command->add_flag("--ignore-end", o.to_the_end, "Go on behind an end-of-text token");
-  command->add_flag("--model-defaults", o.model_defaults,
-                    "Take what the model's generation_config.json advises for all that is not given here; without it, only its end-of-text tokens");
   command->add_flag("--skip-special-tokens", o.skips_special, "Leave special tokens, such as the end-of-text token, out of the texts");
-  command->add_option("--batch-size", o.config.max_sequences, "Texts at once; others wait")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--batch-size", o.generation.config.max_sequences, "Texts at once; others wait")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_flag("--json", o.json, "One JSON line per text, also where there is only one");
   command->add_option("--out", o.out, "Where the JSON lines go [the screen]")->type_name("FILE");
   command->add_flag("--overwrite", o.overwrite, "Replace the file that --out names");

@@ -44,8 +44,17 @@ class Interrupts {
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
   }
 
-  // From here on the first signal is noted, and it is said what the program does before it ends: "finishing the step". A literal.
-  void hold(const char* doing) { doing_ = doing; }
+  // From here on the first signal is noted, and it is said what the program does before it ends: "finishing the step". before: what is written in front of
+  // that on a terminal; by default what takes away the line of a progress bar. Both are literals.
+  void hold(const char* doing, const char* before = "\r\033[K") {
+    in_front_ = before;
+    doing_ = doing;
+  }
+  // As before hold(): the next signal ends the program. Forgets the one that was noted, and returns it; 0: none.
+  int release() {
+    doing_ = nullptr;
+    return received_.exchange(0);
+  }
 
   // The signal's number; 0: none yet.
   int received() const { return received_; }
@@ -58,7 +67,7 @@ class Interrupts {
       if (ends_) return;
       const char* const doing = doing_;
       if (doing == nullptr || received_.exchange(signal) != 0) end_program(signal);
-      const std::string text = std::string(::isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "") + (signal == SIGINT ? "Ctrl-C" : "SIGTERM") + ": " + doing +
+      const std::string text = std::string(::isatty(STDERR_FILENO) == 1 ? in_front_.load() : "") + (signal == SIGINT ? "Ctrl-C" : "SIGTERM") + ": " + doing +
                                "; once more stops at once\n";
       static_cast<void>(::write(STDERR_FILENO, text.data(), text.size()) < 0);  // there may be nobody to read it
     }
@@ -74,7 +83,7 @@ class Interrupts {
   }
 
   sigset_t taken_{}, before_{};
-  std::atomic<const char*> doing_{nullptr};
+  std::atomic<const char*> doing_{nullptr}, in_front_{""};
   std::atomic<int> received_{0};
   std::atomic<bool> ends_{false};
   std::thread thread_;

@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   add_predict(app);
   add_forward(app);
   add_generate(app);
+  add_chat(app);
   add_merge(app);
   add_inspect(app);
   try {

@@ -37,11 +37,14 @@ class ChatTemplate {
   // tokens of tokenizer_config.json and special_tokens_map.json. Of several templates conversations with tools get "tool_use", others "default", unless `name`
   // chooses one. Throws Error for a folder without template and for templates that do not parse.
   static DELTATUNE_FUNCTION ChatTemplate open(const std::filesystem::path& folder, const std::string& name = "") {
+    if (std::optional<ChatTemplate> found = find(folder, name)) return *std::move(found);
+    throw Error(folder.string(), "the folder has no chat template",
+                {.expected = "chat_template.jinja, or chat_template in tokenizer_config.json", .remedy = "give the folder of a model for conversations"});
+  }
+  // The same; nothing for a folder without template.
+  static DELTATUNE_FUNCTION std::optional<ChatTemplate> find(const std::filesystem::path& folder, const std::string& name = "") {
     std::vector<std::pair<std::string, jinja::Template>> templates = read_templates(folder);
-    if (templates.empty()) {
-      throw Error(folder.string(), "the folder has no chat template",
-                  {.expected = "chat_template.jinja, or chat_template in tokenizer_config.json", .remedy = "give the folder of a model for conversations"});
-    }
+    if (templates.empty()) return std::nullopt;
     if (!name.empty()) {
       std::erase_if(templates, [&name](const auto& each) { return each.first != name; });
       if (templates.empty()) throw Error(folder.string(), "the folder has no chat template \"" + name + "\"");
@@ -52,6 +55,10 @@ class ChatTemplate {
       if (key == "tool_use") result.with_tools_ = each;
     }
     return result;
+  }
+  // The template in a file of its own, with the special tokens of a model folder. Throws Error for one that does not parse.
+  static DELTATUNE_FUNCTION ChatTemplate open_file(const std::filesystem::path& file, const std::filesystem::path& folder) {
+    return ChatTemplate(jinja::Template(MappedFile(file).text(), file.string()), read_special_tokens(folder));
   }
 
   // A template by itself; `tokens`: bos_token, eos_token and other variables that it sees.
