@@ -43,7 +43,7 @@ TEST_CASE("greedy tokens are those of transformers", "[conformance][generate]") 
     INFO(name << (entry["adapter"].is_null() ? "" : ", " + entry["adapter"].get<std::string>()));
     test::DeviceContext ctx(1);
     Transformer<X> model = Transformer<X>::load(ctx, kRoot / "models" / name, Head::language_model());
-    if (!entry["adapter"].is_null()) load_adapter(ctx, kRoot / "cases" / entry["adapter"].get<std::string>() / "adapter", model);
+    if (!entry["adapter"].is_null()) load_adapter(ctx, model, kRoot / "cases" / entry["adapter"].get<std::string>() / "adapter");
     PackedBatch prompts;
     std::vector<std::vector<std::int32_t>> expected;
     for (const nlohmann::json& text : entry["texts"]) {
