@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "deltatune/ops/elementwise.hpp"
 #include "support/gradient_checks.hpp"
 
 using namespace deltatune;
