@@ -14,6 +14,8 @@ void add_forward(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_merge(CLI::App& app);
+void add_convert(CLI::App& app);
+void add_export(CLI::App& app);
 void add_inspect(CLI::App& app);
 
 }  // namespace deltatune::cli

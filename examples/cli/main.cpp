@@ -49,6 +49,8 @@ int main(int argc, char** argv) {
   add_generate(app);
   add_chat(app);
   add_merge(app);
+  add_convert(app);
+  add_export(app);
   add_inspect(app);
   try {
     app.parse(argc, argv);  // runs the command

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -22,8 +23,15 @@ struct MergeOptions {
   std::string model, out;
   std::vector<std::filesystem::path> adapters;
   std::string dtype = "auto";
+  std::uint64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false;
 };
+
+const std::map<std::string, SavedDtype>& dtypes() {
+  static const std::map<std::string, SavedDtype> all{
+      {"auto", SavedDtype::as_source}, {"float32", SavedDtype::float32}, {"float16", SavedDtype::float16}, {"bfloat16", SavedDtype::bfloat16}};
+  return all;
+}
 
 void merge(const MergeOptions& options) {
   Context ctx;
@@ -42,8 +50,7 @@ void merge(const MergeOptions& options) {
   const Index classes = loaded.model->num_labels();
   const Output output = output_of(options.model, options.adapters, classes);  // of the adapter's output layer, which may be for another task than the model's
   const std::string problem_type = output == output_of(options.model, {}, classes) ? "" : problem_type_of(output);
-  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, loaded.labels, problem_type,
-                     options.dtype == "float32" ? SavedDtype::float32 : SavedDtype::as_source);
+  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, HfExport{loaded.labels, problem_type, dtypes().at(options.dtype), static_cast<Index>(options.max_shard_bytes)});
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
@@ -71,9 +78,15 @@ void add_merge(CLI::App& app) {
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command->add_option("--adapter", options->adapters, "Folder of the adapter; several times for several")->required()->type_name("DIR");
   command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors, the tokenizer's files")->required()->type_name("DIR");
-  command->add_option("--dtype", options->dtype, "Type of the written weights: auto, that of the model's files, or float32")
-      ->check(CLI::IsMember({"auto", "float32"}))
+  command->add_option("--dtype", options->dtype, "Type of the written weights: auto, that of the model's files, float32, float16 or bfloat16")
+      ->check(CLI::IsMember({"auto", "float32", "float16", "bfloat16"}))
       ->capture_default_str();
+  command
+      ->add_option("--max-shard-size", options->max_shard_bytes,
+                   "Bytes of the weights in one file, with KB, MB, GB (powers of 1000), KiB, MiB or GiB (of 1024); more are spread over several")
+      ->transform(CLI::AsSizeValue(true))
+      ->default_str("5GB")
+      ->type_name("SIZE");
   command->add_flag("--overwrite", options->overwrite, "Replace the result that --out holds, or write beside what else it holds");
   command->footer("Example:\n  deltatune merge --model minilm --adapter runs/tweets --out minilm-tweets");
   command->callback([options] { run(*options); });
