@@ -1,6 +1,5 @@
 // deltatune merge: a model with its adapter written into the weights, as a folder that needs no adapter any more.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -36,21 +35,13 @@ const std::map<std::string, SavedDtype>& dtypes() {
 void merge(const MergeOptions& options) {
   Context ctx;
   LoadedModel<Transformer<X>> loaded = load_model<Transformer<X>>(ctx, options.model, options.adapters);
-  std::vector<Attachment<X>*> left;
-  for (auto& adapter : loaded.adapters)
-    if (adapter.attachment.has_deltas()) left.push_back(&adapter.attachment);
-  while (!left.empty()) {  // in the order given, but for those that another one has to go before
-    auto next = std::find_if(left.begin(), left.end(), [](Attachment<X>* attachment) { return attachment->in_the_way().empty(); });
-    if (next == left.end()) next = left.begin();  // which says what is in its way
-    (*next)->merge(ctx);
-    (*next)->detach();  // gives back the bits that were kept for unmerge()
-    left.erase(next);
-  }
+  merge_adapters(ctx, loaded);
   StagedFolder staged(options.out, Replaces::any_kind);
   const Index classes = loaded.model->num_labels();
   const Output output = output_of(options.model, options.adapters, classes);  // of the adapter's output layer, which may be for another task than the model's
   const std::string problem_type = output == output_of(options.model, {}, classes) ? "" : problem_type_of(output);
-  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model, HfExport{loaded.labels, problem_type, dtypes().at(options.dtype), static_cast<Index>(options.max_shard_bytes)});
+  save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model,
+                     HfExport{loaded.labels, problem_type, dtypes().at(options.dtype), static_cast<Index>(options.max_shard_bytes)});
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;

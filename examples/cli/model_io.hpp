@@ -1,6 +1,7 @@
 // What the commands share: a model from its folder with its adapters attached.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -68,6 +69,22 @@ LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesyste
   }
   loaded.labels = label_names(loaded.model->architecture().labels, loaded.model->num_labels(), given);
   return loaded;
+}
+
+// Merges the adapters and detaches them, in the order given, but for those that another one has to go before. Throws Error where one cannot be merged.
+template <class Model>
+void merge_adapters(typename Model::Context& ctx, LoadedModel<Model>& loaded) {
+  using X = typename Model::Tensor;
+  std::vector<Attachment<X>*> left;
+  for (auto& adapter : loaded.adapters)
+    if (adapter.attachment.has_deltas()) left.push_back(&adapter.attachment);
+  while (!left.empty()) {
+    auto next = std::find_if(left.begin(), left.end(), [](Attachment<X>* attachment) { return attachment->in_the_way().empty(); });
+    if (next == left.end()) next = left.begin();  // which says what is in its way
+    (*next)->merge(ctx);
+    (*next)->detach();  // gives back the bits that were kept for unmerge()
+    left.erase(next);
+  }
 }
 
 template <class Model>

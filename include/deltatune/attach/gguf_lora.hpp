@@ -83,12 +83,12 @@ DELTATUNE_FUNCTION std::vector<LoraPair> lora_pairs(const TensorFile& file, cons
         belongs(".lora_embedding_B", &LoraPair::b, true))
       continue;
     if (path.ends_with(kBaseCopy)) continue;  // PEFT saves tables that have a LoRA; check_base_copies()
-    const bool is_bias = key.ends_with("bias"), is_magnitude = key.find("lora_magnitude_vector") != std::string::npos;
+    const bool is_bias = key.ends_with(".lora_B.bias"), is_magnitude = key.find("lora_magnitude_vector") != std::string::npos;
     throw Error(in_file + ": " + key, "cannot be held by a GGUF adapter",
                 {.expected = "pairs of lora_A and lora_B alone",
-                 .got = is_bias        ? "a bias"
+                 .got = is_bias        ? "a bias of LoRA"
                         : is_magnitude ? "the magnitudes of a DoRA"
-                                       : "a weight that was trained or saved whole",
+                                       : "a parameter of the model, which was trained or saved whole",
                  .remedy = is_magnitude ? "turn it into a plain LoRA first: deltatune convert --to lora" : "merge the adapter, and convert the merged model"});
   }
   std::vector<LoraPair> found;

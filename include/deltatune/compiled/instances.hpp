@@ -51,7 +51,8 @@ DELTATUNE_MODEL template Evaluation evaluate(Trainer<CompiledModel>&, const Data
 DELTATUNE_MODEL template Progress fit(Trainer<CompiledModel>&, const Dataset&, const Dataset*, const FitConfig&, Progress, const FitCallbacks&);
 DELTATUNE_MODEL template void save_checkpoint(const std::filesystem::path&, Trainer<CompiledModel>&, const Progress&, const nlohmann::json&);
 DELTATUNE_MODEL template Progress load_checkpoint(const std::filesystem::path&, Trainer<CompiledModel>&, const nlohmann::json&);
-DELTATUNE_MODEL template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const std::filesystem::path&, const HfExport&);
+DELTATUNE_MODEL template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const std::filesystem::path&,
+                                                 const HfExport&);
 DELTATUNE_MODEL template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const std::filesystem::path&,
                                                  const std::vector<std::string>&, const std::string&, SavedDtype);
 DELTATUNE_MODEL template std::vector<std::int32_t> generate(DefaultCpu::Context&, CompiledModel&, std::span<const std::int32_t>, const GenerationConfig&,

@@ -30,7 +30,7 @@ struct HfExport {
   std::vector<std::string> labels = {};  // names of the classes, or empty
   std::string problem_type = {};         // what a new output layer was trained for, as transformers names it; empty: as the source says
   SavedDtype dtype = SavedDtype::float32;
-  Index max_shard_bytes = 5'000'000'000;   // of the tensors in a file; a tensor that is larger has a file of its own
+  Index max_shard_bytes = 5'000'000'000;  // of the tensors in a file; a tensor that is larger has a file of its own
 };
 
 namespace detail {
