@@ -3,6 +3,12 @@
 //                  [--steps 12] [--warm-up 3] [--threads 2] [--no-dropout] [--graph] [--tf32] [--profile]
 // With DELTATUNE_STEP_EIGEN defined, Eigen multiplies matrices also where oneDNN is there. With DELTATUNE_STEP_CUDA it runs on device 0, where
 // --graph queues a step as one CUDA graph, --tf32 rounds what products read, and --profile shows a profiler the last step alone.
+// The object says besides:
+//   gflops_per_step, gflop_per_second  10^9 floating-point operations of the matrix products that a step runs, counted from their shapes (2·m·n·k: forward,
+//                                      gradients, deltas; not what attention multiplies inside), and how many of them per second; medians as above
+//   best_product_gflops                the best rate of one large product of the model's sizes, right before the first step: {"float32": ...}, and "bf16" with
+//                                      --base-precision bf16
+//   share_of_best                      gflop_per_second over that of the base's precision
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -30,8 +36,7 @@
 #include "deltatune/attach/adapter_folder.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/json_config.hpp"
-#include "deltatune/model/bert.hpp"
-#include "deltatune/model/gpt2.hpp"
+#include "deltatune/model/transformer.hpp"
 #include "deltatune/train/trainer.hpp"
 
 namespace {
@@ -110,7 +115,8 @@ Options options_of(const std::vector<std::string>& words) {
 // As in batches.jsonl.
 struct Rows {
   std::vector<std::vector<std::int32_t>> ids;
-  std::vector<std::int32_t> labels;  // empty for a language model
+  std::vector<std::int32_t> labels;                     // of a classifier
+  std::vector<std::vector<std::int32_t>> token_labels;  // of a language model: as long as ids; empty: the ids
 
   std::size_t tokens() const {
     std::size_t count = 0;
@@ -121,19 +127,28 @@ struct Rows {
     PackedBatch batch;
     for (const auto& sequence : ids) batch.add(sequence);
     batch.labels = labels;
-    if (labels.empty()) batch.token_labels = batch.ids;
+    for (const auto& row : token_labels) batch.token_labels.insert(batch.token_labels.end(), row.begin(), row.end());
+    if (labels.empty() && token_labels.empty()) batch.token_labels = batch.ids;
     return batch;
   }
 };
 
-std::vector<Rows> read_batches(const fs::path& path) {
+std::vector<Rows> read_batches(const fs::path& path, bool is_language_model) {
   std::vector<Rows> batches;
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     const nlohmann::json json = parse_json(line, path.string());
     Rows& rows = batches.emplace_back();
     json.at("ids").get_to(rows.ids);
-    if (json.contains("labels")) json.at("labels").get_to(rows.labels);
+    if (!is_language_model) {
+      json.at("labels").get_to(rows.labels);
+      continue;
+    }
+    if (!json.contains("labels")) continue;
+    json.at("labels").get_to(rows.token_labels);
+    const auto same_length = [](const auto& a, const auto& b) { return a.size() == b.size(); };
+    if (!std::equal(rows.ids.begin(), rows.ids.end(), rows.token_labels.begin(), rows.token_labels.end(), same_length))
+      throw Error(path.string() + ": row " + std::to_string(batches.size()), "needs one label per token");
   }
   if (batches.empty()) throw Error(path.string(), "holds no batch");
   return batches;
@@ -192,9 +207,45 @@ void cast_base_to_bf16(Backend::Context& ctx, Model& model) {
   }
 }
 
+// 10^9 floating-point operations per second of the fastest of some products of the model's sizes: `rows` of a batch through the feed-forward matrices, up,
+// down, and up's gradient. In: what is multiplied.
+template <class In>
+double best_product(const Options& options, const Architecture& architecture, Index rows) {
+  constexpr int kRepetitions = 5;
+  Backend::Context ctx(context_arguments(options));  // its own: the model's counts what the step does
+  const Index width = architecture.hidden_size, inner = architecture.stack.layers.front().feed_forward.intermediate_size;
+  Tensor<In, Backend> narrow(ctx, {rows, width}), wide(ctx, {rows, inner}), up(ctx, {inner, width}), down(ctx, {width, inner});
+  X narrow_result(ctx, {rows, width}), wide_result(ctx, {rows, inner});
+  for (Tensor<In, Backend>* const tensor : {&narrow, &wide, &up, &down}) Backend::fill(ctx, tensor->view(), In(0.5F));
+  const Gemm<float, In> products[]{{.a = narrow.view(), .b = up.view(), .c = wide_result.view(), .transpose_b = true},
+                                   {.a = wide.view(), .b = down.view(), .c = narrow_result.view(), .transpose_b = true},
+                                   {.a = wide.view(), .b = up.view(), .c = narrow_result.view()}};
+  double best = 0;
+  for (const Gemm<float, In>& product : products)
+    for (int i = 0; i < kRepetitions; ++i) {
+      Backend::synchronize(ctx);
+      ctx.reset_counters();
+      const auto start = std::chrono::steady_clock::now();
+      Backend::gemm(ctx, product);
+      Backend::synchronize(ctx);
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+      best = std::max(best, 1e-9 * static_cast<double>(ctx.gemm_flops()) / seconds.count());
+    }
+  return best;
+}
+
+// By precision; of the base's alone as well as of float32, which deltas and gradients of weights are multiplied in.
+nlohmann::json best_products(const Options& options, const Architecture& architecture, Index rows) {
+  nlohmann::json best{{"float32", best_product<float>(options, architecture, rows)}};
+  if constexpr (kRounds<X>) {
+    if (options.rounds_base) best["bf16"] = best_product<Bfloat16>(options, architecture, rows);
+  }
+  return best;
+}
+
 template <class Model>
 nlohmann::json run(const Options& options, const JsonConfig& job, const Head& head) {
-  const std::vector<Rows> batches = read_batches(options.job / "batches.jsonl");
+  const std::vector<Rows> batches = read_batches(options.job / "batches.jsonl", head.next_token);
   Backend::Context ctx(context_arguments(options));
   Model model = Model::load(ctx, options.job / "model", head);
   std::optional<Adapter<X>> adapter;
@@ -211,10 +262,12 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   const double rate = job.object("learning_rates").get<double>(options.method);
   Trainer trainer(ctx, model, {.optimizer = {.learning_rate = rate}, .dropout = options.dropout, .round_kept = options.rounds_kept, .graph = options.graph});
   const auto fewer_tokens = [](const Rows& a, const Rows& b) { return a.tokens() < b.tokens(); };
-  trainer.plan(std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed());
+  const PackedBatch largest = std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed();
+  trainer.plan(largest);
 
+  const nlohmann::json best = best_products(options, model.architecture(), largest.rows());
   const double rss_before = resident_mb();
-  std::vector<double> losses, milliseconds, speeds;
+  std::vector<double> losses, milliseconds, speeds, gflops, rates;
   for (std::size_t step = 0; step < static_cast<std::size_t>(options.steps); ++step) {
     const Rows& rows = batches[step % batches.size()];
     ctx.reset_counters();
@@ -224,14 +277,21 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
     losses.push_back(trainer.step(rows.packed()).loss);
     milliseconds.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     speeds.push_back(1e3 * static_cast<double>(rows.tokens()) / milliseconds.back());
+    gflops.push_back(1e-9 * static_cast<double>(ctx.gemm_flops()));
+    rates.push_back(1e3 * gflops.back() / milliseconds.back());
     if (shown) show_profiler(false);
   }
   const int skip = options.steps > options.warm_up ? options.warm_up : 0;
+  const auto timed_median = [skip](const std::vector<double>& values) { return median({values.begin() + skip, values.end()}); };
   return {{"losses", losses},
           {"trainable_parameters", trainable_count(model)},
-          {"median_step_ms", median({milliseconds.begin() + skip, milliseconds.end()})},
+          {"median_step_ms", timed_median(milliseconds)},
           {"first_step_ms", milliseconds.front()},
-          {"real_tokens_per_second", median({speeds.begin() + skip, speeds.end()})},
+          {"real_tokens_per_second", timed_median(speeds)},
+          {"gflops_per_step", timed_median(gflops)},
+          {"gflop_per_second", timed_median(rates)},
+          {"best_product_gflops", best},
+          {"share_of_best", timed_median(rates) / best.at(options.rounds_base ? "bf16" : "float32").get<double>()},
           {"rss_before_first_step_mb", rss_before},
           {"peak_rss_mb", peak_mb()},
           {"gemm_flops", ctx.gemm_flops()},                                       // of the last step

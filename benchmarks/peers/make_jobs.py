@@ -5,27 +5,33 @@
 
     FOLDER/<job>/job.json       task, number of classes, whether the model has dropout, and the learning rate of each method
                  model/         Hugging Face folder, output layer included
-                 batches.jsonl  a batch a line: {"ids": [[...], ...], "labels": [...]}, unpadded; a language model's labels are its tokens
+                 batches.jsonl  a batch a line: {"ids": [[...], ...], "labels": [...]}, unpadded; a language model's labels are its tokens, or rows
+                                as long as ids, -100 where nothing is to be predicted
                  <method>/      adapter folder with the values it starts from, in the format of peft or adapters; none for bitfit and full
 
 Jobs: tweets, real texts with the dropout of a real model; the others are shapes of models with random weights, sequences of equal length
-(...-tweets: as long as tweets, padded to 1.78 times their tokens by the peer) and no dropout; tiny-bert and tiny-gpt2 try out the programs.
-Everything is drawn with a fixed seed.
+(...-tweets: as long as tweets, padded to 1.78 times their tokens by the peer; ...-chat: four conversations, as long as chat_lengths.txt says, a
+language model's loss on the last 60 % of each) and no dropout; tiny-... try out the programs. qwen2.5-0.5b and llama-3.2-1b take 2 and 5 GB of disk, which
+...-chat shares: FOLDER/models holds what several jobs train. Everything is drawn with a fixed seed.
 """
 
 import argparse
+import functools
 import json
 import shutil
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, GPT2Config
-from transformers import GPT2LMHeadModel, ModernBertConfig, RobertaConfig, logging
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, GPT2Config
+from transformers import GPT2LMHeadModel, LlamaConfig, ModernBertConfig, Qwen2Config, RobertaConfig, logging
 
+from padding import padding_factor
 from peft_train import read_rows, tokenize
 
 BATCHES, CLASSES = 40, 3
+LM_BATCHES, SCORED = 12, 0.6  # of decoders; the part of a conversation that is learnt
+DECODER_LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ENCODER_LINEARS = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 TWEETS_RATES = {"lora": 1e-3, "lora-all": 1e-3, "bitfit": 2e-3, "prefix": 1e-2, "houlsby": 1e-3, "full": 5e-5}
 NO_BERT_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=CLASSES)
@@ -53,7 +59,8 @@ def write_adapter(load, method, task_type, folder):
         write_peft(load(), folder, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type=task_type,
                                               fan_in_fan_out=task_type == "CAUSAL_LM"))
     elif method == "lora-all":
-        write_peft(load(), folder, LoraConfig(r=8, lora_alpha=16, target_modules=ENCODER_LINEARS, task_type=task_type))
+        write_peft(load(), folder, LoraConfig(r=8, lora_alpha=16, task_type=task_type,
+                                              target_modules=DECODER_LINEARS if task_type == "CAUSAL_LM" else ENCODER_LINEARS))
     elif method == "prefix":
         write_peft(load(), folder, PrefixTuningConfig(num_virtual_tokens=20, task_type=task_type))
     elif method == "houlsby":
@@ -63,9 +70,13 @@ def write_adapter(load, method, task_type, folder):
 def write_job(folder, model, batches, rates, dropout=False):
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder / "model")
-    task_type = "CAUSAL_LM" if isinstance(model, GPT2LMHeadModel) else "SEQ_CLS"
+    write_rest(folder, type(model), batches, rates, "CAUSAL_LM" if isinstance(model, GPT2LMHeadModel) else "SEQ_CLS", dropout)
+
+
+def write_rest(folder, kind, batches, rates, task_type, dropout=False):
+    """All but the model, which is there; kind: its class."""
     for method in rates:
-        write_adapter(lambda: type(model).from_pretrained(folder / "model"), method, task_type, folder / method)
+        write_adapter(lambda: kind.from_pretrained(folder / "model"), method, task_type, folder / method)
     with open(folder / "batches.jsonl", "w") as file:
         for batch in batches:
             print(json.dumps(batch), file=file)
@@ -107,6 +118,51 @@ def encoder_job(config, lengths):
     return write
 
 
+@functools.cache
+def write_decoder(name, folder):
+    """Once per run, whatever number of jobs train it. Its biases and norms differ from 0 and 1."""
+    torch.manual_seed(0)
+    shutil.rmtree(folder, ignore_errors=True)
+    model = AutoModelForCausalLM.from_config(DECODERS[name])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter += 0.02 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+
+
+def chat_lengths():
+    lines = (Path(__file__).parent / "chat_lengths.txt").read_text().splitlines()
+    return [int(number) for line in lines if not line.startswith("#") for number in line.split()]
+
+
+def decoder_job(name, lengths=None):
+    """lengths: of the sequences of one batch, which are learnt from the first token on; None: conversations."""
+
+    def row(length):
+        ids = torch.randint(DECODERS[name].vocab_size, (length,)).tolist()
+        prompt = length - round(SCORED * length)
+        return ids, [-100] * prompt + ids[prompt:]
+
+    def write(arguments, folder):
+        model = arguments.out / "models" / name
+        write_decoder(name, model)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "model").symlink_to(Path("..") / "models" / name)
+        torch.manual_seed(0)
+        drawn = lengths * LM_BATCHES if lengths else chat_lengths()[: 4 * LM_BATCHES]
+        size = len(lengths) if lengths else 4
+        batches = []
+        for first in range(0, len(drawn), size):
+            rows = [row(length) for length in drawn[first : first + size]]
+            batch = {"ids": [ids for ids, _ in rows]}
+            batches.append(batch if lengths else batch | {"labels": [labels for _, labels in rows]})
+        write_rest(folder, AutoModelForCausalLM, batches, {"lora-all": 1e-3}, "CAUSAL_LM")
+
+    return write
+
+
 SHAPE_RATES = {"lora": 1e-3, "full": 5e-5}
 
 
@@ -131,11 +187,24 @@ ROBERTA = RobertaConfig(max_position_embeddings=514, type_vocab_size=1, layer_no
 MODERNBERT = ModernBertConfig(num_labels=CLASSES)
 TINY_BERT = dict(vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
 TINY_GPT2 = dict(vocab_size=50, n_embd=64, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+LLAMA_ROPE = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+LLAMA = dict(max_position_embeddings=131072, rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=LLAMA_ROPE, tie_word_embeddings=True)
+QWEN = dict(max_position_embeddings=32768, rope_theta=1e6, tie_word_embeddings=True)
+TINY = dict(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=160, initializer_range=0.1)
+DECODERS = {
+    "qwen2.5-0.5b": Qwen2Config(**QWEN, vocab_size=151936, hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
+                                intermediate_size=4864),
+    "llama-3.2-1b": LlamaConfig(**LLAMA, vocab_size=128256, hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
+                                head_dim=64, intermediate_size=8192),
+    "tiny-qwen2": Qwen2Config(**QWEN, **TINY), "tiny-llama": LlamaConfig(**LLAMA, **TINY)}
 JOBS = {"tweets": tweets, "minilm": bert_job(MINILM, 32, 64), "bert-base": bert_job({}, 8, 128), "gpt2": gpt2_job({}, 4, 256),
         "bert-base-64x128": bert_job({}, 64, 128), "gpt2-16x512": gpt2_job({}, 16, 512),
         "roberta-base": encoder_job(ROBERTA, [128] * 8), "roberta-base-tweets": encoder_job(ROBERTA, TWEET_LENGTHS),
         "modernbert-base": encoder_job(MODERNBERT, [128] * 8), "modernbert-base-tweets": encoder_job(MODERNBERT, TWEET_LENGTHS),
-        "tiny-bert": bert_job(TINY_BERT, 4, 16), "tiny-gpt2": gpt2_job(TINY_GPT2, 2, 12)}
+        "qwen2.5-0.5b": decoder_job("qwen2.5-0.5b", [256] * 4), "qwen2.5-0.5b-chat": decoder_job("qwen2.5-0.5b"),
+        "llama-3.2-1b": decoder_job("llama-3.2-1b", [256] * 4), "llama-3.2-1b-chat": decoder_job("llama-3.2-1b"),
+        "tiny-bert": bert_job(TINY_BERT, 4, 16), "tiny-gpt2": gpt2_job(TINY_GPT2, 2, 12), "tiny-llama": decoder_job("tiny-llama", [64] * 4),
+        "tiny-qwen2-chat": decoder_job("tiny-qwen2")}
 DEFAULT_JOBS = ["tweets", "minilm", "bert-base", "gpt2"]
 
 
@@ -152,6 +221,7 @@ def main():
     for job in arguments.jobs:
         torch.manual_seed(0)
         JOBS[job](arguments, arguments.out / job)
+        print(f"{job}: padding factor {padding_factor(arguments.out / job / 'batches.jsonl'):.2f}")
 
 
 if __name__ == "__main__":

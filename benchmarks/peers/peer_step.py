@@ -2,7 +2,8 @@
 """The peer of deltatune_step: steps of PyTorch with peft or adapters on a job that make_jobs.py wrote.
 
 AdamW (weight decay 0.01, not on biases and norms), constant learning rate, gradients clipped to norm 1, batches padded to their longest
-row. The last line of stdout is one JSON object, the same as deltatune_step's:
+row, on the right. Attention is transformers' default, PyTorch's scaled_dot_product_attention (sdpa). A language model's loss is the mean over the
+tokens of the batch that have a label and one in front of them, on both sides. The last line of stdout is one JSON object, the same as deltatune_step's:
   losses                                  of each step
   median_step_ms, real_tokens_per_second  medians over the steps after the first three; padding is not counted
   first_step_ms                           with --mode compile most of it is compiling
@@ -21,16 +22,20 @@ import torch
 from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, logging
 
-from peft_train import collate, make_optimizer, resident_mb
+from peft_train import make_optimizer, resident_mb
 
 WARM_UP = 3
+IGNORED = -100  # a token without a label
 MODES = ["fp32", "bf16", "bf16-weights", "compile"]
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def load(folder, method, job, dropout, dtype=torch.float32):
-    kind = AutoModelForCausalLM if job["task"] == "lm" else AutoModelForSequenceClassification
-    model = kind.from_pretrained(folder / "model", **({} if dropout else NO_DROPOUT)).to(dtype)
+    options = {"dtype": dtype} if dropout else {"dtype": dtype, **NO_DROPOUT}  # .to(dtype) would round rotary frequencies as well
+    if job["task"] == "lm":
+        model = AutoModelForCausalLM.from_pretrained(folder / "model", use_cache=False, **options)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(folder / "model", **options)
     adapter = folder / method
     if not adapter.exists():
         for name, parameter in model.named_parameters():
@@ -54,12 +59,16 @@ def read_batches(path):
         return [json.loads(line) for line in file]
 
 
-def tensors_of(batch, padding_id):
+def padded(rows, padding):
+    longest = max(map(len, rows))
+    return torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
+
+
+def tensors_of(batch, padding_id, is_language_model):
     """As the model takes it; without a mask where nothing is padded, which attention runs faster without."""
-    if "labels" not in batch:
-        ids = torch.tensor(batch["ids"])
-        return {"input_ids": ids, "labels": ids}
-    tensors = collate(list(zip(batch["ids"], batch["labels"])), padding_id)
+    labels = batch.get("labels", batch["ids"])
+    tensors = {"input_ids": padded(batch["ids"], padding_id), "attention_mask": padded([[1] * len(ids) for ids in batch["ids"]], 0),
+               "labels": padded(labels, IGNORED) if is_language_model else torch.tensor(labels)}
     if bool(tensors["attention_mask"].all()):
         del tensors["attention_mask"]
     return tensors
@@ -87,7 +96,7 @@ def train(job_folder, method, mode="fp32", steps=12, warm_up=WARM_UP, device="cp
     for step in range(steps):
         rows = batches[step % len(batches)]
         start = time.perf_counter()
-        batch = {name: tensor.to(device) for name, tensor in tensors_of(rows, padding_id).items()}
+        batch = {name: tensor.to(device) for name, tensor in tensors_of(rows, padding_id, job["task"] == "lm").items()}
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16) if mode == "bf16" else contextlib.nullcontext():
             loss = run(**batch).loss

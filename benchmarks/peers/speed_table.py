@@ -18,12 +18,16 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, median
 
+from padding import padding_factor
+
 STEP_TOLERANCE, BF16_STEP_TOLERANCE, MEAN_TOLERANCE = 1e-3, 2e-2, 0.05
 REFERENCE = "torch-fp32"
-COLUMNS = {REFERENCE: "PyTorch fp32", "torch-bf16": "autocast bf16", "torch-compile": "torch.compile", "deltatune-fp32": "deltatune fp32",
-           "deltatune-bf16": "deltatune bf16 base", "deltatune-small": "deltatune, least memory", "deltatune-eigen": "deltatune, Eigen"}
-ROUNDED = {"torch-bf16", "deltatune-bf16", "deltatune-small"}
-RATIOS = [("deltatune-fp32", "torch-fp32"), ("deltatune-bf16", "torch-bf16"), ("deltatune-fp32", "torch-compile"), ("deltatune-eigen", "torch-fp32")]
+COLUMNS = {REFERENCE: "PyTorch fp32", "torch-bf16": "autocast bf16", "torch-bf16-weights": "PyTorch, bf16 weights", "torch-compile": "torch.compile",
+           "deltatune-fp32": "deltatune fp32", "deltatune-bf16": "deltatune bf16 base", "deltatune-small": "deltatune, least memory",
+           "deltatune-eigen": "deltatune, Eigen"}
+ROUNDED = {"torch-bf16", "torch-bf16-weights", "deltatune-bf16", "deltatune-small"}
+RATIOS = [("deltatune-fp32", "torch-fp32"), ("deltatune-bf16", "torch-bf16"), ("deltatune-bf16", "torch-bf16-weights"), ("deltatune-fp32", "torch-compile"),
+          ("deltatune-eigen", "torch-fp32")]
 
 
 def machine(threads, runs):
@@ -41,7 +45,7 @@ def machine(threads, runs):
 def read_runs(folder):
     runs = []
     for file in folder.glob("*.json"):
-        job, method, column, round_ = file.stem.split(".")
+        job, method, column, round_ = file.stem.rsplit(".", 3)  # a job's name may hold points
         runs.append({"job": job, "method": method, "column": column, "round": round_} | json.loads(file.read_text()))
     return sorted(runs, key=lambda run: (run["job"] != "tweets", run["job"], run["method"], run["round"], list(COLUMNS).index(run["column"])))
 
@@ -57,7 +61,7 @@ class Results:
         return [run for run in self.all if run["column"] == column]
 
     def median(self, column, key):
-        values = [run[key] for run in self.of(column) if run["round"] != "check"]
+        values = [run[key] for run in self.of(column) if run["round"] != "check" and key in run]
         return median(values) if values else None
 
     def ratio(self, key, above, below):
@@ -120,21 +124,25 @@ def main():
     grouped = {}
     for run in runs:
         grouped.setdefault((run["job"], run["method"]), []).append(run)
-    results = {}
+    results, padding = {}, {}
     for (job, method), group in grouped.items():
-        dropout = json.loads((arguments.folder / "jobs" / job / "job.json").read_text())["dropout"]
-        results[f"{job}, {method}"] = Results(group, dropout)
+        folder = arguments.folder / "jobs" / job
+        results[f"{job}, {method}"] = Results(group, json.loads((folder / "job.json").read_text())["dropout"])
+        padding[job] = padding_factor(folder / "batches.jsonl")
 
     print(f"{about['cpu']}, {about['processors']} processors, {about['threads']} threads; "
           + ", ".join(f"{unit} {'yes' if there else 'no'}" for unit, there in about["units"].items()) + ".  ")
     print(", ".join(f"{name} {number}" for name, number in about["versions"].items()) + "; deltatune with "
-          + " or ".join(about["deltatune multiplies with"]) + ".")
+          + " or ".join(about["deltatune multiplies with"]) + ".  ")
+    print("Padding, tokens with it over tokens: " + ", ".join(f"{job} {factor:.2f}" for job, factor in padding.items()) + ".")
 
     print_values(results, "Step, ms", lambda r, c: r.median(c, "median_step_ms"), "{:,.0f}")
     print_values(results, "Real tokens per second", lambda r, c: r.median(c, "real_tokens_per_second"), "{:,.0f}")
     heads = [f"{COLUMNS[ours]} / {COLUMNS[theirs]}" for ours, theirs in RATIOS]
     print_table("Speed: tokens per second, deltatune's over PyTorch's", heads, [
         (name, [cell(r.ratio("real_tokens_per_second", *pair), "{:.2f} ×") for pair in RATIOS]) for name, r in results.items()])
+    print_values(results, "Matrix products of a step: GFLOP per second", lambda r, c: r.median(c, "gflop_per_second"), "{:,.0f}")
+    print_values(results, "The same over the rate of one large product", lambda r, c: r.median(c, "share_of_best"), "{:.0%}")
     print_values(results, "Peak memory, MB", lambda r, c: r.median(c, "peak_rss_mb"), "{:,.0f}")
     print_values(results, "Memory before the first step, MB", lambda r, c: r.median(c, "rss_before_first_step_mb"), "{:,.0f}")
     print_values(results, f"Peak memory over that of {COLUMNS[REFERENCE]}", lambda r, c: r.ratio("peak_rss_mb", c, REFERENCE), "{:.2f}")
