@@ -148,7 +148,7 @@ std::vector<Rows> read_batches(const fs::path& path, bool is_language_model) {
     json.at("labels").get_to(rows.token_labels);
     const auto same_length = [](const auto& a, const auto& b) { return a.size() == b.size(); };
     if (!std::equal(rows.ids.begin(), rows.ids.end(), rows.token_labels.begin(), rows.token_labels.end(), same_length))
-      throw Error(path.string() + ": row " + std::to_string(batches.size()), "needs one label per token");
+      throw Error(path.string() + ": line " + std::to_string(batches.size()), "needs one label per token");
   }
   if (batches.empty()) throw Error(path.string(), "holds no batch");
   return batches;
