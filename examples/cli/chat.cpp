@@ -127,25 +127,27 @@ class Talk {
     return tokenizer_.encode(chat_.render(conversation, options), EncodeOptions{.special_tokens = false});
   }
 
-  // The tokens of the conversation, of which the oldest turns are left out until the answer has room.
+  Index positions() const { return model_->info().max_position_embeddings - model_->info().taken; }
+
+  // The tokens of the conversation, of which the oldest turns are left out until an answer has room: half of the positions at most.
   std::vector<std::int32_t> prompt() {
-    const Index room = model_->info().max_position_embeddings - model_->info().taken;
+    const Index reserved = std::min(config_.max_new_tokens, positions() / 2);
     std::vector<std::int32_t> ids = rendered();
     Index left_out = 0;
-    while (static_cast<Index>(ids.size()) + config_.max_new_tokens - 1 > room && messages_.size() > first_ + 1) {
+    while (static_cast<Index>(ids.size()) + reserved > positions() && messages_.size() > first_ + 1) {
       const auto oldest = messages_.begin() + static_cast<std::ptrdiff_t>(first_);
       messages_.erase(oldest, oldest + 2);  // a message and its answer
       ++left_out;
       ids = rendered();
     }
-    if (static_cast<Index>(ids.size()) > room)
+    if (static_cast<Index>(ids.size()) > positions())
       throw Error("the message", "is longer than the model's positions",
-                  {.expected = "at most " + counted(room, "token") + ", those of the template and the system message included",
+                  {.expected = "at most " + counted(positions(), "token") + ", those of the template and the system message included",
                    .got = std::to_string(ids.size()),
                    .remedy = "say less at once"});
     if (left_out > 0)
       print({"the oldest " + counted(left_out, "turn") + (left_out == 1 ? " is" : " are") + " left out from here on: the model has " +
-             counted(room, "position") + ", and an answer may take " + grouped(config_.max_new_tokens) + " of them"});
+             counted(positions(), "position") + ", of which " + grouped(reserved) + " are for the answer"});
     return ids;
   }
 
@@ -153,8 +155,7 @@ class Talk {
     PackedBatch batch;
     batch.add(ids);
     GenerationConfig config = config_;
-    const Index room = model_->info().max_position_embeddings - model_->info().taken;
-    config.max_new_tokens = std::min(config.max_new_tokens, room + 1 - static_cast<Index>(ids.size()));
+    config.max_new_tokens = std::min(config.max_new_tokens, positions() + 1 - static_cast<Index>(ids.size()));  // the last one is not read
     config.seed += answers_++;
     TextStream stream(tokenizer_);
     stream.push_given(ids);

@@ -14,14 +14,14 @@
 
 namespace deltatune::test {
 
-// Width 16, 2 layers, 2 heads, 40 positions; 256 bytes, one word and the end-of-text token.
-inline void make_language_model(const std::filesystem::path& folder) {
-  constexpr Index kWidth = 16, kLayers = 2, kPositions = 40, kVocabulary = 258;
+// Width 16, 2 layers, 2 heads; 256 bytes, one word and the end-of-text token.
+inline void make_language_model(const std::filesystem::path& folder, Index positions = 40) {
+  constexpr Index kWidth = 16, kLayers = 2, kVocabulary = 258;
   std::filesystem::create_directories(folder);
   const nlohmann::json config{{"model_type", "gpt2"},      {"architectures", {"GPT2LMHeadModel"}},
                               {"vocab_size", kVocabulary}, {"n_embd", kWidth},
                               {"n_layer", kLayers},        {"n_head", 2},
-                              {"n_positions", kPositions}, {"activation_function", "gelu_new"},
+                              {"n_positions", positions},  {"activation_function", "gelu_new"},
                               {"eos_token_id", 257},       {"bos_token_id", 257}};
   std::ofstream(folder / "config.json") << config.dump();
 
@@ -34,7 +34,7 @@ inline void make_language_model(const std::filesystem::path& folder) {
     writer.add_copy("transformer." + name, shape, values);
   };
   add("wte.weight", {kVocabulary, kWidth}, 0, 0.3);
-  add("wpe.weight", {kPositions, kWidth}, 0, 0.1);
+  add("wpe.weight", {positions, kWidth}, 0, 0.1);
   const auto norm = [&](const std::string& name) {
     add(name + ".weight", {kWidth}, 1, 0.1);
     add(name + ".bias", {kWidth}, 0, 0.1);

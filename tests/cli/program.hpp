@@ -41,7 +41,8 @@ inline Outcome run_program(std::vector<std::string> arguments, const std::string
   std::string command = "export OMP_WAIT_POLICY=passive; " + before + " " + shell_quoted(environment("DELTATUNE_PROGRAM", DELTATUNE_PROGRAM));
   const std::string device = environment("DELTATUNE_DEVICE", "");
   const auto has = [&arguments](const char* word) { return std::find(arguments.begin(), arguments.end(), word) != arguments.end(); };
-  if (!device.empty() && !has("--device") && !arguments.empty() && (has("train") || has("evaluate") || has("predict") || has("forward") || has("generate")))
+  if (!device.empty() && !has("--device") && !arguments.empty() &&
+      (has("train") || has("evaluate") || has("predict") || has("forward") || has("generate") || has("chat")))
     arguments.insert(arguments.begin() + 1, {"--device", device});
   for (const std::string& argument : arguments) command += " " + shell_quoted(argument);
   command += " >" + shell_quoted((folder / "out").string()) + " 2>" + shell_quoted((folder / "err").string());
@@ -49,8 +50,8 @@ inline Outcome run_program(std::vector<std::string> arguments, const std::string
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content_of(folder / "out"), content_of(folder / "err")};
 }
 
-// Starts the program and returns its process id. What it says on standard error goes to the file.
-inline pid_t start_program(std::vector<std::string> arguments, const std::filesystem::path& err) {
+// Starts the program and returns its process id. What it says on standard error and standard output goes to the files.
+inline pid_t start_program(std::vector<std::string> arguments, const std::filesystem::path& err, const std::filesystem::path& out = "/dev/null") {
   const std::string device = environment("DELTATUNE_DEVICE", "");
   if (!device.empty()) arguments.insert(arguments.begin() + 1, {"--device", device});
   arguments.insert(arguments.begin(), environment("DELTATUNE_PROGRAM", DELTATUNE_PROGRAM));
@@ -59,9 +60,9 @@ inline pid_t start_program(std::vector<std::string> arguments, const std::filesy
   words.push_back(nullptr);
   const pid_t child = ::fork();
   if (child != 0) return child;
-  const int log = ::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), nothing = ::open("/dev/null", O_WRONLY);
+  const int log = ::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), answers = ::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
   ::dup2(log, STDERR_FILENO);
-  ::dup2(nothing, STDOUT_FILENO);
+  ::dup2(answers, STDOUT_FILENO);
   ::execv(words[0], words.data());
   ::_exit(99);
 }
