@@ -47,7 +47,10 @@ jinja::DateTime local_time() {
 
 ChatTemplate chat_template_of(const TalkOptions& options) {
   if (!options.chat_template.empty()) return ChatTemplate::open_file(options.chat_template, options.model);
-  if (std::optional<ChatTemplate> found = ChatTemplate::find(options.model)) return *std::move(found);
+  std::vector<std::filesystem::path> folders = options.adapters;  // which may have been trained with a template of their own
+  folders.emplace_back(options.model);
+  for (const std::filesystem::path& folder : folders)
+    if (std::optional<ChatTemplate> found = ChatTemplate::find(folder)) return *std::move(found);
   throw Error(options.model, "has no chat template",
               {.expected = "chat_template.jinja, or chat_template in tokenizer_config.json",
                .remedy = "give --chat-template FILE, or the folder of a model that was trained on conversations"});
@@ -225,7 +228,8 @@ void add_chat(CLI::App& app) {
   command->add_option("--model", o.model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command->add_option("--adapter", o.adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
   command->add_option("--system", o.system, "What the model is told in front of the conversation")->type_name("TEXT");
-  command->add_option("--chat-template", o.chat_template, "Jinja template that writes the conversation for the model [the model's own]")->type_name("FILE");
+  command->add_option("--chat-template", o.chat_template, "Jinja template that writes the conversation for the model [the adapter's or the model's own]")
+      ->type_name("FILE");
   add_generation_options(*command, o.generation, "answer");
   add_device_options(*command, o.device);
   command->footer(

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 
+#include "chat_options.hpp"
 #include "commands.hpp"
 #include "confusion.hpp"
 #include "deltatune/train/evaluation.hpp"
@@ -21,6 +22,7 @@ namespace {
 
 struct EvaluateOptions {
   TextOptions text;
+  ChatDataOptions chat;
   bool json = false;
 };
 
@@ -50,6 +52,22 @@ nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, con
           {"classes", classes},          {"confusion", confusion.counts()}};
 }
 
+// Whether the data are conversations. Instructions are, or are not, as in training, where a record says so.
+bool reads_conversations(const EvaluateOptions& options, const std::vector<std::filesystem::path>& folders) {
+  const RecordFormat format = record_format(options.text.data);
+  const std::string trained = format == RecordFormat::kInstruction ? trained_task(options.text.model, options.text.adapters) : "";
+  if (trained == "lm" || trained == "chat") return trained == "chat";
+  return task_of(format, format == RecordFormat::kInstruction && (!options.chat.template_file.empty() || find_chat_template(folders))) == "chat";
+}
+
+void refuse_chat_options(const EvaluateOptions& options) {
+  const std::string given = !options.chat.template_file.empty()        ? "--chat-template"
+                            : !options.chat.date.empty()               ? "--date"
+                            : options.chat.long_conversations != "cut" ? "--long"
+                                                                       : "";
+  if (!given.empty()) throw Error(given, "is for conversations", {.remedy = "leave it out"});
+}
+
 // A language model: how well it foretells the tokens.
 void run_language_model(const EvaluateOptions& options) {
   if (!options.text.labels.empty() || !options.text.columns.label.empty())
@@ -59,7 +77,20 @@ void run_language_model(const EvaluateOptions& options) {
   const std::unique_ptr<DeviceModel> model = device->load(options.text.model, options.text.adapters);
   const ModelInfo& info = model->info();
   Notes notes;
-  const Dataset data = tokenize_for_language(options.text.data, encoding_of(options.text), max_length_of(options.text, info), notes);
+  std::vector<std::filesystem::path> folders = options.text.adapters;
+  folders.emplace_back(options.text.model);
+  const bool is_chat = reads_conversations(options, folders);
+  const TextEncoding encoding = encoding_of(options.text);
+  const Index max_length = max_length_of(options.text, info, is_chat ? kConversationLength : Index{128});
+  Dataset data;
+  if (is_chat) {
+    const ChatSource source = chat_source(options.chat, folders, trained_date(options.text.model, options.text.adapters));
+    bool prints_date = false;
+    data = tokenize_conversations(options.text.data, encoding, source, max_length, notes, prints_date);
+  } else {
+    refuse_chat_options(options);
+    data = tokenize_for_language(options.text.data, encoding, max_length, notes);
+  }
   print(notes);
   double loss = 0, tokens = 0;
   std::vector<Index> members;
@@ -71,8 +102,8 @@ void run_language_model(const EvaluateOptions& options) {
     tokens += batch_tokens;
   }
   loss /= std::max(1.0, tokens);
-  std::cout << counted(data.size(), "text") << ", " << counted(static_cast<Index>(tokens), "predicted token") << ", mean loss " << formatted("%.4f", loss)
-            << ", perplexity " << formatted("%.2f", std::exp(loss)) << "\n";
+  std::cout << counted(data.size(), is_chat ? "conversation" : "text") << ", " << counted(static_cast<Index>(tokens), "predicted token") << ", mean loss "
+            << formatted("%.4f", loss) << ", perplexity " << formatted("%.2f", std::exp(loss)) << "\n";
   if (options.json)
     std::cout << nlohmann::json{{"examples", data.size()}, {"tokens", tokens}, {"eval_loss", loss}, {"perplexity", std::exp(loss)}}.dump() << "\n";
 }
@@ -143,6 +174,7 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
 
 void run(const EvaluateOptions& options) {
   if (head_of(options.text.model, options.text.adapters).next_token) return run_language_model(options);
+  refuse_chat_options(options);
   TextTask task(options.text, true);
   if (task.output == Output::numbers) return run_regression(options, task);
   if (task.output == Output::several_labels)
@@ -166,12 +198,13 @@ void run(const EvaluateOptions& options) {
 
 void add_evaluate(CLI::App& app) {
   const auto options = std::make_shared<EvaluateOptions>();
-  CLI::App* const command = app.add_subcommand(
-      "evaluate",
-      "How good a model is: on labelled texts accuracy, loss and mistakes by class, or the error of numbers; of a language model loss and perplexity");
+  CLI::App* const command = app.add_subcommand("evaluate",
+                                               "How good a model is: on labelled texts accuracy, loss and mistakes by class, or the error of numbers; of a "
+                                               "language model loss and perplexity, on texts or conversations");
   add_text_options(*command, options->text);
   command->add_option("--label-column", options->text.columns.label, "Column with the right labels, as names or class numbers [label, labels or sentiment]")
       ->type_name("NAME");
+  add_chat_options(*command, options->chat);
   command->add_flag("--json", options->json, "Print the numbers once more as one JSON object, on the last line");
   command->footer("Example:\n  deltatune evaluate --model minilm --adapter runs/tweets --data held_out.csv");
   command->callback([options] { run(*options); });

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "chat_data.hpp"
 #include "commands.hpp"
 #include "cpu_model.hpp"
 #include "deltatune/io/hf_export.hpp"
@@ -46,8 +47,11 @@ void merge(const MergeOptions& options) {
   for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
   if (const auto texts = trained_texts(options.model, options.adapters)) record["text_pairs"] = texts->pairs;
+  if (const std::string task = trained_task(options.model, options.adapters); !task.empty()) record["task"] = task;
+  if (const std::string date = trained_date(options.model, options.adapters); !date.empty()) record["chat_date"] = date;
+  if (!options.adapters.empty()) copy_chat_template(options.adapters.front(), staged.path());
   write_text_file(staged.path() / kRunRecord, record.dump(2) + "\n");
-  replace_run_files(staged);
+  replace_run_files(staged, options.out);
   staged.commit();
   std::cout << "model of " << counted(base_parameter_count(*loaded.model), "parameter") << " written to " << options.out << "\n";
 }

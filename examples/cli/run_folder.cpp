@@ -7,6 +7,7 @@
 
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/train/checkpoint.hpp"
+#include "model_card.hpp"
 #include "run_record.hpp"
 
 namespace deltatune::cli {
@@ -36,8 +37,9 @@ std::vector<std::string> others_in(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     const bool is_of_run = has_run && std::find(kOfRun.begin(), kOfRun.end(), name) != kOfRun.end();
+    const bool is_card = name == kModelCard && is_model_card(entry.path());
     const bool is_folder_of_run = (name == "checkpoint" || name == kOfReplacing) && is_left_by_run(entry.path());
-    if (!is_temporary(entry.path()) && !is_of_run && !is_folder_of_run) others.push_back(name);
+    if (!is_temporary(entry.path()) && !is_of_run && !is_card && !is_folder_of_run) others.push_back(name);
   }
   std::sort(others.begin(), others.end());
   return others;
@@ -105,9 +107,10 @@ void check_out(const fs::path& out, bool overwrite, bool writes_model) {
   refuse_others(out);
 }
 
-void replace_run_files(StagedFolder& staged) {
+void replace_run_files(StagedFolder& staged, const fs::path& out) {
   for (const char* const name : kOfRun) staged.removes(name);
-  for (const char* const name : deltatune::detail::kTokenizerFiles) staged.removes(name);
+  if (is_model_card(out / kModelCard)) staged.removes(kModelCard);
+  for (const fs::path& file : tokenizer_files(out)) staged.removes(file);
   staged.removes(fs::path("checkpoint") / deltatune::detail::kCheckpointFile);
 }
 
@@ -169,7 +172,7 @@ void RunFolder::finish() {
       fs::create_hard_link(entry.path(), to, failure);
       if (failure) fs::copy_file(entry.path(), to);
     }
-    replace_run_files(staged);
+    replace_run_files(staged, result_);
     staged.commit();
   }
   fs::remove_all(path_);

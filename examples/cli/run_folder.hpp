@@ -23,8 +23,8 @@ void refuse_own_file(const std::filesystem::path& out, const std::filesystem::pa
 // result and that a new one would replace is never replaced. writes_model: a whole model, and not an adapter.
 void check_out(const std::filesystem::path& out, bool overwrite, bool writes_model);
 
-// What an earlier training run has left besides its result goes with that.
-void replace_run_files(StagedFolder& staged);
+// What an earlier training run has left in `out` besides its result goes with that.
+void replace_run_files(StagedFolder& staged, const std::filesystem::path& out);
 
 enum class Resume { no, yes, automatic };  // automatic: a new run where there is no checkpoint
 

@@ -25,6 +25,14 @@ std::optional<JsonConfig> record_in(const fs::path& folder) {
 // Of the adapters, or where there are none the model.
 std::vector<fs::path> results(const fs::path& model, const std::vector<fs::path>& adapters) { return adapters.empty() ? std::vector{model} : adapters; }
 
+std::string recorded(const char* key, const fs::path& model, const std::vector<fs::path>& adapters) {
+  for (const fs::path& folder : results(model, adapters)) {
+    const std::optional<JsonConfig> record = record_in(folder);
+    if (record && record->has(key)) return record->get<std::string>(key);
+  }
+  return "";
+}
+
 }  // namespace
 
 bool has_run_record(const fs::path& folder) { return record_in(folder).has_value(); }
@@ -50,6 +58,9 @@ std::optional<Index> trained_max_length(const fs::path& model, const std::vector
   }
   return length;
 }
+
+std::string trained_task(const fs::path& model, const std::vector<fs::path>& adapters) { return recorded("task", model, adapters); }
+std::string trained_date(const fs::path& model, const std::vector<fs::path>& adapters) { return recorded("chat_date", model, adapters); }
 
 std::optional<TrainedTexts> trained_texts(const fs::path& model, const std::vector<fs::path>& adapters) {
   for (const fs::path& folder : results(model, adapters)) {

@@ -23,6 +23,11 @@ bool is_finished(const std::filesystem::path& folder);
 // differ; nothing where there is no record.
 std::optional<Index> trained_max_length(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 
+// What training was for ("classify", "regression", "lm" or "chat"), and the date that its chat template printed ("2026-11-28"), by the same records: the
+// first that says. "" where none does.
+std::string trained_task(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
+std::string trained_date(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
+
 // Whether training was on pairs of texts, by the same records: the first that says.
 struct TrainedTexts {
   std::filesystem::path folder;  // of the record

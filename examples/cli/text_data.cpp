@@ -10,6 +10,7 @@
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
+#include "deltatune/text/chat_record.hpp"
 #include "labels.hpp"
 #include "report.hpp"
 
@@ -29,40 +30,41 @@ std::string usual_column(const Table& table, const std::vector<std::string>& usu
                .remedy = std::string("name the column with ") + option + (has_completions ? "; --task lm learns prompts and completions" : "")});
 }
 
-// What is noted of rows: how many, and the first.
-struct Counted {
-  Index count = 0;
-  std::size_t first = 0;
-  void add(std::size_t row) {
-    if (count++ == 0) first = row;
-  }
-};
-
 std::string of_texts(Index count, Index all, const std::string& singular, const std::string& plural) {
   return grouped(count) + " of " + grouped(all) + " texts " + (count == 1 ? singular : plural);
 }
 
-// "prompt", "completion" and "text" of a record.
-Example language_example(const JsonConfig& row, const Tokenizer& tokenizer) {
+// The completion, with a token behind it that ends the text, is to be predicted.
+Example prompted_example(const std::string& prompt, const std::string& completion_text, const Tokenizer& tokenizer) {
   Example example;
-  const char* const target = row.has("completion") ? "completion" : "text";
-  if (!row.has(target)) {
-    std::vector<std::string> fields;
-    for (const auto& [name, value] : row.raw().items()) fields.push_back(name);
-    throw Error(row.name(), row.has("prompt") ? "has a prompt but no completion" : "has neither prompt and completion nor text",
-                {.expected = "{\"prompt\": ..., \"completion\": ...} or {\"text\": ...}, both strings",
-                 .got = "the fields " + joined(fields),
-                 .remedy = "other formats, such as chats and instructions, have to be written so first"});
-  }
-  if (row.has("prompt"))
-    example.ids = row.get<std::string>("prompt").empty() ? std::vector<std::int32_t>{} : tokenizer.encode(row.get<std::string>("prompt"), 0);
+  if (!prompt.empty()) example.ids = tokenizer.encode(prompt, 0);
   example.token_labels.assign(example.ids.size(), ops::kIgnoredLabel);
   // Behind a prompt the text goes on: no second token to begin with.
-  std::vector<std::int32_t> completion = tokenizer.encode(row.get<std::string>(target), EncodeOptions{.special_tokens = example.ids.empty()});
+  std::vector<std::int32_t> completion = tokenizer.encode(completion_text, EncodeOptions{.special_tokens = example.ids.empty()});
   if (const auto end = tokenizer.eos_id(); end && (completion.empty() || completion.back() != *end)) completion.push_back(*end);
   example.ids.insert(example.ids.end(), completion.begin(), completion.end());
   example.token_labels.insert(example.token_labels.end(), completion.begin(), completion.end());
   return example;
+}
+
+// "prompt", "completion" and "text" of a record, or Alpaca's "instruction", "input" and "output".
+Example language_example(const JsonConfig& row, const Tokenizer& tokenizer, bool& is_instruction) {
+  const char* const target = row.has("completion") ? "completion" : "text";
+  is_instruction = !row.has(target) && row.has("instruction") && row.has("output");
+  if (is_instruction) {
+    const std::string input = row.get_or<std::string>("input", "");
+    return prompted_example(instruction_prompt(row.get<std::string>("instruction"), input), row.get<std::string>("output"), tokenizer);
+  }
+  if (!row.has(target)) {
+    std::vector<std::string> fields;
+    for (const auto& [name, value] : row.raw().items()) fields.push_back(name);
+    const bool is_chat = row.has("messages") || row.has("conversations");
+    throw Error(row.name(), row.has("prompt") ? "has a prompt but no completion" : "has neither prompt and completion nor text",
+                {.expected = "{\"prompt\": ..., \"completion\": ...} or {\"text\": ...}, all strings",
+                 .got = "the fields " + joined(fields),
+                 .remedy = is_chat ? "--task chat learns conversations" : "write the records so first, or as conversations for --task chat"});
+  }
+  return prompted_example(row.has("prompt") ? row.get<std::string>("prompt") : std::string(), row.get<std::string>(target), tokenizer);
 }
 
 bool has_prediction(const Example& example) {
@@ -72,11 +74,13 @@ bool has_prediction(const Example& example) {
 
 Dataset language_records(std::string_view text, const std::string& file, const Tokenizer& tokenizer, Index max_length, Notes& notes_io) {
   Dataset data;
-  Counted cut, without_room, without_text;
+  Counted cut, without_room, without_text, instructions;
   const std::vector<deltatune::detail::JsonRecord> records = deltatune::detail::json_records(text, file);
   for (const auto& record : records) {
     const std::size_t line = static_cast<std::size_t>(record.line);
-    Example example = language_example(JsonConfig::parse(record.text, file + ": line " + std::to_string(line)), tokenizer);
+    bool is_instruction = false;
+    Example example = language_example(JsonConfig::parse(record.text, file + ": line " + std::to_string(line)), tokenizer, is_instruction);
+    if (is_instruction) instructions.add(line);
     if (!has_prediction(example)) {
       without_text.add(line);
       continue;
@@ -100,6 +104,7 @@ Dataset language_records(std::string_view text, const std::string& file, const T
   if (data.size() == 0 && without_room.count > 0)
     throw Error(file, "every prompt is longer than " + length + ", which leaves no room for a completion",
                 {.remedy = "raise --max-length, or shorten the prompts"});
+  note(instructions, "is an instruction, which is learnt with Alpaca's prompt in front", "are instructions, which are learnt with Alpaca's prompt in front");
   note(without_room, "is left out, since its prompt alone is longer than " + length, "are left out, since their prompts alone are longer than " + length);
   note(cut, "is longer than " + length + " and was cut", "are longer than " + length + " and were cut");
   note(without_text, "is left out, since it has nothing to predict", "are left out, since they have nothing to predict");

@@ -12,6 +12,15 @@
 
 namespace deltatune::cli {
 
+// What is noted of rows: how many, and the first.
+struct Counted {
+  Index count = 0;
+  std::size_t first = 0;
+  void add(std::size_t row) {
+    if (count++ == 0) first = row;
+  }
+};
+
 // On standard error.
 void print(const Notes& notes);
 
@@ -39,7 +48,8 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
                               const std::function<bool(std::size_t)>& wanted = {});
 
 // Token sequences of a language model, all labels with the tokens: of a plain text, cut into blocks of max_length tokens; or of a .jsonl or .json file
-// with "prompt" and "completion" (or "text" alone) in each record, where the completion and an end-of-text token behind it are to be predicted.
+// with "prompt" and "completion" (or "text" alone, or Alpaca's fields) in each record, where the completion and an end-of-text token behind it are to be
+// predicted.
 Dataset tokenize_for_language(const std::filesystem::path& file, const TextEncoding& encoding, Index max_length, Notes& notes_io);
 
 }  // namespace deltatune::cli

@@ -56,20 +56,20 @@ inline void add_text_options(CLI::App& command, TextOptions& options) {
   add_device_options(command, options.device);
 }
 
-// Without --max-length: as in training, where a record says so; else 128, or fewer where the model reads fewer.
-inline Index usual_max_length(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, Index room) {
+// Without --max-length: as in training, where a record says so; else the usual one, or fewer where the model reads fewer.
+inline Index usual_max_length(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, Index room, Index usual) {
   const std::optional<Index> trained = trained_max_length(model, adapters);
-  if (trained && *trained != std::min<Index>(128, room)) std::cerr << "note: --max-length " << std::min(*trained, room) << ", as in training\n";
-  return std::min(trained.value_or(128), room);
+  if (trained && *trained != std::min(usual, room)) std::cerr << "note: --max-length " << std::min(*trained, room) << ", as in training\n";
+  return std::min(trained.value_or(usual), room);
 }
 
 // --max-length, or its usual value. Throws Error when the model has fewer positions.
-inline Index max_length_of(const TextOptions& options, const ModelInfo& info) {
+inline Index max_length_of(const TextOptions& options, const ModelInfo& info, Index usual = 128) {
   const Index room = info.max_position_embeddings - info.taken;
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
-  return options.max_length > 0 ? options.max_length : usual_max_length(options.model, options.adapters, room);
+  return options.max_length > 0 ? options.max_length : usual_max_length(options.model, options.adapters, room, usual);
 }
 
 // The model, its adapter, and the table with its columns found. Throws Error unless the model is a classifier.

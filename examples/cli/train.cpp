@@ -13,6 +13,7 @@
 #include <optional>
 #include <sstream>
 
+#include "chat_options.hpp"
 #include "commands.hpp"
 #include "confusion.hpp"
 #include "deltatune/io/atomic_file.hpp"
@@ -24,6 +25,7 @@
 #include "device_options.hpp"
 #include "interrupts.hpp"
 #include "loss_plot.hpp"
+#include "model_card.hpp"
 #include "model_io.hpp"
 #include "plans.hpp"
 #include "progress.hpp"
@@ -56,6 +58,7 @@ struct TrainOptions {
   std::filesystem::path init_adapter;
   Resume resume = Resume::no;
   bool overwrite = false, no_kept_ids = false;
+  ChatDataOptions chat;
   DeviceOptions device;
   nlohmann::json given = nlohmann::json::object();  // "--rank": "4", as the command line has it
 };
@@ -225,6 +228,12 @@ bool has_nothing_to_do(const RunFolder& folder, const nlohmann::json& settings) 
   return false;
 }
 
+// Of a folder, without what is above it.
+std::string name_of(const std::filesystem::path& folder) {
+  const std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
 // "8.4 s", "3 min 20 s", "2 h 5 min"
 std::string duration_text(double seconds) {
   if (seconds < 60) return formatted("%.1f s", seconds);
@@ -233,8 +242,21 @@ std::string duration_text(double seconds) {
   return std::to_string(whole / 3600) + " h " + std::to_string(whole % 3600 / 60) + " min";
 }
 
-// What is to be learned, unless the user says: of a model with a single output numbers, of a plain text its language, else classes.
+// Where a chat template may be: beside the adapter that is trained further, and the model.
+std::vector<std::filesystem::path> template_folders(const TrainOptions& options) {
+  std::vector<std::filesystem::path> folders;
+  if (!options.init_adapter.empty()) folders.push_back(options.init_adapter);
+  folders.emplace_back(options.model);
+  return folders;
+}
+
+bool is_of_language(const TrainOptions& options) { return options.task == "lm" || options.task == "chat"; }
+
+// What is to be learned, unless the user says: of conversations what the assistant says, of a model with a single output numbers, of a plain text its language,
+// else classes.
 std::string default_task(const TrainOptions& options, const OwnHead& head, bool writes) {
+  if (const RecordFormat format = record_format(options.data); format != RecordFormat::kOther && (writes || format != RecordFormat::kInstruction))
+    return task_of(format, format == RecordFormat::kInstruction && (!options.chat.template_file.empty() || find_chat_template(template_folders(options))));
   if (writes && std::filesystem::path(options.data).extension() == ".txt") return "lm";
   return head.num_labels == 1 && !options.new_head ? "regression" : "classify";
 }
@@ -256,7 +278,7 @@ void check_init_adapter(const TrainOptions& options) {
 
 // Throws Error when the model's trained output layer learned another kind of answer than `task`.
 void check_head(const TrainOptions& options, const OwnHead& head) {
-  if (head.num_labels == 0 || options.new_head || options.task == "lm") return;
+  if (head.num_labels == 0 || options.new_head || is_of_language(options)) return;
   const Output output = output_of(options.model, init_adapters(options), head.num_labels);
   const bool fits = options.task == "regression" ? output == Output::numbers && head.num_labels == 1 : output == Output::one_label;
   if (!fits)
@@ -289,9 +311,12 @@ void check_options(const TrainOptions& options) {
   if (options.eval_data.empty() && options.eval_fraction == 0)
     for (const char* const option : {"--eval-every", "--patience"})
       if (given(option)) throw Error(option, "needs an evaluation, and there is none", {.remedy = "give --eval-data, or an --eval-fraction above 0"});
-  if (options.task == "lm")
+  if (is_of_language(options))
     for (const char* const option : {"--text-column", "--text-pair-column", "--label-column", "--new-head", "--class-weights"})
       if (given(option)) throw Error(option, "is for texts with labels", {.remedy = "leave it out, or give --task classify"});
+  if (options.task != "chat")
+    for (const char* const option : kChatOptions)
+      if (given(option)) throw Error(option, "is for conversations", {.remedy = "leave it out, or give --task chat"});
   if (options.task == "regression")
     for (const char* const option : {"--class-weights", "--label-smoothing"})
       if (given(option)) throw Error(option, "is for classes", {.remedy = "leave it out, or give --task classify"});
@@ -306,7 +331,7 @@ void check_rank(const MethodOptions& method, Index hidden_size) {
     throw Error("--rank", "is more than the layers have", {.expected = "at most " + std::to_string(hidden_size) + ", the model's hidden_size", .got = rank});
 }
 
-TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const TextEncoding& encoding) {
+TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const TextEncoding& encoding, const ChatSource* chat) {
   const DataOptions data{options.data,
                          options.eval_data,
                          options.eval_fraction,
@@ -315,9 +340,10 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
                          any_labels,
                          options.max_length,
                          options.seed,
-                         options.init_adapter};
+                         options.init_adapter,
+                         chat};
   if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
-  if (options.task == "lm") return language_data(data, encoding);
+  if (is_of_language(options)) return language_data(data, encoding);
   if (options.task == "regression") return scored_data(data, encoding);
   OutputLayer layer{head_folder(options), options.new_head ? 0 : head.num_labels, options.new_head ? std::vector<std::string>() : head.labels};
   if (!options.init_adapter.empty()) layer.remedy = "without --init-adapter a new output layer is trained";
@@ -341,10 +367,11 @@ void train(TrainOptions options) {
   check_rank(options.method, architecture.hidden_size);
   if (!options.init_adapter.empty())
     for (const std::string& note : run_notes(options.model, init_adapters(options))) std::cerr << "note: " << note << "\n";
-  const bool classifies = options.task == "classify", has_classifier = options.task != "lm";
-  if (!has_classifier && !writes) throw Error("--task lm", "needs a language model", {.remedy = "use the folder of a language model, such as GPT-2"});
+  const bool classifies = options.task == "classify", has_classifier = !is_of_language(options);
+  if (!has_classifier && !writes)
+    throw Error("--task " + options.task, "needs a language model", {.remedy = "use the folder of a language model, such as GPT-2"});
   const Index room = architecture.longest() - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
-  if (options.max_length == 0) options.max_length = std::min<Index>(128, room);
+  if (options.max_length == 0) options.max_length = std::min(options.task == "chat" ? kConversationLength : Index{128}, room);
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
@@ -353,7 +380,11 @@ void train(TrainOptions options) {
     throw Error(options.model, "the tokenizer has more tokens than the model",
                 {.expected = "at most " + std::to_string(architecture.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
   check_head(options, head);
-  TrainingData data = read_data(options, head, any_labels, {tokenizer, options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids});
+  std::optional<ChatSource> chat;
+  if (options.task == "chat")
+    chat = chat_source(options.chat, template_folders(options), trained_date({}, folder.resumes() ? std::vector{folder.path()} : init_adapters(options)));
+  TrainingData data = read_data(options, head, any_labels, {tokenizer, options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids},
+                                chat ? &*chat : nullptr);
   print(data.notes);
   Dataset& training = data.training;
   std::optional<Dataset>& evaluation = data.evaluation;
@@ -381,10 +412,12 @@ void train(TrainOptions options) {
                  {"options", options.given},
                  {"text_pairs", !options.columns.pair.empty()},
                  {"finished", false}});
+  if (data.date_is_printed) record["chat_date"] = date_text(chat->date);
   const auto save = [&] {
     folder.save([&](const std::filesystem::path& to) {
       run->save(to);
       if (method != "full") copy_tokenizer(options.model, to);
+      if (chat && chat->folder != options.model) copy_chat_template(chat->file.empty() ? chat->folder : chat->file, to);
       if (method != "full" && has_classifier) write_text_file(to / "labels.json", nlohmann::json(labels).dump(2) + "\n");
       write_text_file(to / kRunRecord, record.dump(2) + "\n");
     });
@@ -407,7 +440,7 @@ void train(TrainOptions options) {
   MetricsLog metrics(out / "metrics.jsonl", from.progress.step);
   if (from.changed && metrics.evaluated_later()) from.progress.best_step = 0;  // the best result on the disk may be of a step that comes again, and differently
 
-  std::cout << "training " << method << " on " << counted(training.size(), "text") << ", ";
+  std::cout << "training " << method << " on " << counted(training.size(), chat ? "conversation" : "text") << ", ";
   if (classifies) std::cout << labels.size() << " classes, ";
   if (options.task == "regression") std::cout << score_range(data) << ", ";
   std::cout << counted(steps, "step") << " of " << options.batch_size * options.accumulation << "\n";
@@ -446,7 +479,7 @@ void train(TrainOptions options) {
       line << "perplexity " << formatted("%.2f", result.perplexity()) << ", loss " << formatted("%.4f", result.loss);
     }
     metrics.add(entry);
-    line << " on " << counted(result.examples, "held-out text") << (is_best ? ", the best so far" : "");
+    line << " on " << counted(result.examples, chat ? "held-out conversation" : "held-out text") << (is_best ? ", the best so far" : "");
     bar->note(line.str());
     if (is_best) save();
   };
@@ -478,14 +511,25 @@ void train(TrainOptions options) {
   if (evaluation && classifies) record["eval_accuracy"] = end.best_accuracy;
   write_text_file(out / kRunRecord, record.dump(2) + "\n");
   if (options.save_every == 0) folder.remove_checkpoint();  // it is of an earlier step
+  const std::vector<double>& losses = metrics.losses();
+  const std::size_t last = std::min<std::size_t>(20, losses.size());
+  const double final_loss =
+      std::accumulate(losses.end() - static_cast<std::ptrdiff_t>(last), losses.end(), 0.0) / static_cast<double>(std::max<std::size_t>(1, last));
+  const std::filesystem::path card = std::filesystem::path(options.out) / kModelCard;
+  if (!std::filesystem::exists(card) || is_model_card(card)) {
+    std::vector<std::pair<std::string, double>> results{{"loss", evaluation ? end.best_loss : final_loss}};
+    if (evaluation && classifies) results.emplace_back("accuracy", end.best_accuracy);
+    if (!has_classifier) results.emplace_back("perplexity", std::exp(results.front().second));
+    write_text_file(out / kModelCard, model_card(out, name_of(options.out), record, results));
+  } else {
+    std::cerr << "note: " << card.string() << " is no model card of this program and stays as it is\n";
+  }
   folder.finish();
 
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
   const auto after_warm = [warm](const std::vector<double>& values) {
     return std::vector<double>(values.begin() + static_cast<std::ptrdiff_t>(warm), values.end());
   };
-  const std::vector<double>& losses = metrics.losses();
-  const std::size_t last = std::min<std::size_t>(20, losses.size());
   const std::map<std::string, PartSize> parts = run->parts();
   const nlohmann::json summary = {
       {"method", method},
@@ -497,8 +541,7 @@ void train(TrainOptions options) {
       {"median_step_ms", 1e3 * median(after_warm(seconds))},
       {"real_tokens_per_second", median(after_warm(tokens_per_second))},
       {"peak_rss_mb", peak_rss_mb()},
-      {"final_train_loss",
-       std::accumulate(losses.end() - static_cast<std::ptrdiff_t>(last), losses.end(), 0.0) / static_cast<double>(std::max<std::size_t>(1, last))},
+      {"final_train_loss", final_loss},
       {"eval_accuracy", evaluation && classifies ? nlohmann::json(end.best_accuracy) : nlohmann::json(nullptr)},
       {"eval_perplexity", evaluation && !has_classifier ? nlohmann::json(std::exp(end.best_loss)) : nlohmann::json(nullptr)},
       {"eval_loss", evaluation ? nlohmann::json(end.best_loss) : nlohmann::json(nullptr)},
@@ -515,10 +558,13 @@ void train(TrainOptions options) {
 
 void add_train(CLI::App& app) {
   const auto options = std::make_shared<TrainOptions>();
-  CLI::App* const command = app.add_subcommand("train", "Fine-tune a model on labelled text, or a language model on text");
+  CLI::App* const command = app.add_subcommand("train", "Fine-tune a model on labelled text, or a language model on text or conversations");
   TrainOptions& o = *options;
   command->add_option("--model", o.model, "Hugging Face folder of the base model")->required();
-  command->add_option("--data", o.data, "Labelled texts: .csv, .tsv, .jsonl or .json; for --task lm a plain text, .jsonl or .json")->required();
+  command
+      ->add_option("--data", o.data,
+                   "Labelled texts: .csv, .tsv, .jsonl or .json; for --task lm a plain text, .jsonl or .json; for --task chat .jsonl or .json")
+      ->required();
   command->add_option("--out", o.out, "Folder for the result")->required();
   command->add_flag("--overwrite", o.overwrite, "Replace the result that --out holds, once the new one is complete; or write beside what else it holds");
   command->add_option("--text-column", o.columns.text, "Column with the text [text, sentence or tweet]");
@@ -534,9 +580,11 @@ void add_train(CLI::App& app) {
       ->capture_default_str();
   command
       ->add_option("--task", o.task,
-                   "classify (texts with labels), regression (texts with numbers) or lm (a language model on plain text, or on .jsonl with prompt and "
-                   "completion) [lm for .txt, regression for a model with a single output, else classify]")
-      ->check(CLI::IsMember({"classify", "regression", "lm"}));
+                   "classify (texts with labels), regression (texts with numbers), lm (a language model on plain text, or on .jsonl with prompt and "
+                   "completion) or chat (what the assistant says in conversations) [lm for .txt, chat for records with messages, regression for a model "
+                   "with a single output, else classify]")
+      ->check(CLI::IsMember({"classify", "regression", "lm", "chat"}));
+  add_chat_options(*command, o.chat);
   add_method_options(*command, o.method);
   command->add_option("--init-adapter", o.init_adapter, "Instead of --method: train this adapter further")->type_name("DIR");
 
@@ -545,7 +593,7 @@ void add_train(CLI::App& app) {
   command->add_option("--batch-size", o.batch_size, "Texts per batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--accumulate", o.accumulation, "Batches per update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_flag("--no-kept-ids", o.no_kept_ids, "Don't keep the tokens of a large data set in a file beside it, DATA.ids, for the next run")->group("Run");
-  command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or fewer if the model reads fewer]")
+  command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or 1024 for --task chat; fewer if the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->group("Run");
   command->add_option("--learning-rate", o.optimizer.learning_rate, "Peak learning rate of AdamW")->group("Run")->capture_default_str();
@@ -589,7 +637,7 @@ void add_train(CLI::App& app) {
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");
   command->footer(
       "Writes to OUT: the adapter (or the model, with --method full), the tokenizer, labels.json, run.json (options, seed, version, hash of the data), "
-      "metrics.jsonl, loss.svg.\n"
+      "metrics.jsonl, loss.svg, README.md (a model card).\n"
       "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143; once more stops at once.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");

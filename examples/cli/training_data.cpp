@@ -154,13 +154,17 @@ std::vector<bool> held_out(const std::vector<std::int32_t>& classes, double frac
 
 TrainingData language_data(const DataOptions& options, const TextEncoding& encoding) {
   TrainingData data;
-  Dataset all = tokenize_for_language(options.data, encoding, options.max_length, data.notes);
+  const auto read = [&](const std::string& file) {
+    return options.chat == nullptr ? tokenize_for_language(file, encoding, options.max_length, data.notes)
+                                   : tokenize_conversations(file, encoding, *options.chat, options.max_length, data.notes, data.date_is_printed);
+  };
+  Dataset all = read(options.data);
   std::vector<Example> examples;
   for (Index i = 0; i < all.size(); ++i) examples.push_back(std::move(all[i]));
   const std::vector<std::int32_t> one_class(examples.size(), 0);
   if (!options.eval_data.empty()) {
     data.training = dataset_of(std::move(examples), false);
-    data.evaluation = tokenize_for_language(options.eval_data, encoding, options.max_length, data.notes);
+    data.evaluation = read(options.eval_data);
   } else {
     split(options, std::move(examples), one_class, false, data);
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "chat_data.hpp"
 #include "labels.hpp"
 #include "text_data.hpp"
 
@@ -21,6 +22,7 @@ struct DataOptions {
   Index max_length = 0;
   std::uint64_t seed = 0;
   std::filesystem::path init_adapter = {};  // that is trained further
+  const ChatSource* chat = nullptr;         // of conversations
 };
 
 struct TrainingData {
@@ -28,9 +30,10 @@ struct TrainingData {
   std::optional<Dataset> evaluation;
   std::vector<std::string> labels;  // of a classifier, in the order of its rows
   Notes notes;
+  bool date_is_printed = false;  // by the chat template
 };
 
-// For a language model.
+// For a language model: of conversations with options.chat, else of texts.
 TrainingData language_data(const DataOptions& options, const TextEncoding& encoding);
 // For a classifier with this output layer. What is held out is of all classes in the same share, but no class is held out as a whole.
 TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const TextEncoding& encoding);

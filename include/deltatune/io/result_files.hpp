@@ -28,6 +28,7 @@ inline constexpr std::array kTokenizerFiles{
 inline constexpr std::array kModelFiles{"config.json", "generation_config.json"};  // and kTokenizerFiles
 // What a run of the program adds.
 inline constexpr std::array kRunFiles{"adapters.json", "labels.json", "run.json"};
+inline constexpr const char* kMoreChatTemplates = "additional_chat_templates";  // folder
 
 DELTATUNE_FUNCTION bool is_shard(std::string_view name) {
   return (name.starts_with("model-") && name.ends_with(".safetensors")) || (name.starts_with("pytorch_model-") && name.ends_with(".bin"));
@@ -86,14 +87,25 @@ DELTATUNE_FUNCTION std::set<std::filesystem::path> adapter_files(const std::file
   return files;
 }
 
+// Those of a tokenizer, its chat templates included, relative to the folder.
+DELTATUNE_FUNCTION std::set<std::filesystem::path> tokenizer_files(const std::filesystem::path& folder) {
+  std::set<std::filesystem::path> files;
+  for (const char* const name : detail::kTokenizerFiles)
+    if (std::filesystem::exists(folder / name)) files.insert(name);
+  const std::filesystem::path more = folder / detail::kMoreChatTemplates;
+  if (!std::filesystem::is_directory(more)) return files;
+  for (const auto& entry : std::filesystem::directory_iterator(more))
+    if (entry.path().extension() == ".jinja") files.insert(std::filesystem::path(detail::kMoreChatTemplates) / entry.path().filename());
+  return files;
+}
+
 // Those of a whole model. A config.json alone may be anybody's.
 DELTATUNE_FUNCTION std::set<std::filesystem::path> model_files(const std::filesystem::path& folder) {
   std::set<std::filesystem::path> files;
   if (!holds_model(folder)) return files;
   for (const char* const name : detail::kModelFiles)
     if (std::filesystem::exists(folder / name)) files.insert(name);
-  for (const char* const name : detail::kTokenizerFiles)
-    if (std::filesystem::exists(folder / name)) files.insert(name);
+  files.merge(tokenizer_files(folder));
   for (const char* const name : detail::kWeightFiles)
     if (std::filesystem::exists(folder / name)) files.insert(name);
   for (const auto& entry : std::filesystem::directory_iterator(folder))
@@ -103,8 +115,10 @@ DELTATUNE_FUNCTION std::set<std::filesystem::path> model_files(const std::filesy
 
 // A tokenizer, file by file, from the folder of one model to another. Throws Error when a file cannot be read or written.
 DELTATUNE_FUNCTION void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
-  for (const char* const name : detail::kTokenizerFiles)
-    if (std::filesystem::exists(from / name)) write_text_file(to / name, MappedFile(from / name).text());
+  for (const std::filesystem::path& file : tokenizer_files(from)) {
+    make_directory((to / file).parent_path());
+    write_text_file(to / file, MappedFile(from / file).text());
+  }
 }
 
 }  // namespace deltatune
