@@ -79,7 +79,8 @@ void add_merge(CLI::App& app) {
   command
       ->add_option("--max-shard-size", options->max_shard_bytes,
                    "Bytes of the weights in one file, with KB, MB, GB (powers of 1000), KiB, MiB or GiB (of 1024); more are spread over several")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(CLI::AsSizeValue(true).description(""))
+      ->check(CLI::PositiveNumber.description(""))
       ->default_str("5GB")
       ->type_name("SIZE");
   command->add_flag("--overwrite", options->overwrite, "Replace the result that --out holds, or write beside what else it holds");

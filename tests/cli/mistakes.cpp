@@ -84,7 +84,7 @@ TEST_CASE("the command line itself", "[cli][mistakes]") {
     CHECK(outcome.code == 1);
     CHECK(outcome.err.find("--help") != std::string::npos);
   }
-  for (const std::string command : {"", "train", "evaluate", "predict", "forward", "merge", "inspect"}) {
+  for (const std::string command : {"", "train", "evaluate", "predict", "forward", "merge", "convert", "export", "inspect"}) {
     const Outcome outcome = run_program(command.empty() ? std::vector<std::string>{"--help"} : std::vector<std::string>{command, "--help"});
     CHECK(outcome.code == 0);
     CHECK(outcome.out.find(command.empty() ? "COMMAND --help" : "Example:\n  deltatune " + command) != std::string::npos);
@@ -140,7 +140,7 @@ TEST_CASE("mistakes in options are said as all others are", "[cli][mistakes]") {
 }
 
 TEST_CASE("help fits 80 columns where nobody says how many there are", "[cli][mistakes]") {
-  for (const std::string command : {"", "train", "evaluate", "predict", "forward", "generate", "merge", "inspect"}) {
+  for (const std::string command : {"", "train", "evaluate", "predict", "forward", "generate", "merge", "convert", "export", "inspect"}) {
     const Outcome outcome = run_program(command.empty() ? std::vector<std::string>{"--help"} : std::vector<std::string>{command, "--help"});
     INFO(outcome.out);
     REQUIRE(outcome.code == 0);
