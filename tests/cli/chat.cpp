@@ -31,23 +31,41 @@ struct ChatPlace {
 
   std::string path(const std::string& name) const { return (folder / name).string(); }
 
-  Outcome chat(const std::string& input, const Arguments& more = {}) const {
-    Arguments arguments{"chat", "--model", path("model"), "--max-new-tokens", "6"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run_program(arguments, "cat " + shell_quoted(folder.file("input", input).string()) + " |");
+  // What follows `command` and the model: six tokens that are drawn, so that they differ where the text in front does, unless `more` says otherwise.
+  Arguments arguments(const std::string& command, int seed, const Arguments& more) const {
+    Arguments all{command, "--model", path("model")};
+    const auto add = [&](const std::string& name, const std::string& value) {
+      if (std::find(more.begin(), more.end(), name) == more.end()) all.insert(all.end(), {name, value});
+    };
+    add("--max-new-tokens", "6");
+    add("--temperature", "1.5");
+    add("--seed", std::to_string(seed));
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
   }
-  // What the program writes after the conversation: the likeliest answer by 'generate' to the text that the template makes of it.
-  std::string answer(const Messages& messages, const Arguments& more = {}) const {
+  Outcome chat(const std::string& input, const Arguments& more = {}) const {
+    return run_program(arguments("chat", 3, more), "cat " + shell_quoted(folder.file("input", input).string()) + " |");
+  }
+  // What the program writes as its answer number `before` to the conversation: what 'generate' puts behind the text that the template makes of it.
+  std::string answer(int before, const Messages& messages, const Arguments& more = {}) const {
     nlohmann::json list = nlohmann::json::array();
     for (const auto& [role, content] : messages) list.push_back({{"role", role}, {"content", content}});
     const std::string prompt = ChatTemplate::open(folder / "model").render(parse_conversation(list.dump(), "test"), {.add_generation_prompt = true});
-    Arguments arguments{"generate", "--model", path("model"), "--prompt", prompt, "--max-new-tokens", "6"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    const Outcome outcome = run_program(arguments);
+    Arguments all = arguments("generate", 3 + before, more);
+    all.insert(all.end(), {"--prompt", prompt});
+    const Outcome outcome = run_program(all);
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     REQUIRE(outcome.out.starts_with(prompt));
     return outcome.out.substr(prompt.size());  // with the end of its line
+  }
+
+  // An adapter "lora" that writes the letter a.
+  void learn_letter() const {
+    const std::string data = folder.file("poem.txt", std::string(200, 'a')).string();
+    REQUIRE(run_program({"train", "--task", "lm", "--model", path("model"), "--data", data, "--max-length", "16", "--steps", "60", "--method", "lora",
+                         "--targets", "all-linear", "--learning-rate", "3e-2", "--out", path("lora")})
+                .code == 0);
   }
 
   TemporaryFolder folder;
@@ -68,10 +86,10 @@ bool comes_true(const std::function<bool()>& condition) {
 
 TEST_CASE("turns of a conversation are answered as generate goes on with the template's text", "[cli][lm][chat][covering]") {
   const ChatPlace place;
-  const std::string first = place.answer({{"user", "Hello there"}});
-  const std::string second = place.answer({{"user", "Hello there"}, {"assistant", line_of(first)}, {"user", "Why?"}});
-  const std::string alone = place.answer({{"user", "Why?"}});
-  CHECK(second != alone);
+  const std::string first = place.answer(0, {{"user", "Hello there"}});
+  const std::string second = place.answer(1, {{"user", "Hello there"}, {"assistant", line_of(first)}, {"user", "Why?"}});
+  const std::string alone = place.answer(2, {{"user", "Why?"}});
+  CHECK(second != place.answer(1, {{"user", "Why?"}}));
 
   // Lines without text are no messages, white space around a message is not its part, and the last line needs no end.
   const Outcome outcome = place.chat("\xEF\xBB\xBFHello there\r\n\n  Why? \n/new\nWhy?");
@@ -84,18 +102,14 @@ TEST_CASE("turns of a conversation are answered as generate goes on with the tem
   CHECK(place.chat("").out.empty());
 
   // The system message is there for each conversation.
-  const std::string told = place.answer({{"system", "Be brief."}, {"user", "Why?"}});
-  CHECK(told != alone);
-  CHECK(place.chat("Why?\n/new\nWhy?\n", {"--system", "Be brief."}).out == told + told);
-
-  // Each answer has draws of its own.
-  const auto drawn = [](const char* seed) { return Arguments{"--temperature", "1.5", "--top-k", "50", "--seed", seed}; };
-  CHECK(place.chat("Why?\n/new\nWhy?\n", drawn("7")).out == place.answer({{"user", "Why?"}}, drawn("7")) + place.answer({{"user", "Why?"}}, drawn("8")));
+  const Messages told{{"system", "Be brief."}, {"user", "Why?"}};
+  CHECK(place.answer(2, told) != alone);
+  CHECK(place.chat("Why?\n/new\nWhy?\n", {"--system", "Be brief."}).out == place.answer(0, told) + place.answer(1, told));
 }
 
 TEST_CASE("an answer ends where the template ends it, and with a stop string", "[cli][lm][chat]") {
   const ChatPlace place;
-  const std::string whole = line_of(place.answer({{"user", "Why?"}}, {"--max-new-tokens", "40"}));
+  const std::string whole = line_of(place.answer(0, {{"user", "Why?"}}, {"--max-new-tokens", "16"}));
   const auto is_plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
   const std::size_t at = static_cast<std::size_t>(std::find_if(whole.begin() + 1, whole.end(), is_plain) - whole.begin());
   REQUIRE(at < whole.size());
@@ -108,39 +122,36 @@ TEST_CASE("an answer ends where the template ends it, and with a stop string", "
   REQUIRE(text.find(written) != std::string::npos);
   text.replace(text.find(written), written.size(), "{{- message.content + '" + end + "' -}}");
   const std::string file = place.folder.file("ends.jinja", text).string();
-  const Outcome ended = place.chat("Why?\n", {"--chat-template", file, "--max-new-tokens", "40"});
+  const Outcome ended = place.chat("Why?\n", {"--chat-template", file, "--max-new-tokens", "16"});
   INFO(ended.err);
   CHECK(ended.out == before + "\n");
   CHECK(ended.err.find("cut off") == std::string::npos);
 
-  const Outcome other = place.chat("Why?\n", {"--max-new-tokens", "40"});
+  const Outcome other = place.chat("Why?\n", {"--max-new-tokens", "16"});
   CHECK(other.out == whole + "\n");
   CHECK(other.err.find("the template ends an answer with \"<|im_end|>\", which is no single token") != std::string::npos);
 
   // The string belongs to the answer, as with generate, and nothing is said about the template's end.
-  const Outcome stopped = place.chat("Why?\n", {"--stop", end, "--max-new-tokens", "40"});
+  const Outcome stopped = place.chat("Why?\n", {"--stop", end, "--max-new-tokens", "16"});
   CHECK(stopped.out == before + end + "\n");
   CHECK(stopped.err.find("no single token") == std::string::npos);
 }
 
 TEST_CASE("a conversation with an adapter", "[cli][lm][chat]") {
   const ChatPlace place;
-  const std::string data = place.folder.file("poem.txt", std::string(200, 'a')).string();
-  REQUIRE(run_program({"train", "--task", "lm", "--model", place.path("model"), "--data", data, "--max-length", "16", "--steps", "20", "--method", "lora",
-                       "--targets", "all-linear", "--learning-rate", "3e-2", "--out", place.path("lora")})
-              .code == 0);
+  place.learn_letter();
   const Arguments adapter{"--adapter", place.path("lora")};
-  const std::string first = place.answer({{"user", "Why?"}}, adapter);
-  CHECK(first != place.answer({{"user", "Why?"}}));
-  CHECK(place.chat("Why?\nSo\n", adapter).out == first + place.answer({{"user", "Why?"}, {"assistant", line_of(first)}, {"user", "So"}}, adapter));
+  const std::string first = place.answer(0, {{"user", "Why?"}}, adapter);
+  CHECK(first != place.answer(0, {{"user", "Why?"}}));
+  CHECK(place.chat("Why?\nSo\n", adapter).out == first + place.answer(1, {{"user", "Why?"}, {"assistant", line_of(first)}, {"user", "So"}}, adapter));
 }
 
 TEST_CASE("the oldest turns are left out where the model has no positions for them", "[cli][lm][chat]") {
   const ChatPlace place(190);
   const Messages system{{"system", "Be brief."}};
-  const std::string one = place.answer({system[0], {"user", "one"}});
-  const std::string two = place.answer({system[0], {"user", "one"}, {"assistant", line_of(one)}, {"user", "two"}});
-  const std::string three = place.answer({system[0], {"user", "two"}, {"assistant", line_of(two)}, {"user", "three"}});
+  const std::string one = place.answer(0, {system[0], {"user", "one"}});
+  const std::string two = place.answer(1, {system[0], {"user", "one"}, {"assistant", line_of(one)}, {"user", "two"}});
+  const std::string three = place.answer(2, {system[0], {"user", "two"}, {"assistant", line_of(two)}, {"user", "three"}});
   const Outcome outcome = place.chat("one\ntwo\nthree\n", {"--system", "Be brief."});
   INFO(outcome.err);
   CHECK(outcome.out == one + two + three);
@@ -148,13 +159,13 @@ TEST_CASE("the oldest turns are left out where the model has no positions for th
         std::string::npos);
 
   // Without much room an answer is shorter.
-  const Outcome shorter = place.chat("Why?\n", {"--max-new-tokens", "1000"});
+  const Outcome shorter = place.chat("Why?\n", {"--max-new-tokens", "1000", "--temperature", "0"});
   CHECK(shorter.code == 0);
   CHECK(shorter.err.find("tokens, for which the model has positions") != std::string::npos);
 
   const Outcome too_long = place.chat("one\n" + std::string(200, 'x') + "\n");
   CHECK(too_long.code == 1);
-  CHECK(too_long.out == place.answer({{"user", "one"}}));
+  CHECK(too_long.out == place.answer(0, {{"user", "one"}}));
   CHECK(too_long.err.find("error: standard input: line 2: the message: is longer than the model's positions; expected at most 190 tokens") !=
         std::string::npos);
 }
@@ -181,13 +192,15 @@ TEST_CASE("what a conversation needs", "[cli][lm][chat][mistakes]") {
 TEST_CASE("Ctrl-C ends an answer and not the conversation", "[cli][lm][chat][interrupts]") {
   if (environment("DELTATUNE_DEVICE", "cpu") != std::string("cpu")) return;
   const ChatPlace place(30000);
+  place.learn_letter();  // bytes that are no characters would be held back
   const std::filesystem::path out = place.folder / "out", err = place.folder / "err";
   for (const int signal : {SIGINT, SIGTERM}) {
     int pipe[2] = {};
     REQUIRE(::pipe2(pipe, O_CLOEXEC) == 0);
     const int before = ::dup(STDIN_FILENO);
     ::dup2(pipe[0], STDIN_FILENO);
-    const pid_t child = start_program({"chat", "--model", place.path("model"), "--max-new-tokens", "14000", "--threads", "1"}, err, out);
+    const pid_t child =
+        start_program({"chat", "--model", place.path("model"), "--adapter", place.path("lora"), "--max-new-tokens", "14000", "--threads", "1"}, err, out);
     ::dup2(before, STDIN_FILENO);
     ::close(before);
     const auto say = [&pipe](const std::string& line) { CHECK(::write(pipe[1], line.data(), line.size()) == static_cast<ssize_t>(line.size())); };
