@@ -48,7 +48,7 @@ void run(const ConvertOptions& options) {
   if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
   if (const auto texts = trained_texts(options.model, options.adapters)) record["text_pairs"] = texts->pairs;
   write_text_file(staged.path() / kRunRecord, record.dump(2) + "\n");
-  replace_run_files(staged);
+  replace_run_files(staged, options.out);
   staged.commit();
 
   TextTable table({"weight", "change", "left", "of the change"});

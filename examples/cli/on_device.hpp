@@ -210,7 +210,8 @@ class OnDeviceTraining : public DeviceTraining {
   }
 
   void save(const std::filesystem::path& folder) override {
-    if (recipe_.saves_model) return save_hf_checkpoint(ctx_, folder, model_, recipe_.model, recipe_.labels, recipe_.problem_type);
+    if (recipe_.saves_model)
+      return save_hf_checkpoint(ctx_, folder, model_, recipe_.model, HfExport{.labels = recipe_.labels, .problem_type = recipe_.problem_type});
     if (attachments_.size() == 1) return save_adapter(ctx_, folder, model_, plans_[0], attachments_[0], recipe_.model.string());
     nlohmann::json parts = nlohmann::json::array();
     for (std::size_t i = 0; i < attachments_.size(); ++i) {

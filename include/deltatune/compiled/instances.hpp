@@ -53,8 +53,6 @@ DELTATUNE_MODEL template void save_checkpoint(const std::filesystem::path&, Trai
 DELTATUNE_MODEL template Progress load_checkpoint(const std::filesystem::path&, Trainer<CompiledModel>&, const nlohmann::json&);
 DELTATUNE_MODEL template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const std::filesystem::path&,
                                                  const HfExport&);
-DELTATUNE_MODEL template void save_hf_checkpoint(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const std::filesystem::path&,
-                                                 const std::vector<std::string>&, const std::string&, SavedDtype);
 DELTATUNE_MODEL template std::vector<std::int32_t> generate(DefaultCpu::Context&, CompiledModel&, std::span<const std::int32_t>, const GenerationConfig&,
                                                             const std::function<void(std::int32_t)>&);
 DELTATUNE_MODEL template std::vector<Continuation> generate(DefaultCpu::Context&, CompiledModel&, const PackedBatch&, const GenerationConfig&, const OnToken&);

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -105,7 +104,7 @@ class ShardPlan {
 // loaded from. Throws Error when the folder can't be written, or is the source itself, and when a number does not fit into its type.
 template <class Model>
 void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const std::filesystem::path& source,
-                        const HfExport& how) {
+                        const HfExport& how = {}) {
   using X = typename Model::Tensor;
   std::error_code is_new;
   if (std::filesystem::equivalent(folder, source, is_new)) throw Error(folder.string(), "is the model's own folder", {.remedy = "write to another one"});
@@ -157,13 +156,6 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
   write_text_file(staged.path() / "config.json", config.dump(2) + "\n");
   copy_tokenizer(source, staged.path());
   staged.commit();
-}
-
-// The same in one file.
-template <class Model>
-void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const std::filesystem::path& source,
-                        const std::vector<std::string>& labels, const std::string& problem_type = "", SavedDtype dtype = SavedDtype::float32) {
-  save_hf_checkpoint(ctx, folder, model, source, HfExport{labels, problem_type, dtype, std::numeric_limits<Index>::max()});
 }
 
 }  // namespace deltatune
