@@ -44,7 +44,7 @@ void check_refused(const TemporaryFolder& folder, const std::vector<std::string>
   const Outcome outcome = run_program(arguments);
   INFO(outcome.err);
   CHECK(outcome.code == 1);
-  CHECK(outcome.err.starts_with("error: "));
+  CHECK(last_line(outcome.err).starts_with("error: "));
   for (const std::string& word : words) CHECK_THAT(outcome.err, Contains(word));
   CHECK(folder.names() == before);
 }

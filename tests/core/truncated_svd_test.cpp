@@ -1,7 +1,10 @@
 #include "deltatune/core/truncated_svd.hpp"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 namespace deltatune {
 namespace {

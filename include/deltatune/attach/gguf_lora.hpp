@@ -67,8 +67,9 @@ struct LoraPair {
 // The pairs of a file, by site. Throws Error for a tensor that is no half of a pair.
 DELTATUNE_FUNCTION std::vector<LoraPair> lora_pairs(const TensorFile& file, const std::string& in_file) {
   std::map<std::string, LoraPair> pairs;
-  for (const auto& [key, tensor] : file.tensors()) {
-    const std::string path = PeftKey::of(key).path;
+  for (const auto& entry : file.tensors()) {
+    const std::string &key = entry.first, path = PeftKey::of(key).path;
+    const TensorInfo& tensor = entry.second;
     const auto belongs = [&](const std::string& end, const TensorInfo* LoraPair::*half, bool embedding) {
       if (!path.ends_with(end)) return false;
       LoraPair& pair = pairs[path.substr(0, path.size() - end.size())];
