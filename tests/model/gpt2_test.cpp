@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deltatune/io/hf_export.hpp"
+#include "deltatune/io/model_folder.hpp"
 #include "support/device.hpp"
 #include "support/error_text.hpp"
 #include "support/gradient_checks.hpp"
