@@ -122,7 +122,9 @@ bool prints_date(const deltatune::detail::JsonRecord& text, const ChatSource& so
   const jinja::Value value = jinja::parse_value(text.text, "");
   const Conversation conversation = chat_record(value, format_of(value)).conversation;
   jinja::DateTime other = source.date;
-  other.year = other.year == 2000 ? 2001 : 2000;
+  other.year += 1;
+  other.month = other.month % 12 + 1;
+  other.day = other.day % 28 + 1;
   return source.chat.render(conversation, {.now = source.date}) != source.chat.render(conversation, {.now = other});
 }
 

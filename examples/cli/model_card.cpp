@@ -46,7 +46,7 @@ struct Task {
 Task task_of_record(const std::string& task) {
   if (task == "classify") return {"text-classification", "AutoModelForSequenceClassification", "predict", "to classify texts"};
   if (task == "regression") return {"text-classification", "AutoModelForSequenceClassification", "predict", "to give texts a number"};
-  if (task == "chat") return {"text-generation", "AutoModelForCausalLM", "chat", "on conversations, of which the assistant's messages are learnt"};
+  if (task == "chat") return {"text-generation", "AutoModelForCausalLM", "chat", "to answer in conversations (the loss is of the assistant's messages)"};
   return {"text-generation", "AutoModelForCausalLM", "generate", "as a language model"};
 }
 
@@ -104,8 +104,8 @@ std::string model_card(const fs::path& folder, const std::string& name, const nl
   const std::string base = record.at("model"), data = fs::path(record.at("data").get<std::string>()).filename().string();
   const auto number = [&record](const char* key) { return formatted("%g", record.at(key).get<double>()); };
   std::string text = front_matter(kind, name, record, task, metrics) + kMark + "\n\n# " + name + "\n\n";
-  text += (kind == Kind::kModel ? "A model trained from `" : "An adapter for `") + base + "`, trained " + task.learnt + " with `" +
-          record.at("method").get<std::string>() + "` on " + counted(record.at("examples").get<Index>(), "example") + " of `" + data +
+  text += (kind == Kind::kModel ? "A model trained from `" : "An adapter for `") + base + "`, trained with `" + record.at("method").get<std::string>() + "` " +
+          task.learnt + ", on " + counted(record.at("examples").get<Index>(), "example") + " of `" + data +
           "`: " + counted(record.at("last_step").get<Index>(), "step") + " of " +
           std::to_string(record.at("batch_size").get<Index>() * record.at("accumulation").get<Index>()) + " with AdamW, learning rate " +
           number("learning_rate") + " (" + record.at("schedule").get<std::string>() + "), texts of at most " +

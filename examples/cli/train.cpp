@@ -509,8 +509,6 @@ void train(TrainOptions options) {
   record.update({{"finished", true}, {"last_step", end.step}, {"stopped_early", stopped_early}, {"seconds", duration}});
   if (evaluation) record.update({{"best_step", end.best_step}, {"eval_loss", end.best_loss}});
   if (evaluation && classifies) record["eval_accuracy"] = end.best_accuracy;
-  write_text_file(out / kRunRecord, record.dump(2) + "\n");
-  if (options.save_every == 0) folder.remove_checkpoint();  // it is of an earlier step
   const std::vector<double>& losses = metrics.losses();
   const std::size_t last = std::min<std::size_t>(20, losses.size());
   const double final_loss =
@@ -524,6 +522,8 @@ void train(TrainOptions options) {
   } else {
     std::cerr << "note: " << card.string() << " is no model card of this program and stays as it is\n";
   }
+  write_text_file(out / kRunRecord, record.dump(2) + "\n");
+  if (options.save_every == 0) folder.remove_checkpoint();  // it is of an earlier step
   folder.finish();
 
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
-#include "cli/language_model.hpp"
 #include "cli/program.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/io/safetensors.hpp"
@@ -55,7 +54,8 @@ struct ChatPlace {
   }
 
   Outcome train(const std::string& data, const std::string& out, const Arguments& more = {}) const {
-    Arguments arguments{"train", "--model", path("model"), "--data", data, "--out", path(out), "--steps", "2", "--batch-size", "2", "--json"};
+    Arguments arguments{"train", "--model", path("model"), "--data", data, "--out", path(out), "--batch-size", "2", "--json"};
+    if (std::find(more.begin(), more.end(), "--steps") == more.end()) arguments.insert(arguments.end(), {"--steps", "2"});
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_program(arguments);
   }
@@ -182,17 +182,25 @@ TEST_CASE("records of every format are the same conversation", "[cli][chat]") {
 }
 
 TEST_CASE("instructions without a chat template are text behind Alpaca's prompt", "[cli][chat]") {
-  const TemporaryFolder folder;
-  make_language_model(folder / "model");
-  const std::string data = folder
-                               .file("alpaca.jsonl", R"({"instruction": "Add.", "input": "1 2", "output": "3"})"
-                                                     "\n")
-                               .string();
-  const Arguments common{"train", "--model", (folder / "model").string(), "--data", data, "--eval-fraction", "0", "--out", (folder / "out").string()};
-  check_said(run_program(common), 1, {"its prompt alone is longer than --max-length", "no room for a completion"});
-  Arguments chat = common;
+  const ChatPlace place("llama", false);
+  std::string config = content_of(place.folder / "model/config.json");
+  const std::string few = "\"max_position_embeddings\": 64";
+  REQUIRE(config.find(few) != std::string::npos);
+  const std::string data = place.lines("alpaca.jsonl", {{{"instruction", "add."}, {"input", "a b"}, {"output", "abc"}}});
+  check_said(place.train(data, "out", {"--eval-fraction", "0"}), 1, {"every prompt is longer than --max-length 64, which leaves no room for a completion"});
+  place.folder.file("model/config.json", config.replace(config.find(few), few.size(), "\"max_position_embeddings\": 512"));
+  const Arguments options{"--eval-fraction", "0", "--max-length", "512"};
+  const Outcome trained = place.train(data, "out", options);
+  check_said(trained, 0, {"1 of 1 texts is an instruction, which is learnt with Alpaca's prompt in front; the first in line 1"});
+  CHECK(Json::parse(content_of(place.folder / "out/run.json")).at("task") == "lm");
+  Arguments chat = options;
   chat.insert(chat.end(), {"--task", "chat"});
-  check_said(run_program(chat), 1, {"has no chat template", "--chat-template FILE"});
+  check_said(place.train(data, "chat", chat), 1, {"has no chat template", "--chat-template FILE"});
+  // As it was trained, although there is a template now.
+  place.folder.file("model/chat_template.jinja", kTemplate);
+  check_said(place.evaluate(data, {"--adapter", place.path("out")}), 0, {"learnt with Alpaca's prompt in front"});
+  check_said(place.evaluate(data), 0, {"learnt as a conversation of one turn"});
+  CHECK(place.evaluation(data, {"--adapter", place.path("out")}).at("tokens").get<double>() == 3);
 }
 
 TEST_CASE("what of conversations is left out or not learnt is said", "[cli][chat]") {
