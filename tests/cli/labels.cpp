@@ -457,8 +457,8 @@ TEST_CASE("a language model's prompts that are too long are counted", "[cli][lab
   CHECK_THAT(place.train_error("gpt2", place.folder.file("l.jsonl", lengthy).string(), lm), Contains("l.jsonl: every prompt is longer than --max-length 16"));
   CHECK_THAT(place.train_error("gpt2", place.folder.file("c.jsonl", "{\"messages\": [{\"role\": \"user\"}]}\n").string(), lm),
              Contains("c.jsonl: line 1") && Contains("messages"));
-  CHECK_THAT(place.train_error("gpt2", place.folder.file("i.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n").string(), lm),
-             Contains("instruction, output") && Contains("completion"));
+  CHECK_THAT(place.train_error("gpt2", place.folder.file("i.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n").string(), lm),
+             Contains("answer, question") && Contains("completion"));
   CHECK_THAT(place.train_error("gpt2", place.folder.file("t.csv", "text,label\na,b\n").string(), lm), Contains("is a table"));
   CHECK_THAT(place.train_error("gpt2", data), Contains("--task lm"));
   CHECK_THAT(place.error({"evaluate", "--model", place.path("gpt2"), "--data", data, "--labels", "a,b"}), Contains("--labels"));
