@@ -146,6 +146,7 @@ void RunFolder::begin(const nlohmann::json& record) {
   StagedFolder::remove_abandoned(result_);
   StagedFolder::remove_abandoned(path_);
   for (const char* const name : kOfRun) remove_leftovers(path_, name);
+  remove_leftovers(path_, kModelCard);
   if (fs::is_directory(checkpoint())) remove_leftovers(checkpoint(), deltatune::detail::kCheckpointFile);
   if (resumes_) return;
   remove_checkpoint();
