@@ -68,12 +68,12 @@ DELTATUNE_FUNCTION SvdFactors truncated_svd(const HostMatrix& d, Index rank, Ran
   for (std::size_t i = 0; i < sketch.values.size(); ++i) sketch.values[i] = normal(key, i);
   HostMatrix q = qr(detail::product(d, sketch)).q;
   for (int step = 0; step < kPowerSteps; ++step) q = qr(detail::product(d, qr(detail::product_transposed(d, q)).q)).q;
-  const SvdFactors small = leading_svd(detail::product_transposed(d, q).transposed(), found);
-  const HostMatrix u = detail::product(q, small.u);
-  SvdFactors result{HostMatrix(d.rows, rank), small.values, HostMatrix(rank, d.cols)};
+  const SvdFactors inner = leading_svd(detail::product_transposed(d, q).transposed(), found);
+  const HostMatrix u = detail::product(q, inner.u);
+  SvdFactors result{HostMatrix(d.rows, rank), inner.values, HostMatrix(rank, d.cols)};
   result.values.resize(static_cast<std::size_t>(rank));
   for (Index i = 0; i < d.rows; ++i) std::copy(u.row(i), u.row(i) + found, result.u.row(i));
-  for (Index k = 0; k < found; ++k) std::copy(small.vt.row(k), small.vt.row(k) + d.cols, result.vt.row(k));
+  for (Index k = 0; k < found; ++k) std::copy(inner.vt.row(k), inner.vt.row(k) + d.cols, result.vt.row(k));
   return result;
 }
 

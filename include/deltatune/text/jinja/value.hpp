@@ -34,7 +34,7 @@ struct Namespace;
 struct Callable;
 struct Loop;
 
-struct None {};
+struct NoneValue {};
 
 // A name, attribute or item that is missing. Prints as "", is false, and is an error in most other places, which then quote the reason.
 struct Undefined {
@@ -51,13 +51,13 @@ enum class SequenceKind { kList, kTuple, kRange, kKeys, kValues, kItems, kGenera
 
 class Value {
  public:
-  using Data = std::variant<Undefined, None, bool, std::int64_t, double, Text, std::shared_ptr<const Sequence>, std::shared_ptr<const Dict>, Namespace*,
+  using Data = std::variant<Undefined, NoneValue, bool, std::int64_t, double, Text, std::shared_ptr<const Sequence>, std::shared_ptr<const Dict>, Namespace*,
                             std::shared_ptr<const Callable>, std::shared_ptr<const Loop>>;
 
   Value() = default;  // undefined
-  Value(std::nullptr_t) : data_(None{}) {}
-  template <std::same_as<bool> Bool>
-  Value(Bool value) : data_(value) {}
+  Value(std::nullptr_t) : data_(NoneValue{}) {}
+  template <std::same_as<bool> Truth>
+  Value(Truth value) : data_(value) {}
   Value(std::int64_t value) : data_(value) {}
   Value(int value) : data_(std::int64_t{value}) {}
   Value(double value) : data_(value) {}
@@ -83,7 +83,7 @@ class Value {
   static Value tuple(std::vector<Value> items) { return sequence(SequenceKind::kTuple, std::move(items)); }
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
-  bool is_none() const { return std::holds_alternative<None>(data_); }
+  bool is_none() const { return std::holds_alternative<NoneValue>(data_); }
   bool is_bool() const { return std::holds_alternative<bool>(data_); }
   bool is_float() const { return std::holds_alternative<double>(data_); }
   bool is_integer() const { return is_bool() || std::holds_alternative<std::int64_t>(data_); }  // to Python a bool is an int, too
