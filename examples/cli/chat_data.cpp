@@ -1,15 +1,13 @@
 #include "chat_data.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <charconv>
 #include <chrono>
-#include <exception>
 #include <map>
 #include <optional>
-#include <thread>
 #include <utility>
 
+#include "deltatune/core/task_queue.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/mapped_file.hpp"
 #include "deltatune/io/result_files.hpp"
@@ -92,31 +90,6 @@ ReadConversation read_conversation(const deltatune::detail::JsonRecord& text, co
   return result;
 }
 
-// work(i) for all i below `count`, by several threads. Of what they throw the first counts, as with one thread.
-template <class Work>
-void in_parallel(std::size_t count, unsigned threads, const Work& work) {
-  std::atomic<std::size_t> next = 0, failed = count;
-  std::vector<std::exception_ptr> failures(count);
-  const auto run = [&] {
-    for (std::size_t i = next++; i < count && i < failed; i = next++) {
-      try {
-        work(i);
-      } catch (...) {
-        failures[i] = std::current_exception();
-        for (std::size_t first = failed; i < first && !failed.compare_exchange_weak(first, i);) {
-        }
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> others;
-    if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency());
-    for (std::size_t i = 1; i < std::min<std::size_t>(threads, count); ++i) others.emplace_back(run);
-    run();
-  }
-  if (failed < count) std::rethrow_exception(failures[failed]);
-}
-
 // Whether the template writes the date into the first record's text.
 bool prints_date(const deltatune::detail::JsonRecord& text, const ChatSource& source) {
   const jinja::Value value = jinja::parse_value(text.text, "");
@@ -188,8 +161,9 @@ Dataset tokenize_conversations(const fs::path& file, const TextEncoding& encodin
   const std::string name = file.string();
   const std::vector<deltatune::detail::JsonRecord> records = records_of(mapped, file);
   std::vector<ReadConversation> read(records.size());
-  in_parallel(records.size(), encoding.threads, [&](std::size_t i) {
-    read[i] = read_conversation(records[i], name + ": line " + std::to_string(records[i].line), encoding, source, max_length);
+  deltatune::detail::run_tasks(records.size(), encoding.threads, [&](deltatune::detail::TaskQueue& queue) {
+    while (const auto i = queue.take())
+      read[*i] = read_conversation(records[*i], name + ": line " + std::to_string(records[*i].line), encoding, source, max_length);
   });
 
   Dataset data;

@@ -4,11 +4,11 @@
 #include <memory>
 #include <vector>
 
+#include "chat_data.hpp"
 #include "commands.hpp"
 #include "cpu_model.hpp"
 #include "deltatune/attach/as_lora.hpp"
 #include "deltatune/io/staged_folder.hpp"
-#include "deltatune/version.hpp"
 #include "report.hpp"
 #include "run_folder.hpp"
 #include "run_record.hpp"
@@ -41,12 +41,9 @@ void run(const ConvertOptions& options) {
   for (const std::filesystem::path& adapter : options.adapters)
     if (std::filesystem::exists(adapter / "labels.json") && !std::filesystem::exists(staged.path() / "labels.json"))
       write_text_file(staged.path() / "labels.json", MappedFile(adapter / "labels.json").text());
-  nlohmann::json record = {
-      {"version", DELTATUNE_VERSION_STRING}, {"command", "convert"}, {"model", options.model}, {"rank", options.rank}, {"seed", options.seed},
-      {"adapters", nlohmann::json::array()}};
-  for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
-  if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
-  if (const auto texts = trained_texts(options.model, options.adapters)) record["text_pairs"] = texts->pairs;
+  copy_chat_template(options.adapters.front(), staged.path());
+  nlohmann::json record = record_of_adapters("convert", options.model, options.adapters);
+  record.update({{"rank", options.rank}, {"seed", options.seed}});
   write_text_file(staged.path() / kRunRecord, record.dump(2) + "\n");
   replace_run_files(staged, options.out);
   staged.commit();

@@ -10,7 +10,6 @@
 #include "cpu_model.hpp"
 #include "deltatune/io/hf_export.hpp"
 #include "deltatune/io/staged_folder.hpp"
-#include "deltatune/version.hpp"
 #include "report.hpp"
 #include "run_folder.hpp"
 #include "run_record.hpp"
@@ -43,14 +42,8 @@ void merge(const MergeOptions& options) {
   const std::string problem_type = output == output_of(options.model, {}, classes) ? "" : problem_type_of(output);
   save_hf_checkpoint(ctx, staged.path(), *loaded.model, options.model,
                      HfExport{loaded.labels, problem_type, dtypes().at(options.dtype), static_cast<Index>(options.max_shard_bytes)});
-  nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", "merge"}, {"model", options.model}, {"adapters", nlohmann::json::array()}};
-  for (const std::filesystem::path& adapter : options.adapters) record["adapters"].push_back(adapter.string());
-  if (const auto length = trained_max_length(options.model, options.adapters)) record["max_length"] = *length;
-  if (const auto texts = trained_texts(options.model, options.adapters)) record["text_pairs"] = texts->pairs;
-  if (const std::string task = trained_task(options.model, options.adapters); !task.empty()) record["task"] = task;
-  if (const std::string date = trained_date(options.model, options.adapters); !date.empty()) record["chat_date"] = date;
   if (!options.adapters.empty()) copy_chat_template(options.adapters.front(), staged.path());
-  write_text_file(staged.path() / kRunRecord, record.dump(2) + "\n");
+  write_text_file(staged.path() / kRunRecord, record_of_adapters("merge", options.model, options.adapters).dump(2) + "\n");
   replace_run_files(staged, options.out);
   staged.commit();
   std::cout << "model of " << counted(base_parameter_count(*loaded.model), "parameter") << " written to " << options.out << "\n";

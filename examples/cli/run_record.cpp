@@ -4,6 +4,7 @@
 
 #include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/io/json_config.hpp"
+#include "deltatune/version.hpp"
 
 namespace deltatune::cli {
 
@@ -71,6 +72,16 @@ std::optional<TrainedTexts> trained_texts(const fs::path& model, const std::vect
     return TrainedTexts{folder, record->get_or<bool>("text_pairs", named), named ? options["--text-pair-column"].get<std::string>() : ""};
   }
   return std::nullopt;
+}
+
+nlohmann::json record_of_adapters(const std::string& command, const fs::path& model, const std::vector<fs::path>& adapters) {
+  nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", command}, {"model", model.string()}, {"adapters", nlohmann::json::array()}};
+  for (const fs::path& adapter : adapters) record["adapters"].push_back(adapter.string());
+  if (const auto length = trained_max_length(model, adapters)) record["max_length"] = *length;
+  if (const auto texts = trained_texts(model, adapters)) record["text_pairs"] = texts->pairs;
+  if (const std::string task = trained_task(model, adapters); !task.empty()) record["task"] = task;
+  if (const std::string date = trained_date(model, adapters); !date.empty()) record["chat_date"] = date;
+  return record;
 }
 
 void check_texts(const std::optional<TrainedTexts>& trained, const std::string& pair_column, const std::vector<std::string>& columns) {

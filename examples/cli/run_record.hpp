@@ -28,6 +28,9 @@ std::optional<Index> trained_max_length(const std::filesystem::path& model, cons
 std::string trained_task(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 std::string trained_date(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 
+// The record of what a command made of adapters: what their training says of the texts is still so.
+nlohmann::json record_of_adapters(const std::string& command, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
+
 // Whether training was on pairs of texts, by the same records: the first that says.
 struct TrainedTexts {
   std::filesystem::path folder;  // of the record

@@ -164,6 +164,14 @@ TEST_CASE("a template of one's own goes with the adapter, and on with it", "[cli
   CHECK_FALSE(std::filesystem::exists(place.folder / "more/additional_chat_templates"));
   REQUIRE(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("more"), "--out", place.path("merged")}).code == 0);
   CHECK(content_of(place.folder / "merged/chat_template.jinja") == own);
+  REQUIRE(run_program({"convert", "--model", place.path("model"), "--adapter", place.path("more"), "--rank", "8", "--out", place.path("converted")}).code == 0);
+  CHECK(content_of(place.folder / "converted/chat_template.jinja") == own);
+  for (const char* const made : {"merged/run.json", "converted/run.json"}) {
+    CAPTURE(made);
+    const Json record = Json::parse(content_of(place.folder / made));
+    CHECK(record.at("task") == "chat");
+    CHECK(record.at("max_length") == Json::parse(content_of(place.folder / "more/run.json")).at("max_length"));
+  }
 }
 
 TEST_CASE("records of every format are the same conversation", "[cli][chat]") {

@@ -72,6 +72,7 @@ TEST_CASE("decoders: windows count the query's own key", "[model][families]") {
   CHECK(with("qwen2", {{"use_sliding_window", true}, {"max_window_layers", 2}}) == Windows{0, 0, 4, 4});
   CHECK(with("qwen3", {{"use_sliding_window", true}, {"layer_types", {"full_attention", "sliding_attention", "full_attention", "full_attention"}}}) ==
         Windows{0, 4, 0, 0});
+  CHECK(with("qwen2", {{"use_sliding_window", true}, {"sliding_window", nullptr}, {"max_window_layers", 0}}) == Windows{0, 0, 0, 0});
   CHECK(with("gemma2", {}) == Windows{4, 0, 4, 0});
   CHECK(with("gemma3_text", {{"sliding_window_pattern", 3}}) == Windows{4, 4, 0, 4});
   CHECK(with("smollm3", {{"no_rope_layer_interval", 2}, {"use_sliding_window", true}}) == Windows{0, 4, 0, 4});

@@ -70,6 +70,8 @@ struct AdapterHubLoraPlan : PlanBase {
     const bool merged = projections.size() == 1;  // one layer for query, key and value
     if (kind == Kind::dora && merged)
       throw Error(where + ": use_dora", "does not exist for " + architecture.title + " in AdapterHub", {.remedy = "use PEFT's DoRA"});
+    const std::string& first = architecture.adapterhub_intermediate.empty() ? names.feed_forward.up[0] : architecture.adapterhub_intermediate;
+    const std::string& last = architecture.adapterhub_output.empty() ? names.feed_forward.down : architecture.adapterhub_output;
     bool any = false;
     std::uint64_t stream = 0;
     model.visit_sites([&](LinearSite<X>& site) {
@@ -82,8 +84,6 @@ struct AdapterHubLoraPlan : PlanBase {
       if (merged) parts.count = 3;
       for (Index j = 0; j < 3; ++j)
         if (chosen(j)) parts.chosen.push_back(merged ? j : 0);
-      const std::string& first = architecture.adapterhub_intermediate.empty() ? names.feed_forward.up[0] : architecture.adapterhub_intermediate;
-      const std::string& last = architecture.adapterhub_output.empty() ? names.feed_forward.down : architecture.adapterhub_output;
       if ((intermediate && is(first)) || (output && is(last))) parts = {};
       if (parts.chosen.empty()) return;
       any = true;

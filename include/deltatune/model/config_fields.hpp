@@ -22,6 +22,11 @@ DELTATUNE_FUNCTION Index config_size(const JsonConfig& json, const char* key, In
   return value;
 }
 
+// A number that null turns off: then 0; `absent` where the file does not say.
+DELTATUNE_FUNCTION double config_or_off(const JsonConfig& json, const char* key, double absent) {
+  return json.raw().contains(key) ? json.get_or<double>(key, 0.0) : absent;
+}
+
 DELTATUNE_FUNCTION double config_dropout(const JsonConfig& json, const char* key, double fallback) {
   const double value = json.get_or<double>(key, fallback);
   if (!(value >= 0.0 && value < 1.0))

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "deltatune/core/scalar.hpp"
+#include "deltatune/ops/scale.hpp"
 #include "deltatune/tensor/view.hpp"
 
 namespace deltatune::ops {
@@ -17,7 +18,7 @@ struct LogitShape {
 namespace detail {
 
 template <class T>
-struct ShapeLogitsRow {
+struct CapLogitsRow {
   LogitShape shape;
   View<T> x_io;
   template <class Team>
@@ -25,13 +26,12 @@ struct ShapeLogitsRow {
     using math::tanh;
     T* x = x_io.row(i);
     const T scale = T(shape.scale), cap = T(shape.cap);
-    if (shape.cap > 0) return team.each(x_io.cols, [=](Index j) { x[j] = cap * tanh(scale * x[j] / cap); });
-    team.each(x_io.cols, [=](Index j) { x[j] = scale * x[j]; });
+    team.each(x_io.cols, [=](Index j) { x[j] = cap * tanh(scale * x[j] / cap); });
   }
 };
 
 template <class T>
-struct ShapeLogitsBackwardRow {
+struct CapLogitsBackwardRow {
   LogitShape shape;
   View<const T> y;
   View<T> dy_io;
@@ -39,14 +39,11 @@ struct ShapeLogitsBackwardRow {
   DELTATUNE_HD void operator()(const Team& team, Index i) const {
     T* dy = dy_io.row(i);
     const T scale = T(shape.scale), cap = T(shape.cap);
-    if (shape.cap > 0) {
-      const T* from = y.row(i);
-      return team.each(dy_io.cols, [=](Index j) {
-        const T t = from[j] / cap;
-        dy[j] = scale * (T(1) - t * t) * dy[j];
-      });
-    }
-    team.each(dy_io.cols, [=](Index j) { dy[j] = scale * dy[j]; });
+    const T* from = y.row(i);
+    team.each(dy_io.cols, [=](Index j) {
+      const T t = from[j] / cap;
+      dy[j] = scale * (T(1) - t * t) * dy[j];
+    });
   }
 };
 
@@ -55,13 +52,17 @@ struct ShapeLogitsBackwardRow {
 // x_io (N, V) becomes y.
 template <class B, class T>
 void shape_logits(typename B::Context& ctx, const LogitShape& shape, View<T> x_io) {
-  if (!shape.plain()) B::for_each_row(ctx, x_io.rows, x_io.cols, detail::ShapeLogitsRow<T>{shape, x_io});
+  if (shape.plain()) return;
+  if (!(shape.cap > 0)) return scale<B, T>(ctx, T(shape.scale), x_io, x_io);
+  B::for_each_row(ctx, x_io.rows, x_io.cols, detail::CapLogitsRow<T>{shape, x_io});
 }
 
-// dy_io (N, V) becomes dx. y (N, V): what forward gave; empty where there is no cap.
+// dy_io (N, V) becomes dx. y (N, V): what forward gave, read where there is a cap.
 template <class B, class T>
 void shape_logits_backward(typename B::Context& ctx, const LogitShape& shape, View<const T> y, View<T> dy_io) {
-  if (!shape.plain()) B::for_each_row(ctx, dy_io.rows, dy_io.cols, detail::ShapeLogitsBackwardRow<T>{shape, y, dy_io});
+  if (shape.plain()) return;
+  if (!(shape.cap > 0)) return scale<B, T>(ctx, T(shape.scale), dy_io, dy_io);
+  B::for_each_row(ctx, dy_io.rows, dy_io.cols, detail::CapLogitsBackwardRow<T>{shape, y, dy_io});
 }
 
 }  // namespace deltatune::ops

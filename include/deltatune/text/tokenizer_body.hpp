@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -14,7 +13,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <unordered_set>
 #include <utility>
 #include <variant>
@@ -25,6 +23,7 @@
 #include "deltatune/core/function_ref.hpp"
 #include "deltatune/core/shape.hpp"
 #include "deltatune/core/sort_stably.hpp"
+#include "deltatune/core/task_queue.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/text/tokenizer.hpp"
 #include "deltatune/text/tokenizer_files.hpp"
@@ -262,41 +261,17 @@ class TokenizerState {
       std::vector<std::size_t> sizes;
     };
     std::vector<Chunk> chunks((texts + kTextsAtOnce - 1) / kTextsAtOnce);
-    std::atomic<std::size_t> next{0};
-    std::mutex failure_mutex;
-    std::exception_ptr failure;
-    std::size_t failed_chunk = chunks.size();  // the first one, as with one thread
-    const auto work = [&] {
-      std::size_t c = 0;
-      try {
-        const Lease lease(*this);
-        for (c = next++; c < chunks.size(); c = next++) {
-          Chunk& chunk = chunks[c];
-          for (std::size_t i = c * kTextsAtOnce; i < std::min(texts, (c + 1) * kTextsAtOnce); ++i) {
-            const std::size_t before = chunk.ids.size();
-            encode_one(i, *lease, chunk.ids, has_types ? &chunk.types : nullptr);
-            chunk.sizes.push_back(chunk.ids.size() - before);
-          }
+    deltatune::detail::run_tasks(chunks.size(), threads, [&](deltatune::detail::TaskQueue& queue) {
+      const Lease lease(*this);
+      while (const auto c = queue.take()) {
+        Chunk& chunk = chunks[*c];
+        for (std::size_t i = *c * kTextsAtOnce; i < std::min(texts, (*c + 1) * kTextsAtOnce); ++i) {
+          const std::size_t before = chunk.ids.size();
+          encode_one(i, *lease, chunk.ids, has_types ? &chunk.types : nullptr);
+          chunk.sizes.push_back(chunk.ids.size() - before);
         }
-      } catch (...) {
-        const std::lock_guard lock(failure_mutex);
-        if (c < failed_chunk) {
-          failure = std::current_exception();
-          failed_chunk = c;
-        }
-        next = chunks.size();
       }
-    };
-    if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency());
-    threads = static_cast<unsigned>(std::min<std::size_t>(threads, std::max<std::size_t>(1, chunks.size())));
-    std::vector<std::thread> others;
-    try {
-      for (unsigned i = 1; i < threads; ++i) others.emplace_back(work);
-    } catch (const std::system_error&) {  // no more threads are to be had: those that there are do all of it
-    }
-    work();
-    for (std::thread& other : others) other.join();
-    if (failure) std::rethrow_exception(failure);
+    });
 
     EncodedBatch batch;
     std::size_t ids = 0;

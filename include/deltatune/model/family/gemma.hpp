@@ -34,14 +34,12 @@ DELTATUNE_FUNCTION Architecture gemma_with_windows(const JsonConfig& json, const
   a.stack.names.feed_forward.norm = "pre_feedforward_layernorm";
   a.stack.names.feed_forward.branch_norm = "post_feedforward_layernorm";
   a.input.scale = std::sqrt(static_cast<double>(a.hidden_size));
-  // A cap of null is none.
-  const auto cap = [&](const char* key, double fallback) { return json.raw().contains(key) ? json.get_or<double>(key, 0.0) : fallback; };
-  a.head.logit_cap = cap("final_logit_softcapping", logit_cap);
+  a.head.logit_cap = config_or_off(json, "final_logit_softcapping", logit_cap);
   for (std::size_t l = 0; l < a.stack.layers.size(); ++l) {
     AttentionSpec& attention = a.stack.layers[l].attention;
     attention.scale = 1 / std::sqrt(json.get_or<double>("query_pre_attn_scalar", 256));
-    attention.soft_cap = cap("attn_logit_softcapping", score_cap);
-    if (!full[l]) attention.window = json.has("sliding_window") ? sliding_window(json) : 4095;
+    attention.soft_cap = config_or_off(json, "attn_logit_softcapping", score_cap);
+    if (!full[l]) attention.window = sliding_window(json);
     a.stack.layers[l].feed_forward.bias = false;
   }
   a.default_targets[1] = {{"IA3"}, {"q_proj", "v_proj", "down_proj"}, {"down_proj"}};

@@ -71,26 +71,28 @@ DELTATUNE_FUNCTION Architecture decoder(const JsonConfig& json, const std::strin
   return a;
 }
 
-// Keys that a query of a window of so many tokens, its own among them, sees behind itself.
-DELTATUNE_FUNCTION Index sliding_window(const JsonConfig& json) { return detail::config_size(json, "sliding_window", 2) - 1; }
+// Keys that a query sees behind itself: files count its own among those of a window. 4096 where the file does not say; 0, all of them, for null.
+DELTATUNE_FUNCTION Index sliding_window(const JsonConfig& json) {
+  if (json.has("sliding_window")) return detail::config_size(json, "sliding_window", 2) - 1;
+  return json.raw().contains("sliding_window") ? 0 : 4095;
+}
 
-DELTATUNE_FUNCTION Architecture llama(const JsonConfig& json) {
-  Architecture a = decoder(json, "Llama", "Llama");
-  // AdapterHub's names for the two are the other way round here.
+// Those decoders that AdapterHub has.
+DELTATUNE_FUNCTION Architecture decoder_of_adapterhub(const JsonConfig& json, const std::string& title, const DecoderDefaults& defaults = {}) {
+  Architecture a = decoder(json, title, title, defaults);
+  // Its names for the two are the other way round here.
   a.adapterhub_intermediate = "mlp.down_proj";
   a.adapterhub_output = "mlp.up_proj";
   a.adapterhub_bottlenecks = true;
   return a;
 }
 
+DELTATUNE_FUNCTION Architecture llama(const JsonConfig& json) { return decoder_of_adapterhub(json, "Llama"); }
+
 DELTATUNE_FUNCTION Architecture mistral(const JsonConfig& json) {
-  Architecture a = llama(json);
-  a.title = a.class_name = "Mistral";
-  a.head.language_model_class = "MistralForCausalLM";
-  const bool unlimited = json.raw().contains("sliding_window") && !json.has("sliding_window");  // null
+  Architecture a = decoder_of_adapterhub(json, "Mistral", {.kv_heads = 8});
   for (LayerSpec& layer : a.stack.layers) {
-    if (!json.has("num_key_value_heads")) layer.attention.kv_heads = 8;
-    layer.attention.window = unlimited ? 0 : json.has("sliding_window") ? sliding_window(json) : 4095;
+    layer.attention.window = sliding_window(json);
     layer.attention.bias = layer.attention.output_bias = layer.feed_forward.bias = false;
   }
   return a;

@@ -7,12 +7,12 @@
 namespace deltatune::family {
 
 // Llama with windows on the upper layers, where the configuration turns them on.
-DELTATUNE_FUNCTION Architecture qwen(const JsonConfig& json, const char* title) {
+DELTATUNE_FUNCTION Architecture qwen(const JsonConfig& json, const char* title, const DecoderDefaults& defaults) {
   using namespace detail;
-  Architecture a = decoder(json, title, title, {.kv_heads = 32});
+  Architecture a = decoder(json, title, title, defaults);
   const bool slides = json.get_or<bool>("use_sliding_window", false);
   const Index from = json.has("max_window_layers") ? config_size(json, "max_window_layers", 0) : 28;
-  const Index window = slides ? json.has("sliding_window") ? sliding_window(json) : 4095 : 0;
+  const Index window = slides ? sliding_window(json) : 0;
   const std::vector<bool> full = json.has("layer_types") ? full_attention_layers(json, a.layers(), "", 1, 0) : std::vector<bool>();
   for (std::size_t l = 0; l < a.stack.layers.size(); ++l)
     if (full.empty() ? static_cast<Index>(l) >= from : !full[l]) a.stack.layers[l].attention.window = window;
@@ -22,7 +22,7 @@ DELTATUNE_FUNCTION Architecture qwen(const JsonConfig& json, const char* title) 
 }
 
 DELTATUNE_FUNCTION Architecture qwen2(const JsonConfig& json) {
-  Architecture a = qwen(json, "Qwen2");
+  Architecture a = qwen(json, "Qwen2", {.kv_heads = 32});
   for (LayerSpec& layer : a.stack.layers) {
     layer.attention.bias = true;
     layer.attention.output_bias = layer.feed_forward.bias = false;
@@ -31,13 +31,10 @@ DELTATUNE_FUNCTION Architecture qwen2(const JsonConfig& json) {
 }
 
 DELTATUNE_FUNCTION Architecture qwen3(const JsonConfig& json) {
-  Architecture a = qwen(json, "Qwen3");
+  Architecture a = qwen(json, "Qwen3", {.kv_heads = 32, .head_width = 128});
   for (LayerSpec& layer : a.stack.layers) {
     layer.attention.qk_norm = a.stack.norm;
     layer.feed_forward.bias = false;
-    if (json.has("head_dim")) continue;
-    layer.attention.head_width = 128;
-    layer.attention.rotary = detail::rotary_of(json, 128);
   }
   return a;
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "deltatune/core/config.hpp"
+#include "deltatune/core/sort_stably.hpp"
 #include "deltatune/core/utf8.hpp"
 #include "deltatune/text/jinja/budget.hpp"
 #include "deltatune/text/jinja/python_text.hpp"
@@ -197,7 +198,7 @@ class JsonWriter {
       for (const Dict::Entry* const entry : entries)
         if (!entry->first.is_text()) throw Failure{"tojson sorts keys that are not all strings"};
       budget_.charge(entries.size() * 20);
-      std::stable_sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->first.text() < b->first.text(); });
+      deltatune::detail::sort_stably(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->first.text() < b->first.text(); });
     }
     put("{");
     bool is_first = true;
