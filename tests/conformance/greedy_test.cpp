@@ -65,3 +65,22 @@ TEST_CASE("greedy tokens are those of transformers", "[conformance][generate]") 
     }
   }
 }
+
+TEST_CASE("a text does not grow past the length from which all angles change", "[conformance][generate]") {
+  test::DeviceContext ctx(1);
+  Transformer<X> model = Transformer<X>::load(ctx, kRoot / "models/phi3_longrope", Head::language_model());  // 10 tokens
+  const auto with = [&](const std::vector<std::size_t>& lengths, Index new_tokens, Index prefill_rows) {
+    PackedBatch prompts;
+    for (const std::size_t length : lengths) prompts.add(std::vector<std::int32_t>(length, 7));
+    return generate(ctx, model, prompts, {.max_new_tokens = new_tokens, .stops_at_end = false, .prefill_rows = prefill_rows});
+  };
+  CHECK(with({4, 7}, 4, 64).size() == 2);
+  CHECK_THROWS_WITH(with({4}, 8, 64), Catch::Contains("turns all keys by other angles") && Catch::Contains("4 to 11"));
+  CHECK_THROWS_AS(with({4, 12}, 1, 64), Error);
+  std::vector<std::int32_t> text(13, 7);
+  const std::vector<std::int32_t> tokens = with({13, 12}, 5, 4).front().tokens;  // read at once, whatever the pieces
+  for (const std::int32_t token : tokens) {
+    CHECK(token == next_token(ctx, model, text));
+    text.push_back(token);
+  }
+}
