@@ -448,7 +448,8 @@ void Transformer<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Obje
   normalise(pass, rows, kept);
   kept.d_rows = below_head(pass, kept) ? pass.keep(count, architecture_.hidden_size) : View<T>();
   const View<T> d_table = tied() && pass.mode != Mode::evaluate ? word_table().gradient() : View<T>();
-  language_model_loss<X>(pass, rows, lm_head_, kept.lm_head, batch.predicted(), objective, kept.d_rows, d_table, loss_io, logit_shape());
+  language_model_loss<X>(pass, rows, lm_head_, kept.lm_head, batch.predicted(), objective, kept.d_rows, d_table, loss_io, logit_shape(),
+                         logits_rows<T>(lm_head_.out()));
 }
 
 template <class X>

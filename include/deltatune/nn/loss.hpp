@@ -96,20 +96,25 @@ void classification_loss(Pass<X>& pass, const DeviceBatch<X>& batch, View<const 
   ops::total<B, T>(pass.ctx, losses, loss_io);
 }
 
-inline constexpr Index kLogitsBytes = 64 << 20;  // of a chunk of logits; a few hundred rows of a usual vocabulary
+// Rows of logits that exist at a time: 64 MB of them, and no fewer than 256, because reading a large table for fewer costs more than multiplying by it.
+template <class T>
+constexpr Index logits_rows(Index vocab_size) {
+  return std::max<Index>(256, (64 << 20) / (vocab_size * static_cast<Index>(sizeof(T))));
+}
 
-// The loss of a language model, forward and backward at once, so that all logits never exist: chunks of rows go through the head, are scored, and
-// go back through it.
+// The loss of a language model, forward and backward at once, so that all logits never exist: chunks of about equally many rows, at most max_rows, go
+// through the head, are scored, and go back through it.
 //   logits = shape(head(x));   loss_io (1) += their cross-entropy against labels (M);   dx = their gradient through the head, whose own is accumulated
 // x (M, C); head: C inputs, V outputs. dx (M, C): overwritten; dtable_io (V, C): accumulates the gradient of a table that the head shares; either is
 // empty where nobody wants it.
 template <class X>
 void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, Linear<X>& head, typename Linear<X>::Saved& saved, const std::int32_t* labels,
                          const Objective<X>& objective, View<scalar_of<X>> dx, View<scalar_of<X>> dtable_io, View<scalar_of<X>> loss_io,
-                         const ops::LogitShape& shape = {}, Index chunk_bytes = kLogitsBytes) {
+                         const ops::LogitShape& shape, Index max_rows) {
   using B = backend_of<X>;
   using T = scalar_of<X>;
-  const Index chunk = std::clamp<Index>(chunk_bytes / (head.out() * static_cast<Index>(sizeof(T))), 1, std::max<Index>(1, x.rows));
+  const Index chunks = std::max<Index>(1, (x.rows + max_rows - 1) / max_rows);
+  const Index chunk = (x.rows + chunks - 1) / chunks;
   const bool learns = dx || dtable_io || (pass.mode != Mode::evaluate && trains(head));
   const auto scope = pass.scope();
   const View<T> all_logits = pass.take(chunk, head.out());
