@@ -155,8 +155,6 @@ class Talk {
   }
 
   void answer(const std::vector<std::int32_t>& ids) {
-    PackedBatch batch;
-    batch.add(ids);
     GenerationConfig config = config_;
     config.max_new_tokens = std::min(config.max_new_tokens, positions() + 1 - static_cast<Index>(ids.size()));  // the last one is not read
     config.seed += answers_++;
@@ -169,7 +167,7 @@ class Talk {
       std::cout << piece << std::flush;
     };
     interrupts_.hold("ending the answer", "\n");
-    const std::vector<Continuation> continuations = model_->generate(batch, config, [&](Index, std::int32_t token) {
+    const Continuation continuation = model_->answer(ids, config, [&](Index, std::int32_t token) {
       if (std::find(config.end_ids.begin(), config.end_ids.end(), token) == config.end_ids.end()) write(stream.push(token));
       return !stops.push(token) && interrupts_.received() == 0;
     });
@@ -177,7 +175,7 @@ class Talk {
     write(stream.finish());
     std::cout << "\n" << std::flush;
     if (signal == SIGTERM) throw Interrupted{signal};
-    if (continuations[0].end == Continuation::End::length)
+    if (continuation.end == Continuation::End::length)
       print({"the answer was cut off after " + counted(config.max_new_tokens, "token") +
              (config.max_new_tokens < config_.max_new_tokens ? ", for which the model has positions" : "; --max-new-tokens allows for more")});
     messages_.push_back(message("assistant", text));

@@ -60,6 +60,8 @@ class DeviceModel {
   // Of a language model: the sum over the predicted tokens, and how many they are.
   virtual std::pair<double, double> loss(const PackedBatch& batch) = 0;
   virtual std::vector<Continuation> generate(const PackedBatch& prompts, const GenerationConfig& config, const OnToken& on_token) = 0;
+  // The same for one sequence, of which what it has in common with the last one is not read again.
+  virtual Continuation answer(std::span<const std::int32_t> conversation, const GenerationConfig& config, const OnToken& on_token) = 0;
 
   // Instead of what the adapters train.
   virtual void select(const Selection& selection) = 0;

@@ -67,7 +67,7 @@ void add_merge(CLI::App& app) {
   command->add_option("--adapter", options->adapters, "Folder of the adapter; several times for several")->required()->type_name("DIR");
   command->add_option("--out", options->out, "Folder to write: config.json, model.safetensors, the tokenizer's files")->required()->type_name("DIR");
   command->add_option("--dtype", options->dtype, "Type of the written weights: auto, that of the model's files, float32, float16 or bfloat16")
-      ->check(CLI::IsMember({"auto", "float32", "float16", "bfloat16"}))
+      ->check(CLI::IsMember(dtypes()))
       ->capture_default_str();
   command
       ->add_option("--max-shard-size", options->max_shard_bytes,

@@ -57,6 +57,11 @@ class OnDeviceModel : public DeviceModel {
   std::vector<Continuation> generate(const PackedBatch& prompts, const GenerationConfig& config, const OnToken& on_token) override {
     return deltatune::generate(ctx_, model_, prompts, config, on_token);
   }
+  Continuation answer(std::span<const std::int32_t> conversation, const GenerationConfig& config, const OnToken& on_token) override {
+    PackedBatch batch;
+    batch.add(conversation);
+    return std::move(deltatune::generate(ctx_, model_, batch, config, on_token, &memory_).front());
+  }
 
   void select(const Selection& selection) override { apply(model_, selection); }
 
@@ -171,6 +176,7 @@ class OnDeviceModel : public DeviceModel {
   Workspace<B> saved_, scratch_;
   DeviceBatch<X> device_batch_;
   typename Model::Activations activations_;
+  GenerationMemory<Model> memory_;  // of a conversation
 };
 
 template <class Model>
@@ -261,7 +267,7 @@ class OnDeviceTraining : public DeviceTraining {
     if (parameter.role() == Role::delta) return "deltas";
     if (architecture.is_head(path)) return model_.is_language_model() ? "head" : "classifier";
     if (parameter.role() == Role::embedding || path == architecture.input.norm + ".weight" || path == architecture.input.norm + ".bias") return "embeddings";
-    return !architecture.head.pooler.empty() && path.starts_with(architecture.head.pooler) ? "pooler" : "encoder";
+    return !architecture.head.pooler.empty() && path.starts_with(architecture.head.pooler) ? "pooler" : "layers";
   }
 
   context_of<X>& ctx_;

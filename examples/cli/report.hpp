@@ -120,7 +120,7 @@ inline std::string training_report(const std::map<std::string, PartSize>& parts,
   const auto add = [&table](const std::string& name, const PartSize& part) {
     table.add({name, grouped(part.all), grouped(part.trained), percent(part.trained, part.all)});
   };
-  for (const char* name : {"embeddings", "encoder", "deltas", "pooler", "classifier"})
+  for (const char* name : {"embeddings", "layers", "deltas", "pooler", "classifier", "head"})
     if (const auto part = parts.find(name); part != parts.end()) add(name, part->second);
   add("total", total(parts));
 

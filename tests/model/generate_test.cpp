@@ -198,6 +198,9 @@ TEST_CASE("generation: mistakes are refused", "[model][generate]") {
   CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.repetition_penalty = 0}), Error);
   CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.max_sequences = 0}), Error);
   CHECK_THROWS_AS(generate(ctx, model, Tokens{1}, {.prefill_rows = 0}), Error);
+  GenerationMemory<Gpt2<X>> memory;
+  CHECK_THAT(test::error_text([&] { generate(ctx, model, packed_prompts(), {.max_new_tokens = 1}, {}, &memory); }),
+             Catch::Contains("memory for one sequence; got 5"));
   Gpt2<X> classifier = test::tiny_gpt2(ctx, Head::classifier(3));
   CHECK_THROWS_AS(generate(ctx, classifier, Tokens{1}, {}), Error);
 }
@@ -320,6 +323,44 @@ TEST_CASE("many prompts at once, with deltas", "[model][generate]") {
     });
     check();
   }
+}
+
+TEST_CASE("a conversation is read from where it is new", "[model][generate]") {
+  test::DeviceContext ctx(1);
+  Gpt2<X> model = test::tiny_gpt2(ctx);
+  SECTION("alone") {}
+  SECTION("behind a prompt and prefixes") {
+    model.input().deltas.add("prompt", OwnPrompt(ctx, 2, 12, {.like_words = false, .after_first = true}, 1));
+    model.visit_attentions([&](KvSite<X>& site) { site.deltas.add("prefix", OwnPrefix(ctx, 3, 2 * site.width, {}, 3)); });
+  }
+  GenerationMemory<Gpt2<X>> memory;
+  const auto answer = [&](const Tokens& tokens, Index count) {
+    PackedBatch batch;
+    batch.add(tokens);
+    const GenerationConfig config{.max_new_tokens = count, .stops_at_end = false};
+    const Tokens told = generate(ctx, model, batch, config, {}, &memory).front().tokens;
+    CHECK(told == greedy_by_hand(ctx, model, tokens, count));
+    return told;
+  };
+  const auto recalls = [&](const Tokens& tokens, Index expected) {
+    CHECK(memory.recall(ctx, model, tokens, 1, 17) == expected);
+    memory.keep({tokens.begin(), tokens.begin() + expected});
+  };
+
+  Tokens talk{1, 2, 3};
+  for (const std::int32_t token : answer(talk, 2)) talk.push_back(token);
+  talk.push_back(6);
+  answer(talk, 4);  // more than the cache has room for
+  answer({1, 2, 7, 8}, 3);
+  answer({1, 2, 7, 8}, 2);  // the same once more
+  answer({5, 9, 4}, 2);     // all else
+  answer({5, 9, 4, 1}, 8);
+  answer({5, 9, 4, 1, 2}, 3);
+  recalls({5, 9, 4, 1, 2, 20}, 5);
+  recalls({5, 9, 4, 1, 2}, 4);
+  recalls({5, 9, 4, 7}, 3);
+  answer({5, 9, 4, 7, 8}, 3);
+  recalls({6, 9}, 0);
 }
 
 TEST_CASE("scores with the cache are those of full passes", "[model][generate]") {

@@ -55,7 +55,8 @@ DELTATUNE_MODEL template void save_hf_checkpoint(DefaultCpu::Context&, const std
                                                  const HfExport&);
 DELTATUNE_MODEL template std::vector<std::int32_t> generate(DefaultCpu::Context&, CompiledModel&, std::span<const std::int32_t>, const GenerationConfig&,
                                                             const std::function<void(std::int32_t)>&);
-DELTATUNE_MODEL template std::vector<Continuation> generate(DefaultCpu::Context&, CompiledModel&, const PackedBatch&, const GenerationConfig&, const OnToken&);
+DELTATUNE_MODEL template std::vector<Continuation> generate(DefaultCpu::Context&, CompiledModel&, const PackedBatch&, const GenerationConfig&, const OnToken&,
+                                                            GenerationMemory<CompiledModel>*);
 DELTATUNE_METHOD_INSTANCES(DELTATUNE_MODEL, LoraPlan)
 DELTATUNE_METHOD_INSTANCES(DELTATUNE_MODEL, SelectionPlan)
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -71,12 +72,18 @@ DELTATUNE_FUNCTION Index longest_read(const PackedBatch& prompts, const Generati
   return longest;
 }
 
-// Tokens of prompts that run at once: as configured, or all, where their length decides on the angles of all keys (LongRoPE). Throws Error where a text would
-// grow past that length, as the keys in its cache keep theirs.
-DELTATUNE_FUNCTION Index prefill_rows_of(const Architecture& architecture, const PackedBatch& prompts, const GenerationConfig& config) {
+// The length from which all keys of a text are turned by other angles (LongRoPE); 0: none.
+DELTATUNE_FUNCTION Index long_from(const Architecture& architecture) {
   Index from = 0;
   for (const LayerSpec& layer : architecture.stack.layers)
     if (layer.attention.rotary) from = std::max(from, layer.attention.rotary->long_from);
+  return from;
+}
+
+// Tokens of prompts that run at once: as configured, or all, where their length decides on the angles of all keys. Throws Error where a text would grow past
+// that length, as the keys in its cache keep theirs.
+DELTATUNE_FUNCTION Index prefill_rows_of(const Architecture& architecture, const PackedBatch& prompts, const GenerationConfig& config) {
+  const Index from = long_from(architecture);
   if (from == 0) return config.prefill_rows;
   Index shortest = prompts.rows(), longest = 0;
   for (Index b = 0; b < prompts.count(); ++b) {
@@ -94,11 +101,46 @@ DELTATUNE_FUNCTION Index prefill_rows_of(const Architecture& architecture, const
 
 }  // namespace detail
 
-// Goes on with each sequence of tokens; deltas take part, through the prompts and adapters that the batch names. Returns one continuation per sequence. Throws
-// Error where a prompt and its new tokens do not fit the model, before anything runs.
+// What a model has read, from one generation to the next: a conversation, of which only what is new is read for each answer. Of one model, whose parameters and
+// deltas stay as they are in the meantime.
+template <class Model>
+class GenerationMemory {
+ public:
+  // How many of these tokens need not be read, and leaves only them in cache(), which gets room for `rows` tokens. Never all: the last one's scores are wanted.
+  Index recall(typename Model::Context& ctx, const Model& model, std::span<const std::int32_t> tokens, Index rows, Index max_rows) {
+    Index common = 0;
+    if (!cache_ || rows > capacity_) {
+      capacity_ = std::max(rows, std::min(2 * capacity_, max_rows));
+      cache_.reset();  // before there is another
+      cache_.emplace(model.make_cache(ctx, 1, capacity_));
+    } else {
+      const auto most = std::min(tokens.size() - 1, tokens_.size());
+      while (common < static_cast<Index>(most) && tokens[static_cast<std::size_t>(common)] == tokens_[static_cast<std::size_t>(common)]) ++common;
+    }
+    if (common == 0) {
+      cache_->clear(0);  // with the rows of prompts
+    } else {
+      cache_->drop_last(0, static_cast<Index>(tokens_.size()) - common);
+    }
+    tokens_.clear();  // until a generation has succeeded
+    return common;
+  }
+  typename Model::Cache& cache() { return *cache_; }
+  // The cache holds these.
+  void keep(std::vector<std::int32_t> tokens) { tokens_ = std::move(tokens); }
+
+ private:
+  std::optional<typename Model::Cache> cache_;
+  Index capacity_ = 0;
+  std::vector<std::int32_t> tokens_;
+};
+
+// Goes on with each sequence of tokens; deltas take part, through the prompts and adapters that the batch names. Returns one continuation per sequence. With a
+// memory, which is for one sequence at a time: what its text has in common with that of the last generation is not read again. Throws Error where a prompt and
+// its new tokens do not fit the model, before anything runs.
 template <class Model>
 std::vector<Continuation> generate(typename Model::Context& ctx, Model& model, const PackedBatch& prompts, const GenerationConfig& config,
-                                   const OnToken& on_token = {}) {
+                                   const OnToken& on_token = {}, GenerationMemory<Model>* memory = nullptr) {
   using X = typename Model::Tensor;
   using T = scalar_of<X>;
   using B = backend_of<X>;
@@ -114,19 +156,29 @@ std::vector<Continuation> generate(typename Model::Context& ctx, Model& model, c
   Workspace<B> saved(ctx), scratch(ctx);
   DeviceBatch<X> device(ctx);
   typename Model::Activations kept;
-  typename Model::Cache cache = model.make_cache(ctx, slots, longest);
+  if (memory != nullptr && prompts.count() > 1) throw Error("generation", "has a memory for one sequence", {.got = std::to_string(prompts.count())});
+  const Index turned_from = detail::long_from(model.architecture());
+  if (turned_from > 0 && prompts.rows() > turned_from) memory = nullptr;  // which holds keys at their other angles
   std::vector<Continuation> continuations(static_cast<std::size_t>(prompts.count()));
   std::vector<detail::RunningSequence> running;
   std::vector<Index> free_slots;
   for (Index slot = slots; slot-- > 0;) free_slots.push_back(slot);
   Index next_prompt = 0;
+  Index recalled = 0;
+  std::optional<typename Model::Cache> own;
+  if (memory != nullptr) {
+    recalled = memory->recall(ctx, model, prompts.ids, longest, room);
+  } else {
+    own.emplace(model.make_cache(ctx, slots, longest));
+  }
+  typename Model::Cache& cache = memory != nullptr ? memory->cache() : *own;
   std::vector<T> host;
   while (true) {
     for (; next_prompt < prompts.count() && !free_slots.empty(); ++next_prompt) {
       const auto begin = prompts.ids.begin() + prompts.offsets[static_cast<std::size_t>(next_prompt)];
       const auto end = prompts.ids.begin() + prompts.offsets[static_cast<std::size_t>(next_prompt) + 1];
-      running.push_back({.number = next_prompt, .slot = free_slots.back(), .tokens = {begin, end}});
-      cache.clear(free_slots.back());
+      running.push_back({.number = next_prompt, .slot = free_slots.back(), .read = recalled, .tokens = {begin, end}});
+      if (recalled == 0) cache.clear(free_slots.back());
       free_slots.pop_back();
     }
     if (running.empty()) return continuations;
@@ -178,6 +230,7 @@ std::vector<Continuation> generate(typename Model::Context& ctx, Model& model, c
       continuation.end = at_end ? Continuation::End::end_token : goes_on ? Continuation::End::length : Continuation::End::caller;
       free_slots.push_back(sequence.slot);
       sequence.slot = -1;
+      if (memory != nullptr) memory->keep({sequence.tokens.begin(), sequence.tokens.begin() + sequence.read});
     }
     std::erase_if(running, [](const detail::RunningSequence& sequence) { return sequence.slot < 0; });
   }

@@ -1,7 +1,8 @@
 // Keys and values that attention layers have seen, for inference token by token, of many sequences at once.
 //
 // A cache has slots of the same number of rows. A sequence lives in one slot from its first row to its last, and its rows are never moved: a pass names the
-// slots of its sequences, and one that has ended is named no more, until clear() leaves its slot to another. A slot of a layer begins with the rows of the
+// slots of its sequences, and one that has ended is named no more, until clear() leaves its slot to another. A text that begins like the one before may keep
+// those rows: drop_last() forgets the others. A slot of a layer begins with the rows of the
 // layer's prefixes.
 #pragma once
 
@@ -97,6 +98,8 @@ class KvCaches {
   // Of the sequence in a slot, without those of prefixes.
   Index rows(Index slot) const { return used_.at(static_cast<std::size_t>(slot)); }
   void clear(Index slot) { used_.at(static_cast<std::size_t>(slot)) = 0; }
+  // Forgets the last rows of a slot.
+  void drop_last(Index slot, Index count) { used_.at(static_cast<std::size_t>(slot)) -= count; }
   // Whether the pass has the first rows of its sequences.
   bool begins() const { return begins_; }
 
