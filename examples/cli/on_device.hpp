@@ -31,6 +31,7 @@ class OnDeviceModel : public DeviceModel {
         saved_(ctx),
         scratch_(ctx),
         device_batch_(ctx) {
+    refuse_encoder_decoder(model_, model);
     if (bf16_base) model_.cast_base_to_bf16(ctx);
   }
 
@@ -186,6 +187,7 @@ class OnDeviceTraining : public DeviceTraining {
 
   OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe, bool bf16_base)
       : ctx_(ctx), recipe_(recipe), plans_(recipe.plans), model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed)) {
+    refuse_encoder_decoder(model_, recipe.model);
     freeze_base(model_);
     for (std::size_t i = 0; i < plans_.size(); ++i)
       attachments_.push_back(attach_beside(ctx, model_, plans_[i], recipe.trainer.seed + i, "--method " + method_of(plans_[i])));

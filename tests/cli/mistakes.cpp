@@ -234,8 +234,8 @@ TEST_CASE("models that cannot be loaded", "[cli][mistakes]") {
     place.forward_fails({config + ": num_hidden_layers", "integer", "three"});
   }
   SECTION("unknown architecture") {
-    place.spoil_json("model/config.json", "model_type", "t5");
-    place.forward_fails({config + ": model_type", "unknown architecture", "t5"});
+    place.spoil_json("model/config.json", "model_type", "mamba");
+    place.forward_fails({config + ": model_type", "unknown architecture", "mamba"});
   }
   SECTION("another size than the weights") {
     place.spoil_json("model/config.json", "intermediate_size", 56);

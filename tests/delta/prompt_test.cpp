@@ -2,6 +2,7 @@
 #include "deltatune/delta/prompt.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,7 +36,7 @@ struct PromptCase {
 template <class X>
 InputEmbeddings<X> embeddings(context_of<X>& ctx, Index width) {
   return InputEmbeddings<X>("embeddings",
-                            {.word = Embedding<X>(ctx, "word", 9, width, 0),
+                            {.word = std::make_shared<Embedding<X>>(ctx, "word", 9, width, 0),
                              .position = Embedding<X>(ctx, "position", 12, width),
                              .type = Embedding<X>(ctx, "type", 2, width),
                              .norm = Norm<X>(ctx, "norm", width, {.epsilon = 1e-6})},

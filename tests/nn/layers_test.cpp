@@ -1,11 +1,13 @@
 // Every layer under every pattern of what trains below and inside of it: gradients by the adjoint test, and float on both providers.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/nn/cross_attention.hpp"
 #include "deltatune/nn/head.hpp"
 #include "deltatune/nn/input_embeddings.hpp"
 #include "deltatune/nn/sublayer.hpp"
@@ -139,6 +141,53 @@ Demand demand_of(check::Trial<X>& trial, const std::vector<Index>& lengths, cons
   return {trial.array(rows), trial.sequences(read)};
 }
 
+// What trains in two layers that read the same source, below them and in the encoder.
+struct CrossPattern : Pattern {
+  bool source = true;
+};
+
+// The source is half as wide again; keys and values have half as many heads.
+auto cross_attention_body(const CrossPattern& pattern, const std::vector<Index>& targets, const std::vector<Index>& sources, Index width, Index heads,
+                          double dropout) {
+  return [=]<class X>(check::Trial<X>& trial) {
+    using T = scalar_of<X>;
+    const auto cross_attention = [&](const std::string& path) -> CrossAttention<X>& {
+      return own(
+          trial,
+          CrossAttention<X>(Linear<X>(trial.ctx(), width, {{path + ".q", width}}),
+                            Linear<X>(trial.ctx(), width * 3 / 2, {{path + ".k", width / 2}, {path + ".v", width / 2}}),
+                            Linear<X>(trial.ctx(), width, {{path + ".o", width}}), {.heads = heads, .kv_heads = heads / 2, .dropout = dropout, .scale = 1}),
+          pattern);
+    };
+    trial.pass().mode = Mode::train;
+    CrossAttention<X>&first = cross_attention("first"), &second = cross_attention("second");
+    const Sequences target = trial.sequences(targets), source = trial.sequences(sources);
+    const Input<X> x = layer_input(trial, pattern.below, target.rows, width);
+    Source<X> s;
+    s.sequences = source;
+    if (pattern.source) {
+      const auto rows = trial.input("source", source.rows, width * 3 / 2);
+      s.rows = rows.value;
+      s.gradient = rows.gradient;
+    } else {
+      s.rows = trial.constant(source.rows, width * 3 / 2);
+    }
+    trial.pass().source = &s;
+    const auto y = trial.output("y", target.rows, width), z = trial.output("z", target.rows, width);
+    typename CrossAttention<X>::Saved of_first, of_second;
+    first.forward(trial.pass(), target, x.value, y.value, of_first);
+    second.forward(trial.pass(), target, x.value, z.value, of_second);
+    if (!trial.backward_wanted()) return;
+    if (s.gradient) backend_of<X>::fill(trial.ctx(), s.gradient, T(0));
+    GradientSink<T> dx = sink(x);
+    for (const bool is_first : {false, true}) {
+      CrossAttention<X>& layer = is_first ? first : second;
+      layer.backward(trial.pass(), is_first ? of_first : of_second, layer.needs_input() ? x.value : View<const T>(), is_first ? y.gradient : z.gradient, dx);
+      if (dx.wanted()) dx = GradientSink<T>::accumulating(x.gradient);
+    }
+  };
+}
+
 // Which norms a sublayer has: before its branch, of the branch, of the sum.
 struct Norms {
   bool before = false, branch = false, sum = false;
@@ -201,7 +250,7 @@ auto embeddings_body(const Pattern& pattern, Index width, double dropout, double
     trial.pass().mode = Mode::train;
     auto& layer = own(trial,
                       InputEmbeddings<X>("embeddings",
-                                         {.word = Embedding<X>(ctx, "word", 9, width, 0),
+                                         {.word = std::make_shared<Embedding<X>>(ctx, "word", 9, width, 0),
                                           .position = Embedding<X>(ctx, "position", 6, width),
                                           .type = Embedding<X>(ctx, "type", 2, width),
                                           .norm = Norm<X>(ctx, "norm", width, {.epsilon = 1e-6})},
@@ -305,6 +354,15 @@ TEST_CASE("self-attention: queries and keys normalised, of each head or of all t
                                    Pattern{{"output.bias"}, false}, Pattern{});
   const Normalised normalised = GENERATE(Normalised::heads, Normalised::row);
   check_layer(attention_body(pattern, {3, 1, 4}, 12, 4, 0.3, normalised), attention_body(pattern, {70, 9, 33}, 48, 6, 0.3, normalised));
+}
+
+TEST_CASE("cross-attention: two layers that read one source", "[nn]") {
+  const CrossPattern pattern =
+      GENERATE(CrossPattern{{{"**"}}}, CrossPattern{{{"**"}, false}, false}, CrossPattern{{{}, false}, true}, CrossPattern{{{}, true}, false},
+               CrossPattern{{{"*.k.weight"}, false}, false}, CrossPattern{{{"*.q.weight", "*.v.bias"}, true}, true}, CrossPattern{{{"*.q.bias"}, false}, false},
+               CrossPattern{{{"*.o.**"}, false}, false});
+  const double dropout = GENERATE(0.0, 0.3);
+  check_layer(cross_attention_body(pattern, {3, 1, 4}, {2, 5, 1}, 8, 4, dropout), cross_attention_body(pattern, {20, 9, 33}, {70, 5, 31}, 48, 6, dropout));
 }
 
 TEST_CASE("sublayers: RMSNorm in its places, and branches that are scaled", "[nn][sublayer]") {

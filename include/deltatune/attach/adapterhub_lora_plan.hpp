@@ -20,6 +20,7 @@ namespace deltatune {
 
 struct AdapterHubLoraPlan : PlanBase {
   static constexpr const char* kGroup = "Methods on weights";
+  static constexpr bool kOnEncoderDecoders = false;
   enum class Kind { lora, dora, ia3 };
 
   Kind kind = Kind::lora;

@@ -108,6 +108,7 @@ DELTATUNE_FUNCTION std::vector<Setting> phm_settings(PhmConfig& phm) {
 
 struct BottleneckPlan : PlanBase {
   static constexpr const char* kGroup = "Adapters";
+  static constexpr bool kOnEncoderDecoders = false;
 
   BottleneckConfig adapter = {};  // its `bottleneck` comes from the reduction factor
   ReductionFactor reduction = {};

@@ -17,6 +17,7 @@ namespace deltatune {
 
 struct PromptLearningPlan : PlanBase {
   static constexpr const char* kGroup = "Prefixes and prompts";
+  static constexpr bool kOnEncoderDecoders = false;
   static std::vector<std::string> site_tensors() { return {}; }
 
   bool evaluated = false;  // the rows themselves are parameters, whatever computed them: what a file holds

@@ -22,6 +22,9 @@ DELTATUNE_FUNCTION Index config_size(const JsonConfig& json, const char* key, In
   return value;
 }
 
+// The same of a field that a file may leave out.
+DELTATUNE_FUNCTION Index config_size_or(const JsonConfig& json, const char* key, Index absent) { return json.has(key) ? config_size(json, key) : absent; }
+
 // A number that null turns off: then 0; `absent` where the file does not say.
 DELTATUNE_FUNCTION double config_or_off(const JsonConfig& json, const char* key, double absent) {
   return json.raw().contains(key) ? json.get_or<double>(key, 0.0) : absent;

@@ -20,6 +20,7 @@
 #include "deltatune/model/family/qwen.hpp"
 #include "deltatune/model/family/roberta.hpp"
 #include "deltatune/model/family/smollm3.hpp"
+#include "deltatune/model/family/t5.hpp"
 
 namespace deltatune {
 
@@ -44,12 +45,14 @@ inline constexpr std::array kFamilies{
     Family{"mistral", family::mistral},
     Family{"modernbert", family::modernbert},
     Family{"mpnet", family::mpnet},
+    Family{"mt5", family::mt5},
     Family{"olmo2", family::olmo2},
     Family{"phi3", family::phi3},
     Family{"qwen2", family::qwen2},
     Family{"qwen3", family::qwen3},
     Family{"roberta", family::roberta},
     Family{"smollm3", family::smollm3},
+    Family{"t5", family::t5},
     Family{"xlm-roberta", family::xlm_roberta},
 };
 

@@ -1,4 +1,4 @@
-// A stack of residual sublayers, two per layer, as an Architecture describes it, with the two frontiers of training:
+// A stack of residual sublayers, two per layer, three with cross-attention, as an Architecture describes it, with the two frontiers of training:
 //   gradient frontier   below the lowest sublayer that trains nothing runs backward, and what a layer would keep is scratch
 //   demand frontier     the last attention reads all N rows and writes the M that somebody reads; what follows runs on M rows (nn/demand.hpp)
 // A sublayer's input is rebuilt from what the one below kept, or kept where nothing can give it again.
@@ -34,23 +34,25 @@ class Stack {
   };
 
   Stack() = default;
-  // All values 0. prefix: of the names, "bert." or "".
-  Stack(context_of<X>& ctx, const Architecture& architecture, const std::string& prefix) {
-    if (const auto& bias = architecture.stack.relative_bias)
-      bias_ = std::make_shared<RelativeBias<X>>(ctx, prefix + bias->table, architecture.stack.layers.front().attention.heads,
+  // All values 0. spec: of the architecture, its own or its encoder's. prefix: of the names, "bert." or "".
+  Stack(context_of<X>& ctx, const Architecture& architecture, const StackSpec& spec, const std::string& prefix) {
+    const Blueprint plan{ctx, architecture, spec};
+    if (const auto& bias = spec.relative_bias)
+      bias_ = std::make_shared<RelativeBias<X>>(ctx, prefix + bias->table, spec.layers.front().attention.heads,
                                                 RelativeBuckets{bias->buckets, bias->max_distance, bias->bidirectional});
-    for (Index l = 0; l < architecture.layers(); ++l) {
-      const StackNames& names = architecture.stack.names;
-      const std::string layer = prefix + architecture.layer_path(l);
-      const AttentionSpec& attention = architecture.stack.layers[at(l)].attention;
-      const FeedForwardSpec& feed_forward = architecture.stack.layers[at(l)].feed_forward;
-      const bool has_first_norm = architecture.stack.layers[at(l)].first_norm;
-      parts_.emplace_back(make_attention(ctx, architecture, attention, layer, {rotary_of(ctx, architecture, attention), bias_}),
-                          make_norms(ctx, architecture, names.attention, layer, has_first_norm),
-                          make_site(architecture, names.attention, layer, l, Sublayer::attention), attention.output_dropout, architecture.stack.branch_scale);
-      parts_.emplace_back(make_feed_forward(ctx, architecture, feed_forward, layer), make_norms(ctx, architecture, names.feed_forward, layer, true),
-                          make_site(architecture, names.feed_forward, layer, l, Sublayer::feed_forward), feed_forward.output_dropout,
-                          architecture.stack.branch_scale);
+    for (Index l = 0; l < static_cast<Index>(spec.layers.size()); ++l) {
+      const StackNames& names = spec.names;
+      const std::string path = prefix + spec.layer_path(l);
+      const LayerSpec& layer = spec.layers[at(l)];
+      const auto add = [&](typename Part::Branch branch, const SublayerNames& names_of_it, Sublayer sublayer, double dropout, bool has_norm) {
+        parts_.emplace_back(std::move(branch), make_norms(plan, names_of_it, path, has_norm),
+                            SublayerSite<X>{path + names_of_it.site, path + names_of_it.adapters, l, sublayer, architecture.hidden_size, {}}, dropout,
+                            spec.branch_scale);
+      };
+      add(make_attention(plan, layer.attention, path, {rotary_of(plan, layer.attention), bias_}), names.attention, Sublayer::attention,
+          layer.attention.output_dropout, layer.first_norm);
+      if (layer.cross) add(make_cross_attention(plan, *layer.cross, path), names.cross, Sublayer::cross_attention, layer.cross->output_dropout, true);
+      add(make_feed_forward(plan, layer.feed_forward, path), names.feed_forward, Sublayer::feed_forward, layer.feed_forward.output_dropout, true);
     }
   }
 
@@ -69,18 +71,26 @@ class Stack {
     for (auto& [spec, table] : rotary_) table->reserve(ctx, positions);
   }
 
-  // The gradient frontier. below_trains: whether something below the stack does.
-  Index frontier(const Pass<X>& pass, bool below_trains) {
+  // The gradient frontier. below_trains: whether something below the stack does; source_trains: whether something of the encoder does.
+  Index frontier(const Pass<X>& pass, bool below_trains, bool source_trains = false) {
     if (pass.mode == Mode::evaluate) return count();
     if (below_trains) return -1;
-    const auto lowest = std::find_if(parts_.begin(), parts_.end(), [](Part& part) { return trains(part) || part.shared_table_trains(); });
+    const auto lowest = std::find_if(parts_.begin(), parts_.end(),
+                                     [&](Part& part) { return trains(part) || part.shared_table_trains() || (source_trains && part.reads_source()); });
     return static_cast<Index>(lowest - parts_.begin());
   }
 
-  // h (N, C) used up -> out (M, C): what is demanded of it; h itself where that is all. below_rebuilds: whether what made h can give it again.
-  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, bool below_trains, bool below_rebuilds, View<T> h, View<T> out, Saved& saved,
+  // What forward has to know of the rest of the model.
+  struct Below {
+    bool trains = false;         // something below the stack does
+    bool rebuilds = false;       // what made h can give it again
+    bool source_trains = false;  // something of the encoder does
+  };
+
+  // h (N, C) used up -> out (M, C): what is demanded of it; h itself where that is all.
+  void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, const Below& below, View<T> h, View<T> out, Saved& saved,
                Cache* cache = nullptr) {
-    saved.lowest = frontier(pass, below_trains);
+    saved.lowest = frontier(pass, below.trains, below.source_trains);
     saved.narrow = demand ? narrowest() : count();
     saved.demand = demand;
     saved.parts.resize(parts_.size());
@@ -90,7 +100,7 @@ class Stack {
     KvCache<X>* next_cache = cache != nullptr ? cache->layers().data() : nullptr;
     for (Index i = 0; i < count(); ++i) {
       const Part& part = parts_[at(i)];
-      const bool is_given_again = i > saved.lowest && (i > 0 ? parts_[at(i - 1)].can_rebuild_output() : below_rebuilds);
+      const bool is_given_again = i > saved.lowest && (i > 0 ? parts_[at(i - 1)].can_rebuild_output() : below.rebuilds);
       if (i >= saved.lowest && part.needs_input() && !is_given_again) {
         saved.inputs[at(i)] = pass.keep(rows.rows, rows.cols);
         ops::copy<B, T>(pass.ctx, rows, saved.inputs[at(i)]);
@@ -99,7 +109,8 @@ class Stack {
       const View<T> next = narrows ? out : rows;
       const DemandScope<X> scope(pass, i > saved.narrow ? demand : all);
       KvCache<X>* const seen = next_cache != nullptr && part.attention() != nullptr ? next_cache++ : nullptr;
-      run_keeping(pass, i >= saved.lowest, [&](Pass<X>& p) { part.forward(p, sequences, narrows ? demand : all, rows, next, saved.parts[at(i)], seen); });
+      const Sequences& of_rows = i > saved.narrow ? demand.sequences : sequences;
+      run_keeping(pass, i >= saved.lowest, [&](Pass<X>& p) { part.forward(p, of_rows, narrows ? demand : all, rows, next, saved.parts[at(i)], seen); });
       rows = next;
     }
     if (demand && saved.narrow == count()) ops::gather_rows<B, T>(pass.ctx, h, demand.rows, out);
@@ -137,32 +148,48 @@ class Stack {
  private:
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
+  struct Blueprint {
+    context_of<X>& ctx;
+    const Architecture& architecture;
+    const StackSpec& stack;
+
+    Linear<X> linear(Index in, const std::vector<std::pair<std::string, Index>>& sites, bool bias) const {
+      return Linear<X>(ctx, in, sites, {.bias = bias, .transposed_in_file = architecture.transposed_in_file});
+    }
+  };
+
   // The same table for all layers with the same angles.
-  std::shared_ptr<const Rotary<X>> rotary_of(context_of<X>& ctx, const Architecture& a, const AttentionSpec& spec) {
+  std::shared_ptr<const Rotary<X>> rotary_of(const Blueprint& plan, const AttentionSpec& spec) {
     if (!spec.rotary) return {};
     for (const auto& [known, table] : rotary_)
       if (known == *spec.rotary) return table;
-    rotary_.emplace_back(*spec.rotary, std::make_shared<Rotary<X>>(ctx, *spec.rotary, spec.head_width, a.max_position_embeddings));
+    rotary_.emplace_back(*spec.rotary, std::make_shared<Rotary<X>>(plan.ctx, *spec.rotary, spec.head_width, plan.architecture.max_position_embeddings));
     return rotary_.back().second;
   }
-  static SelfAttention<X> make_attention(context_of<X>& ctx, const Architecture& a, const AttentionSpec& spec, const std::string& layer,
-                                         AttentionTables<X> tables) {
-    const AttentionNames& names = a.stack.names.attention;
-    const Index width = spec.heads * spec.head_width, kv_width = spec.kv_heads * spec.head_width;
+  static AttentionConfig config_of(const AttentionSpec& spec) {
+    return {.heads = spec.heads,
+            .kv_heads = spec.kv_heads,
+            .dropout = spec.dropout,
+            .causal = spec.causal,
+            .scale = spec.scale,
+            .soft_cap = spec.soft_cap,
+            .window = spec.window};
+  }
+  static SelfAttention<X> make_attention(const Blueprint& plan, const AttentionSpec& spec, const std::string& layer, AttentionTables<X> tables) {
+    const AttentionNames& names = plan.stack.names.attention;
+    const Index hidden = plan.architecture.hidden_size, width = spec.heads * spec.head_width, kv_width = spec.kv_heads * spec.head_width;
     std::vector<std::pair<std::string, Index>> sites;
     for (const std::string& name : names.projections)
       sites.emplace_back(layer + name, names.projections.size() == 1 ? width + 2 * kv_width : sites.empty() ? width : kv_width);
-    return SelfAttention<X>(
-        layer + names.module, Linear<X>(ctx, a.hidden_size, sites, {.bias = spec.bias, .transposed_in_file = a.transposed_in_file}),
-        Linear<X>(ctx, width, {{layer + names.output, a.hidden_size}}, {.bias = spec.output_bias, .transposed_in_file = a.transposed_in_file}),
-        {.heads = spec.heads,
-         .kv_heads = spec.kv_heads,
-         .dropout = spec.dropout,
-         .causal = spec.causal,
-         .scale = spec.scale,
-         .soft_cap = spec.soft_cap,
-         .window = spec.window},
-        std::move(tables), make_norms(ctx, spec, names, layer));
+    return SelfAttention<X>(layer + names.module, plan.linear(hidden, sites, spec.bias), plan.linear(width, {{layer + names.output, hidden}}, spec.output_bias),
+                            config_of(spec), std::move(tables), make_norms(plan.ctx, spec, names, layer));
+  }
+  static CrossAttention<X> make_cross_attention(const Blueprint& plan, const AttentionSpec& spec, const std::string& layer) {
+    const AttentionNames& names = plan.stack.names.cross;
+    const Index hidden = plan.architecture.hidden_size, width = spec.heads * spec.head_width, kv_width = spec.kv_heads * spec.head_width;
+    return CrossAttention<X>(plan.linear(hidden, {{layer + names.projections.at(0), width}}, spec.bias),
+                             plan.linear(hidden, {{layer + names.projections.at(1), kv_width}, {layer + names.projections.at(2), kv_width}}, spec.bias),
+                             plan.linear(width, {{layer + names.output, hidden}}, spec.output_bias), config_of(spec));
   }
   static std::optional<QueryKeyNorms<X>> make_norms(context_of<X>& ctx, const AttentionSpec& spec, const AttentionNames& names, const std::string& layer) {
     if (!spec.qk_norm) return {};
@@ -172,29 +199,26 @@ class Stack {
     };
     return QueryKeyNorms<X>{norm(names.q_norm, spec.heads), norm(names.k_norm, spec.kv_heads)};
   }
-  static FeedForward<X> make_feed_forward(context_of<X>& ctx, const Architecture& a, const FeedForwardSpec& spec, const std::string& layer) {
-    const FeedForwardNames& names = a.stack.names.feed_forward;
-    const LinearOptions options{.bias = spec.bias, .transposed_in_file = a.transposed_in_file};
+  static FeedForward<X> make_feed_forward(const Blueprint& plan, const FeedForwardSpec& spec, const std::string& layer) {
+    const FeedForwardNames& names = plan.stack.names.feed_forward;
+    const Index hidden = plan.architecture.hidden_size;
     std::vector<std::pair<std::string, Index>> sites;
     for (const std::string& name : names.up)
       sites.emplace_back(layer + name, spec.gated && names.up.size() == 1 ? 2 * spec.intermediate_size : spec.intermediate_size);
-    return FeedForward<X>(Linear<X>(ctx, a.hidden_size, sites, options), Linear<X>(ctx, spec.intermediate_size, {{layer + names.down, a.hidden_size}}, options),
+    return FeedForward<X>(plan.linear(hidden, sites, spec.bias), plan.linear(spec.intermediate_size, {{layer + names.down, hidden}}, spec.bias),
                           spec.activation, spec.inner_dropout);
   }
-  static SublayerNorms<X> make_norms(context_of<X>& ctx, const Architecture& a, const SublayerNames& names, const std::string& layer, bool has_norm) {
+  static SublayerNorms<X> make_norms(const Blueprint& plan, const SublayerNames& names, const std::string& layer, bool has_norm) {
     SublayerNorms<X> norms;
     if (!has_norm) return norms;
-    const NormPlace place = a.stack.place;
-    const auto norm = [&](const std::string& name) { return Norm<X>(ctx, layer + name, a.hidden_size, a.stack.norm); };
+    const NormPlace place = plan.stack.place;
+    const auto norm = [&](const std::string& name) { return Norm<X>(plan.ctx, layer + name, plan.architecture.hidden_size, plan.stack.norm); };
     (place == NormPlace::after_sum ? norms.sum : place == NormPlace::after_branch ? norms.branch : norms.before) = norm(names.norm);
     if (place == NormPlace::around) norms.branch = norm(names.branch_norm);
     return norms;
   }
-  static SublayerSite<X> make_site(const Architecture& a, const SublayerNames& names, const std::string& layer, Index l, Sublayer sublayer) {
-    return {layer + names.site, layer + names.adapters, l, sublayer, a.hidden_size, {}};
-  }
 
-  // The last attention, unless it or something above it reads other rows of its sequence.
+  // The last self-attention, unless it or something above it reads other rows of its sequence.
   Index narrowest() const {
     for (Index i = count() - 1; i >= 0; --i) {
       if (parts_[at(i)].mixes_rows()) return count();

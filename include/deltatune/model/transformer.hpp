@@ -41,6 +41,11 @@ class Transformer {
   struct Activations {
     typename InputEmbeddings<X>::Saved embeddings;
     typename Stack<X>::Saved stack;
+    typename InputEmbeddings<X>::Saved source_embeddings;  // of an encoder-decoder
+    typename Stack<X>::Saved source_stack;
+    typename Norm<X>::Saved source_norm;
+    DropoutMask source_dropout, dropout;  // behind the last norms
+    Source<X> source;
     typename Norm<X>::Saved norm;  // of the rows that the head reads
     typename ClassificationHead<X>::Saved head;
     typename Linear<X>::Saved lm_head;
@@ -63,7 +68,9 @@ class Transformer {
   Architecture& architecture() { return architecture_; }
   const LoadReport& load_report() const { return report_; }
   // As PEFT names it.
-  const char* task_type() const { return has_classifier() ? "SEQ_CLS" : is_language_model() ? "CAUSAL_LM" : "FEATURE_EXTRACTION"; }
+  const char* task_type() const { return has_classifier() ? "SEQ_CLS" : !is_language_model() ? "FEATURE_EXTRACTION" : encoder_ ? "SEQ_2_SEQ_LM" : "CAUSAL_LM"; }
+  // Whether it reads a source text besides the text that it goes on with.
+  bool is_encoder_decoder() const { return encoder_.has_value(); }
   bool has_classifier() const { return head_.num_labels > 0; }
   bool is_language_model() const { return head_.next_token; }
   Index num_labels() const { return head_.num_labels; }
@@ -86,8 +93,9 @@ class Transformer {
   // f(Linear<X>&) for every linear layer.
   template <class F>
   void visit_linears(const F& f) {
+    if (encoder_) encoder_->embeddings.visit_linears(f);
     embeddings_.visit_linears(f);
-    for (ResidualSublayer<X>& part : stack_.parts()) part.visit_linears(f);
+    visit_parts([&f](ResidualSublayer<X>& part) { part.visit_linears(f); });
     classifier_.visit_linears(f);
     if (lm_head_) f(lm_head_);
   }
@@ -100,19 +108,22 @@ class Transformer {
   template <class F>
   void visit_lookups(const F& f) {
     embeddings_.visit_lookups(f);
+    if (encoder_) encoder_->embeddings.visit_lookups(f);
   }
-  // f(SublayerSite<X>&), after attention and after the feed-forward part of each layer.
+  // f(SublayerSite<X>&), after attention, cross-attention and the feed-forward part of each layer.
   template <class F>
   void visit_sublayers(const F& f) {
-    for (ResidualSublayer<X>& part : stack_.parts()) f(part.site());
+    visit_parts([&f](ResidualSublayer<X>& part) { f(part.site()); });
   }
-  // f(KvSite<X>&) for every attention layer.
+  // f(KvSite<X>&) for every layer of self-attention.
   template <class F>
   void visit_attentions(const F& f) {
-    for (ResidualSublayer<X>& part : stack_.parts())
+    visit_parts([&f](ResidualSublayer<X>& part) {
       if (part.attention() != nullptr) f(part.attention()->site());
+    });
   }
-  InputSite<X>& input() { return embeddings_.input(); }
+  // Of an encoder-decoder: that of the encoder.
+  InputSite<X>& input() { return encoder_ ? encoder_->embeddings.input() : embeddings_.input(); }
   ParameterSlot<X>& derived() { return derived_; }
   Parameter<X>& word_table() { return embeddings_.word().table(); }
 
@@ -134,9 +145,9 @@ class Transformer {
 
   // How batches have to be laid out for the family and for the deltas at the input: DeviceBatch::upload() takes it.
   InputLayout layout() const {
-    InputLayout layout = embeddings_.input().deltas.layout();
+    InputLayout layout = (encoder_ ? encoder_->embeddings : embeddings_).input().deltas.layout();
     layout.shift = derived_.position_shift();
-    layout.first_position = architecture_.input.first_position;
+    layout.first_position = (encoder_ ? architecture_.encoder->input : architecture_.input).first_position;
     if (architecture_.input.skips_padding_id) layout.skipped_id = static_cast<std::int32_t>(architecture_.pad_id);
     if (has_classifier() && architecture_.head.pool == HeadSpec::Pool::last_row) layout.pad_id = static_cast<std::int32_t>(architecture_.pad_id);
     return layout;
@@ -150,17 +161,19 @@ class Transformer {
   // Holds the weights of linear layers and the tables of embeddings in bfloat16 from now on, but for those that train (nn/base_matrix.hpp).
   void cast_base_to_bf16(Context& ctx) requires kRounds<X> {
     embeddings_.cast_base_to_bf16(ctx);
+    if (encoder_) encoder_->embeddings.cast_base_to_bf16(ctx);
     if (tied()) share_table(ctx);
     visit_linears([&ctx](Linear<X>& layer) { layer.cast_base_to_bf16(ctx); });
   }
   // Whether backward computes the inner values of feed-forward layers again instead of keeping them: less than half of the activations' memory,
   // for about a sixth more time.
   void recompute_feed_forward(bool on) {
-    for (ResidualSublayer<X>& part : stack_.parts())
+    visit_parts([on](ResidualSublayer<X>& part) {
       if (part.feed_forward() != nullptr) part.feed_forward()->set_recompute(on);
+    });
   }
   // Whether gradients of embedding tables will be wanted (DeviceBatch::upload groups rows for them).
-  bool embeddings_train() { return embeddings_.tables_train(); }
+  bool embeddings_train() { return embeddings_.tables_train() || (encoder_ && encoder_->embeddings.tables_train()); }
 
   // Random values as Hugging Face initialises: normal weights, zero biases, unit norms.
   void initialise(Context& ctx, std::uint64_t seed);
@@ -188,7 +201,35 @@ class Transformer {
   void continue_sequences(Pass<X>& pass, const DeviceBatch<X>& batch, std::span<const Index> slots, View<T> logits, Activations& kept, Cache& cache);
 
  private:
+  // What reads the source text.
+  struct Encoder {
+    InputEmbeddings<X> embeddings;
+    Stack<X> stack;
+    std::optional<Norm<X>> norm;
+  };
+
   void visit_parameters(const ParameterVisitor<X>& f);
+  template <class F>
+  void visit_parts(const F& f) {
+    if (encoder_)
+      for (ResidualSublayer<X>& part : encoder_->stack.parts()) f(part);
+    for (ResidualSublayer<X>& part : stack_.parts()) f(part);
+  }
+  static InputEmbeddings<X> make_embeddings(Context& ctx, const Architecture& a, const InputSpec& spec, const StackSpec& stack, const std::string& prefix,
+                                            std::shared_ptr<Embedding<X>> words);
+  // Layers see these rows from here on.
+  static void enter(Pass<X>& pass, const DeviceBatch<X>& batch) {
+    pass.sequences = &batch.sequences();
+    pass.routes = &batch.routes();
+    pass.positions = batch.positions();
+    pass.last_position = batch.last_position();
+  }
+  // The encoder's output, which pass.source gives to the decoder's layers. Throws Error unless the batch has a source where the model reads one.
+  void read_source(Pass<X>& pass, const DeviceBatch<X>& batch, Activations& kept);
+  bool source_trains(const Pass<X>& pass) {
+    return pass.mode != Mode::evaluate && encoder_ &&
+           (encoder_->embeddings.any_trains() || trains(encoder_->stack) || (encoder_->norm && trains(*encoder_->norm)));
+  }
   bool pools_mean() const { return architecture_.head.pool == HeadSpec::Pool::mean; }
   // The rows that the classifier reads, where it reads one per sequence.
   Demand read_rows(const DeviceBatch<X>& batch) const {
@@ -224,9 +265,13 @@ class Transformer {
   void run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache = nullptr);
   // d_out_io (M, C): used up. dh (N, C): scratch for what lies below, d_out_io itself where all rows were demanded.
   void stack_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> d_out_io, View<T> dh);
-  // The last norm, in place, where there is one.
+  // d_rows (Ns, C): the gradient of the encoder's output, used up.
+  void source_backward(Pass<X>& pass, const DeviceBatch<X>& source, const Activations& kept, View<T> d_rows);
+  // The last norm, in place, where there is one, and a dropout behind it.
   void normalise(Pass<X>& pass, View<T> rows_io, Activations& kept) {
     if (norm_) run_keeping(pass, below_head(pass, kept), [&](Pass<X>& p) { norm_->forward(p, rows_io, {}, {}, rows_io, kept.norm); });
+    kept.dropout = architecture_.stack.final_dropout > 0 ? pass.dropout(architecture_.stack.final_dropout) : DropoutMask();
+    if (kept.dropout.active()) ops::dropout<B, T>(pass.ctx, kept.dropout, rows_io, rows_io);
   }
   // From some normalised rows of h, which rows `index` names, or from all where it is null, down: d_rows (M, C), used up.
   void rows_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, const Index* index, View<T> d_rows);
@@ -237,6 +282,7 @@ class Transformer {
   InputEmbeddings<X> embeddings_;
   Stack<X> stack_;
   std::optional<Norm<X>> norm_;
+  std::optional<Encoder> encoder_;
   ClassificationHead<X> classifier_;  // without a head: the pooler's weights, if any
   Linear<X> lm_head_;                 // of a language model; shares the table of word embeddings where the two are tied
   Index untied_ = 0;                  // reasons for a table of its own
@@ -252,16 +298,17 @@ Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, 
   const Architecture& a = architecture_;
   check_supported(a);
   if (head.next_token && a.head.lm_head.empty()) throw Error(a.title, "has no head that predicts the next token", {.expected = "a classifier, or no head"});
-  const Index embedding_size = a.input.embedding_size > 0 ? a.input.embedding_size : a.hidden_size;
-  EmbeddingParts<X> input{.word = Embedding<X>(ctx, prefix_ + a.input.words, a.vocab_size, embedding_size, a.input.padding_row_learns ? -1 : a.pad_id)};
-  if (!a.input.positions.empty())
-    input.position = Embedding<X>(ctx, prefix_ + a.input.positions, a.max_position_embeddings, embedding_size, a.input.skips_padding_id ? a.pad_id : -1);
-  if (!a.input.types.empty()) input.type = Embedding<X>(ctx, prefix_ + a.input.types, a.type_vocab_size, embedding_size);
-  if (!a.input.norm.empty()) input.norm = Norm<X>(ctx, prefix_ + a.input.norm, embedding_size, a.stack.norm);
-  if (!a.input.projection.empty()) input.projection = Linear<X>(ctx, embedding_size, {{prefix_ + a.input.projection, a.hidden_size}});
-  embeddings_ = InputEmbeddings<X>(prefix_ + a.input.module, std::move(input), a.input.dropout, a.input.scale, a.input.scales_prompts);
-  stack_ = Stack<X>(ctx, a, prefix_);
-  if (!a.stack.final_norm.empty()) norm_ = Norm<X>(ctx, prefix_ + a.stack.final_norm, a.hidden_size, a.stack.norm);
+  if (a.encoder && !head.next_token)
+    throw Error(a.title, "is an encoder-decoder, of which only the language model head is supported", {.remedy = "use Head::language_model()"});
+  embeddings_ = make_embeddings(ctx, a, a.input, a.stack, prefix_, {});
+  const auto last_norm = [&](const StackSpec& stack) {
+    return stack.final_norm.empty() ? std::optional<Norm<X>>() : Norm<X>(ctx, prefix_ + stack.final_norm, a.hidden_size, stack.norm);
+  };
+  stack_ = Stack<X>(ctx, a, a.stack, prefix_);
+  norm_ = last_norm(a.stack);
+  if (a.encoder)
+    encoder_.emplace(Encoder{make_embeddings(ctx, a, a.encoder->input, a.encoder->stack, prefix_, embeddings_.shared_word()),
+                             Stack<X>(ctx, a, a.encoder->stack, prefix_), last_norm(a.encoder->stack)});
   HeadParts<X> parts{.activation = a.head.activation, .dropout = a.head.dropout, .drops_input = a.head.drops_pooled};
   if (has_classifier()) {
     const std::string dense = !a.head.dense.empty() ? a.head.dense : a.head.pooler.empty() ? "" : prefix_ + a.head.pooler;
@@ -274,6 +321,20 @@ Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, 
   classifier_ = ClassificationHead<X>(std::move(parts));
   untied_ = a.head.tied ? 0 : 1;
   if (is_language_model()) make_lm_head(ctx);
+}
+
+template <class X>
+InputEmbeddings<X> Transformer<X>::make_embeddings(Context& ctx, const Architecture& a, const InputSpec& spec, const StackSpec& stack,
+                                                   const std::string& prefix, std::shared_ptr<Embedding<X>> words) {
+  const Index width = spec.embedding_size > 0 ? spec.embedding_size : a.hidden_size;
+  EmbeddingParts<X> parts{.word = words, .has_word = !words};
+  if (!words) parts.word = std::make_shared<Embedding<X>>(ctx, prefix + spec.words, a.vocab_size, width, spec.padding_row_learns ? -1 : a.pad_id);
+  if (!spec.positions.empty())
+    parts.position = Embedding<X>(ctx, prefix + spec.positions, a.max_position_embeddings, width, spec.skips_padding_id ? a.pad_id : -1);
+  if (!spec.types.empty()) parts.type = Embedding<X>(ctx, prefix + spec.types, a.type_vocab_size, width);
+  if (!spec.norm.empty()) parts.norm = Norm<X>(ctx, prefix + spec.norm, width, stack.norm);
+  if (!spec.projection.empty()) parts.projection = Linear<X>(ctx, width, {{prefix + spec.projection, a.hidden_size}});
+  return InputEmbeddings<X>(prefix + spec.module, std::move(parts), spec.dropout, spec.scale, spec.scales_prompts);
 }
 
 template <class X>
@@ -294,6 +355,11 @@ void Transformer<X>::resize_vocabulary(Context& ctx, Index words) {
 template <class X>
 void Transformer<X>::visit_parameters(const ParameterVisitor<X>& f) {
   embeddings_.visit(f);
+  if (encoder_) {
+    encoder_->embeddings.visit(f);
+    encoder_->stack.visit(f);
+    if (encoder_->norm) encoder_->norm->visit(f);
+  }
   stack_.visit(f);
   if (norm_) norm_->visit(f);
   classifier_.visit(f);
@@ -327,28 +393,70 @@ Transformer<X> Transformer<X>::load(Context& ctx, const std::filesystem::path& f
 
 template <class X>
 void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
-  check_layout(batch, cache == nullptr || cache->begins() ? layout() : layout_behind(), architecture_.max_position_embeddings);
+  check_layout(batch, encoder_ ? InputLayout() : cache == nullptr || cache->begins() ? layout() : layout_behind(), architecture_.max_position_embeddings);
   detail::check_routes(*this, batch.routes());
-  pass.sequences = &batch.sequences();
-  pass.routes = &batch.routes();
-  pass.positions = batch.positions();
-  pass.last_position = batch.last_position();
-  stack_.reserve_positions(pass.ctx, batch.last_position() + 1);
   derived_.forward(pass);
-  const bool below_trains = pass.mode != Mode::evaluate && trains(embeddings_);
+  read_source(pass, batch, kept);
+  enter(pass, batch);
+  stack_.reserve_positions(pass.ctx, batch.last_position() + 1);
+  const bool below_trains = pass.mode != Mode::evaluate && embeddings_.any_trains();
   run_keeping(pass, below_trains, [&](Pass<X>& p) { embeddings_.forward(p, batch, h, kept.embeddings); });
-  stack_.forward(pass, batch.sequences(), demand, below_trains, embeddings_.can_rebuild_output(), h, out, kept.stack, cache);
+  stack_.forward(pass, batch.sequences(), demand, {below_trains, embeddings_.can_rebuild_output(), source_trains(pass)}, h, out, kept.stack, cache);
+}
+
+template <class X>
+void Transformer<X>::read_source(Pass<X>& pass, const DeviceBatch<X>& batch, Activations& kept) {
+  if ((batch.source() != nullptr) != encoder_.has_value())
+    throw Error("batch: source",
+                architecture_.title + (encoder_ ? " is an encoder-decoder and needs a source text per sequence" : " has no encoder to read source texts with"),
+                {.remedy = encoder_ ? "put one batch of them into PackedBatch::source" : "leave PackedBatch::source empty"});
+  if (!encoder_) return;
+  const DeviceBatch<X>& source = *batch.source();
+  check_layout(source, layout(), architecture_.max_position_embeddings);
+  detail::check_routes(*this, source.routes());
+  enter(pass, source);
+  encoder_->stack.reserve_positions(pass.ctx, source.last_position() + 1);
+  const View<T> h = pass.keep(source.sequences().rows, architecture_.hidden_size);
+  const bool below_trains = pass.mode != Mode::evaluate && encoder_->embeddings.any_trains();
+  run_keeping(pass, below_trains, [&](Pass<X>& p) { encoder_->embeddings.forward(p, source, h, kept.source_embeddings); });
+  encoder_->stack.forward(pass, source.sequences(), {}, {below_trains, encoder_->embeddings.can_rebuild_output()}, h, h, kept.source_stack);
+  if (encoder_->norm) run_keeping(pass, source_trains(pass), [&](Pass<X>& p) { encoder_->norm->forward(p, h, {}, {}, h, kept.source_norm); });
+  kept.source_dropout = pass.dropout(architecture_.encoder->stack.final_dropout);
+  if (kept.source_dropout.active()) ops::dropout<B, T>(pass.ctx, kept.source_dropout, h, h);
+  kept.source = {.rows = h, .sequences = source.sequences(), .routes = &source.routes()};
+  pass.source = &kept.source;
 }
 
 template <class X>
 void Transformer<X>::stack_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> d_out_io, View<T> dh) {
+  const auto scope = pass.scope();
+  Source<X> source = kept.source;
+  if (source_trains(pass)) {
+    source.gradient = pass.take(source.rows.rows, source.rows.cols);
+    B::fill(pass.ctx, source.gradient, T(0));
+  }
+  pass.source = &source;
   stack_.backward(pass, kept.stack, d_out_io, dh, [&](View<T> h) { embeddings_.rebuild_output(pass, kept.embeddings, h); });
   if (kept.stack.lowest < 0) embeddings_.backward(pass, batch, kept.embeddings, dh);
+  pass.source = nullptr;
+  if (source.gradient) source_backward(pass, *batch.source(), kept, source.gradient);
   derived_.backward(pass);
 }
 
 template <class X>
+void Transformer<X>::source_backward(Pass<X>& pass, const DeviceBatch<X>& source, const Activations& kept, View<T> d_rows) {
+  enter(pass, source);
+  if (kept.source_dropout.active()) ops::dropout<B, T>(pass.ctx, kept.source_dropout, d_rows, d_rows);
+  const bool below = kept.source_stack.lowest < encoder_->stack.count();
+  if (encoder_->norm && !below) return encoder_->norm->parameter_backward(pass, kept.source_norm, d_rows);
+  if (encoder_->norm) encoder_->norm->backward(pass, kept.source_norm, d_rows, {});
+  encoder_->stack.backward(pass, kept.source_stack, d_rows, d_rows, [&](View<T> h) { encoder_->embeddings.rebuild_output(pass, kept.source_embeddings, h); });
+  if (kept.source_stack.lowest < 0) encoder_->embeddings.backward(pass, source, kept.source_embeddings, d_rows);
+}
+
+template <class X>
 void Transformer<X>::rows_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, const Index* index, View<T> d_rows) {
+  if (kept.dropout.active()) ops::dropout<B, T>(pass.ctx, kept.dropout, d_rows, d_rows);
   if (!stack_trains(kept)) {
     if (norm_) norm_->parameter_backward(pass, kept.norm, d_rows);
     return derived_.backward(pass);
@@ -388,7 +496,7 @@ void Transformer<X>::forward(Pass<X>& pass, const DeviceBatch<X>& batch, View<T>
   if (has_classifier()) {
     const View<T> rows = pass.keep(batch.sequences().count, architecture_.hidden_size);
     if (batch.features()) {
-      kept.stack.lowest = stack_.frontier(pass, pass.mode != Mode::evaluate && trains(embeddings_));
+      kept.stack.lowest = stack_.frontier(pass, pass.mode != Mode::evaluate && embeddings_.any_trains());
       check_features(batch, architecture_.hidden_size, kept.stack.lowest, stack_.count());
       ops::copy<B, T>(pass.ctx, batch.features(), rows);
     } else {
@@ -463,6 +571,7 @@ template <class X>
 void Transformer<X>::continue_sequences(Pass<X>& pass, const DeviceBatch<X>& batch, std::span<const Index> slots, View<T> logits, Activations& kept,
                                         Cache& cache) {
   if (!is_language_model()) throw Error(architecture_.title, "has no language model head", {.remedy = "load it with Head::language_model()"});
+  if (encoder_) throw Error(architecture_.title, "is an encoder-decoder, with which generation is not supported yet");
   cache.append(pass.ctx, slots, batch.lengths());
   const auto scope = pass.scope();
   const Sequences& sequences = batch.sequences();

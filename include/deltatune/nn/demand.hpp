@@ -19,19 +19,17 @@ struct Demand {
   explicit operator bool() const { return rows != nullptr; }
 };
 
-// Lets deltas see the sequences and routes of the rows that are left, until the end of the scope.
+// Lets deltas see other sequences and routes, until the end of the scope.
 template <class X>
-class DemandScope {
+class RowsScope {
  public:
-  DemandScope(Pass<X>& pass, const Demand& demand) : pass_(pass), sequences_(pass.sequences), routes_(pass.routes) {
-    if (!demand) return;
-    pass.sequences = &demand.sequences;
-    pass.routes = demand.routes;
+  RowsScope(Pass<X>& pass, const Sequences* sequences, const Routes* routes) : pass_(pass), sequences_(pass.sequences), routes_(pass.routes) {
+    pass.sequences = sequences;
+    pass.routes = routes;
   }
-  DemandScope(Pass<X>&, const Demand&&) = delete;  // it would be gone before the scope ends
-  DemandScope(const DemandScope&) = delete;
-  DemandScope& operator=(const DemandScope&) = delete;
-  ~DemandScope() {
+  RowsScope(const RowsScope&) = delete;
+  RowsScope& operator=(const RowsScope&) = delete;
+  ~RowsScope() {
     pass_.sequences = sequences_;
     pass_.routes = routes_;
   }
@@ -40,6 +38,14 @@ class DemandScope {
   Pass<X>& pass_;
   const Sequences* sequences_;
   const Routes* routes_;
+};
+
+// The same with those of the rows that are left.
+template <class X>
+class DemandScope : public RowsScope<X> {
+ public:
+  DemandScope(Pass<X>& pass, const Demand& demand) : RowsScope<X>(pass, demand ? &demand.sequences : pass.sequences, demand ? demand.routes : pass.routes) {}
+  DemandScope(Pass<X>&, const Demand&&) = delete;  // it would be gone before the scope ends
 };
 
 }  // namespace deltatune

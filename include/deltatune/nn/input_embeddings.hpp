@@ -2,6 +2,7 @@
 // projection, GPT-2 words and positions alone, ELECTRA a projection from a smaller width, Gemma a scale s of the words.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,7 +19,8 @@ namespace deltatune {
 
 template <class X>
 struct EmbeddingParts {
-  Embedding<X> word;
+  std::shared_ptr<Embedding<X>> word;  // an encoder's are those of its decoder
+  bool has_word = true;                // visit() gives it here
   Embedding<X> position = {}, type = {};
   std::optional<Norm<X>> norm = {};
   Linear<X> projection = {};
@@ -46,12 +48,12 @@ class InputEmbeddings {
   InputEmbeddings(std::string path, EmbeddingParts<X> parts, double dropout, double scale = 1, bool scales_prompts = false)
       : parts_(std::move(parts)), dropout_(dropout), scale_(scale), scales_prompts_(scales_prompts) {
     input_.path = std::move(path);
-    input_.width = parts_.word.table().shape().at(1);
+    input_.width = parts_.word->table().shape().at(1);
   }
 
   template <class F>
   void visit(const F& f) {
-    for (Embedding<X>* const table : tables()) table->visit(f);
+    for (Embedding<X>* const table : own_tables()) table->visit(f);
     input_.deltas.visit(f);
     if (parts_.norm) parts_.norm->visit(f);
     parts_.projection.visit(f);
@@ -59,7 +61,7 @@ class InputEmbeddings {
   // f(LookupSite<X>&) for each table.
   template <class F>
   void visit_lookups(const F& f) {
-    for (Embedding<X>* const table : tables()) f(table->site());
+    for (Embedding<X>* const table : own_tables()) f(table->site());
   }
   template <class F>
   void visit_linears(const F& f) {
@@ -67,15 +69,18 @@ class InputEmbeddings {
   }
   InputSite<X>& input() { return input_; }
   const InputSite<X>& input() const { return input_; }
-  Embedding<X>& word() { return parts_.word; }
-  const Embedding<X>& word() const { return parts_.word; }
+  Embedding<X>& word() { return *parts_.word; }
+  const std::shared_ptr<Embedding<X>>& shared_word() const { return parts_.word; }
+  const Embedding<X>& word() const { return *parts_.word; }
   bool tables_train() {
-    bool any = false;
-    for (Embedding<X>* const table : tables()) any = any || trains(*table);
+    bool any = trains(*parts_.word);
+    for (Embedding<X>* const table : own_tables()) any = any || trains(*table);
     return any;
   }
+  // Whether backward has something to do here: words that another one owns train here, too.
+  bool any_trains() { return trains(*this) || trains(*parts_.word); }
   void cast_base_to_bf16(context_of<X>& ctx) requires kRounds<X> {
-    for (Embedding<X>* const table : tables()) table->cast_base_to_bf16(ctx);
+    for (Embedding<X>* const table : own_tables()) table->cast_base_to_bf16(ctx);
   }
 
   // -> h (N, C).
@@ -84,7 +89,7 @@ class InputEmbeddings {
     const bool reads_again = parts_.projection && parts_.projection.needs_input();
     const View<T> e = !parts_.projection ? h : reads_again ? pass.keep(h.rows, input_.width) : pass.take(h.rows, input_.width);
     saved.embedded = reads_again ? e : View<T>();
-    parts_.word.forward(pass, batch.ids(), e, false, saved.word);
+    parts_.word->forward(pass, batch.ids(), e, false, saved.word);
     if (scale_ != 1 && !scales_prompts_) ops::scale<B, T>(pass.ctx, T(scale_), e, e);
     place_input_rows(pass, input_, batch, true, e, saved.deltas);
     if (scale_ != 1 && scales_prompts_) ops::scale<B, T>(pass.ctx, T(scale_), e, e);
@@ -130,13 +135,14 @@ class InputEmbeddings {
     fetch_input_rows(pass, input_, batch, true, de, saved.deltas);
     if (!tables_train()) return;
     if (scale_ != 1 && !scales_prompts_) ops::scale<B, T>(pass.ctx, T(scale_), de, de);
-    parts_.word.backward(pass, de, batch.id_groups(), saved.word);
+    parts_.word->backward(pass, de, batch.id_groups(), saved.word);
   }
 
  private:
-  // Those that there are.
-  std::vector<Embedding<X>*> tables() {
-    std::vector<Embedding<X>*> tables{&parts_.word};
+  // Those that there are and visit() gives here.
+  std::vector<Embedding<X>*> own_tables() {
+    std::vector<Embedding<X>*> tables;
+    if (parts_.has_word) tables.push_back(parts_.word.get());
     for (Embedding<X>* const table : {&parts_.position, &parts_.type})
       if (*table) tables.push_back(table);
     return tables;

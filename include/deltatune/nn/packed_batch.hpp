@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <string>
@@ -22,6 +23,9 @@ namespace deltatune {
 
 // On the host. Labels are one per sequence: a class, or a number for a model with a single output; or one per token for a language model, which
 // learns to predict it from what stands before it. Any of them may be absent.
+//
+// Of an encoder-decoder, `source` has what the encoder reads, and the sequences here are what the decoder reads: a start token and the target without its last
+// token. A token label is then what its own row predicts: the target.
 struct PackedBatch {
   std::vector<std::int32_t> ids;           // (N) tokens
   std::vector<std::int32_t> positions;     // (N) place in the sequence as the model counts it
@@ -32,6 +36,8 @@ struct PackedBatch {
   std::vector<std::int32_t> token_labels;  // (N) or empty: the token to predict in this place, or ops::kIgnoredLabel for none
   std::vector<std::int32_t> prompts;       // (B) or empty: which of a delta's prompts; empty: the first
   std::vector<std::string> adapters = {};  // (B) or empty: the routed attachment that a sequence goes through (Attachment::set_routed); "": none
+
+  std::vector<PackedBatch> source = {};  // one, of as many sequences, or none
 
   std::vector<float> features = {};  // (B, C) or empty: what a classifier's output layer reads of each sequence, computed before (train/features.hpp)
 
@@ -108,15 +114,16 @@ DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLay
   return result;
 }
 
-// f(row, label) for each row behind which stands a token with a label: what a language model predicts there.
+// f(row, label) for each row that predicts a token: of an encoder-decoder each with a label, of a language model each behind which stands a token with one.
 template <class F>
 void visit_predictions(const PackedBatch& batch, const F& f) {
   if (batch.token_labels.empty()) return;
   if (batch.token_labels.size() != batch.ids.size())
     throw Error("batch", "needs one label per token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
+  const Index behind = batch.source.empty() ? 1 : 0;
   for (Index b = 0; b < batch.count(); ++b)
-    for (Index row = batch.offsets[static_cast<std::size_t>(b)]; row + 1 < batch.offsets[static_cast<std::size_t>(b) + 1]; ++row) {
-      const std::int32_t label = batch.token_labels[static_cast<std::size_t>(row) + 1];
+    for (Index row = batch.offsets[static_cast<std::size_t>(b)]; row + behind < batch.offsets[static_cast<std::size_t>(b) + 1]; ++row) {
+      const std::int32_t label = batch.token_labels[static_cast<std::size_t>(row + behind)];
       if (label != ops::kIgnoredLabel) f(row, label);
     }
 }
@@ -132,9 +139,11 @@ class DeviceBatch {
 
   explicit DeviceBatch(Context& ctx) : ctx_(&ctx) {}
 
-  // grouped: also groups the rows by token, position and type, which the gradients of embeddings need. layout: the model's, for the rows and
-  // positions of its deltas.
-  void upload(const PackedBatch& tokens, bool grouped, const InputLayout& layout = {}) {
+  // grouped: also groups the rows by token, position and type, which the gradients of embeddings need. model_layout: for the rows and positions of the model's
+  // deltas; of an encoder-decoder those of the source.
+  void upload(const PackedBatch& tokens, bool grouped, const InputLayout& model_layout = {}) {
+    upload_source(tokens, grouped, model_layout);
+    const InputLayout layout = has_source_ ? InputLayout() : model_layout;
     const bool plain = detail::is_laid_out(tokens, layout);
     const PackedBatch with_rows = plain ? PackedBatch() : detail::arranged(tokens, layout);
     const PackedBatch& batch = plain ? tokens : with_rows;
@@ -191,6 +200,8 @@ class DeviceBatch {
     }
   }
 
+  // What the encoder of an encoder-decoder reads; null: the batch has none.
+  const DeviceBatch* source() const { return has_source_ ? source_.get() : nullptr; }
   const Sequences& sequences() const { return sequences_; }
   // Rows of each sequence (B), on the host.
   const std::vector<Index>& lengths() const { return lengths_; }
@@ -222,6 +233,15 @@ class DeviceBatch {
   RowGroups type_groups() const { return type_groups_.groups(); }
 
  private:
+  void upload_source(const PackedBatch& tokens, bool grouped, const InputLayout& layout) {
+    has_source_ = !tokens.source.empty();
+    if (!has_source_) return;
+    const PackedBatch& source = tokens.source.front();
+    if (source.count() != tokens.count())
+      throw Error("batch: source", "needs one source per target", {.expected = std::to_string(tokens.count()), .got = std::to_string(source.count())});
+    if (!source_) source_ = std::make_unique<DeviceBatch>(*ctx_);
+    source_->upload(source, grouped, layout);
+  }
   static void check_prompts(const PackedBatch& batch, const InputLayout& layout) {
     if (!batch.prompts.empty() && static_cast<Index>(batch.prompts.size()) != batch.count())
       throw Error("batch: prompts", "must be one per sequence", {.expected = std::to_string(batch.count()), .got = std::to_string(batch.prompts.size())});
@@ -309,6 +329,8 @@ class DeviceBatch {
   };
 
   Context* ctx_;
+  std::unique_ptr<DeviceBatch> source_;
+  bool has_source_ = false;
   InputLayout layout_;
   std::vector<scalar_of<X>> host_features_;
   Buffer<scalar_of<X>> features_;

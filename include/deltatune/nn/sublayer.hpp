@@ -1,4 +1,4 @@
-// A residual sublayer, attention or feed-forward, as every family has it:
+// A residual sublayer, attention, cross-attention or feed-forward, as every family has it:
 //   h' = norm_sum(h + delta(dropout(s · norm_branch(branch(norm_before(h))))))
 // with each norm there or not: norm_sum alone in BERT, norm_before alone in GPT-2, Llama and T5, norm_branch alone in OLMo 2, these two in Gemma 2. s is 1
 // but in Granite. delta: seam/sublayer.hpp.
@@ -12,6 +12,7 @@
 #include <variant>
 
 #include "deltatune/nn/attention.hpp"
+#include "deltatune/nn/cross_attention.hpp"
 #include "deltatune/nn/feed_forward.hpp"
 #include "deltatune/nn/norm.hpp"
 #include "deltatune/ops/scale.hpp"
@@ -30,11 +31,11 @@ class ResidualSublayer {
  public:
   using T = scalar_of<X>;
   using B = backend_of<X>;
-  using Branch = std::variant<SelfAttention<X>, FeedForward<X>>;
+  using Branch = std::variant<SelfAttention<X>, CrossAttention<X>, FeedForward<X>>;
 
   struct Saved {
     typename Norm<X>::Saved before, branch_norm, sum;
-    std::variant<typename SelfAttention<X>::Saved, typename FeedForward<X>::Saved> branch;
+    std::variant<typename SelfAttention<X>::Saved, typename CrossAttention<X>::Saved, typename FeedForward<X>::Saved> branch;
     typename SublayerSlot<X>::Saved deltas;
     DropoutMask dropout;  // where norm_sum does not apply it
     Demand demand;
@@ -61,6 +62,8 @@ class ResidualSublayer {
   SublayerSite<X>& site() { return site_; }
   SelfAttention<X>* attention() { return std::get_if<SelfAttention<X>>(&branch_); }
   const SelfAttention<X>* attention() const { return std::get_if<SelfAttention<X>>(&branch_); }
+  // Whether its branch is cross-attention.
+  bool reads_source() const { return std::holds_alternative<CrossAttention<X>>(branch_); }
   FeedForward<X>* feed_forward() { return std::get_if<FeedForward<X>>(&branch_); }
 
   // Whether a table trains that an attention shares with other layers, which visit() does not give.
@@ -91,6 +94,8 @@ class ResidualSublayer {
     const View<T> y = adds ? out : pass.take(out.rows, out.cols);
     if (const SelfAttention<X>* const attention = std::get_if<SelfAttention<X>>(&branch_)) {
       attention->forward(pass, sequences, demand, x, y, saved_of(*attention, saved), cache, adds);
+    } else if (const CrossAttention<X>* const cross = std::get_if<CrossAttention<X>>(&branch_)) {
+      cross->forward(pass, sequences, x, y, saved_of(*cross, saved), adds);
     } else {
       const FeedForward<X>& feed_forward = std::get<FeedForward<X>>(branch_);
       feed_forward.forward(pass, x, y, saved_of(feed_forward, saved), adds);
@@ -112,7 +117,8 @@ class ResidualSublayer {
   // h (N, C): the input again, empty unless needs_input().
   void backward(Pass<X>& pass, const Saved& saved, View<const T> h, View<T> d_out_io, View<T> dh, bool input_wanted) {
     const bool into_before = input_wanted || (norms_.before && trains(*norms_.before));
-    const bool into_branch = into_before || std::visit([](auto& branch) { return trains(branch); }, branch_) || shared_table_trains();
+    const bool into_branch =
+        into_before || std::visit([](auto& branch) { return trains(branch); }, branch_) || shared_table_trains() || (reads_source() && pass.source->gradient);
     const bool into_end = into_branch || (norms_.branch && trains(*norms_.branch));
     if (!into_end && !trains(site_.deltas)) {
       if (norms_.sum && !saved.out) norms_.sum->parameter_backward(pass, saved.sum, d_out_io);

@@ -75,7 +75,8 @@ enum class NormPlace {
 struct LayerSpec {
   AttentionSpec attention;
   FeedForwardSpec feed_forward;
-  bool first_norm = true;  // ModernBERT's layer 0 has none before its attention
+  bool first_norm = true;                   // ModernBERT's layer 0 has none before its attention
+  std::optional<AttentionSpec> cross = {};  // behind the first attention: of a decoder's rows to an encoder's output
 };
 
 struct SublayerNames {
@@ -98,6 +99,7 @@ struct StackNames {
   std::string layer;  // "encoder.layer.{}."
   AttentionNames attention;
   FeedForwardNames feed_forward;
+  AttentionNames cross = {};
 };
 
 struct StackSpec {
@@ -105,9 +107,21 @@ struct StackSpec {
   NormSpec norm = {};  // of all norms
   NormPlace place = NormPlace::before;
   std::string final_norm = {};
-  double branch_scale = 1;  // h' = h + branch_scale · branch: Granite
+  double final_dropout = 0;  // behind it
+  double branch_scale = 1;   // h' = h + branch_scale · branch: Granite
   std::optional<RelativeBiasSpec> relative_bias = {};
   StackNames names = {};
+
+  // Where a layer's names stand in a model without a head: "encoder.layer.0."
+  std::string layer_path(Index layer) const {
+    const std::size_t at = names.layer.find("{}");
+    return names.layer.substr(0, at) + std::to_string(layer) + names.layer.substr(at + 2);
+  }
+  // Whether a path without a prefix is of its layers, its last norm or its table.
+  DELTATUNE_FUNCTION bool has(const std::string& path) const {
+    return path.starts_with(names.layer.substr(0, names.layer.find("{}"))) || (!final_norm.empty() && path.starts_with(final_norm + ".")) ||
+           (relative_bias && path.starts_with(relative_bias->table + "."));
+  }
 };
 
 struct InputSpec {
@@ -121,6 +135,13 @@ struct InputSpec {
   Index first_position = 0;        // of a sequence's first token
   bool skips_padding_id = false;   // tokens that equal pad_id stand at position pad_id and are not counted: RoBERTa
   bool padding_row_learns = true;  // the row pad_id of the word embeddings has a gradient
+
+  // Whether a path without a prefix is one of it.
+  DELTATUNE_FUNCTION bool has(const std::string& path) const {
+    for (const std::string* const part : {&module, &words, &positions, &types, &norm, &projection})
+      if (!part->empty() && (path == *part || path.starts_with(*part + "."))) return true;
+    return false;
+  }
 };
 
 // What a classifier computes of each sequence: pool, [dropout, dense, activation, norm,] dropout, classifier.
@@ -145,6 +166,12 @@ struct HeadSpec {
   std::string output_module() const { return classifier.substr(0, classifier.find('.')); }
 };
 
+// Of an encoder-decoder, what reads the source text. Its word embeddings are those of the decoder, which Architecture's other parts describe.
+struct EncoderSpec {
+  InputSpec input;
+  StackSpec stack;
+};
+
 // Where deltas of some methods, under PEFT's names, go when nobody says.
 struct DefaultTargets {
   std::vector<std::string> methods;
@@ -167,6 +194,8 @@ struct Architecture {
   InputSpec input;
   StackSpec stack;
   HeadSpec head;
+  std::optional<EncoderSpec> encoder = {};
+  std::int32_t start_id = -1;                                        // of an encoder-decoder: what its decoder reads in front of a text; -1: none
   std::vector<DefaultTargets> default_targets = {};                  // PEFT's tables, and LN_TUNING's, which PEFT wants to be told
   bool adapterhub_prompts = true, adapterhub_bottlenecks = true;     // whether AdapterHub has prompt tuning, and bottlenecks that start from the model
   std::string adapterhub_prefix = "self_prefix";                     // its name of prefixes
@@ -178,11 +207,7 @@ struct Architecture {
   Index longest() const { return max_position_embeddings - input.first_position; }
   Index layers() const { return static_cast<Index>(stack.layers.size()); }
   // Where a layer's names stand in a model without a head: "encoder.layer.0."
-  std::string layer_path(Index layer) const {
-    const std::string& path = stack.names.layer;
-    const std::size_t at = path.find("{}");
-    return path.substr(0, at) + std::to_string(layer) + path.substr(at + 2);
-  }
+  std::string layer_path(Index layer) const { return stack.layer_path(layer); }
   // Null where a method has no default.
   DELTATUNE_FUNCTION const DefaultTargets* targets_of(const std::string& method) const {
     for (const DefaultTargets& targets : default_targets)
@@ -198,29 +223,35 @@ struct Architecture {
   }
   // Whether a path without a prefix is one of the base: of the model without a head.
   DELTATUNE_FUNCTION bool is_base(const std::string& path) const {
-    const std::string layers = stack.names.layer.substr(0, stack.names.layer.find("{}"));
-    if (path.starts_with(layers)) return true;
-    for (const std::string* const module :
-         {&input.module, &input.words, &input.positions, &input.types, &input.norm, &input.projection, &stack.final_norm, &head.pooler})
-      if (!module->empty() && (path == *module || path.starts_with(*module + "."))) return true;
-    return stack.relative_bias && path.starts_with(stack.relative_bias->table + ".");
+    if (stack.has(path) || (encoder && (encoder->stack.has(path) || encoder->input.has(path))) || input.has(path)) return true;
+    return !head.pooler.empty() && (path == head.pooler || path.starts_with(head.pooler + "."));
   }
 };
 
+namespace detail {
+
+DELTATUNE_FUNCTION void check_supported(const std::string& title, const StackSpec& stack) {
+  const auto refuse = [&](const std::string& what) { throw Error(title, what + ", which is not supported"); };
+  if (stack.layers.empty()) refuse("has no layers");
+  const bool has_rms = stack.norm.kind == NormSpec::Kind::rms_norm;
+  if (has_rms && stack.place == NormPlace::after_sum) refuse("has RMSNorm after the residual sum");
+  if (!has_rms && stack.norm.weight_offset != 0) refuse("has LayerNorm with an offset");
+  for (const LayerSpec& layer : stack.layers) {
+    for (const AttentionSpec* const attention : {&layer.attention, layer.cross ? &*layer.cross : &layer.attention}) {
+      if (attention->heads < 1 || attention->kv_heads < 1 || attention->heads % attention->kv_heads != 0)
+        throw Error(title, "the query heads cannot share the key and value heads",
+                    {.expected = "a multiple of " + std::to_string(attention->kv_heads) + " heads", .got = std::to_string(attention->heads)});
+      if (attention->qk_norm && attention->qk_norm->kind != NormSpec::Kind::rms_norm) refuse("normalises queries and keys by LayerNorm");
+    }
+  }
+}
+
+}  // namespace detail
+
 // Throws Error for what no layer here computes yet.
 DELTATUNE_FUNCTION void check_supported(const Architecture& a) {
-  const auto refuse = [&](const std::string& what) { throw Error(a.title, what + ", which is not supported"); };
-  if (a.stack.layers.empty()) refuse("has no layers");
-  const bool has_rms = a.stack.norm.kind == NormSpec::Kind::rms_norm;
-  if (has_rms && a.stack.place == NormPlace::after_sum) refuse("has RMSNorm after the residual sum");
-  if (!has_rms && a.stack.norm.weight_offset != 0) refuse("has LayerNorm with an offset");
-  for (const LayerSpec& layer : a.stack.layers) {
-    const AttentionSpec& attention = layer.attention;
-    if (attention.heads < 1 || attention.kv_heads < 1 || attention.heads % attention.kv_heads != 0)
-      throw Error(a.title, "the query heads cannot share the key and value heads",
-                  {.expected = "a multiple of " + std::to_string(attention.kv_heads) + " heads", .got = std::to_string(attention.heads)});
-    if (attention.qk_norm && attention.qk_norm->kind != NormSpec::Kind::rms_norm) refuse("normalises queries and keys by LayerNorm");
-  }
+  detail::check_supported(a.title, a.stack);
+  if (a.encoder) detail::check_supported(a.title, a.encoder->stack);
 }
 
 }  // namespace deltatune

@@ -17,6 +17,15 @@ enum class Mode {
   train,          // backward, with dropout
 };
 
+// What a decoder's cross-attention reads: the encoder's output, normalised.
+template <class X>
+struct Source {
+  View<const scalar_of<X>> rows = {};  // (Ns, C)
+  Sequences sequences = {};
+  const Routes* routes = nullptr;
+  View<scalar_of<X>> gradient = {};  // (Ns, C): backward adds to it; empty where nobody wants it
+};
+
 // Two arenas: `saved` holds what backward will read, `scratch` what a layer needs while it runs.
 template <class X>
 struct Pass {
@@ -32,6 +41,7 @@ struct Pass {
   const Routes* routes = nullptr;           // of those rows, through routed deltas
   const std::int32_t* positions = nullptr;  // (N) of all rows of the batch; set by the model
   Index last_position = 0;                  // the largest of them
+  const Source<X>* source = nullptr;        // of an encoder-decoder, while its decoder runs; set by the model
   bool rounds_kept = false;                 // what layers keep of their rows is rounded to bfloat16 (nn/kept.hpp)
 
   // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.
@@ -45,7 +55,7 @@ struct Pass {
   View<scalar_of<X>> take(Index rows, Index cols) { return scratch.template take<scalar_of<X>>(rows, cols); }
   // The same pass for a layer that keeps nothing: all it takes is scratch. stream: of its first dropout mask.
   Pass without_keeping(std::uint64_t stream) {
-    return {ctx, scratch, scratch, mode, seed, step, micro_step, stream, sequences, routes, positions, last_position};
+    return {ctx, scratch, scratch, mode, seed, step, micro_step, stream, sequences, routes, positions, last_position, source};
   }
   // Scratch taken from here on is given back at the end of the scope.
   WorkspaceScope<backend_of<X>> scope() { return WorkspaceScope<backend_of<X>>(scratch); }

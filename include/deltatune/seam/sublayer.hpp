@@ -1,4 +1,4 @@
-// The sublayer seam: deltas between a sublayer's output and the residual sum, after attention and after the feed-forward part of each block.
+// The sublayer seam: deltas between a sublayer's output and the residual sum, after attention, cross-attention and the feed-forward part of each block.
 //
 //   BERT   out = LN(residual + h),   GPT-2   out = residual + h;   h: the sublayer's output, after its dropout
 //
@@ -111,7 +111,7 @@ class SublayerSlot : public SeamSlot<X, detail::ErasedSublayerDelta<X>> {
   }
 };
 
-enum class Sublayer { attention, feed_forward };
+enum class Sublayer { attention, cross_attention, feed_forward };
 
 // The place after one sublayer, as attach sees it.
 template <class X>

@@ -1,0 +1,202 @@
+// Encoder-decoders: gradients through both stacks, whatever trains, and work that what is frozen does not make.
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "deltatune/attach/bottleneck_plan.hpp"
+#include "deltatune/attach/prefix_plan.hpp"
+#include "deltatune/attach/prompt_plan.hpp"
+#include "deltatune/model/transformer.hpp"
+#include "deltatune/train/trainer.hpp"
+#include "support/error_text.hpp"
+#include "support/gradient_checks.hpp"
+#include "support/instances.hpp"
+
+using namespace deltatune;
+using Catch::Contains;
+
+namespace {
+
+// One layer reads, two write; heads are narrower than the model, and six buckets are all used.
+Architecture tiny_t5(bool gated = false) {
+  const std::string settings = gated ? R"("feed_forward_proj": "gated-gelu", "tie_word_embeddings": false)" : R"("feed_forward_proj": "relu")";
+  return family::t5(JsonConfig::parse(R"({"model_type": "t5", "vocab_size": 20, "d_model": 12, "d_kv": 3, "d_ff": 10, "num_layers": 1, "num_heads": 2,
+      "num_decoder_layers": 2, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "dropout_rate": 0.1, "pad_token_id": 0,
+      "eos_token_id": 1, )" + settings + "}",
+                                      "config.json"));
+}
+
+PackedBatch pairs() {
+  PackedBatch batch, source;
+  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{4, 8, 15, 16, 3, 9, 1}, {3}, {7, 12, 11, 5}}) source.add(tokens);
+  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{0, 5}, {0, 9, 14, 6}, {0}}) batch.add(tokens);
+  batch.token_labels = {5, 1, 9, ops::kIgnoredLabel, 6, 1, 1};
+  batch.source.push_back(source);
+  return batch;
+}
+
+auto loss_body(const std::vector<std::string>& trainable, Mode mode, bool gated) {
+  return [=]<class X>(check::Trial<X>& trial) {
+    trial.pass().mode = mode;
+    Transformer<X> fresh(trial.ctx(), tiny_t5(gated), Head::language_model());
+    unfreeze(fresh, trainable);
+    Transformer<X>& model = trial.own(std::move(fresh));
+    allocate_gradients(model, trial.ctx());  // loss() takes the gradient through the head at once
+    DeviceBatch<X> batch(trial.ctx());
+    batch.upload(pairs(), model.embeddings_train(), model.layout());
+    typename Transformer<X>::Activations kept;
+    const auto loss = trial.loss("loss");
+    backend_of<X>::fill(trial.ctx(), loss.value, scalar_of<X>(0));
+    model.loss(trial.pass(), batch, {.total_weight = 6}, loss.value, kept);
+    if (trial.backward_wanted()) model.backward(trial.pass(), batch, kept);
+  };
+}
+
+using X = test::DeviceTensor;
+
+// Products of a backward pass.
+struct Backward {
+  Index products = 0;
+  Index source_lowest = 0, source_parts = 0;
+};
+Backward backward_of(const std::vector<std::string>& trainable) {
+  test::DeviceContext ctx(1);
+  Transformer<X> model(ctx, tiny_t5(), Head::language_model());
+  model.initialise(ctx, 1);
+  unfreeze(model, trainable);
+  allocate_gradients(model, ctx);
+  DeviceBatch<X> batch(ctx);
+  batch.upload(pairs(), model.embeddings_train(), model.layout());
+  Workspace<test::Device> saved(ctx), scratch(ctx);
+  Pass<X> pass{ctx, saved, scratch, Mode::train};
+  Transformer<X>::Activations kept;
+  const View<float> loss = pass.keep(1, 1);
+  test::Device::fill(ctx, loss, 0.0F);
+  model.loss(pass, batch, {.total_weight = 6}, loss, kept);
+  const Index before = ctx.gemm_calls();
+  model.backward(pass, batch, kept);
+  return {ctx.gemm_calls() - before, kept.source_stack.lowest, static_cast<Index>(kept.source_stack.parts.size())};
+}
+
+}  // namespace
+
+TEST_CASE("encoder-decoders: gradients through both stacks, whatever trains", "[model][encoder_decoder]") {
+  const std::vector<std::vector<std::string>> patterns{{"**"},
+                                                       {"encoder.**"},
+                                                       {"decoder.**"},
+                                                       {"**.EncDecAttention.**"},
+                                                       {"decoder.block.1.layer.1.EncDecAttention.k.weight"},
+                                                       {"encoder.block.0.layer.1.**"},
+                                                       {"encoder.final_layer_norm.weight"},
+                                                       {"decoder.final_layer_norm.weight"},
+                                                       {"decoder.block.1.layer.2.**"},
+                                                       {"encoder.**.relative_attention_bias.weight"},
+                                                       {"decoder.**.relative_attention_bias.weight"},
+                                                       {"shared.weight"}};
+  for (const bool gated : {false, true})
+    for (const auto& pattern : patterns) {
+      INFO(pattern.front());
+      test::check_adjoint(loss_body(pattern, Mode::train, gated));
+    }
+  test::check_adjoint(loss_body({"lm_head.weight"}, Mode::train, true));
+  test::check_device(loss_body({"**"}, Mode::differentiate, false), 1e-3);
+}
+
+TEST_CASE("encoder-decoders: what is frozen costs no backward", "[model][encoder_decoder]") {
+  const Backward all = backward_of({"**"}), decoder = backward_of({"decoder.**"}), top = backward_of({"decoder.block.1.layer.2.DenseReluDense.wo.weight"}),
+                 cross = backward_of({"decoder.block.1.layer.1.EncDecAttention.q.weight"}), encoder = backward_of({"encoder.block.0.layer.1.**"});
+  CHECK(all.source_lowest < all.source_parts);
+  for (const Backward& backward : {decoder, top, cross}) CHECK(backward.source_lowest == backward.source_parts);
+  CHECK(encoder.source_lowest == 1);  // its feed-forward sublayer
+  CHECK(top.products == 1);
+  // Its own: dW. Above it: two of each projection in the feed-forward part are one for dx alone; then context and q.
+  CHECK(cross.products == 2 + 1 + 1);
+  CHECK(decoder.products < all.products);
+}
+
+TEST_CASE("encoder-decoders learn, and what is frozen stays as it is", "[model][encoder_decoder]") {
+  const std::string trained = GENERATE("encoder.", "decoder.", "shared.");
+  test::DeviceContext ctx(1);
+  Architecture architecture = tiny_t5();
+  architecture.initializer_range = 0.4;
+  Transformer<X> model(ctx, architecture, Head::language_model());
+  model.initialise(ctx, 1);
+  unfreeze(model, {trained + "**"});
+  const auto values = [&](bool trains) {
+    std::vector<std::vector<float>> all;
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.trains() == trains) all.push_back(test::on_host<X>(ctx, parameter.value()));
+    });
+    return all;
+  };
+  const auto frozen = values(false), start = values(true);
+  TrainerConfig config;
+  config.dropout = false;
+  config.optimizer.learning_rate = 1e-2;
+  Trainer<Transformer<X>> trainer(ctx, model, config);
+  const double before = trainer.step(pairs()).loss;
+  ctx.reset_counters();
+  double after = 0;
+  for (int step = 0; step < 60; ++step) after = trainer.step(pairs()).loss;
+  CHECK(ctx.allocations() == 0);
+  CHECK(after < 0.85 * before);
+  CHECK(values(false) == frozen);
+  CHECK(values(true) != start);
+  CHECK(trainer.loss(pairs()) / 6 == Approx(after).margin(0.3));  // the mean over what is predicted
+}
+
+TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") {
+  test::DeviceContext ctx(1);
+  CHECK_THAT(test::error_text([&] { Transformer<X>(ctx, tiny_t5(), Head::none()); }), Contains("T5") && Contains("only the language model head"));
+  Transformer<X> model(ctx, tiny_t5(), Head::language_model());
+  model.initialise(ctx, 1);
+  const auto run = [&](const PackedBatch& batch) {
+    return test::error_text([&] {
+      DeviceBatch<X> device(ctx);
+      device.upload(batch, false, model.layout());
+      Workspace<test::Device> saved(ctx), scratch(ctx);
+      Pass<X> pass{ctx, saved, scratch};
+      Transformer<X>::Activations kept;
+      model.loss(pass, device, {.total_weight = 6}, pass.keep(1, 1), kept);
+    });
+  };
+  PackedBatch batch = pairs();
+  batch.source.clear();
+  CHECK_THAT(run(batch), Contains("T5 is an encoder-decoder and needs a source text per sequence"));
+  batch = pairs();
+  batch.source.front() = {};
+  batch.source.front().add(std::vector<std::int32_t>{4});
+  CHECK_THAT(run(batch), Contains("needs one source per target") && Contains("expected 3") && Contains("got 1"));
+  const auto refusal = [&](const auto& plan) { return test::error_text([&] { attach(ctx, model, plan); }); };
+  CHECK_THAT(refusal(PromptPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
+  CHECK_THAT(refusal(PrefixPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
+  CHECK_THAT(refusal(BottleneckPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
+  CHECK(std::string(model.task_type()) == "SEQ_2_SEQ_LM");
+  CHECK(model.class_name() == "T5ForConditionalGeneration");
+}
+
+TEST_CASE("encoder-decoders: configurations", "[model][encoder_decoder]") {
+  const auto with = [](const std::string& type, const nlohmann::json& changes) {
+    nlohmann::json config{{"model_type", type}, {"vocab_size", 20}, {"d_model", 16}, {"d_kv", 4}, {"d_ff", 10}, {"num_layers", 3}, {"num_heads", 2}};
+    if (changes.is_object()) config.update(changes);
+    return architecture_of(JsonConfig::parse(config.dump(), "config.json"));
+  };
+  const Architecture old = with("t5", {});
+  CHECK(old.encoder->stack.layers.size() == 3);
+  CHECK(old.layers() == 3);
+  CHECK(old.stack.layers[0].cross.has_value());
+  CHECK_FALSE(old.encoder->stack.layers[0].cross.has_value());
+  CHECK(old.head.tied);
+  CHECK(old.head.logit_scale == 0.25);
+  CHECK(old.stack.relative_bias->max_distance == 128);
+  CHECK_FALSE(old.stack.relative_bias->bidirectional);
+  const Architecture later = with("t5", {{"feed_forward_proj", "gated-gelu"}, {"tie_word_embeddings", false}, {"num_decoder_layers", 2}});
+  CHECK(later.layers() == 2);
+  CHECK_FALSE(later.head.tied);
+  CHECK(later.head.logit_scale == 1);
+  CHECK(later.stack.layers[0].feed_forward.gated);
+  CHECK(with("t5", {{"tie_word_embeddings", true}, {"scale_decoder_outputs", false}}).head.logit_scale == 1);  // as transformers 5 may write it
+  CHECK_FALSE(with("mt5", {}).head.tied);
+  CHECK(with("mt5", {}).stack.layers[0].feed_forward.gated);
+  CHECK_THAT(test::error_text([&] { with("t5", {{"feed_forward_proj", "gated-silu"}}); }), Contains("feed_forward_proj") && Contains("gated-silu"));
+}
