@@ -48,6 +48,19 @@ std::vector<double> without_padding(const std::vector<double>& values, const std
   return real;
 }
 
+// How many of the labels (B, T) of each target there are: up to the last one that is scored.
+std::vector<Index> target_lengths(const SafeTensors& file) {
+  const TensorInfo& labels = file.at("labels");
+  const std::vector<std::int64_t> all = read_integers(labels);
+  std::vector<Index> lengths;
+  for (Index b = 0; b < labels.shape[0]; ++b) {
+    Index length = labels.shape[1];
+    while (length > 0 && all[static_cast<std::size_t>(b * labels.shape[1] + length - 1)] == ops::kIgnoredLabel) --length;
+    lengths.push_back(length);
+  }
+  return lengths;
+}
+
 // A padded batch as the generator wrote it, without its padding.
 PackedBatch packed(const SafeTensors& file, const std::string& prefix, Index classes) {
   const std::vector<std::int64_t> ids = read_integers(file.at(prefix + "input_ids")), mask = read_integers(file.at(prefix + "attention_mask"));
@@ -66,6 +79,7 @@ PackedBatch packed(const SafeTensors& file, const std::string& prefix, Index cla
   }
   const TensorInfo* labels = file.find(prefix + "labels");
   if (labels == nullptr) return batch;
+  if (labels->shape.size() == 2 && labels->shape != shape) return batch;  // of targets
   if (labels->shape.size() == 2) {
     const std::vector<std::int64_t> of_tokens = read_integers(*labels);
     for (std::size_t i = 0; i < mask.size(); ++i)
@@ -77,6 +91,33 @@ PackedBatch packed(const SafeTensors& file, const std::string& prefix, Index cla
     for (const std::int64_t label : read_integers(*labels)) batch.labels.push_back(static_cast<std::int32_t>(label));
   }
   return batch;
+}
+
+// The batch of an encoder-decoder: what its decoder reads are the labels behind the start token, with the padding's id where one is not scored.
+PackedBatch with_targets(PackedBatch source, const SafeTensors& file, const Architecture& architecture) {
+  const std::vector<std::int64_t> labels = read_integers(file.at("labels"));
+  const Index columns = file.at("labels").shape[1];
+  source.token_labels.clear();
+  PackedBatch batch;
+  for (Index b = 0; b < source.count(); ++b) {
+    std::vector<std::int32_t> read{architecture.start_id};
+    const Index length = target_lengths(file)[static_cast<std::size_t>(b)];
+    for (Index t = 0; t < length; ++t) {
+      const std::int32_t label = static_cast<std::int32_t>(labels[static_cast<std::size_t>(b * columns + t)]);
+      batch.token_labels.push_back(label);
+      read.push_back(label == ops::kIgnoredLabel ? static_cast<std::int32_t>(architecture.pad_id) : label);
+    }
+    read.pop_back();
+    batch.add(read);
+  }
+  batch.source.push_back(std::move(source));
+  return batch;
+}
+
+template <class Model>
+PackedBatch batch_of(const Model& model, const SafeTensors& file) {
+  PackedBatch batch = packed(file, "", model.num_labels());
+  return model.is_encoder_decoder() ? with_targets(std::move(batch), file, model.architecture()) : batch;
 }
 
 std::vector<double> doubles(const TensorInfo& tensor) {
@@ -200,7 +241,7 @@ void check_case(context_of<typename Model::Tensor>& ctx, const std::string& name
   using T = scalar_of<X>;
   Case<Model> c(ctx, name);
   const SafeTensors inputs = SafeTensors::open(c.folder / "batch.safetensors"), expected = SafeTensors::open(c.folder / "expected.safetensors");
-  const PackedBatch batch = packed(inputs, "", c.classes);
+  const PackedBatch batch = batch_of(c.model, inputs);
   Run<Model> run(ctx, c.model, batch, Mode::evaluate);
   if (!run.logits) {
     const View<T> mean = run.pass.keep(batch.count(), c.model.architecture().hidden_size);
@@ -210,7 +251,14 @@ void check_case(context_of<typename Model::Tensor>& ctx, const std::string& name
     return;
   }
   std::vector<double> logits = doubles(expected.at("logits"));
-  if (c.model.is_language_model()) logits = without_padding(logits, read_integers(inputs.at("attention_mask")));
+  if (c.model.is_encoder_decoder()) {
+    std::vector<std::int64_t> mask;
+    for (const Index length : target_lengths(inputs))
+      for (Index t = 0; t < inputs.at("labels").shape[1]; ++t) mask.push_back(t < length ? 1 : 0);
+    logits = without_padding(logits, mask);
+  } else if (c.model.is_language_model()) {
+    logits = without_padding(logits, read_integers(inputs.at("attention_mask")));
+  }
   CHECK(largest_difference<X>(ctx, logits, run.logits) < kLogitsTolerance);
 
   run.pass.mode = Mode::differentiate;
@@ -332,7 +380,7 @@ void check_comes_back(context_of<typename Model::Tensor>& ctx, const std::string
   Model again = Model::load(ctx, kRoot / "models" / c.config.template get<std::string>("model"), head_of(c.config));
   Adapter<X> reloaded = load_adapter(ctx, again, out.path());
   CHECK(reloaded.attachment.paths() == c.adapter->attachment.paths());
-  const PackedBatch batch = packed(SafeTensors::open(c.folder / "batch.safetensors"), "", c.classes);
+  const PackedBatch batch = batch_of(c.model, SafeTensors::open(c.folder / "batch.safetensors"));
   const std::vector<float> expected = on_host_logits(ctx, c.model, batch), got = on_host_logits(ctx, again, batch);
   REQUIRE(got.size() == expected.size());
   for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::fabs(static_cast<double>(got[i] - expected[i])) <= (converted ? kLogitsTolerance : 0.0));
@@ -356,7 +404,7 @@ TEST_CASE("merged equals attached, unmerged restores the bits, a written checkpo
                                  "lora_pissa", "dora_rslora", "dora_word_embeddings", "ia3_default", "vera_sizes", "adalora_pruned"}) {
     INFO(name);
     Case<Transformer<X>> c(ctx, name);
-    const PackedBatch batch = packed(SafeTensors::open(c.folder / "batch.safetensors"), "", c.classes);
+    const PackedBatch batch = batch_of(c.model, SafeTensors::open(c.folder / "batch.safetensors"));
     const auto logits_of = [&](Transformer<X>& model) {
       const Run<Transformer<X>> run(ctx, model, batch, Mode::evaluate);
       const std::vector<float> host = download_floats<X>(ctx, run.logits);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the conformance cases of deltatune: tiny random BERTs, GPT-2s, other encoders and other decoders, and what transformers, peft and adapters compute with them.
+"""Writes the conformance cases of deltatune: tiny random models of every family, and what transformers, peft and adapters compute with them.
 
     python3 generate.py [--out FOLDER] [--only SUBSTRING]
     python3 generate.py --held-out SEED --out FOLDER     # the same kinds of cases with other sizes, options and numbers
@@ -21,13 +21,15 @@ import transformers
 import generate_adapters
 import generate_base
 import generate_decoders
+import generate_encoder_decoders
 import generate_encoders
 import generate_gpt2
 import generate_opendelta
 import generate_peft
-from generate_common import DECODERS, ENCODERS, HERE, MODELS, fresh, hold_out, write_model
+from generate_common import DECODERS, ENCODER_DECODERS, ENCODERS, HERE, MODELS, fresh, hold_out, write_model
 
-GENERATORS = (generate_base, generate_gpt2, generate_peft, generate_adapters, generate_opendelta, generate_encoders, generate_decoders)
+GENERATORS = (generate_base, generate_gpt2, generate_peft, generate_adapters, generate_opendelta, generate_encoders, generate_decoders,
+              generate_encoder_decoders)
 
 
 def prepare():
@@ -38,7 +40,7 @@ def prepare():
 
 def write(out, only="", models=True):
     if models:
-        for name in (*MODELS, *ENCODERS, *DECODERS):
+        for name in (*MODELS, *ENCODERS, *DECODERS, *ENCODER_DECODERS):
             write_model(name, fresh(out / "models" / name))
     for cases in GENERATORS:
         for name in cases.CASES:

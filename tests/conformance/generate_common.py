@@ -12,6 +12,8 @@ from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadMo
 
 from generate_decoder_models import DECODERS, DECODER_TYPES, decoder_in_double, decoder_sizes, hold_out_decoders, is_decoder, load_decoder
 from generate_decoder_models import write_decoder
+from generate_encoder_decoder_models import ENCODER_DECODERS, ENCODER_DECODER_TYPES, encoder_decoder_sizes, hold_out_encoder_decoders, is_encoder_decoder
+from generate_encoder_decoder_models import load_encoder_decoder, make_pairs, write_encoder_decoder
 from generate_encoder_models import CONFIGS, ENCODERS, hold_out_encoders, is_encoder, load_encoder, sizes_of, type_of, write_encoder
 from generate_streams import SEED, generator, integer, normal, one_of, seed_torch  # seed_torch: for the other generators
 
@@ -51,12 +53,16 @@ def is_gpt2(name):
 
 
 def labels_of(name):
+    if is_encoder_decoder(name):
+        return None
     if is_decoder(name):
         return DECODERS[name][2]
     return ENCODERS[name][2] if is_encoder(name) else MODELS[name][1]
 
 
 def width_of(name):
+    if is_encoder_decoder(name):
+        return encoder_decoder_sizes(name)["d_model"]
     if is_encoder(name) or is_decoder(name):
         return (sizes_of if is_encoder(name) else decoder_sizes)(name)["hidden_size"]
     return (BASE_GPT2 | BASE | MODELS[name][0])["n_embd" if is_gpt2(name) else "hidden_size"]
@@ -108,6 +114,8 @@ def old_names(state, stream):
 
 
 def write_model(name, folder):
+    if is_encoder_decoder(name):
+        return write_encoder_decoder(name, folder)
     if is_encoder(name) or is_decoder(name):
         return (write_encoder if is_encoder(name) else write_decoder)(name, folder)
     if is_gpt2(name):
@@ -148,6 +156,8 @@ def load_model(folder, labels=None, feature=False):
     model_type = json.loads((Path(folder) / "config.json").read_text())["model_type"]
     if model_type in CONFIGS:
         return load_encoder(Path(folder), labels, feature)
+    if model_type in ENCODER_DECODER_TYPES:
+        return load_encoder_decoder(Path(folder))
     if model_type in DECODER_TYPES:
         return load_decoder(Path(folder), labels, feature)
     if model_type == "gpt2":
@@ -184,6 +194,7 @@ def hold_out(seed):
             MODELS[name] = (changes, integer(2, 5, stream))
     hold_out_encoders()
     hold_out_decoders()
+    hold_out_encoder_decoders()
 
 
 def draw_lengths(lengths, stream):
@@ -194,7 +205,12 @@ def draw_lengths(lengths, stream):
 
 
 # -------------------------------------------------------------------------------------------------------------- batches
-def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, attended_padding_id=False):
+def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, attended_padding_id=False, target_lengths=None):
+    if config.is_encoder_decoder:
+        if SEED:
+            lengths = draw_lengths(lengths, stream)
+            target_lengths = tuple(integer(2, 9, stream) for _ in lengths)
+        return make_pairs(config, stream, lengths, target_lengths)
     if config.model_type == "gpt2" or config.model_type in DECODER_TYPES:
         return make_causal_batch(config, labels, stream, lengths)
     if SEED:
@@ -251,7 +267,7 @@ def gradients(model, parameters, batch):
 
 def in_double(model, batch):
     batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
-    if model.config.model_type in DECODER_TYPES:
+    if model.config.model_type in DECODER_TYPES + ENCODER_DECODER_TYPES:
         return decoder_in_double(model), batch
     return copy.deepcopy(model).double(), batch
 
@@ -274,11 +290,18 @@ def single(value):
     return float(f"{value:.2g}")
 
 
+def target_mask(labels):
+    """Up to the last label of each row."""
+    return (labels != -100).flip(1).cumsum(1).flip(1) > 0
+
+
 def real_logits(output, batch):
     """A language model's logits without the rows of virtual tokens in front, and 0 where there is padding."""
     logits = output.logits.detach()
     if logits.dim() < 3:
         return logits
+    if logits.shape[1] == batch["labels"].shape[1] != batch["input_ids"].shape[1]:  # an encoder-decoder
+        return logits * target_mask(batch["labels"]).unsqueeze(-1)
     return logits[:, -batch["input_ids"].shape[1] :] * batch["attention_mask"].unsqueeze(-1)
 
 
@@ -313,6 +336,9 @@ def rows_alone(model, batch):
         together = real_logits(model(**batch), batch)
         for row, length in enumerate(batch["attention_mask"].sum(1).tolist()):
             alone = {k: v[row : row + 1, :length] if v.dim() > 1 else v[row : row + 1] for k, v in batch.items()}
+            if model.config.is_encoder_decoder:
+                length = int(target_mask(batch["labels"])[row].sum())
+                alone["labels"] = batch["labels"][row : row + 1, :length]
             same = together[row : row + 1, :length] if together.dim() > 2 else together[row : row + 1]
             largest = max(largest, float((real_logits(model(**alone), alone) - same).abs().max()))
     return largest

@@ -15,7 +15,7 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.utils import get_peft_model_state_dict
 
 import generate_base
-from generate_common import EQUAL_LENGTHS, generator, integer, is_gpt2, labels_of, load_model, make_batch, normal, one_of, seed_torch
+from generate_common import EQUAL_LENGTHS, generator, integer, is_encoder_decoder, is_gpt2, labels_of, load_model, make_batch, normal, one_of, seed_torch
 from generate_common import SEED, write_numbers
 
 CONFIGS = {
@@ -24,7 +24,7 @@ CONFIGS = {
 }
 # Warnings of peft that mean nothing: of Conv1D, of an adalora's ranks, of LayerNorms, of lora_B.bias and ranks of 0, of tied tables.
 HARMLESS = ".*(fan_in_fan_out|rank_pattern keys|Unsupported layer type|invalid shape|encoder_num_layers|tie_word_embeddings|ensure_weight_tying|save_embedding_layers)"
-TASK_TYPES = {"seq_cls": "SEQ_CLS", "causal_lm": "CAUSAL_LM"}
+TASK_TYPES = {"seq_cls": "SEQ_CLS", "causal_lm": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}
 
 # Layers that the methods may meet, of different sizes.
 BERT_FFN = ["intermediate.dense", "output.dense"]
@@ -335,7 +335,7 @@ def resized(model, words, name):
 def write_case(name, models, folder, cases=CASES):
     model_name, method, options, extras = cases[name]
     labels = extras.get("labels", labels_of(model_name))
-    task = "seq_cls" if labels else "causal_lm"
+    task = "seq_cls" if labels else "seq2seq" if is_encoder_decoder(model_name) else "causal_lm"
     stream = generator("case " + name)
 
     def base():
@@ -343,7 +343,7 @@ def write_case(name, models, folder, cases=CASES):
         extras.get("prepare", lambda model: None)(model)
         return model
 
-    kept = {k: v for k, v in extras.items() if k in ("token_types", "lengths", "attended_padding_id")}
+    kept = {k: v for k, v in extras.items() if k in ("token_types", "lengths", "target_lengths", "attended_padding_id")}
     batch = make_batch(base().config, labels, stream, **kept)
     options = dict(task_type=TASK_TYPES[task]) | options
     with tempfile.TemporaryDirectory() as initial:
