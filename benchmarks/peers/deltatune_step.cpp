@@ -247,7 +247,8 @@ template <class Model>
 nlohmann::json run(const Options& options, const JsonConfig& job, const Head& head) {
   const std::vector<Rows> batches = read_batches(options.job / "batches.jsonl", head.next_token);
   Backend::Context ctx(context_arguments(options));
-  Model model = Model::load(ctx, options.job / "model", head);
+  const bool rounds_layers = options.rounds_base && options.method.starts_with("lora");  // as the program does
+  Model model = Model::load(ctx, options.job / "model", head, 0, rounds_layers);
   std::optional<Adapter<X>> adapter;
   if (options.method == "full") {
     apply(model, full_fine_tuning());

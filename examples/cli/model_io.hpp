@@ -57,10 +57,11 @@ struct LoadedModel {
   std::vector<std::string> labels;  // one name per class
 };
 
-// The model of a folder, everything frozen, or with adapters, whose parameters then train.
+// The model of a folder, everything frozen, or with adapters, whose parameters then train. rounds_layers: as Transformer::load() takes it.
 template <class Model>
-LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesystem::path& folder, const std::vector<std::filesystem::path>& given) {
-  LoadedModel<Model> loaded{std::make_unique<Model>(Model::load(ctx, folder, head_of(folder, given))), {}, {}};
+LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesystem::path& folder, const std::vector<std::filesystem::path>& given,
+                              bool rounds_layers = false) {
+  LoadedModel<Model> loaded{std::make_unique<Model>(Model::load(ctx, folder, head_of(folder, given), 0, rounds_layers)), {}, {}};
   freeze_base(*loaded.model);
   for (const std::string& note : run_notes(folder, given)) std::cerr << "note: " << note << "\n";
   for (const std::filesystem::path& adapter : adapter_folders(given)) {

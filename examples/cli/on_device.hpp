@@ -25,7 +25,7 @@ class OnDeviceModel : public DeviceModel {
 
   OnDeviceModel(context_of<X>& ctx, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters, bool bf16_base)
       : ctx_(ctx),
-        loaded_(load_model<Model>(ctx, model, adapters)),
+        loaded_(load_model<Model>(ctx, model, adapters, bf16_base && adapters.empty())),
         model_(*loaded_.model),
         info_(info_of(model_, loaded_.labels)),
         saved_(ctx),
@@ -180,13 +180,24 @@ class OnDeviceModel : public DeviceModel {
   GenerationMemory<Model> memory_;  // of a conversation
 };
 
+// Whether nothing starts from the weights of layers or trains them, so that they may be rounded as they are read.
+inline bool leaves_layers_alone(const Recipe& recipe) {
+  return recipe.init_adapters.empty() && !recipe.plans.empty() && std::all_of(recipe.plans.begin(), recipe.plans.end(), [](const AnyPlan& plan) {
+           const LoraPlan* const lora = std::get_if<LoraPlan>(&plan);
+           return lora != nullptr && !lora->dora && !lora->start && lora->modules_to_save == kOutputModules;
+         });
+}
+
 template <class Model>
 class OnDeviceTraining : public DeviceTraining {
  public:
   using X = typename Model::Tensor;
 
   OnDeviceTraining(context_of<X>& ctx, const Recipe& recipe, bool bf16_base)
-      : ctx_(ctx), recipe_(recipe), plans_(recipe.plans), model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed)) {
+      : ctx_(ctx),
+        recipe_(recipe),
+        plans_(recipe.plans),
+        model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed, bf16_base && leaves_layers_alone(recipe))) {
     refuse_encoder_decoder(model_, recipe.model);
     freeze_base(model_);
     for (std::size_t i = 0; i < plans_.size(); ++i)

@@ -14,18 +14,29 @@
 
 namespace deltatune {
 
-// Host numbers, row-major, into a parameter's values from number `first` on.
+// Host numbers, row-major, into a parameter's values from number `first` on; rounded, where the layer holds them so.
 template <class X, class Host>
 void upload_values(context_of<X>& ctx, std::span<const Host> host, Parameter<X>& parameter, Index first = 0) {
   using T = scalar_of<X>;
+  const auto copy_as = [&](auto* to) {
+    using E = std::remove_pointer_t<decltype(to)>;
+    std::vector<E> converted;
+    converted.reserve(host.size());
+    for (const Host x : host) {
+      if constexpr (std::is_same_v<E, Bfloat16>) {
+        converted.push_back(E(static_cast<float>(x)));
+      } else {
+        converted.push_back(E(x));
+      }
+    }
+    backend_of<X>::copy_in(ctx, converted.data(), to, static_cast<Index>(converted.size() * sizeof(E)));
+  };
+  if (const View<Bfloat16> rounded = parameter.rounded_values()) return copy_as(rounded.data + first);
   T* const to = parameter.value().data + first;
   if constexpr (std::is_same_v<T, Host>) {
     backend_of<X>::copy_in(ctx, host.data(), to, static_cast<Index>(host.size_bytes()));
   } else {
-    std::vector<T> converted;
-    converted.reserve(host.size());
-    for (const Host x : host) converted.push_back(T(x));
-    backend_of<X>::copy_in(ctx, converted.data(), to, static_cast<Index>(converted.size() * sizeof(T)));
+    copy_as(to);
   }
 }
 

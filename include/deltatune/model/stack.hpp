@@ -34,9 +34,9 @@ class Stack {
   };
 
   Stack() = default;
-  // All values 0. spec: of the architecture, its own or its encoder's. prefix: of the names, "bert." or "".
-  Stack(context_of<X>& ctx, const Architecture& architecture, const StackSpec& spec, const std::string& prefix) {
-    const Blueprint plan{ctx, architecture, spec};
+  // All values 0. spec: of the architecture, its own or its encoder's. prefix: of the names, "bert." or "". rounded: weights are held in bfloat16.
+  Stack(context_of<X>& ctx, const Architecture& architecture, const StackSpec& spec, const std::string& prefix, bool rounded) {
+    const Blueprint plan{ctx, architecture, spec, rounded};
     if (const auto& bias = spec.relative_bias)
       bias_ = std::make_shared<RelativeBias<X>>(ctx, prefix + bias->table, spec.layers.front().attention.heads,
                                                 RelativeBuckets{bias->buckets, bias->max_distance, bias->bidirectional});
@@ -152,9 +152,10 @@ class Stack {
     context_of<X>& ctx;
     const Architecture& architecture;
     const StackSpec& stack;
+    bool rounded;
 
     Linear<X> linear(Index in, const std::vector<std::pair<std::string, Index>>& sites, bool bias) const {
-      return Linear<X>(ctx, in, sites, {.bias = bias, .transposed_in_file = architecture.transposed_in_file});
+      return Linear<X>(ctx, in, sites, {.bias = bias, .transposed_in_file = architecture.transposed_in_file, .rounded = rounded});
     }
   };
 

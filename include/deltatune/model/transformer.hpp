@@ -54,15 +54,18 @@ class Transformer {
   };
 
   // A model of this shape with all values 0 and everything frozen; load() or initialise() fill it. with_pooler: one without a head may or may not have the
-  // pooler's weights. Throws Error for what no layer computes, and for a head that the family does not have.
-  Transformer(Context& ctx, Architecture architecture, Head head, bool with_pooler = true);
+  // pooler's weights. rounds_layers: see load(). Throws Error for what no layer computes, and for a head that the family does not have.
+  Transformer(Context& ctx, Architecture architecture, Head head, bool with_pooler = true, bool rounds_layers = false);
 
   // From a Hugging Face folder (config.json, model.safetensors or shards), by the model_type of its configuration, or of a family of your own. Weights of
   // the head that are missing are drawn with `seed` and reported; any other missing, unknown or misshapen tensor is an Error.
-  static Transformer load(Context& ctx, const std::filesystem::path& folder, Head head, std::uint64_t seed = 0) {
-    return load(ctx, folder, architecture_of, head, seed);
+  // rounds_layers: the weights of linear layers within the stack are rounded to bfloat16 as they are read, and never lie in memory otherwise. The same numbers
+  // as by cast_base_to_bf16(), which is still to be called for the rest, but no method can start from these weights or train them.
+  static Transformer load(Context& ctx, const std::filesystem::path& folder, Head head, std::uint64_t seed = 0, bool rounds_layers = false) {
+    return load(ctx, folder, architecture_of, head, seed, rounds_layers);
   }
-  static Transformer load(Context& ctx, const std::filesystem::path& folder, ArchitectureOf family, Head head, std::uint64_t seed = 0);
+  static Transformer load(Context& ctx, const std::filesystem::path& folder, ArchitectureOf family, Head head, std::uint64_t seed = 0,
+                          bool rounds_layers = false);
 
   const Architecture& architecture() const { return architecture_; }
   Architecture& architecture() { return architecture_; }
@@ -293,10 +296,11 @@ class Transformer {
 // ---- implementation ----
 
 template <class X>
-Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, bool with_pooler)
+Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, bool with_pooler, bool rounds_layers)
     : architecture_(std::move(architecture)), head_(head), prefix_(head.num_labels > 0 || head.next_token ? architecture_.prefix : "") {
   const Architecture& a = architecture_;
   check_supported(a);
+  if (rounds_layers && !kRounds<X>) throw Error(a.title, "cannot be held in bfloat16 on this backend");
   if (head.next_token && a.head.lm_head.empty()) throw Error(a.title, "has no head that predicts the next token", {.expected = "a classifier, or no head"});
   if (a.encoder && !head.next_token)
     throw Error(a.title, "is an encoder-decoder, of which only the language model head is supported", {.remedy = "use Head::language_model()"});
@@ -304,11 +308,11 @@ Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, 
   const auto last_norm = [&](const StackSpec& stack) {
     return stack.final_norm.empty() ? std::optional<Norm<X>>() : Norm<X>(ctx, prefix_ + stack.final_norm, a.hidden_size, stack.norm);
   };
-  stack_ = Stack<X>(ctx, a, a.stack, prefix_);
+  stack_ = Stack<X>(ctx, a, a.stack, prefix_, rounds_layers);
   norm_ = last_norm(a.stack);
   if (a.encoder)
     encoder_.emplace(Encoder{make_embeddings(ctx, a, a.encoder->input, a.encoder->stack, prefix_, embeddings_.shared_word()),
-                             Stack<X>(ctx, a, a.encoder->stack, prefix_), last_norm(a.encoder->stack)});
+                             Stack<X>(ctx, a, a.encoder->stack, prefix_, rounds_layers), last_norm(a.encoder->stack)});
   HeadParts<X> parts{.activation = a.head.activation, .dropout = a.head.dropout, .drops_input = a.head.drops_pooled};
   if (has_classifier()) {
     const std::string dense = !a.head.dense.empty() ? a.head.dense : a.head.pooler.empty() ? "" : prefix_ + a.head.pooler;
@@ -381,12 +385,13 @@ void Transformer<X>::initialise(Context& ctx, std::uint64_t seed) {
 }
 
 template <class X>
-Transformer<X> Transformer<X>::load(Context& ctx, const std::filesystem::path& folder, ArchitectureOf family, Head head, std::uint64_t seed) {
+Transformer<X> Transformer<X>::load(Context& ctx, const std::filesystem::path& folder, ArchitectureOf family, Head head, std::uint64_t seed,
+                                    bool rounds_layers) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(folder);
   const Architecture architecture = family(checkpoint.config());
   const std::string pooler = architecture.head.pooler + ".weight";
   const bool has_pooler = checkpoint.tensors().contains(pooler) || checkpoint.tensors().contains(architecture.prefix + pooler);
-  Transformer model(ctx, architecture, head, has_pooler);
+  Transformer model(ctx, architecture, head, has_pooler, rounds_layers);
   model.report_ = detail::load_parameters(ctx, checkpoint, model, {model.architecture_, head, model.prefix_}, seed);
   return model;
 }

@@ -38,6 +38,7 @@ struct LinearSite {
 struct LinearOptions {
   bool bias = true;
   bool transposed_in_file = false;  // checkpoints hold the weight as (in, out)
+  bool rounded = false;             // the weight is held in bfloat16 from the start: it is read from a file, and never trained or changed
   bool shared = false;              // without a weight of its own until share() names one or own() makes one; for a layer with one site
 };
 
@@ -58,7 +59,12 @@ class Linear {
   // Sites as (path, outputs), all reading `in` inputs; values are zero until loaded or initialised.
   Linear(context_of<X>& ctx, Index in, const std::vector<std::pair<std::string, Index>>& sites, LinearOptions options = {}) : in_(in) {
     for (const auto& [path, width] : sites) out_ += width;
-    if (!options.shared) weight_ = X(ctx, {out_, in});
+    if (options.rounded) {
+      weight_ = X(ctx, {0, in});
+      rounded_ = Tensor<Bfloat16, B>(ctx, {out_, in});
+    } else if (!options.shared) {
+      weight_ = X(ctx, {out_, in});
+    }
     if (options.bias) bias_ = X(ctx, {out_});
     Index first = 0;
     for (const auto& [path, width] : sites) {
@@ -66,7 +72,9 @@ class Linear {
       site.path = path;
       site.first = first;
       site.width = width;
-      site.weight = Parameter<X>(path + ".weight", Role::weight, {width, in}, options.shared ? View<T>() : weight_.view().row_range(first, width));
+      site.weight =
+          Parameter<X>(path + ".weight", Role::weight, {width, in}, options.shared || options.rounded ? View<T>() : weight_.view().row_range(first, width));
+      if (options.rounded) site.weight.set_rounded(rounded_.view().row_range(first, width));
       if (options.transposed_in_file) site.weight.set_transposed_in_file();
       if (options.bias) site.bias = Parameter<X>(path + ".bias", Role::bias, {width}, bias_.view().column_range(first, width));
       sites_.push_back(std::move(site));

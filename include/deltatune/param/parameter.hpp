@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/core/half.hpp"
 #include "deltatune/param/freeze_mask.hpp"
 #include "deltatune/tensor/tensor_trait.hpp"
 
@@ -53,9 +54,13 @@ class Parameter {
   }
   // The values live elsewhere from now on: for layers that lay out their weights anew. Same shape.
   void set_value(View<Scalar> value) { value_ = value; }
-  // The layer has rounded the values and keeps no others.
+  // The layer has rounded the values and keeps no others. values: where those of a file are rounded to, or empty.
   bool rounded() const { return rounded_; }
-  void set_rounded() { rounded_ = true; }
+  void set_rounded(View<Bfloat16> values = {}) {
+    rounded_ = true;
+    rounded_values_ = values;
+  }
+  View<Bfloat16> rounded_values() const { return rounded_values_; }
   // Mostly zeros: a file holds the others and where they are.
   bool sparse_in_file() const { return sparse_in_file_; }
   void set_sparse_in_file(bool sparse) { sparse_in_file_ = sparse; }
@@ -163,6 +168,7 @@ class Parameter {
   Role role_ = Role::weight;
   Shape shape_;
   View<Scalar> value_;
+  View<Bfloat16> rounded_values_;
   Shape file_shape_;  // or empty
   bool transposed_in_file_ = false;
   bool rounded_ = false;
