@@ -96,12 +96,13 @@ PackedBatch packed(const SafeTensors& file, const std::string& prefix, Index cla
 // The batch of an encoder-decoder: what its decoder reads are the labels behind the start token, with the padding's id where one is not scored.
 PackedBatch with_targets(PackedBatch source, const SafeTensors& file, const Architecture& architecture) {
   const std::vector<std::int64_t> labels = read_integers(file.at("labels"));
+  const std::vector<Index> lengths = target_lengths(file);
   const Index columns = file.at("labels").shape[1];
   source.token_labels.clear();
   PackedBatch batch;
   for (Index b = 0; b < source.count(); ++b) {
     std::vector<std::int32_t> read{architecture.start_id};
-    const Index length = target_lengths(file)[static_cast<std::size_t>(b)];
+    const Index length = lengths[static_cast<std::size_t>(b)];
     for (Index t = 0; t < length; ++t) {
       const std::int32_t label = static_cast<std::int32_t>(labels[static_cast<std::size_t>(b * columns + t)]);
       batch.token_labels.push_back(label);
