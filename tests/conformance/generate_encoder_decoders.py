@@ -25,6 +25,7 @@ PEFT = {
     "t5_dora": ("t5", "dora", dora(), {}),
     "t5_adalora": ("t5", "adalora", ADALORA, {}),
     "t5_vera": ("t5", "vera", dict(r=5), {}),
+    "t5_miss": ("t5", "miss", dict(r=2), {}),
     "t5_ia3": ("t5", "ia3", {}, {}),
     "t5_layer_norm": ("t5", "layer_norm", {}, {}),
     "t5_v1_1_lora": ("t5_v1_1", "lora", lora(), {}),
