@@ -81,6 +81,10 @@ class Talk {
         device_(open_device(options_.device)),
         model_(device_->load(options_.model, options_.adapters)) {
     if (!model_->info().is_language_model) throw Error(options_.model, "has no language model head", {.remedy = "use the folder of a language model"});
+    if (config_.num_beams > 1) {
+      print({"an answer is shown as it is written, without the beams that generation_config.json advises"});
+      config_.num_beams = 1;
+    }
     if (options_.generation.stop_strings.empty()) add_turn_end();
     begin();
   }

@@ -414,12 +414,12 @@ TEST_CASE("scores with the cache are those of full passes", "[model][generate]")
   pass_over({1, 2, 0}, {2, 1, 3});
   pass_over({2, 0}, {1, 1});
   pass_over({0, 1, 2}, {1, 1, 1});
-  CHECK(cache.rows(1) == 7);
+  CHECK(cache.text.rows(1) == 7);
 
-  const auto append = [&](const std::vector<Index>& slots, const std::vector<Index>& counts) { cache.append(ctx, slots, counts); };
+  const auto append = [&](const std::vector<Index>& slots, const std::vector<Index>& counts) { cache.text.append(ctx, slots, counts); };
   CHECK_THROWS_WITH(append({1}, {3}), Catch::Contains("is full") && Catch::Contains("at most 9 rows"));
   CHECK_THROWS_WITH(append({1, 2}, {1, 1}), Catch::Contains("some begin and some go on"));
-  CHECK(cache.rows(1) == 7);
+  CHECK(cache.text.rows(1) == 7);
 }
 
 TEST_CASE("what is drawn from is what transformers' logits processors leave", "[model][generate]") {
@@ -494,7 +494,24 @@ TEST_CASE("what a model's folder says of generation", "[model][generate]") {
   CHECK(file.config.repetition_penalty == 1.1);
   CHECK(file.config.end_ids == Tokens{5, 6});
   CHECK(file.stop_strings == std::vector<std::string>{"END"});
-  CHECK(file.ignored == std::vector<std::string>{"max_length", "num_beams"});
+  CHECK(file.config.num_beams == 4);
+  CHECK(file.ignored == std::vector<std::string>{"max_length"});
+  folder.file("generation_config.json", R"({"decoder_start_token_id": 2, "early_stopping": true, "forced_bos_token_id": 0, "forced_eos_token_id": 5,
+                  "length_penalty": 2.0, "max_length": 142, "min_length": 56, "no_repeat_ngram_size": 3, "num_beams": 4})");
+  file = read_generation_config(folder.path());
+  CHECK(file.config.max_new_tokens == 141);  // the lengths of an encoder-decoder count its start token
+  CHECK(file.config.min_new_tokens == 55);
+  CHECK(file.config.no_repeat_ngram_size == 3);
+  CHECK(file.config.length_penalty == 2.0);
+  CHECK(file.config.early_stopping == EarlyStopping::yes);
+  CHECK(file.config.forced_bos_token_id == 0);
+  CHECK(file.config.forced_eos_token_id == 5);
+  CHECK(file.ignored.empty());
+  folder.file("generation_config.json", R"({"early_stopping": "never", "max_new_tokens": 9, "min_new_tokens": 2})");
+  file = read_generation_config(folder.path());
+  CHECK(file.config.early_stopping == EarlyStopping::never);
+  CHECK(file.config.max_new_tokens == 9);
+  CHECK(file.config.min_new_tokens == 2);
   folder.file("generation_config.json", R"({"eos_token_id": "end"})");
   CHECK_THROWS_WITH(end_ids_of(folder.path()), Catch::Contains("generation_config.json") && Catch::Contains("eos_token_id"));
 }

@@ -1,6 +1,7 @@
 // What a model's folder says of generation: its end-of-text tokens, and in generation_config.json the settings that its makers advise.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -52,12 +53,28 @@ DELTATUNE_FUNCTION GenerationFile read_generation_config(const std::filesystem::
     c.min_p = min_p;
   }
   c.repetition_penalty = json.get_or<double>("repetition_penalty", 1.0);
+  c.no_repeat_ngram_size = json.get_or<std::int64_t>("no_repeat_ngram_size", 0);
+  c.num_beams = json.get_or<std::int64_t>("num_beams", 1);
+  c.length_penalty = json.get_or<double>("length_penalty", 1.0);
+  c.early_stopping = EarlyStopping::no;
+  if (json.has("early_stopping"))
+    c.early_stopping = json.raw().at("early_stopping") == "never"   ? EarlyStopping::never
+                       : json.get_or<bool>("early_stopping", false) ? EarlyStopping::yes
+                                                                    : EarlyStopping::no;
+  c.min_new_tokens = json.get_or<std::int64_t>("min_new_tokens", 0);
+  if (json.has("decoder_start_token_id")) {  // of an encoder-decoder: lengths count the start token
+    c.min_new_tokens = std::max<Index>(c.min_new_tokens, json.get_or<std::int64_t>("min_length", 0) - 1);
+    if (json.has("max_length")) c.max_new_tokens = std::max<Index>(1, json.get<std::int64_t>("max_length") - 1);
+  }
   c.max_new_tokens = json.get_or<std::int64_t>("max_new_tokens", c.max_new_tokens);
+  c.forced_bos_token_id = static_cast<std::int32_t>(json.get_or<std::int64_t>("forced_bos_token_id", -1));
+  c.forced_eos_token_id = static_cast<std::int32_t>(json.get_or<std::int64_t>("forced_eos_token_id", -1));
   c.end_ids = end_ids_of(folder);
   if (json.has("stop_strings"))
     file.stop_strings = json.raw().at("stop_strings").is_array() ? json.get<std::vector<std::string>>("stop_strings")
                                                                  : std::vector<std::string>{json.get<std::string>("stop_strings")};
-  for (const std::string& key : json.unread({"_from_model_config", "transformers_version", "eos_token_id", "bos_token_id", "pad_token_id", "use_cache"})) {
+  for (const std::string& key :
+       json.unread({"_from_model_config", "transformers_version", "eos_token_id", "bos_token_id", "pad_token_id", "use_cache", "decoder_start_token_id"})) {
     const auto& value = json.raw().at(key);
     const bool is_neutral = value.is_number() && (value == 0 || value == 1);  // one beam, no length penalty, ...
     if (!is_neutral) file.ignored.push_back(key);

@@ -1,6 +1,7 @@
 // The next token of a text, from the scores of a language model: the likeliest one, or one that is drawn. Scores are changed and cut off as Hugging Face's
-// generate() does it and in its order: repetition penalty (Keskar et al. 2019, arXiv 1909.05858), temperature, top-k, top-p (Holtzman et al. 2019,
-// arXiv 1904.09751), min-p (Nguyen et al. 2024, arXiv 2407.01082).
+// generate() does it and in its order: repetition penalty (Keskar et al. 2019, arXiv 1909.05858), n-grams that would repeat (Paulus et al. 2017,
+// arXiv 1705.04304), end-of-text tokens that come too early, tokens that are prescribed, temperature, top-k, top-p (Holtzman et al. 2019, arXiv 1904.09751),
+// min-p (Nguyen et al. 2024, arXiv 2407.01082).
 #pragma once
 
 #include <algorithm>
@@ -20,6 +21,9 @@
 
 namespace deltatune {
 
+// When beam search ends: see model/beam_search.hpp.
+enum class EarlyStopping { no, yes, never };
+
 // The fields of Hugging Face's GenerationConfig under its names, where it has them. Nothing is read from a model's generation_config.json unless a program asks
 // for it (model/generation_file.hpp): the same settings give the same text.
 struct GenerationConfig {
@@ -32,8 +36,16 @@ struct GenerationConfig {
   double min_p = 0;               // draw from tokens that are at least so likely, as a share of the likeliest one's probability; 0: from all
   double repetition_penalty = 1;  // scores of tokens that the sequence holds, the prompt's too, are divided by it, or multiplied where below 0; 1: none
 
+  Index no_repeat_ngram_size = 0;         // no n-gram of so many tokens comes twice in a decoder's text, its prompt included; 0: any may
+  Index min_new_tokens = 0;               // no end-of-text token before so many
+  std::int32_t forced_bos_token_id = -1;  // behind a decoder's start token, where nothing else is given: a language code of mBART; -1: any
+  std::int32_t forced_eos_token_id = -1;  // the last one of max_new_tokens; -1: any
+  Index num_beams = 1;                    // above 1: beam search
+  double length_penalty = 1;              // of beam search: a text's log-probability is divided by its new tokens to this power
+  EarlyStopping early_stopping = EarlyStopping::no;
+
   std::vector<std::int32_t> end_ids = {};  // end-of-text tokens; empty: the model's
-  Index max_sequences = 16;                // that run at once; the others wait. The cache has room for so many of the longest
+  Index max_sequences = 16;                // that run at once, each beam one; the others wait. The cache has room for so many of the longest
   Index prefill_rows = 2048;               // tokens of prompts that run at once; longer ones are read in pieces
 
   void validate() const {
@@ -46,6 +58,11 @@ struct GenerationConfig {
     check(top_p > 0 && top_p <= 1, "top_p", "0 < value <= 1", std::to_string(top_p));
     check(min_p >= 0 && min_p <= 1, "min_p", "0 <= value <= 1", std::to_string(min_p));
     check(repetition_penalty > 0 && std::isfinite(repetition_penalty), "repetition_penalty", "a number > 0", std::to_string(repetition_penalty));
+    check(no_repeat_ngram_size >= 0, "no_repeat_ngram_size", "at least 0", std::to_string(no_repeat_ngram_size));
+    check(min_new_tokens >= 0 && min_new_tokens <= max_new_tokens, "min_new_tokens", "0 to max_new_tokens", std::to_string(min_new_tokens));
+    check(num_beams >= 1, "num_beams", "at least 1", std::to_string(num_beams));
+    check(num_beams == 1 || temperature == 0, "temperature", "0 with beam search, which draws nothing", std::to_string(temperature));
+    check(std::isfinite(length_penalty), "length_penalty", "a number", std::to_string(length_penalty));
     check(max_sequences >= 1, "max_sequences", "at least 1", std::to_string(max_sequences));
     check(prefill_rows >= 1, "prefill_rows", "at least 1", std::to_string(prefill_rows));
   }
@@ -68,6 +85,35 @@ void penalise_repetition(std::span<T> logits_io, std::span<const std::int32_t> t
     T& score = logits_io[static_cast<std::size_t>(token)];
     score = score < 0 ? score * static_cast<T>(penalty) : score / static_cast<T>(penalty);
   }
+}
+
+// Rules out every token that would complete an n-gram which `tokens` holds already.
+template <std::floating_point T>
+void forbid_repeated_ngrams(std::span<T> logits_io, std::span<const std::int32_t> tokens, Index size) {
+  if (size == 0 || static_cast<Index>(tokens.size()) < size) return;
+  const std::span<const std::int32_t> end = tokens.last(static_cast<std::size_t>(size) - 1);
+  for (std::size_t first = 0; first + end.size() < tokens.size(); ++first)
+    if (std::equal(end.begin(), end.end(), tokens.begin() + static_cast<std::ptrdiff_t>(first)))
+      logits_io[static_cast<std::size_t>(tokens[first + end.size()])] = -std::numeric_limits<T>::infinity();
+}
+
+// What the configuration says of a sequence's next scores, before a token is chosen. tokens: of the decoder's text so far, the last `new_tokens` of them new.
+// ends: end-of-text tokens. Throws Error where no token is left.
+template <std::floating_point T>
+void process_logits(std::span<T> logits_io, std::span<const std::int32_t> tokens, Index new_tokens, const GenerationConfig& config,
+                    std::span<const std::int32_t> ends) {
+  constexpr T kNever = -std::numeric_limits<T>::infinity();
+  penalise_repetition<T>(logits_io, tokens, config.repetition_penalty);
+  forbid_repeated_ngrams<T>(logits_io, tokens, config.no_repeat_ngram_size);
+  if (new_tokens < config.min_new_tokens)
+    for (const std::int32_t end : ends) logits_io[static_cast<std::size_t>(end)] = kNever;
+  if (config.no_repeat_ngram_size > 0 && std::all_of(logits_io.begin(), logits_io.end(), [](T score) { return score == kNever; }))
+    throw Error("generation: no_repeat_ngram_size", "leaves no token that may follow", {.got = std::to_string(config.no_repeat_ngram_size)});
+  std::int32_t forced = tokens.size() == 1 ? config.forced_bos_token_id : -1;
+  if (new_tokens == config.max_new_tokens - 1 && config.forced_eos_token_id >= 0) forced = config.forced_eos_token_id;
+  if (forced < 0) return;
+  std::fill(logits_io.begin(), logits_io.end(), kNever);
+  logits_io[static_cast<std::size_t>(forced)] = 0;
 }
 
 // The likeliest token, the first of several. Throws Error for scores among which there is no largest number.

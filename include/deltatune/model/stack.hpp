@@ -23,7 +23,10 @@ class Stack {
   using T = scalar_of<X>;
   using B = backend_of<X>;
   using Part = ResidualSublayer<X>;
-  using Cache = KvCaches<X>;
+  // Of sequences that are read token by token, and of the source texts that cross-attention reads.
+  struct Cache {
+    KvCaches<X> text, source;
+  };
 
   struct Saved {
     std::vector<typename Part::Saved> parts;
@@ -97,7 +100,8 @@ class Stack {
     saved.inputs.assign(parts_.size(), {});
     const Demand all;
     View<T> rows = h;
-    KvCache<X>* next_cache = cache != nullptr ? cache->layers().data() : nullptr;
+    KvCache<X>* next_cache = cache != nullptr ? cache->text.layers().data() : nullptr;
+    KvCache<X>* next_source = cache != nullptr ? cache->source.layers().data() : nullptr;
     for (Index i = 0; i < count(); ++i) {
       const Part& part = parts_[at(i)];
       const bool is_given_again = i > saved.lowest && (i > 0 ? parts_[at(i - 1)].can_rebuild_output() : below.rebuilds);
@@ -108,7 +112,7 @@ class Stack {
       const bool narrows = i == saved.narrow;
       const View<T> next = narrows ? out : rows;
       const DemandScope<X> scope(pass, i > saved.narrow ? demand : all);
-      KvCache<X>* const seen = next_cache != nullptr && part.attention() != nullptr ? next_cache++ : nullptr;
+      KvCache<X>* const seen = cache == nullptr ? nullptr : part.attention() != nullptr ? next_cache++ : part.reads_source() ? next_source++ : nullptr;
       const Sequences& of_rows = i > saved.narrow ? demand.sequences : sequences;
       run_keeping(pass, i >= saved.lowest, [&](Pass<X>& p) { part.forward(p, of_rows, narrows ? demand : all, rows, next, saved.parts[at(i)], seen); });
       rows = next;
@@ -137,11 +141,13 @@ class Stack {
     }
   }
 
-  // Slots for `slots` sequences of at most `rows` rows each, besides those of prefixes.
-  Cache make_cache(context_of<X>& ctx, Index slots, Index rows) const {
-    Cache cache(slots, rows);
-    for (const Part& part : parts_)
-      if (const SelfAttention<X>* const attention = part.attention()) cache.add_layer(ctx, 2 * attention->site().width, attention->site().deltas.rows());
+  // Slots for `slots` sequences of at most `rows` rows each, besides those of prefixes, and for source texts likewise.
+  Cache make_cache(context_of<X>& ctx, Index slots, Index rows, Index source_slots = 0, Index source_rows = 0) const {
+    Cache cache{{slots, rows}, {source_slots, source_rows}};
+    for (const Part& part : parts_) {
+      if (const SelfAttention<X>* const attention = part.attention()) cache.text.add_layer(ctx, 2 * attention->site().width, attention->site().deltas.rows());
+      if (const CrossAttention<X>* const cross = part.cross_attention()) cache.source.add_layer(ctx, cross->key_value_width(), 0);
+    }
     return cache;
   }
 

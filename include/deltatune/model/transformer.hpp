@@ -157,6 +157,7 @@ class Transformer {
   }
   // And where they go on with sequences that a cache holds the beginning of.
   InputLayout layout_behind() const {
+    if (encoder_) return {.first_position = architecture_.input.first_position};
     const InputLayout whole = layout();
     return {.counted = whole.counted, .shift = whole.shift, .first_position = whole.first_position, .skipped_id = whole.skipped_id};
   }
@@ -197,11 +198,16 @@ class Transformer {
   // The same from the hidden states: dh_io (N, C), used up.
   void encode_backward(Pass<X>& pass, const DeviceBatch<X>& batch, const Activations& kept, View<T> dh_io);
 
-  // Slots for so many sequences of at most `tokens` tokens each, and what deltas put in front of them.
-  Cache make_cache(Context& ctx, Index slots, Index tokens) const { return stack_.make_cache(ctx, slots, tokens + layout().rows()); }
+  // Slots for so many sequences of at most `tokens` tokens each, and what deltas put in front of them; of an encoder-decoder also for source texts.
+  Cache make_cache(Context& ctx, Index slots, Index tokens, Index source_slots = 0, Index source_tokens = 0) const {
+    if (!encoder_) return stack_.make_cache(ctx, slots, tokens + layout().rows());
+    return stack_.make_cache(ctx, slots, tokens, source_slots, source_tokens + layout().rows());
+  }
   // Evaluation of the next rows of the sequences in slots[b], which are distinct. All of them begin, laid out with layout(), or all go on, laid out with
-  // layout_behind(). Language model: its scores after the last row of each, logits (B, V). Throws Error where the cache has no room for the rows.
-  void continue_sequences(Pass<X>& pass, const DeviceBatch<X>& batch, std::span<const Index> slots, View<T> logits, Activations& kept, Cache& cache);
+  // layout_behind(). Of an encoder-decoder their source texts, which the batch has where they begin, are in source_slots[b], which may repeat where they go on;
+  // empty: in slots[b]. Language model: its scores after the last row of each, logits (B, V). Throws Error where the cache has no room for the rows.
+  void continue_sequences(Pass<X>& pass, const DeviceBatch<X>& batch, std::span<const Index> slots, View<T> logits, Activations& kept, Cache& cache,
+                          std::span<const Index> source_slots = {});
 
  private:
   // What reads the source text.
@@ -227,7 +233,9 @@ class Transformer {
     pass.positions = batch.positions();
     pass.last_position = batch.last_position();
   }
-  // The encoder's output, which pass.source gives to the decoder's layers. Throws Error unless the batch has a source where the model reads one.
+  // Throws Error unless the batch has a source where the model reads one.
+  void check_source(const DeviceBatch<X>& batch) const;
+  // The encoder's output, which pass.source gives to the decoder's layers.
   void read_source(Pass<X>& pass, const DeviceBatch<X>& batch, Activations& kept);
   bool source_trains(const Pass<X>& pass) {
     return pass.mode != Mode::evaluate && encoder_ &&
@@ -398,10 +406,13 @@ Transformer<X> Transformer<X>::load(Context& ctx, const std::filesystem::path& f
 
 template <class X>
 void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
-  check_layout(batch, encoder_ ? InputLayout() : cache == nullptr || cache->begins() ? layout() : layout_behind(), architecture_.max_position_embeddings);
+  const bool begins = cache == nullptr || cache->text.begins();
+  check_layout(batch, !begins ? layout_behind() : encoder_ ? InputLayout() : layout(), architecture_.max_position_embeddings);
   detail::check_routes(*this, batch.routes());
   derived_.forward(pass);
-  read_source(pass, batch, kept);
+  if (begins) check_source(batch);
+  pass.source = nullptr;
+  if (encoder_ && begins) read_source(pass, batch, kept);
   enter(pass, batch);
   stack_.reserve_positions(pass.ctx, batch.last_position() + 1);
   const bool below_trains = pass.mode != Mode::evaluate && embeddings_.any_trains();
@@ -410,12 +421,15 @@ void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const
 }
 
 template <class X>
+void Transformer<X>::check_source(const DeviceBatch<X>& batch) const {
+  if ((batch.source() != nullptr) == encoder_.has_value()) return;
+  throw Error("batch: source",
+              architecture_.title + (encoder_ ? " is an encoder-decoder and needs a source text per sequence" : " has no encoder to read source texts with"),
+              {.remedy = encoder_ ? "put one batch of them into PackedBatch::source" : "leave PackedBatch::source empty"});
+}
+
+template <class X>
 void Transformer<X>::read_source(Pass<X>& pass, const DeviceBatch<X>& batch, Activations& kept) {
-  if ((batch.source() != nullptr) != encoder_.has_value())
-    throw Error("batch: source",
-                architecture_.title + (encoder_ ? " is an encoder-decoder and needs a source text per sequence" : " has no encoder to read source texts with"),
-                {.remedy = encoder_ ? "put one batch of them into PackedBatch::source" : "leave PackedBatch::source empty"});
-  if (!encoder_) return;
   const DeviceBatch<X>& source = *batch.source();
   check_layout(source, layout(), architecture_.max_position_embeddings);
   detail::check_routes(*this, source.routes());
@@ -574,10 +588,14 @@ void Transformer<X>::backward(Pass<X>& pass, const DeviceBatch<X>& batch, const 
 
 template <class X>
 void Transformer<X>::continue_sequences(Pass<X>& pass, const DeviceBatch<X>& batch, std::span<const Index> slots, View<T> logits, Activations& kept,
-                                        Cache& cache) {
+                                        Cache& cache, std::span<const Index> source_slots) {
   if (!is_language_model()) throw Error(architecture_.title, "has no language model head", {.remedy = "load it with Head::language_model()"});
-  if (encoder_) throw Error(architecture_.title, "is an encoder-decoder, with which generation is not supported yet");
-  cache.append(pass.ctx, slots, batch.lengths());
+  cache.text.append(pass.ctx, slots, batch.lengths());
+  if (encoder_) {
+    if (cache.text.begins()) check_source(batch);
+    const std::vector<Index> nothing(slots.size(), 0);
+    cache.source.append(pass.ctx, source_slots.empty() ? slots : source_slots, cache.text.begins() ? batch.source()->lengths() : nothing);
+  }
   const auto scope = pass.scope();
   const Sequences& sequences = batch.sequences();
   const View<T> h = pass.take(sequences.rows, architecture_.hidden_size);

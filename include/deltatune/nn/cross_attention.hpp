@@ -13,8 +13,10 @@
 #include "deltatune/nn/attention.hpp"
 #include "deltatune/nn/demand.hpp"
 #include "deltatune/nn/kept.hpp"
+#include "deltatune/nn/kv_cache.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/ops/attention.hpp"
+#include "deltatune/ops/prefix.hpp"
 #include "deltatune/param/visit.hpp"
 
 namespace deltatune {
@@ -61,24 +63,31 @@ class CrossAttention {
   // Whether a delta stands at the last product. Without any, forward can add to what y holds, and backward leaves dy as it is.
   bool output_has_deltas() const { return output_.has_deltas(); }
 
-  // x (N, C) -> y (N, C), reading pass.source. accumulate: y is added to; not where output_has_deltas().
-  void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved, bool accumulate = false) const {
-    const Source<X>& source = *pass.source;
+  // Columns of keys and values together, 2Ckv.
+  Index key_value_width() const { return key_value_.out(); }
+
+  // x (N, C) -> y (N, C), reading pass.source, or, where there is none, what the cache has kept of it. cache: of the sources, only in evaluation.
+  // accumulate: y is added to; not where output_has_deltas().
+  void forward(Pass<X>& pass, const Sequences& sequences, View<const T> x, View<T> y, Saved& saved, KvCache<X>* cache = nullptr,
+               bool accumulate = false) const {
+    const bool reads = pass.source != nullptr;
     const Index width = output_.in(), kv_width = key_value_.out() / 2, head_width = width / config_.heads;
     saved.plan = AttentionPlan{.queries = sequences,
-                               .keys = source.sequences,
+                               .keys = reads ? pass.source->sequences : cache->sequences(0),
                                .heads = config_.heads,
                                .kv_heads = config_.kv_heads,
                                .head_width = head_width,
                                .scale = config_.scale != 0 ? config_.scale : 1.0 / std::sqrt(static_cast<double>(head_width)),
                                .dropout = pass.dropout(config_.dropout)};
     const auto outer = pass.scope();
-    const View<T> kv = started(pass, saved.kv, key_value_, source.rows.rows);
+    const View<T> kv = reads ? started(pass, saved.kv, key_value_, pass.source->rows.rows) : cache->rows();
     const View<T> q = started(pass, saved.q, query_, y.rows);
     saved.lse = pass.keep(y.rows, config_.heads);
-    {
+    if (reads) {
+      const Source<X>& source = *pass.source;
       const RowsScope<X> rows(pass, &source.sequences, source.routes);
       key_value_.forward(pass, source.rows, kv, saved.key_value);
+      if (cache != nullptr) ops::insert_at_end<B, T>(pass.ctx, source.sequences, cache->sequences(0), kv.column_range(0, 2 * kv_width), cache->rows());
     }
     const auto scope = pass.scope();
     query_.forward(pass, x, q, saved.query);
@@ -92,7 +101,7 @@ class CrossAttention {
                                   .o = context,
                                   .lse = saved.lse},
                                  pass.scratch);
-    saved.kv.finish(pass);
+    if (reads) saved.kv.finish(pass);
     saved.q.finish(pass);
     saved.context.finish(pass);
     output_.forward(pass, context, y, saved.output, accumulate);

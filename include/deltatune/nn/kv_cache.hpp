@@ -2,8 +2,10 @@
 //
 // A cache has slots of the same number of rows. A sequence lives in one slot from its first row to its last, and its rows are never moved: a pass names the
 // slots of its sequences, and one that has ended is named no more, until clear() leaves its slot to another. A text that begins like the one before may keep
-// those rows: drop_last() forgets the others. A slot of a layer begins with the rows of the
-// layer's prefixes.
+// those rows: drop_last() forgets the others. A slot of a layer begins with the rows of the layer's prefixes.
+//
+// Of an encoder-decoder, cross-attention has a cache of its own, with slots of source texts: the first pass of a text fills one, later passes append nothing
+// to it, and several beams may read the same.
 #pragma once
 
 #include <algorithm>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "deltatune/core/error.hpp"
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/tensor/sequence.hpp"
 #include "deltatune/tensor/tensor_trait.hpp"
 
@@ -34,10 +37,14 @@ class KvPlaces {
     std::vector<Index> offsets, all;
     for (const Index slot : slots) offsets.push_back(slot * slot_rows_);
     for (const Index length : lengths) all.push_back(prefix_ + length);
-    const Index bytes = static_cast<Index>(sizeof(Index) * slots.size());
+    const Index count = static_cast<Index>(slots.size()), bytes = static_cast<Index>(sizeof(Index)) * count;
+    if (count > offsets_.size()) {  // several beams read one source
+      offsets_ = Tensor<Index, B>(ctx, {count});
+      lengths_ = Tensor<Index, B>(ctx, {count});
+    }
     B::copy_in(ctx, offsets.data(), offsets_.view().data, bytes);
     B::copy_in(ctx, all.data(), lengths_.view().data, bytes);
-    sequences_ = {.offsets = offsets_.view().data, .count = static_cast<Index>(slots.size()), .lengths = lengths_.view().data};
+    sequences_ = {.offsets = offsets_.view().data, .count = count, .lengths = lengths_.view().data};
     for (const Index length : all) {
       sequences_.rows += length;
       sequences_.max_length = std::max(sequences_.max_length, length);
@@ -47,9 +54,10 @@ class KvPlaces {
   const Sequences& sequences() const { return sequences_; }
   bool begins() const { return begins_; }
   Index prefix() const { return prefix_; }
+  Index slot_rows() const { return slot_rows_; }
 
  private:
-  Tensor<Index, B> offsets_, lengths_;  // (slots), of which a pass uses the first B
+  Tensor<Index, B> offsets_, lengths_;  // of which a pass uses the first B
   Sequences sequences_;
   Index slot_rows_, prefix_;
   bool begins_ = true;
@@ -72,6 +80,11 @@ class KvCache {
       throw Error("key-value cache", "was made for other deltas",
                   {.expected = std::to_string(places_->prefix()) + " prefix rows", .got = std::to_string(prefix), .remedy = "make a new cache"});
     return places_->sequences();
+  }
+  // Gives a slot the first rows of another, so many besides those of prefixes.
+  void copy_slot(context_of<X>& ctx, Index from, Index to, Index count) {
+    const Index slot_rows = places_->slot_rows(), copied = places_->prefix() + count;
+    ops::copy<backend_of<X>, scalar_of<X>>(ctx, rows_.view().row_range(from * slot_rows, copied), rows_.view().row_range(to * slot_rows, copied));
   }
 
  private:
@@ -100,6 +113,11 @@ class KvCaches {
   void clear(Index slot) { used_.at(static_cast<std::size_t>(slot)) = 0; }
   // Forgets the last rows of a slot.
   void drop_last(Index slot, Index count) { used_.at(static_cast<std::size_t>(slot)) -= count; }
+  // Another slot goes on as this one does: beams that fork.
+  void copy_slot(context_of<X>& ctx, Index from, Index to) {
+    used_.at(static_cast<std::size_t>(to)) = rows(from);
+    for (KvCache<X>& layer : layers_) layer.copy_slot(ctx, from, to, rows(from));
+  }
   // Whether the pass has the first rows of its sequences.
   bool begins() const { return begins_; }
 

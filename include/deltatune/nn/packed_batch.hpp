@@ -43,6 +43,11 @@ struct PackedBatch {
 
   Index rows() const { return static_cast<Index>(ids.size()); }
   Index count() const { return static_cast<Index>(offsets.size()) - 1; }
+  // Of sequence b: its number of tokens, and those.
+  Index length(Index b) const { return offsets[static_cast<std::size_t>(b) + 1] - offsets[static_cast<std::size_t>(b)]; }
+  std::span<const std::int32_t> tokens(Index b) const {
+    return std::span<const std::int32_t>(ids).subspan(static_cast<std::size_t>(offsets[static_cast<std::size_t>(b)]), static_cast<std::size_t>(length(b)));
+  }
 
   // Adds one sequence; its positions count from 0 and all its tokens have type 0.
   void add(std::span<const std::int32_t> tokens) {
@@ -64,16 +69,13 @@ DELTATUNE_FUNCTION Index tokens_read(std::span<const std::int32_t> ids, const In
   while (layout.pad_id >= 0 && layout.rows() == 0 && count > 1 && ids[count - 1] == layout.pad_id) --count;
   return static_cast<Index>(count);
 }
-DELTATUNE_FUNCTION Index tokens_read(const PackedBatch& batch, Index b, const InputLayout& layout) {
-  const Index first = batch.offsets[static_cast<std::size_t>(b)], last = batch.offsets[static_cast<std::size_t>(b) + 1];
-  return tokens_read(std::span<const std::int32_t>(batch.ids).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)), layout);
-}
+DELTATUNE_FUNCTION Index tokens_read(const PackedBatch& batch, Index b, const InputLayout& layout) { return tokens_read(batch.tokens(b), layout); }
 
 // Whether the layout leaves a batch as it is.
 DELTATUNE_FUNCTION bool is_laid_out(const PackedBatch& batch, const InputLayout& layout) {
   if (layout.moves_tokens() || layout.first_position > 0) return false;
   for (Index b = 0; layout.pad_id >= 0 && b < batch.count(); ++b)
-    if (tokens_read(batch, b, layout) < batch.offsets[static_cast<std::size_t>(b) + 1] - batch.offsets[static_cast<std::size_t>(b)]) return false;
+    if (tokens_read(batch, b, layout) < batch.length(b)) return false;
   return true;
 }
 

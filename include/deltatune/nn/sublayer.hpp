@@ -63,7 +63,8 @@ class ResidualSublayer {
   SelfAttention<X>* attention() { return std::get_if<SelfAttention<X>>(&branch_); }
   const SelfAttention<X>* attention() const { return std::get_if<SelfAttention<X>>(&branch_); }
   // Whether its branch is cross-attention.
-  bool reads_source() const { return std::holds_alternative<CrossAttention<X>>(branch_); }
+  bool reads_source() const { return cross_attention() != nullptr; }
+  const CrossAttention<X>* cross_attention() const { return std::get_if<CrossAttention<X>>(&branch_); }
   FeedForward<X>* feed_forward() { return std::get_if<FeedForward<X>>(&branch_); }
 
   // Whether a table trains that an attention shares with other layers, which visit() does not give.
@@ -79,8 +80,8 @@ class ResidualSublayer {
     return std::visit([](const auto& branch) { return branch.mixes_rows(); }, branch_) || site_.deltas.mixes_rows();
   }
 
-  // h (N, C) -> out (M, C): what is demanded of it; h itself where that is all. cache: of an attention, for the sequences whose next rows h holds; only in
-  // evaluation.
+  // h (N, C) -> out (M, C): what is demanded of it; h itself where that is all. cache: of an attention, for the sequences whose next rows h holds, or
+  // of a cross-attention, for their source texts; only in evaluation.
   void forward(Pass<X>& pass, const Sequences& sequences, const Demand& demand, View<const T> h, View<T> out, Saved& saved, KvCache<X>* cache = nullptr) const {
     const auto scope = pass.scope();
     View<const T> x = h;
@@ -95,7 +96,7 @@ class ResidualSublayer {
     if (const SelfAttention<X>* const attention = std::get_if<SelfAttention<X>>(&branch_)) {
       attention->forward(pass, sequences, demand, x, y, saved_of(*attention, saved), cache, adds);
     } else if (const CrossAttention<X>* const cross = std::get_if<CrossAttention<X>>(&branch_)) {
-      cross->forward(pass, sequences, x, y, saved_of(*cross, saved), adds);
+      cross->forward(pass, sequences, x, y, saved_of(*cross, saved), cache, adds);
     } else {
       const FeedForward<X>& feed_forward = std::get<FeedForward<X>>(branch_);
       feed_forward.forward(pass, x, y, saved_of(feed_forward, saved), adds);
