@@ -115,15 +115,31 @@ Options options_of(const std::vector<std::string>& words) {
 // As in batches.jsonl.
 struct Rows {
   std::vector<std::vector<std::int32_t>> ids;
-  std::vector<std::int32_t> labels;                     // of a classifier
-  std::vector<std::vector<std::int32_t>> token_labels;  // of a language model: as long as ids; empty: the ids
+  std::vector<std::int32_t> labels;  // of a classifier
+  std::vector<std::vector<std::int32_t>>
+      token_labels;            // of a language model: as long as ids; empty: the ids; of an encoder-decoder, whose ids are sources: targets
+  std::int32_t start_id = -1;  // of an encoder-decoder
 
   std::size_t tokens() const {
     std::size_t count = 0;
     for (const auto& sequence : ids) count += sequence.size();
+    for (const auto& sequence : token_labels) count += start_id >= 0 ? sequence.size() : 0;
     return count;
   }
+  PackedBatch pairs() const {
+    PackedBatch batch;
+    batch.source.resize(1);
+    for (const auto& sequence : ids) batch.source[0].add(sequence);
+    for (const auto& target : token_labels) {
+      std::vector<std::int32_t> read{start_id};
+      read.insert(read.end(), target.begin(), target.end() - 1);
+      batch.add(read);
+      batch.token_labels.insert(batch.token_labels.end(), target.begin(), target.end());
+    }
+    return batch;
+  }
   PackedBatch packed() const {
+    if (start_id >= 0) return pairs();
     PackedBatch batch;
     for (const auto& sequence : ids) batch.add(sequence);
     batch.labels = labels;
@@ -133,12 +149,13 @@ struct Rows {
   }
 };
 
-std::vector<Rows> read_batches(const fs::path& path, bool is_language_model) {
+std::vector<Rows> read_batches(const fs::path& path, bool is_language_model, std::int32_t start_id) {
   std::vector<Rows> batches;
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     const nlohmann::json json = parse_json(line, path.string());
     Rows& rows = batches.emplace_back();
+    rows.start_id = start_id;
     json.at("ids").get_to(rows.ids);
     if (!is_language_model) {
       json.at("labels").get_to(rows.labels);
@@ -146,6 +163,7 @@ std::vector<Rows> read_batches(const fs::path& path, bool is_language_model) {
     }
     if (!json.contains("labels")) continue;
     json.at("labels").get_to(rows.token_labels);
+    if (start_id >= 0) continue;
     const auto same_length = [](const auto& a, const auto& b) { return a.size() == b.size(); };
     if (!std::equal(rows.ids.begin(), rows.ids.end(), rows.token_labels.begin(), rows.token_labels.end(), same_length))
       throw Error(path.string() + ": line " + std::to_string(batches.size()), "needs one label per token");
@@ -245,10 +263,11 @@ nlohmann::json best_products(const Options& options, const Architecture& archite
 
 template <class Model>
 nlohmann::json run(const Options& options, const JsonConfig& job, const Head& head) {
-  const std::vector<Rows> batches = read_batches(options.job / "batches.jsonl", head.next_token);
   Backend::Context ctx(context_arguments(options));
   const bool rounds_layers = options.rounds_base && options.method.starts_with("lora");  // as the program does
   Model model = Model::load(ctx, options.job / "model", head, 0, rounds_layers);
+  const std::vector<Rows> batches =
+      read_batches(options.job / "batches.jsonl", head.next_token, model.is_encoder_decoder() ? model.architecture().start_id : -1);
   std::optional<Adapter<X>> adapter;
   if (options.method == "full") {
     apply(model, full_fine_tuning());
@@ -306,7 +325,7 @@ int main(int argc, char** argv) {
   try {
     const Options options = options_of({argv + 1, argv + argc});
     const JsonConfig job = JsonConfig::open(options.job / "job.json");
-    const bool is_language_model = job.get<std::string>("task") == "lm";
+    const bool is_language_model = job.get<std::string>("task") != "classify";
     const Head head = is_language_model ? Head::language_model() : Head::classifier(job.get<std::int64_t>("classes"));
     std::cout << run<Transformer<X>>(options, job, head) << "\n";
   } catch (const std::exception& error) {

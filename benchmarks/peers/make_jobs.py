@@ -6,12 +6,12 @@
     FOLDER/<job>/job.json       task, number of classes, whether the model has dropout, and the learning rate of each method
                  model/         Hugging Face folder, output layer included
                  batches.jsonl  a batch a line: {"ids": [[...], ...], "labels": [...]}, unpadded; a language model's labels are its tokens, or rows
-                                as long as ids, -100 where nothing is to be predicted
+                                as long as ids, -100 where nothing is to be predicted; an encoder-decoder's ids are sources, its labels targets
                  <method>/      adapter folder with the values it starts from, in the format of peft or adapters; none for bitfit and full
 
 Jobs: tweets, real texts with the dropout of a real model; the others are shapes of models with random weights, sequences of equal length
 (...-tweets: as long as tweets, padded to 1.78 times their tokens by the peer; ...-chat: four conversations, as long as chat_lengths.txt says, a
-language model's loss on the last 60 % of each) and no dropout; tiny-... try out the programs. qwen2.5-0.5b and llama-3.2-1b take 2 and 5 GB of disk, which
+language model's loss on the last 60 % of each; t5-...: 8 sources of 128 tokens with targets of 32, or of ...-mixed lengths) and no dropout; tiny-... try out the programs. qwen2.5-0.5b and llama-3.2-1b take 2 and 5 GB of disk, which
 ...-chat shares: FOLDER/models holds what several jobs train. Everything is drawn with a fixed seed.
 """
 
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, GPT2Config
-from transformers import GPT2LMHeadModel, LlamaConfig, ModernBertConfig, Qwen2Config, RobertaConfig, logging
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, GPT2Config
+from transformers import GPT2LMHeadModel, LlamaConfig, ModernBertConfig, Qwen2Config, RobertaConfig, T5Config, T5ForConditionalGeneration, logging
 
 from padding import padding_factor
 from peft_train import read_rows, tokenize
@@ -55,7 +55,7 @@ def write_adapter(load, method, task_type, folder):
     torch.manual_seed(1)
     if method == "lora":
         kind = getattr(load().config, "model_type")
-        targets = {"gpt2": ["c_attn"], "modernbert": ["Wqkv"]}.get(kind, ["query", "value"])
+        targets = {"gpt2": ["c_attn"], "modernbert": ["Wqkv"], "t5": ["q", "v"]}.get(kind, ["query", "value"])
         write_peft(load(), folder, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type=task_type,
                                               fan_in_fan_out=task_type == "CAUSAL_LM"))
     elif method == "lora-all":
@@ -70,7 +70,8 @@ def write_adapter(load, method, task_type, folder):
 def write_job(folder, model, batches, rates, dropout=False):
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder / "model")
-    write_rest(folder, type(model), batches, rates, "CAUSAL_LM" if isinstance(model, GPT2LMHeadModel) else "SEQ_CLS", dropout)
+    task_type = "CAUSAL_LM" if isinstance(model, GPT2LMHeadModel) else "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "SEQ_CLS"
+    write_rest(folder, type(model), batches, rates, task_type, dropout)
 
 
 def write_rest(folder, kind, batches, rates, task_type, dropout=False):
@@ -80,7 +81,7 @@ def write_rest(folder, kind, batches, rates, task_type, dropout=False):
     with open(folder / "batches.jsonl", "w") as file:
         for batch in batches:
             print(json.dumps(batch), file=file)
-    job = {"task": "lm" if task_type == "CAUSAL_LM" else "classify", "classes": CLASSES, "dropout": dropout, "learning_rates": rates}
+    job = {"task": {"CAUSAL_LM": "lm", "SEQ_2_SEQ_LM": "seq2seq"}.get(task_type, "classify"), "classes": CLASSES, "dropout": dropout, "learning_rates": rates}
     (folder / "job.json").write_text(json.dumps(job, indent=2) + "\n")
 
 
@@ -182,11 +183,28 @@ def gpt2_job(shape, count, length):
     return write
 
 
+# Tokens of 8 sources and of their targets, which the peer pads to 2.1 times as many.
+MIXED_PAIRS = [(128, 21), (35, 9), (61, 32), (18, 4), (97, 15), (44, 12), (72, 6), (27, 18)]
+
+
+def t5_job(shape, pairs):
+    def write(_, folder):
+        config = T5Config(**shape, dropout_rate=0.0, decoder_start_token_id=0)
+        rows = lambda lengths: [torch.randint(2, config.vocab_size, (length,)).tolist() for length in lengths]
+        sources, targets = zip(*pairs)
+        write_job(folder, T5ForConditionalGeneration(config), [{"ids": rows(sources), "labels": rows(targets)} for _ in range(LM_BATCHES)], {"lora": 1e-3})
+
+    return write
+
+
 MINILM = dict(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 ROBERTA = RobertaConfig(max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, **NO_BERT_DROPOUT)
 MODERNBERT = ModernBertConfig(num_labels=CLASSES)
 TINY_BERT = dict(vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
 TINY_GPT2 = dict(vocab_size=50, n_embd=64, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+T5_SMALL = dict(d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8)
+T5_BASE = dict(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+TINY_T5 = dict(vocab_size=300, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=2)
 LLAMA_ROPE = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 LLAMA = dict(max_position_embeddings=131072, rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=LLAMA_ROPE, tie_word_embeddings=True)
 QWEN = dict(max_position_embeddings=32768, rope_theta=1e6, tie_word_embeddings=True)
@@ -203,6 +221,8 @@ JOBS = {"tweets": tweets, "minilm": bert_job(MINILM, 32, 64), "bert-base": bert_
         "modernbert-base": encoder_job(MODERNBERT, [128] * 8), "modernbert-base-tweets": encoder_job(MODERNBERT, TWEET_LENGTHS),
         "qwen2.5-0.5b": decoder_job("qwen2.5-0.5b", [256] * 4), "qwen2.5-0.5b-chat": decoder_job("qwen2.5-0.5b"),
         "llama-3.2-1b": decoder_job("llama-3.2-1b", [256] * 4), "llama-3.2-1b-chat": decoder_job("llama-3.2-1b"),
+        "t5-small": t5_job(T5_SMALL, [(128, 32)] * 8), "t5-small-mixed": t5_job(T5_SMALL, MIXED_PAIRS),
+        "t5-base": t5_job(T5_BASE, [(128, 32)] * 8), "t5-base-mixed": t5_job(T5_BASE, MIXED_PAIRS), "tiny-t5": t5_job(TINY_T5, [(12, 5), (7, 3)]),
         "tiny-bert": bert_job(TINY_BERT, 4, 16), "tiny-gpt2": gpt2_job(TINY_GPT2, 2, 12), "tiny-llama": decoder_job("tiny-llama", [64] * 4),
         "tiny-qwen2-chat": decoder_job("tiny-qwen2")}
 DEFAULT_JOBS = ["tweets", "minilm", "bert-base", "gpt2"]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, logging
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, logging
 
 from peft_train import make_optimizer, resident_mb
 
@@ -32,7 +32,9 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 def load(folder, method, job, dropout, dtype=torch.float32):
     options = {"dtype": dtype} if dropout else {"dtype": dtype, **NO_DROPOUT}  # .to(dtype) would round rotary frequencies as well
-    if job["task"] == "lm":
+    if job["task"] == "seq2seq":
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model", use_cache=False, **options)
+    elif job["task"] == "lm":
         model = AutoModelForCausalLM.from_pretrained(folder / "model", use_cache=False, **options)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(folder / "model", **options)
@@ -65,7 +67,7 @@ def padded(rows, padding):
 
 
 def tensors_of(batch, padding_id, is_language_model):
-    """As the model takes it; without a mask where nothing is padded, which attention runs faster without."""
+    """As the model takes it, which makes a decoder's input from the labels itself; without a mask where nothing is padded, which attention runs faster without."""
     labels = batch.get("labels", batch["ids"])
     tensors = {"input_ids": padded(batch["ids"], padding_id), "attention_mask": padded([[1] * len(ids) for ids in batch["ids"]], 0),
                "labels": padded(labels, IGNORED) if is_language_model else torch.tensor(labels)}
@@ -96,7 +98,7 @@ def train(job_folder, method, mode="fp32", steps=12, warm_up=WARM_UP, device="cp
     for step in range(steps):
         rows = batches[step % len(batches)]
         start = time.perf_counter()
-        batch = {name: tensor.to(device) for name, tensor in tensors_of(rows, padding_id, job["task"] == "lm").items()}
+        batch = {name: tensor.to(device) for name, tensor in tensors_of(rows, padding_id, job["task"] != "classify").items()}
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16) if mode == "bf16" else contextlib.nullcontext():
             loss = run(**batch).loss
@@ -105,7 +107,8 @@ def train(job_folder, method, mode="fp32", steps=12, warm_up=WARM_UP, device="cp
         optimizer.step()
         losses.append(loss.item())  # waits for a GPU
         seconds.append(time.perf_counter() - start)
-        speeds.append(sum(map(len, rows["ids"])) / seconds[-1])
+        tokens = rows["ids"] + (rows["labels"] if job["task"] == "seq2seq" else [])
+        speeds.append(sum(map(len, tokens)) / seconds[-1])
 
     skip = warm_up if steps > warm_up else 0
     result = {
