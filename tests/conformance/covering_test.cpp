@@ -30,7 +30,7 @@ std::set<std::string> methods_of(std::type_identity<std::variant<Plans...>>) {
 TEST_CASE("the covering choice has every method of every family and library", "[conformance]") {
   const std::vector<test::ConformanceCase> all = test::conformance_cases(), chosen = test::covering_choice(all);
   CHECK(all.size() >= 150);
-  CHECK(chosen.size() < all.size() / 2);
+  CHECK(chosen.size() < 2 * all.size() / 3);
   const auto has = [&](const auto& same) { return std::any_of(chosen.begin(), chosen.end(), same); };
   for (const std::string& method : methods_of(std::type_identity<AnyPlan>{})) {
     for (const std::string family : {"bert", "gpt2"}) {

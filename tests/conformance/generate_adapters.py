@@ -1,4 +1,4 @@
-"""The delta methods of AdapterHub's library `adapters` on BERT and GPT-2."""
+"""The delta methods of AdapterHub's library `adapters` on BERT and GPT-2; on other families from their generators."""
 
 import json
 import logging
@@ -7,14 +7,14 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import adapters
 from adapters import AdapterPlusConfig, BnConfig, CompacterConfig, CompacterPlusPlusConfig, ConfigUnion, DoRAConfig, DoubleSeqBnConfig
 from adapters import IA3Config, LoRAConfig, ParBnConfig, PrefixTuningConfig, PromptTuningConfig, SeqBnConfig
 
-from generate_common import EQUAL_LENGTHS, generator, integer, labels_of, load_model, make_batch, normal, one_of, seed_torch, width_of
-from generate_common import write_numbers
+from generate_common import EQUAL_LENGTHS, generator, integer, labels_of, load_model, make_batch, normal, one_of, seed_torch, task_of
+from generate_common import width_of, write_numbers
 
 NAME = "tweets"  # of every adapter; it is part of the keys
 BIN, SAFE = "bin", "safetensors"
@@ -184,12 +184,15 @@ def move(model, stream):
                 parameter.add_(noise_of(name, parameter, stream))
 
 
-def save(model, model_name, folder, container, with_head, version=None, written=None):
+def save(model, model_name, folder, container, with_head, version=None, written=None, shared=False):
     with tempfile.TemporaryDirectory() as temporary:
         model.save_adapter(temporary, NAME, with_head=with_head, use_safetensors=container == SAFE)
         folder.mkdir()
         for file in Path(temporary).iterdir():
             shutil.copyfile(file, folder / file.name)
+    if shared:  # left out where the model has no name in front of its base's
+        file = folder / "adapter.safetensors"
+        save_file(load_file(file) | {k: v for k, v in model.state_dict().items() if k.startswith("shared_parameters.")}, file, {"format": "pt"})
     for file in folder.glob("*_config.json"):
         config = json.loads(file.read_text())
         config["model_name"] = model_name
@@ -279,7 +282,7 @@ def write_case(name, models, folder, cases=CASES):
     def base():
         return load_model(models / model_name, labels)
 
-    kept = {k: v for k, v in extras.items() if k in ("token_types", "lengths")}
+    kept = {k: v for k, v in extras.items() if k in ("token_types", "lengths", "target_lengths")}
     batch = make_batch(base().config, labels, stream, **kept)
     seed_torch(stream)
     made = base()
@@ -292,7 +295,7 @@ def write_case(name, models, folder, cases=CASES):
         for parameter in (made.classifier if hasattr(made, "classifier") else made.score).parameters():
             parameter.requires_grad_(False)
     move(made, stream)
-    save(made, model_name, folder / "adapter", container, with_head, extras.get("version"), extras.get("written"))
+    save(made, model_name, folder / "adapter", container, with_head, extras.get("version"), extras.get("written"), extras.get("shared"))
     model = load(base(), folder / "adapter")
     with torch.no_grad():
         before, after = made(**batch).logits, model(**batch).logits
@@ -303,11 +306,11 @@ def write_case(name, models, folder, cases=CASES):
         difference = (before - after).abs().max()
         assert difference < 2e-6, f"{name}: read back, it gives other logits, by {difference}"
     case = {
-        "model": model_name, "adapter": "adapter", "library": "adapters", "task": "seq_cls" if labels else "causal_lm", "method": method,
+        "model": model_name, "adapter": "adapter", "library": "adapters", "task": task_of(model_name), "method": method,
         "options": json.loads(json.dumps(options)), "trainable": None, "head": "classifier" if labels else "lm", "num_labels": labels,
     }
     parameters = parameters_by_key(model, folder / "adapter")
-    write_numbers(name, folder, case, model, parameters, batch, padding_matters=extras.get("lengths") == EQUAL_LENGTHS)
+    write_numbers(name, folder, case, model, parameters, batch, padding_matters=len(set(extras.get("lengths", (1, 2)))) == 1)
 
 
 logging.getLogger("adapters").setLevel(logging.ERROR)

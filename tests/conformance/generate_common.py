@@ -60,6 +60,10 @@ def labels_of(name):
     return ENCODERS[name][2] if is_encoder(name) else MODELS[name][1]
 
 
+def task_of(name):
+    return "seq_cls" if labels_of(name) else "seq2seq" if is_encoder_decoder(name) else "causal_lm"
+
+
 def width_of(name):
     if is_encoder_decoder(name):
         return encoder_decoder_sizes(name)["d_model"]
@@ -209,7 +213,8 @@ def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, atten
     if config.is_encoder_decoder:
         if SEED:
             lengths = draw_lengths(lengths, stream)
-            target_lengths = tuple(integer(2, 9, stream) for _ in lengths)
+            equal = len(target_lengths) > 1 and len(set(target_lengths)) == 1
+            target_lengths = (integer(2, 9, stream),) * len(lengths) if equal else tuple(integer(2, 9, stream) for _ in lengths)
         return make_pairs(config, stream, lengths, target_lengths)
     if config.model_type == "gpt2" or config.model_type in DECODER_TYPES:
         return make_causal_batch(config, labels, stream, lengths)

@@ -1,12 +1,16 @@
-"""T5 1.0 and 1.1 and mT5: by themselves, and with peft."""
+"""T5 1.0 and 1.1 and mT5: by themselves, with peft, and with adapters."""
 
+import generate_adapters
 import generate_peft
-from generate_common import generator, load_model, make_batch, write_numbers
+from generate_adapters import BIN, HEADLESS, SAFE, bottleneck, pick, union
+from generate_common import EQUAL_LENGTHS, generator, load_model, make_batch, write_numbers
+from generate_encoder_decoder_models import encoder_decoder_sizes
 from generate_gpt2 import trained_by
 from generate_peft import ADALORA, dora, lora
 
 PAIRS = dict(lengths=(12, 5, 1), target_lengths=(4, 7, 2))
 FEWER = dict(lengths=(12, 3), target_lengths=(3, 6))
+EQUAL = dict(lengths=EQUAL_LENGTHS[:2], target_lengths=(5, 5))  # gates are means over a row, padding included
 
 # name: (model, trainable, extras)
 PLAIN = {
@@ -35,19 +39,60 @@ PEFT = {
     "mt5_ia3": ("mt5", "ia3", {}, {}),
 }
 
-for table in (PLAIN, PEFT):
+# name: (model, method, configuration, container, extras)
+ADAPTERS = {
+    "adapterhub_t5_houlsby": ("t5", "houlsby", pick("double_seq_bn", reduction_factor=4), SAFE, {}),
+    "adapterhub_t5_houlsby_cross": ("t5", "houlsby", pick("double_seq_bn", reduction_factor=4, cross_adapter=True), SAFE, HEADLESS),
+    "adapterhub_t5_houlsby_reductions": (
+        "t5", "houlsby", pick("double_seq_bn", reduction_factor={"default": 8, "1": 4, "3": 2}, leave_out=[0, 2]), BIN, HEADLESS),
+    "adapterhub_t5_cross_only": (
+        "t5", "bottleneck", bottleneck(mh_adapter=False, output_adapter=False, cross_adapter=True, leave_out=[3]), SAFE, HEADLESS),
+    "adapterhub_t5_pfeiffer": ("t5", "pfeiffer", pick("seq_bn", reduction_factor=4), BIN, {}),
+    "adapterhub_t5_residual_after": (
+        "t5", "bottleneck", bottleneck(cross_adapter=True, original_ln_before=True, residual_before_ln=False), SAFE, HEADLESS),
+    "adapterhub_t5_parallel": ("t5", "parallel", pick("par_bn", reduction_factor=4, mh_adapter=True, cross_adapter=True), SAFE, HEADLESS),
+    "adapterhub_t5_compacter": ("t5", "compacter", pick("compacter", reduction_factor=4, cross_adapter=True), SAFE, dict(HEADLESS, shared=True)),
+    "adapterhub_t5_compacter_own_rule": ("t5", "compacter", pick("compacter++", reduction_factor=4, shared_phm_rule=False), SAFE, {}),
+    "adapterhub_t5_gating": ("t5", "bottleneck", bottleneck(cross_adapter=True, use_gating=True, leave_out=[0, 4]), SAFE, dict(HEADLESS, **EQUAL)),
+    "adapterhub_t5_lora": ("t5", "lora", pick("lora", r=2, alpha=5), SAFE, {}),
+    "adapterhub_t5_lora_all": (
+        "t5", "lora",
+        pick("lora", r=2, alpha=3, attn_matrices=["q", "k", "v"], intermediate_lora=True, output_lora=True, leave_out=[1, 3]), SAFE, HEADLESS),
+    "adapterhub_t5_lora_gating": (
+        "t5", "lora", pick("lora", r=2, alpha=3, attn_matrices=["k", "v"], use_gating=True, leave_out=[0, 3]), SAFE, dict(HEADLESS, **EQUAL)),
+    "adapterhub_t5_dora": ("t5", "dora", pick("dora", r=2, alpha=5, attn_matrices=["q", "v"], output_lora=True), SAFE, HEADLESS),
+    "adapterhub_t5_ia3": ("t5", "ia3", pick("ia3"), SAFE, HEADLESS),
+    "adapterhub_t5_union": (
+        "t5", "union", union(dict(kind="lora", r=2, alpha=4, leave_out=[4]), dict(kind="seq_bn", reduction_factor=8, leave_out=[0])), SAFE, HEADLESS),
+    "adapterhub_t5_v1_1_houlsby": ("t5_v1_1", "houlsby", pick("double_seq_bn", reduction_factor=4, cross_adapter=True), SAFE, {}),
+    "adapterhub_t5_v1_1_lora": (
+        "t5_v1_1", "lora", pick("lora", r=2, alpha=3, attn_matrices=["q"], intermediate_lora=True, output_lora=True), BIN, HEADLESS),
+    "adapterhub_t5_v1_1_ia3": ("t5_v1_1", "ia3", pick("ia3", output_lora=True), SAFE, HEADLESS),
+    "adapterhub_mt5_pfeiffer": ("mt5", "pfeiffer", pick("seq_bn", reduction_factor=4), SAFE, HEADLESS),
+    "adapterhub_mt5_ia3": ("mt5", "ia3", pick("ia3"), BIN, HEADLESS),
+}
+
+for table in (PLAIN, PEFT, ADAPTERS):
     for name, (*what, extras) in table.items():
         table[name] = (*what, (PAIRS if table is PLAIN else FEWER) | extras)
-CASES = PLAIN | PEFT
+CASES = PLAIN | PEFT | ADAPTERS
 
 
 def hold_out():
     generate_peft.hold_out(PEFT, lambda model_name: ["o", "wo"])
+    for model_name, _, options, _, _ in ADAPTERS.values():  # layers are other ones, too
+        sizes = encoder_decoder_sizes(model_name)
+        for member in options.get("members", [options]):
+            if "leave_out" in member:
+                member["leave_out"] = [layer for layer in member["leave_out"] if layer < sizes["num_layers"] + sizes["num_decoder_layers"] - 1]
+    generate_adapters.hold_out(ADAPTERS)
 
 
 def write_case(name, models, folder):
     if name in PEFT:
         return generate_peft.write_case(name, models, folder, PEFT)
+    if name in ADAPTERS:
+        return generate_adapters.write_case(name, models, folder, ADAPTERS)
     model_name, trainable, extras = PLAIN[name]
     model = load_model(models / model_name)
     batch = make_batch(model.config, None, generator("case " + name), **extras)

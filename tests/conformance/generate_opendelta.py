@@ -11,7 +11,8 @@ from torch import nn
 from transformers import BertForSequenceClassification, DynamicCache
 from transformers.activations import get_activation
 
-from generate_common import BASE, MODELS, generator, integer, is_gpt2, load_model, make_batch, normal, one_of, write_numbers
+from generate_common import generator, integer, labels_of, load_model, make_batch, normal, one_of, task_of, width_of, write_numbers
+from generate_encoder_decoders import FEWER
 
 CLASSIFIER = ["deltas", "classifier"]
 
@@ -47,6 +48,25 @@ CASES = {
     "opendelta_gpt2_adapter": (
         "gpt2_lm", "houlsby",
         dict(delta_type="adapter", bottleneck_dim=5, non_linearity="relu", modified_modules=["attn.c_proj", "mlp.c_proj"])),
+    "opendelta_t5_adapter": (
+        "t5", "houlsby",
+        dict(delta_type="adapter", bottleneck_dim=5, non_linearity="gelu_new", modified_modules=["attn@.proj@", "ff@.w2@"], common_structure=True)),
+    # The encoder's feed-forward and the decoder's cross-attention, behind their residual sums.
+    "opendelta_t5_adapter_sums": (
+        "t5", "bottleneck", dict(delta_type="adapter", bottleneck_dim=4, non_linearity="relu", modified_modules=["layer.1"])),
+    "opendelta_t5_compacter": (
+        "t5", "compacter",
+        dict(delta_type="compacter", reduction_factor=4, non_linearity="relu", hypercomplex_division=4, phm_rank=1,
+             modified_modules=["EncDecAttention.o"])),
+    "opendelta_t5_lora": (
+        "t5", "lora",
+        dict(delta_type="lora", lora_r=2, lora_alpha=16, lora_dropout=0.0, modified_modules=["attn@.q@", "attn@.v@"], common_structure=True)),
+}
+
+# The modules that names of the common structure stand for, by their ends.
+COMMON = {
+    "bert": {"attn@.proj@": "attention.output.dense", "ff@.w2@": "output.dense"},
+    "t5": {"attn@.proj@": "SelfAttention.o", "ff@.w2@": "DenseReluDense.wo", "attn@.q@": "SelfAttention.q", "attn@.v@": "SelfAttention.v"},
 }
 
 
@@ -164,12 +184,15 @@ def finish(model, pooled, labels):
     return type("Output", (), dict(logits=logits, loss=loss))()
 
 
-def add_adapter(module, inputs, output):
-    return output + module.adapter.modulelist(output)
+def on_hidden(f):
+    """A hook that adds f(module, hidden) to the output, or the first of several."""
 
+    def hook(module, inputs, output):
+        if isinstance(output, tuple):
+            return output[0] + f(module, output[0]), *output[1:]
+        return output + f(module, output)
 
-def add_compacter(module, inputs, output):
-    return output + module.compactor(output)
+    return hook
 
 
 def add_lora(module, inputs, output):
@@ -177,26 +200,29 @@ def add_lora(module, inputs, output):
 
 
 # ---------------------------------------------------------------------------------------------------------------- cases
+def modified(model, options):
+    """Those whose names end in one of modified_modules, at a dot."""
+    names = [COMMON[model.config.model_type][n] if options.get("common_structure") else n for n in options["modified_modules"]]
+    return [module for name, module in list(model.named_modules()) if ("." + name).endswith(tuple("." + n for n in names))]
+
+
 def attach(model, options):
     """Puts the delta's modules where OpenDelta puts them, which gives the names in the file."""
     kind, config = options["delta_type"], model.config
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if kind in ("adapter", "compacter"):
-        ends = ("c_proj",) if config.model_type == "gpt2" else ("output.dense",)
-        for name, module in list(model.named_modules()):
-            if name.endswith(ends):
-                if kind == "adapter":
-                    module.add_module("adapter", Adapter(config.hidden_size, options))
-                    module.register_forward_hook(add_adapter)
-                else:
-                    module.add_module("compactor", Compacter(config.hidden_size, options))
-                    module.register_forward_hook(add_compacter)
+        for module in modified(model, options):
+            if kind == "adapter":
+                module.add_module("adapter", Adapter(config.hidden_size, options))
+                module.register_forward_hook(on_hidden(lambda module, hidden: module.adapter.modulelist(hidden)))
+            else:
+                module.add_module("compactor", Compacter(config.hidden_size, options))
+                module.register_forward_hook(on_hidden(lambda module, hidden: module.compactor(hidden)))
     elif kind == "lora":
-        for name, module in list(model.named_modules()):
-            if name.endswith(tuple(options["modified_modules"])):
-                module.add_module("lora", Lora(module, options))
-                module.register_forward_hook(add_lora)
+        for module in modified(model, options):
+            module.add_module("lora", Lora(module, options))
+            module.register_forward_hook(add_lora)
     elif kind == "bitfit":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(".encoder." in name and name.endswith(".bias"))
@@ -234,8 +260,8 @@ def save(model, model_name, models, options, folder):
             state.pop(key)
     torch.save(state, folder / "pytorch_model.bin")
     config = dict(
-        options, unfrozen_modules=["deltas"] if is_gpt2(model_name) else CLASSIFIER, backbone_checkpoint_name=model_name,
-        backbone_class="GPT2LMHeadModel" if is_gpt2(model_name) else "BertForSequenceClassification",
+        options, unfrozen_modules=CLASSIFIER if labels_of(model_name) else ["deltas"], backbone_checkpoint_name=model_name,
+        backbone_class=type(model).__mro__[1].__name__ if isinstance(model, (WithPrefix, WithSoftPrompt)) else type(model).__name__,
         backbone_hash=hashlib.md5((models / model_name / "model.safetensors").read_bytes()).hexdigest(),
         opendelta_version="0.3.2", transformers_version="4.30.2")
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -253,13 +279,13 @@ def hold_out():
         for key in sorted(options.keys() & RANGES.keys()):
             options[key] = integer(*RANGES[key], stream)
         if "reduction_factor" in options:
-            width, n = (BASE | MODELS[model_name][0])["hidden_size"], options["hypercomplex_division"]
+            width, n = width_of(model_name), options["hypercomplex_division"]
             options["reduction_factor"] = one_of([f for f in (2, 3, 4, 6, 8) if width // f and width // f % n == 0], stream)
 
 
 def write_case(name, models, folder):
     model_name, method, options = CASES[name]
-    labels = MODELS[model_name][1]
+    labels = labels_of(model_name)
     stream = generator("case " + name)
     model = attach(load_model(models / model_name, labels), options)
     move(model, stream)
@@ -268,7 +294,7 @@ def write_case(name, models, folder):
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
     assert read.keys() == parameters.keys()
     case = {
-        "model": model_name, "adapter": "adapter", "library": "opendelta", "task": "seq_cls" if labels else "causal_lm", "method": method,
+        "model": model_name, "adapter": "adapter", "library": "opendelta", "task": task_of(model_name), "method": method,
         "options": options, "trainable": None, "head": "classifier" if labels else "lm", "num_labels": labels,
     }
-    write_numbers(name, folder, case, model, parameters, make_batch(model.config, labels, stream))
+    write_numbers(name, folder, case, model, parameters, make_batch(model.config, labels, stream, **(FEWER if model.config.is_encoder_decoder else {})))

@@ -15,8 +15,8 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.utils import get_peft_model_state_dict
 
 import generate_base
-from generate_common import EQUAL_LENGTHS, generator, integer, is_encoder_decoder, is_gpt2, labels_of, load_model, make_batch, normal, one_of, seed_torch
-from generate_common import SEED, write_numbers
+from generate_common import EQUAL_LENGTHS, generator, integer, is_gpt2, labels_of, load_model, make_batch, normal, one_of, seed_torch
+from generate_common import SEED, task_of, write_numbers
 
 CONFIGS = {
     "lora": LoraConfig, "dora": LoraConfig, "adalora": AdaLoraConfig, "vera": VeraConfig, "ia3": IA3Config, "layer_norm": LNTuningConfig,
@@ -335,7 +335,7 @@ def resized(model, words, name):
 def write_case(name, models, folder, cases=CASES):
     model_name, method, options, extras = cases[name]
     labels = extras.get("labels", labels_of(model_name))
-    task = "seq_cls" if labels else "seq2seq" if is_encoder_decoder(model_name) else "causal_lm"
+    task = "seq_cls" if labels else task_of(model_name)
     stream = generator("case " + name)
 
     def base():

@@ -170,8 +170,8 @@ UnionPlan as_attached(Model& model, const UnionPlan& plan, const Attachment<X>& 
     BottleneckPlan* const method = std::get_if<BottleneckPlan>(&member);
     if (method == nullptr) continue;
     model.visit_sublayers([&](SublayerSite<X>& site) {
-      const bool wanted = site.sublayer == Sublayer::attention ? method->after_attention : method->after_feed_forward;
-      if (wanted && !site.deltas.has(attachment.name()) && !holds(method->leave_out, site.layer)) method->leave_out.push_back(site.layer);
+      if (method->stands_after(site.sublayer) && !site.deltas.has(attachment.name()) && !holds(method->leave_out, site.layer))
+        method->leave_out.push_back(site.layer);
     });
   }
   return now;
@@ -243,6 +243,12 @@ Adapter<typename Model::Tensor, UnionPlan> load_adapter_as(typename Model::Conte
       if (tensors.has(module + ".weight")) placed.modules_to_save.emplace_back(module);
   const std::string in_config = (folder / "adapter_config.json").string();
   std::vector<std::string> notes;
+  for (UnionMember& member : placed.members) {
+    BottleneckPlan* const method = std::get_if<BottleneckPlan>(&member);
+    if (method == nullptr || !method->after_cross_attention || architecture.encoder) continue;
+    method->after_cross_attention = false;
+    placed.unread.emplace_back("cross_adapter");
+  }
   detail::note_unread(in_config, placed.unread, notes);
   bool resized = false;
   if (model.is_language_model() && tensors.has(lm_head)) {
@@ -257,8 +263,10 @@ Adapter<typename Model::Tensor, UnionPlan> load_adapter_as(typename Model::Conte
     detail::visit_saved(model, placed, adapter.attachment, [&](Parameter<X>& parameter) {
       const std::string name = detail::adapterhub_name(architecture, parameter, placed.name_in_file);
       reader.require(parameter, {name}, architecture.is_head(name) ? name : detail::base_prefix(model) + name,
-                     name.starts_with("shared_parameters.") ? "adapters leaves it out where it saves from a model without a head: save from one with a head"
-                                                            : "is the file complete?");
+                     !name.starts_with("shared_parameters.") ? "is the file complete?"
+                     : architecture.prefix.empty()
+                         ? "adapters leaves it out, but reads it where it is there: put it into the file from the model's state_dict()"
+                         : "adapters leaves it out where it saves from a model without a head: save from one with a head");
     });
     if (Parameter<X>* const head = detail::language_model_head(model); head != nullptr && reader.rest().contains(lm_head))
       reader.take_unasked(*head, lm_head, resized);

@@ -100,7 +100,6 @@ DELTATUNE_FUNCTION nlohmann::json to_json(const BottleneckPlan& plan) {
                {"phm_layer", adapter.phm.has_value()},
                {"hypercomplex_nonlinearity", "glorot-uniform"},
                {"init_weights_seed", nullptr},
-               {"cross_adapter", false},
                {"inv_adapter", nullptr},
                {"inv_adapter_reduction_factor", nullptr}});
   return json;

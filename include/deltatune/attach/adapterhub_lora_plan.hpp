@@ -1,5 +1,6 @@
 // AdapterHub's LoRA, plain or with gates, DoRA and (IA)3, for a whole model: which of query, key and value, and which layers of the feed-forward part.
 // The settings of its LoRAConfig. (delta/adapterhub_lora.hpp, adapterhub_dora.hpp, adapterhub_ia3.hpp say in what they differ from PEFT's.)
+// In an encoder-decoder that is query, key and value of all attentions, cross-attention among them. Layers are counted over both stacks, the encoder's first.
 #pragma once
 
 #include <optional>
@@ -20,7 +21,6 @@ namespace deltatune {
 
 struct AdapterHubLoraPlan : PlanBase {
   static constexpr const char* kGroup = "Methods on weights";
-  static constexpr bool kOnEncoderDecoders = false;
   enum class Kind { lora, dora, ia3 };
 
   Kind kind = Kind::lora;
@@ -66,26 +66,14 @@ struct AdapterHubLoraPlan : PlanBase {
     if (gated && kind != Kind::lora)
       throw Error(where + ": use_gating", "is for plain LoRA here", {.remedy = "leave out use_dora and the composition mode \"scale\""});
     const Architecture& architecture = model.architecture();
-    const StackNames& names = architecture.stack.names;
-    const std::vector<std::string>& projections = names.attention.projections;
-    const bool merged = projections.size() == 1;  // one layer for query, key and value
-    if (kind == Kind::dora && merged)
+    if (kind == Kind::dora && architecture.stack.names.attention.projections.size() == 1)
       throw Error(where + ": use_dora", "does not exist for " + architecture.title + " in AdapterHub", {.remedy = "use PEFT's DoRA"});
-    const std::string& first = architecture.adapterhub_intermediate.empty() ? names.feed_forward.up[0] : architecture.adapterhub_intermediate;
-    const std::string& last = architecture.adapterhub_output.empty() ? names.feed_forward.down : architecture.adapterhub_output;
     bool any = false;
     std::uint64_t stream = 0;
     model.visit_sites([&](LinearSite<X>& site) {
-      const std::optional<Index> layer = Targets{}.layer_of(site.path);
-      if (!layer || detail::holds(leave_out, *layer)) return;
-      OutputParts parts{1, {}};
-      const std::string in_layer = architecture.layer_path(*layer);
-      const auto is = [&](const std::string& module) { return is_suffix_path(site.path, in_layer + module); };
-      const auto chosen = [&](Index j) { return is(projections[merged ? 0 : static_cast<std::size_t>(j)]) && attention.find("qkv"[j]) != std::string::npos; };
-      if (merged) parts.count = 3;
-      for (Index j = 0; j < 3; ++j)
-        if (chosen(j)) parts.chosen.push_back(merged ? j : 0);
-      if ((intermediate && is(first)) || (output && is(last))) parts = {};
+      const std::optional<LayerPlace> place = architecture.place_of(architecture.without_prefix(site.path));
+      if (!place || detail::holds(leave_out, place->layer)) return;
+      const OutputParts parts = parts_of(place->stack->names, place->module);
       if (parts.chosen.empty()) return;
       any = true;
       add(ctx, attachment, site, parts, derive(key, stream++));
@@ -94,6 +82,20 @@ struct AdapterHubLoraPlan : PlanBase {
   }
 
  private:
+  // Which parts of a module's output get a delta; none of other modules.
+  DELTATUNE_FUNCTION OutputParts parts_of(const StackNames& names, const std::string& module) const {
+    if ((intermediate && module == names.feed_forward.intermediate_lora()) || (output && module == names.feed_forward.output_lora())) return {};
+    OutputParts parts{1, {}};
+    for (const std::vector<std::string>* const projections : {&names.attention.projections, &names.cross.projections}) {
+      const bool merged = projections->size() == 1;  // one layer for query, key and value
+      for (std::size_t j = 0; j < 3 && !projections->empty(); ++j) {
+        if (module != (*projections)[merged ? 0 : j]) continue;
+        if (merged) parts.count = 3;
+        if (attention.find("qkv"[j]) != std::string::npos) parts.chosen.push_back(merged ? static_cast<Index>(j) : 0);
+      }
+    }
+    return parts;
+  }
   template <class X>
   void add(context_of<X>& ctx, Attachment<X>& attachment, LinearSite<X>& site, const OutputParts& parts, RandomKey key) const {
     const Index in = site.weight.shape().at(1), out = site.weight.shape().at(0);

@@ -1,5 +1,8 @@
 // Bottleneck adapters for a whole model: Houlsby's, Pfeiffer's, parallel ones, Compacter and Adapter+ (delta/bottleneck.hpp). The settings of AdapterHub's
 // BnConfig, in whose folders they are kept (attach/adapterhub_format.hpp).
+//
+// In an encoder-decoder both stacks have them, after attention and feed-forward part as in any model, and after cross-attention only where
+// after_cross_attention says so, which no configuration of the papers does. Layers are counted over both stacks, the encoder's first.
 #pragma once
 
 #include <algorithm>
@@ -108,12 +111,12 @@ DELTATUNE_FUNCTION std::vector<Setting> phm_settings(PhmConfig& phm) {
 
 struct BottleneckPlan : PlanBase {
   static constexpr const char* kGroup = "Adapters";
-  static constexpr bool kOnEncoderDecoders = false;
 
   BottleneckConfig adapter = {};  // its `bottleneck` comes from the reduction factor
   ReductionFactor reduction = {};
-  bool after_attention = false;    // mh_adapter
-  bool after_feed_forward = true;  // output_adapter
+  bool after_attention = false;        // mh_adapter
+  bool after_feed_forward = true;      // output_adapter
+  bool after_cross_attention = false;  // cross_adapter
   std::vector<Index> leave_out = {};
   std::string name_in_file = "adapter";  // part of the tensors' names
 
@@ -174,6 +177,7 @@ struct BottleneckPlan : PlanBase {
     std::vector<Setting> all{
         {"mh_adapter", &after_attention},
         {"output_adapter", &after_feed_forward},
+        {"cross_adapter", &after_cross_attention, "--cross-adapter", "adapters after cross-attention, too"},
         {"", &reduction.factor, "--reduction-factor", "width of the model over that of the adapter"},
         {"leave_out", &leave_out, "--leave-out", detail::kLeaveOutHelp},
         {"", detail::activation_choice(adapter.activation), "--non-linearity",
@@ -196,6 +200,19 @@ struct BottleneckPlan : PlanBase {
 
   static RandomKey stream_of(std::uint64_t seed) { return derive(seed, 0); }
 
+  // The switch of one kind of sublayer.
+  DELTATUNE_FUNCTION static bool BottleneckPlan::*after(Sublayer sublayer) {
+    switch (sublayer) {
+      case Sublayer::attention:
+        return &BottleneckPlan::after_attention;
+      case Sublayer::cross_attention:
+        return &BottleneckPlan::after_cross_attention;
+      case Sublayer::feed_forward:
+        break;
+    }
+    return &BottleneckPlan::after_feed_forward;
+  }
+  bool stands_after(Sublayer sublayer) const { return this->*after(sublayer); }
   // Whether the deltas share parameters.
   bool shares() const { return adapter.phm && (adapter.phm->shared_rule || adapter.phm->shared_weight); }
 
@@ -204,6 +221,8 @@ struct BottleneckPlan : PlanBase {
   void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     if (!model.architecture().adapterhub_bottlenecks)
       throw Error(where, "bottlenecks do not exist for " + model.architecture().title + " in AdapterHub", {.remedy = "use LoRA or another of PEFT's methods"});
+    if (after_cross_attention && !model.architecture().encoder)
+      throw Error(where + ": cross_adapter", model.architecture().title + " has no cross-attention", {.remedy = "leave it out"});
     detail::check_left_out(model, leave_out, where);
     reduction.validate(where);
     const Index width = model.architecture().hidden_size;
@@ -218,15 +237,14 @@ struct BottleneckPlan : PlanBase {
     bool any = false;
     std::uint64_t stream = 1;
     model.visit_sublayers([&](SublayerSite<X>& site) {
-      const bool wanted = site.sublayer == Sublayer::attention ? after_attention : after_feed_forward;
-      if (!wanted || detail::holds(leave_out, site.layer)) return;
+      if (!stands_after(site.sublayer) || detail::holds(leave_out, site.layer)) return;
       reduction.check_layer(site.layer, where);
       config.bottleneck = reduction.bottleneck(width, site.layer);
       config.validate(where, width);
       attachment.add(site, Bottleneck<X>(ctx, site.adapters, width, config, derive(key, stream++), shared));
       any = true;
     });
-    if (!any) throw Error(where, "matches no layer", {.expected = "mh_adapter or output_adapter, and layers that leave_out does not hold"});
+    if (!any) throw Error(where, "matches no layer", {.expected = "mh_adapter, output_adapter or cross_adapter, and layers that leave_out does not hold"});
   }
 };
 

@@ -45,22 +45,25 @@ using OpenDeltaTensors = FileEntries;
 
 // Where a bottleneck stands.
 struct OpenDeltaPlace {
-  Index layer;
+  Index layer;  // counted over both stacks
   Sublayer sublayer;
-  bool behind_norm;
+  bool behind_sum;  // and its norm
 
-  // Behind the output projection of a sublayer, or behind a module that holds it: then behind the norm where that module holds the norm, too.
+  // Behind the output projection of a sublayer, or behind a module that holds it: then behind the residual sum where that module holds the norm, too.
   DELTATUNE_FUNCTION static std::optional<OpenDeltaPlace> of(const std::string& module, const Architecture& architecture) {
-    const std::optional<Index> layer = Targets{}.layer_of("." + module + ".");
-    if (!layer || !(module + ".").starts_with(architecture.layer_path(*layer))) return std::nullopt;
-    const std::string in_layer = (module + ".").substr(architecture.layer_path(*layer).size());  // "attention.output.", or "" of the layer
-    const StackNames& names = architecture.stack.names;
-    const bool normalises_sum = architecture.stack.place == NormPlace::after_sum;
-    const auto holds = [&](const std::string& output) { return (output + ".").starts_with(in_layer) && (!in_layer.empty() || normalises_sum); };
-    const bool feed_forward = holds(names.feed_forward.down);
-    if (!feed_forward && !holds(names.attention.output)) return std::nullopt;
-    const std::string& norm = feed_forward ? names.feed_forward.norm : names.attention.norm;
-    return OpenDeltaPlace{*layer, feed_forward ? Sublayer::feed_forward : Sublayer::attention, normalises_sum && norm.starts_with(in_layer)};
+    const std::optional<LayerPlace> place = architecture.place_of(module + ".");
+    if (!place) return std::nullopt;
+    const StackNames& names = place->stack->names;
+    const auto holds = [&](const std::string& path) { return !path.empty() && (path + ".").starts_with(place->module); };
+    const bool has_branch_norm = place->stack->place == NormPlace::around || place->stack->place == NormPlace::after_branch;
+    const auto behind = [&](Sublayer sublayer, const std::string& norm) -> std::optional<OpenDeltaPlace> {
+      if (has_branch_norm && !holds(norm)) return std::nullopt;
+      return OpenDeltaPlace{place->layer, sublayer, holds(norm)};
+    };
+    if (holds(names.feed_forward.down)) return behind(Sublayer::feed_forward, names.feed_forward.norm);
+    if (holds(names.cross.output)) return behind(Sublayer::cross_attention, names.cross.norm);
+    if (holds(names.attention.output)) return behind(Sublayer::attention, names.attention.norm);
+    return std::nullopt;
   }
 };
 
@@ -72,20 +75,20 @@ DELTATUNE_FUNCTION std::vector<std::string> modules_with(const OpenDeltaTensors&
   return modules;
 }
 
-// Bottlenecks behind `modules`, all of one size: those after attention and those after the feed-forward part, each in its layers.
+// Bottlenecks behind `modules`, all of one size: those after each kind of sublayer, in its layers.
 DELTATUNE_FUNCTION UnionPlan opendelta_bottlenecks(const std::vector<std::string>& modules, const Architecture& architecture, Index bottleneck,
                                                    BottleneckConfig config, const std::string& where) {
   std::map<Sublayer, std::vector<Index>> present;
-  std::optional<bool> behind_norm;
+  std::optional<bool> behind_sum;
   for (const std::string& module : modules) {
     const auto place = OpenDeltaPlace::of(module, architecture);
-    if (!place || (behind_norm && *behind_norm != place->behind_norm))
+    if (!place || (behind_sum && *behind_sum != place->behind_sum))
       throw Error(where + ": modified_modules", "an adapter at " + module + " is not supported" + (place ? " together with those behind other modules" : ""),
-                  {.expected = "the output projections of attention and feed-forward part, in all of them before the norm or behind it"});
-    behind_norm = place->behind_norm;
+                  {.expected = "the output projections of attention and feed-forward part, in all of them before the residual sum or behind it and its norm"});
+    behind_sum = place->behind_sum;
     present[place->sublayer].push_back(place->layer);
   }
-  if (behind_norm.value_or(false)) {
+  if (behind_sum.value_or(false)) {
     config.original_ln_before = true;
     config.original_ln_after = false;
     config.residual = BottleneckConfig::Residual::after_ln;
@@ -98,16 +101,21 @@ DELTATUNE_FUNCTION UnionPlan opendelta_bottlenecks(const std::vector<std::string
     BottleneckPlan method;
     method.adapter = config;
     method.reduction.factor = static_cast<double>(width) / size;
-    method.after_attention = sublayer == Sublayer::attention;
-    method.after_feed_forward = sublayer == Sublayer::feed_forward;
-    for (Index l = 0; l < architecture.layers(); ++l)
-      if (!holds(in_layers, l)) method.leave_out.push_back(l);
-    if (!plan.members.empty() && std::get<BottleneckPlan>(plan.members[0]).leave_out == method.leave_out) {
-      std::get<BottleneckPlan>(plan.members[0]).after_attention = true;
-      std::get<BottleneckPlan>(plan.members[0]).after_feed_forward = true;
-    } else {
-      plan.members.emplace_back(std::move(method));
+    method.after_feed_forward = false;
+    const Index first = sublayer == Sublayer::cross_attention ? architecture.encoder_layers() : 0,
+                count = architecture.encoder_layers() + architecture.layers();
+    const auto same_layers = [&](const UnionMember& member) {
+      for (Index l = first; l < count; ++l)
+        if (holds(in_layers, l) == holds(std::get<BottleneckPlan>(member).leave_out, l)) return false;
+      return true;
+    };
+    auto member = std::find_if(plan.members.begin(), plan.members.end(), same_layers);
+    if (member == plan.members.end()) {
+      for (Index l = 0; l < count; ++l)
+        if (!holds(in_layers, l)) method.leave_out.push_back(l);
+      member = plan.members.insert(member, std::move(method));
     }
+    std::get<BottleneckPlan>(*member).*BottleneckPlan::after(sublayer) = true;
   }
   return plan;
 }
@@ -210,15 +218,17 @@ DELTATUNE_FUNCTION std::string opendelta_name(const std::string& path, const Arc
   const std::size_t adapters = name.find(".adapters.");
   if (adapters == std::string::npos) return with(with(name, ".lora_A.weight", ".lora.lora_A"), ".lora_B.weight", ".lora.lora_B");
   // The module that has this adapter: one of several names of one place.
-  const std::string place = name.substr(0, adapters);
-  const bool attention = (place + ".adapters").ends_with("." + architecture.stack.names.attention.adapters);
-  const Index layer = Targets{}.layer_of("." + place).value_or(0);
+  const std::optional<LayerPlace> place = architecture.place_of(name);
+  if (!place) return name;
+  const StackNames& names = place->stack->names;
+  const auto stands_at = [&](const SublayerNames& sublayer) { return !sublayer.adapters.empty() && place->module.starts_with(sublayer.adapters + "."); };
+  const Sublayer sublayer = stands_at(names.attention) ? Sublayer::attention : stands_at(names.cross) ? Sublayer::cross_attention : Sublayer::feed_forward;
   for (const char* const kind : {".adapter.", ".compactor."})
     for (const auto& [other, entry] : tensors) {
       const std::size_t at = other.find(kind);
       if (at == std::string::npos) continue;
       const auto found = OpenDeltaPlace::of(other.substr(0, at), architecture);
-      if (!found || found->layer != layer || (found->sublayer == Sublayer::attention) != attention) continue;
+      if (!found || found->layer != place->layer || found->sublayer != sublayer) continue;
       const std::string module = other.substr(0, at) + kind, rest = name.substr(adapters + std::string_view(".adapters.").size());
       if (kind[1] == 'a') return module + "modulelist." + with(with(rest, "adapter_down.0", "down_proj"), "adapter_up", "up_proj");
       return module + with(with(rest, "adapter_down.0", "down_sampler"), "adapter_up", "up_sampler");

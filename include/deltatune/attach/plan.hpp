@@ -102,12 +102,15 @@ namespace detail {
 
 inline bool holds(const std::vector<Index>& layers, Index layer) { return std::find(layers.begin(), layers.end(), layer) != layers.end(); }
 
+// Throws Error for a number that no layer has: of an encoder-decoder they are counted over both stacks, as AdapterHub does.
 template <class Model>
 void check_left_out(const Model& model, const std::vector<Index>& layers, const std::string& where) {
+  const Index encoder = model.architecture().encoder_layers(), all = encoder + model.layers();
+  const std::string counted = encoder == 0 ? "" : ", the encoder's " + std::to_string(encoder) + " first, then the decoder's " + std::to_string(model.layers());
   for (const Index layer : layers)
-    if (layer < 0 || layer >= model.layers())
+    if (layer < 0 || layer >= all)
       throw Error(where + ": leave_out", "the model has no such layer",
-                  {.expected = "0 to " + std::to_string(model.layers() - 1), .got = std::to_string(layer)});
+                  {.expected = "0 to " + std::to_string(all - 1) + counted, .got = std::to_string(layer)});
 }
 
 // Throws Error for a method that has no place in two stacks yet.
@@ -116,7 +119,7 @@ void check_stacks(const Model& model, const std::string& where) {
   if constexpr (requires { model.is_encoder_decoder(); }) {
     if (model.is_encoder_decoder() && !Plan::kOnEncoderDecoders)
       throw Error(where, "is a method that is not supported on " + model.architecture().title + ", an encoder-decoder, yet",
-                  {.expected = "LoRA, DoRA, AdaLoRA, VeRA, MiSS, (IA)3, norm tuning, diff pruning or a selection of parameters"});
+                  {.expected = "LoRA, DoRA, AdaLoRA, VeRA, MiSS, (IA)3, norm tuning, bottleneck adapters, diff pruning or a selection of parameters"});
   }
 }
 

@@ -22,7 +22,6 @@ using UnionMember = std::variant<BottleneckPlan, AdapterHubLoraPlan, PrefixPlan,
 
 struct UnionPlan : PlanBase {
   static constexpr const char* kGroup = "Adapters";
-  static constexpr bool kOnEncoderDecoders = false;
 
   std::vector<UnionMember> members = {};
   std::string name_in_file = "adapter";  // part of the tensors' names
@@ -110,6 +109,7 @@ struct UnionPlan : PlanBase {
       const RandomKey key = derive(seed, i);
       std::visit(
           [&]<class P>(const P& plan) {
+            detail::check_stacks<P>(model, member);
             if constexpr (std::is_same_v<P, PrefixPlan>) {
               if (plan.prefix.shifts_positions || plan.prefix.embedding > 0)
                 throw Error(member + ": prefix_tuning", "is a prefix of PEFT, which AdapterHub's folders have no place for",

@@ -37,8 +37,9 @@ class Stack {
   };
 
   Stack() = default;
-  // All values 0. spec: of the architecture, its own or its encoder's. prefix: of the names, "bert." or "". rounded: weights are held in bfloat16.
-  Stack(context_of<X>& ctx, const Architecture& architecture, const StackSpec& spec, const std::string& prefix, bool rounded) {
+  // All values 0. spec: of the architecture, its own or its encoder's. first: the number of its first layer, for its sites. prefix: of the names, "bert." or
+  // "". rounded: weights are held in bfloat16.
+  Stack(context_of<X>& ctx, const Architecture& architecture, const StackSpec& spec, Index first, const std::string& prefix, bool rounded) {
     const Blueprint plan{ctx, architecture, spec, rounded};
     if (const auto& bias = spec.relative_bias)
       bias_ = std::make_shared<RelativeBias<X>>(ctx, prefix + bias->table, spec.layers.front().attention.heads,
@@ -49,7 +50,7 @@ class Stack {
       const LayerSpec& layer = spec.layers[at(l)];
       const auto add = [&](typename Part::Branch branch, const SublayerNames& names_of_it, Sublayer sublayer, double dropout, bool has_norm) {
         parts_.emplace_back(std::move(branch), make_norms(plan, names_of_it, path, has_norm),
-                            SublayerSite<X>{path + names_of_it.site, path + names_of_it.adapters, l, sublayer, architecture.hidden_size, {}}, dropout,
+                            SublayerSite<X>{path + names_of_it.site, path + names_of_it.adapters, first + l, sublayer, architecture.hidden_size, {}}, dropout,
                             spec.branch_scale);
       };
       add(make_attention(plan, layer.attention, path, {rotary_of(plan, layer.attention), bias_}), names.attention, Sublayer::attention,

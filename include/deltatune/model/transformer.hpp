@@ -316,11 +316,11 @@ Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, 
   const auto last_norm = [&](const StackSpec& stack) {
     return stack.final_norm.empty() ? std::optional<Norm<X>>() : Norm<X>(ctx, prefix_ + stack.final_norm, a.hidden_size, stack.norm);
   };
-  stack_ = Stack<X>(ctx, a, a.stack, prefix_, rounds_layers);
+  stack_ = Stack<X>(ctx, a, a.stack, a.encoder_layers(), prefix_, rounds_layers);
   norm_ = last_norm(a.stack);
   if (a.encoder)
     encoder_.emplace(Encoder{make_embeddings(ctx, a, a.encoder->input, a.encoder->stack, prefix_, embeddings_.shared_word()),
-                             Stack<X>(ctx, a, a.encoder->stack, prefix_, rounds_layers), last_norm(a.encoder->stack)});
+                             Stack<X>(ctx, a, a.encoder->stack, 0, prefix_, rounds_layers), last_norm(a.encoder->stack)});
   HeadParts<X> parts{.activation = a.head.activation, .dropout = a.head.dropout, .drops_input = a.head.drops_pooled};
   if (has_classifier()) {
     const std::string dense = !a.head.dense.empty() ? a.head.dense : a.head.pooler.empty() ? "" : prefix_ + a.head.pooler;

@@ -94,6 +94,11 @@ struct AttentionNames : SublayerNames {
 struct FeedForwardNames : SublayerNames {
   std::vector<std::string> up;  // one, or gate and up
   std::string down;
+  std::string adapterhub_intermediate = {},
+              adapterhub_output = {};  // where AdapterHub's intermediate_lora and output_lora go; "": to the first of up, and down
+
+  const std::string& intermediate_lora() const { return adapterhub_intermediate.empty() ? up.front() : adapterhub_intermediate; }
+  const std::string& output_lora() const { return adapterhub_output.empty() ? down : adapterhub_output; }
 };
 struct StackNames {
   std::string layer;  // "encoder.layer.{}."
@@ -116,6 +121,12 @@ struct StackSpec {
   std::string layer_path(Index layer) const {
     const std::size_t at = names.layer.find("{}");
     return names.layer.substr(0, at) + std::to_string(layer) + names.layer.substr(at + 2);
+  }
+  // The layer that a path without a prefix lies in.
+  DELTATUNE_FUNCTION std::optional<Index> layer_of(const std::string& path) const {
+    for (Index layer = 0; layer < static_cast<Index>(layers.size()); ++layer)
+      if (path.starts_with(layer_path(layer))) return layer;
+    return std::nullopt;
   }
   // Whether a path without a prefix is of its layers, its last norm or its table.
   DELTATUNE_FUNCTION bool has(const std::string& path) const {
@@ -172,6 +183,13 @@ struct EncoderSpec {
   StackSpec stack;
 };
 
+// Where in the layers a path lies.
+struct LayerPlace {
+  const StackSpec* stack = nullptr;
+  Index layer = 0;          // counted over both stacks of an encoder-decoder, the encoder's first
+  std::string module = {};  // the path behind the layer's own: "attention.output.dense"
+};
+
 // Where deltas of some methods, under PEFT's names, go when nobody says.
 struct DefaultTargets {
   std::vector<std::string> methods;
@@ -195,19 +213,29 @@ struct Architecture {
   StackSpec stack;
   HeadSpec head;
   std::optional<EncoderSpec> encoder = {};
-  std::int32_t start_id = -1;                                        // of an encoder-decoder: what its decoder reads in front of a text; -1: none
-  std::vector<DefaultTargets> default_targets = {};                  // PEFT's tables, and LN_TUNING's, which PEFT wants to be told
-  bool adapterhub_prompts = true, adapterhub_bottlenecks = true;     // whether AdapterHub has prompt tuning, and bottlenecks that start from the model
-  std::string adapterhub_prefix = "self_prefix";                     // its name of prefixes
-  std::string adapterhub_intermediate = {}, adapterhub_output = {};  // its intermediate_lora and output_lora; "": the first and last feed-forward layer
-  std::vector<std::array<std::string, 2>> old_names = {};            // ends of paths, new and old: {"LayerNorm.weight", "LayerNorm.gamma"}
-  std::vector<std::string> unread = {};                              // globs of tensors that a file may hold besides: other heads, buffers
+  std::int32_t start_id = -1;                                     // of an encoder-decoder: what its decoder reads in front of a text; -1: none
+  std::vector<DefaultTargets> default_targets = {};               // PEFT's tables, and LN_TUNING's, which PEFT wants to be told
+  bool adapterhub_prompts = true, adapterhub_bottlenecks = true;  // whether AdapterHub has prompt tuning, and bottlenecks that start from the model
+  std::string adapterhub_prefix = "self_prefix";                  // its name of prefixes
+  std::vector<std::array<std::string, 2>> old_names = {};         // ends of paths, new and old: {"LayerNorm.weight", "LayerNorm.gamma"}
+  std::vector<std::string> unread = {};                           // globs of tensors that a file may hold besides: other heads, buffers
 
   // The most tokens of a sequence.
   Index longest() const { return max_position_embeddings - input.first_position; }
   Index layers() const { return static_cast<Index>(stack.layers.size()); }
+  // Of an encoder-decoder, the first of its decoder where layers are counted over both stacks; else 0.
+  Index encoder_layers() const { return encoder ? static_cast<Index>(encoder->stack.layers.size()) : 0; }
   // Where a layer's names stand in a model without a head: "encoder.layer.0."
   std::string layer_path(Index layer) const { return stack.layer_path(layer); }
+  // Where a path without a prefix lies, if in a layer; what it points to is part of this.
+  DELTATUNE_FUNCTION std::optional<LayerPlace> place_of(const std::string& path) const {
+    if (encoder)
+      if (const std::optional<Index> layer = encoder->stack.layer_of(path))
+        return LayerPlace{&encoder->stack, *layer, path.substr(encoder->stack.layer_path(*layer).size())};
+    if (const std::optional<Index> layer = stack.layer_of(path))
+      return LayerPlace{&stack, encoder_layers() + *layer, path.substr(stack.layer_path(*layer).size())};
+    return std::nullopt;
+  }
   // Null where a method has no default.
   DELTATUNE_FUNCTION const DefaultTargets* targets_of(const std::string& method) const {
     for (const DefaultTargets& targets : default_targets)

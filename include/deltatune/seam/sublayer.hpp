@@ -118,7 +118,7 @@ template <class X>
 struct SublayerSite {
   std::string path;      // "bert.encoder.layer.0.attention.output"
   std::string adapters;  // the same as AdapterHub names it: "bert.encoder.layer.0.attention.output.adapters"
-  Index layer = 0;
+  Index layer = 0;       // counted over both stacks of an encoder-decoder, the encoder's first
   Sublayer sublayer = Sublayer::attention;
   Index width = 0;  // C
   SublayerSlot<X> deltas;

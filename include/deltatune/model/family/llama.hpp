@@ -81,8 +81,8 @@ DELTATUNE_FUNCTION Index sliding_window(const JsonConfig& json) {
 DELTATUNE_FUNCTION Architecture decoder_of_adapterhub(const JsonConfig& json, const std::string& title, const DecoderDefaults& defaults = {}) {
   Architecture a = decoder(json, title, title, defaults);
   // Its names for the two are the other way round here.
-  a.adapterhub_intermediate = "mlp.down_proj";
-  a.adapterhub_output = "mlp.up_proj";
+  a.stack.names.feed_forward.adapterhub_intermediate = "mlp.down_proj";
+  a.stack.names.feed_forward.adapterhub_output = "mlp.up_proj";
   a.adapterhub_bottlenecks = true;
   return a;
 }

@@ -69,6 +69,7 @@ DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string&
     spec.names.feed_forward.norm = last + ".layer_norm";
     spec.names.feed_forward.up = gated ? std::vector<std::string>{dense + "wi_0", dense + "wi_1"} : std::vector<std::string>{dense + "wi"};
     spec.names.feed_forward.down = dense + "wo";
+    spec.names.feed_forward.adapterhub_intermediate = spec.names.feed_forward.up.back();
     if (decodes) spec.names.cross = attention_names("layer.1", "EncDecAttention");
     return spec;
   };
@@ -87,7 +88,7 @@ DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string&
   all.push_back("wo");
   a.default_targets = {
       {{"LORA", "VERA"}, {"q", "v"}}, {{"ADALORA"}, all}, {{"IA3"}, {"k", "v", "wo"}, {"wo"}}, {{"LN_TUNING"}, {"layer_norm", "final_layer_norm"}}};
-  a.adapterhub_prompts = a.adapterhub_bottlenecks = false;
+  a.adapterhub_prompts = false;
   a.unread = {"{encoder,decoder}.embed_tokens.weight", "lm_head.weight", "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"};
   return a;
 }
