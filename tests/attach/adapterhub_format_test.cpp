@@ -21,6 +21,11 @@ using Context = test::DeviceContext;
 const fs::path kConformance = fs::path(DELTATUNE_TEST_DIR) / "conformance";
 fs::path case_adapter(const std::string& name) { return kConformance / "cases" / name / "adapter"; }
 Bert<X> base_model(Context& ctx, const char* name = "bert_gelu") { return Bert<X>::load(ctx, kConformance / "models" / name, Head::classifier(3)); }
+Transformer<X> model_of_case(Context& ctx, const std::string& name) {
+  const JsonConfig config = JsonConfig::open(kConformance / "cases" / name / "case.json");
+  const Head head = config.get<std::string>("head") == "lm" ? Head::language_model() : Head::classifier(config.get<std::int64_t>("num_labels"));
+  return Transformer<X>::load(ctx, kConformance / "models" / config.get<std::string>("model"), head);
+}
 
 std::map<std::string, std::vector<float>> values_of(Context& ctx, Attachment<X>& attachment) {
   std::map<std::string, std::vector<float>> values;
@@ -48,7 +53,7 @@ std::string loading_error(
   }
   writer.write(folder.path() / "adapter.safetensors");
   Context ctx(1);
-  Bert<X> model = base_model(ctx);
+  Transformer<X> model = model_of_case(ctx, name);
   try {
     load_adapter(ctx, model, folder.path());
   } catch (const Error& error) {
@@ -92,10 +97,7 @@ TEST_CASE("AdapterHub's folders come back as they were", "[attach][adapterhub]")
     const std::string name = entry.path().filename().string();
     if (!name.starts_with("adapterhub")) continue;
     INFO(name);
-    const JsonConfig config = JsonConfig::open(entry.path() / "case.json");
-    const fs::path folder = kConformance / "models" / config.get<std::string>("model");
-    const Head head = config.get<std::string>("head") == "lm" ? Head::language_model() : Head::classifier(config.get<std::int64_t>("num_labels"));
-    comes_back(ctx, Transformer<X>::load(ctx, folder, head), Transformer<X>::load(ctx, folder, head), name);
+    comes_back(ctx, model_of_case(ctx, name), model_of_case(ctx, name), name);
   }
 }
 
@@ -198,11 +200,36 @@ TEST_CASE("AdapterHub: wrong folders", "[attach][adapterhub]") {
                  "adapterhub_compacter", [](nlohmann::json&) {},
                  [](const std::string& key) { return key.find("shared_parameters") == std::string::npos ? key : std::string(); }),
              Catch::Contains("phm_rule") && Catch::Contains("without a head"));
+  CHECK_THAT(loading_error(
+                 "adapterhub_t5_compacter", [](nlohmann::json&) {},
+                 [](const std::string& key) { return key.find("shared_parameters") == std::string::npos ? key : std::string(); }),
+             Catch::Contains("shared_parameters.tweets.phm_rule") && Catch::Contains("state_dict()"));
+  const auto on_t5 = [](const char* key, const nlohmann::json& value) { return loading_error_with("adapterhub_t5_houlsby_cross", key, value); };
+  CHECK_THAT(on_t5("leave_out", {5}), Catch::Contains("leave_out") && Catch::Contains("0 to 4, the encoder's 2 first, then the decoder's 3"));
+  CHECK_THAT(on_t5("leave_out", {4}), Catch::Contains("decoder.block.2.") && Catch::Contains("belongs neither to this adapter"));
+  CHECK_THAT(on_t5("cross_adapter", false), Catch::Contains("layer.1.adapters.tweets") && Catch::Contains("belongs neither to this adapter"));
   const test::TemporaryFolder folder;
   fs::copy_file(case_adapter("adapterhub_houlsby") / "adapter_config.json", folder / "adapter_config.json");
   Context ctx(1);
   Bert<X> model = base_model(ctx);
   CHECK_THAT(test::error_text([&] { load_adapter(ctx, model, folder.path()); }), Catch::Contains("pytorch_adapter.bin"));
+}
+
+TEST_CASE("AdapterHub: adapters after cross-attention, where there is none", "[attach][adapterhub]") {
+  const test::TemporaryFolder folder;
+  nlohmann::json json = JsonConfig::open(case_adapter("adapterhub_houlsby") / "adapter_config.json").raw();
+  json["config"]["cross_adapter"] = true;
+  folder.file("adapter_config.json", json.dump());
+  fs::copy_file(case_adapter("adapterhub_houlsby") / "adapter.safetensors", folder / "adapter.safetensors");
+  Context ctx(1);
+  Bert<X> model = base_model(ctx);
+  const auto adapter = load_adapter(ctx, model, folder.path());
+  REQUIRE(adapter.notes.size() == 1);
+  CHECK_THAT(adapter.notes[0], Catch::Contains("without effect: cross_adapter"));
+  BottleneckPlan plan;
+  plan.name = "another";
+  plan.after_cross_attention = true;
+  CHECK_THAT(test::error_text([&] { attach(ctx, model, plan); }), Catch::Contains("cross_adapter") && Catch::Contains("BERT has no cross-attention"));
 }
 
 TEST_CASE("AdapterHub's presets: parameters by their formulas", "[attach][adapterhub]") {
@@ -319,9 +346,10 @@ TEST_CASE("AdapterHub: gated LoRA refuses to merge, LoRA merges", "[attach][adap
 
 TEST_CASE("OpenDelta: what is read can be saved, and wrong folders", "[attach][opendelta]") {
   Context ctx(1);
-  for (const char* const name : {"opendelta_adapter", "opendelta_bitfit", "opendelta_prefix"}) {
+  for (const char* const name : {"opendelta_adapter", "opendelta_bitfit", "opendelta_prefix", "opendelta_t5_adapter", "opendelta_t5_adapter_sums",
+                                 "opendelta_t5_compacter", "opendelta_t5_lora"}) {
     INFO(name);
-    Bert<X> model = base_model(ctx), again = base_model(ctx);
+    Transformer<X> model = model_of_case(ctx, name), again = model_of_case(ctx, name);
     auto first = load_adapter(ctx, model, case_adapter(name));
     const test::TemporaryFolder folder;
     save_adapter(ctx, folder.path(), model, first.plan, first.attachment, "base");
@@ -329,6 +357,18 @@ TEST_CASE("OpenDelta: what is read can be saved, and wrong folders", "[attach][o
     CHECK(values_of(ctx, first.attachment) == values_of(ctx, second.attachment));
     CHECK(method_of(first.plan) == method_of(second.plan));
   }
+  // One member for what stands in the same layers, two for other ones.
+  const auto members = [&](const char* name) {
+    Transformer<X> model = model_of_case(ctx, name);
+    return std::get<UnionPlan>(load_adapter(ctx, model, case_adapter(name)).plan).members;
+  };
+  CHECK(members("opendelta_t5_adapter").size() == 1);
+  const std::vector<UnionMember> sums = members("opendelta_t5_adapter_sums");
+  REQUIRE(sums.size() == 2);
+  CHECK(std::get<BottleneckPlan>(sums[0]).after_cross_attention);
+  CHECK(std::get<BottleneckPlan>(sums[0]).leave_out == std::vector<Index>{0, 1});
+  CHECK(std::get<BottleneckPlan>(sums[1]).after_feed_forward);
+  CHECK(std::get<BottleneckPlan>(sums[1]).leave_out == std::vector<Index>{2, 3, 4});
   const auto error_with = [&](const char* name, const char* key, const nlohmann::json& value, const char* tensors_of) {
     const test::TemporaryFolder folder;
     nlohmann::json json = JsonConfig::open(case_adapter(name) / "config.json").raw();

@@ -1,5 +1,5 @@
-// What every method promises (check/contract.hpp), method by method, on small models of both families: width 12, inner width 20, two layers,
-// three heads, a vocabulary of 30.
+// What every method promises (check/contract.hpp), method by method, on small models: width 12, inner width 20, two layers (T5 two in each stack), three
+// heads, a vocabulary of 30.
 #pragma once
 
 #include <catch2/catch.hpp>
@@ -18,7 +18,7 @@ namespace deltatune::test {
 
 template <class X>
 Transformer<X> small_model(context_of<X>& ctx, const std::string& family) {
-  Transformer<X> model(ctx, small_architecture(family, 0.3), family == "gpt2" ? Head::language_model() : Head::classifier(3));
+  Transformer<X> model(ctx, small_architecture(family, 0.3), family == "gpt2" || family == "t5" ? Head::language_model() : Head::classifier(3));
   model.initialise(ctx, 5);
   return model;
 }
@@ -26,10 +26,15 @@ Transformer<X> small_model(context_of<X>& ctx, const std::string& family) {
 inline PackedBatch small_batch(const std::string& family) {
   PackedBatch batch;
   for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{3, 7, 5, 1}, {2, 9}, {4, 4, 8}}) batch.add(tokens);
-  if (family == "gpt2") {
+  if (family == "gpt2" || family == "t5") {
     batch.token_labels = batch.ids;
   } else {
     batch.labels = {0, 2, 1};
+  }
+  if (family == "t5") {
+    PackedBatch source;
+    for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{6, 2, 29}, {11, 12, 13, 5, 29}, {8, 29}}) source.add(tokens);
+    batch.source.push_back(std::move(source));
   }
   return batch;
 }

@@ -1,11 +1,14 @@
 // Encoder-decoders: gradients through both stacks, whatever trains, and work that what is frozen does not make.
 #include <catch2/catch.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "deltatune/attach/adapterhub_lora_plan.hpp"
 #include "deltatune/attach/bottleneck_plan.hpp"
 #include "deltatune/attach/prefix_plan.hpp"
 #include "deltatune/attach/prompt_plan.hpp"
+#include "deltatune/attach/union_plan.hpp"
 #include "deltatune/model/transformer.hpp"
 #include "deltatune/train/trainer.hpp"
 #include "support/error_text.hpp"
@@ -35,11 +38,13 @@ PackedBatch pairs() {
   return batch;
 }
 
-auto loss_body(const std::vector<std::string>& trainable, Mode mode, bool gated) {
+// adapters: none, or what stands in the model beside.
+auto loss_body(const std::vector<std::string>& trainable, Mode mode, bool gated, const std::optional<BottleneckPlan>& adapters = {}) {
   return [=]<class X>(check::Trial<X>& trial) {
     trial.pass().mode = mode;
     Transformer<X> fresh(trial.ctx(), tiny_t5(gated), Head::language_model());
-    unfreeze(fresh, trainable);
+    if (adapters) attach(trial.ctx(), fresh, *adapters);
+    if (!trainable.empty()) unfreeze(fresh, trainable);
     Transformer<X>& model = trial.own(std::move(fresh));
     allocate_gradients(model, trial.ctx());  // loss() takes the gradient through the head at once
     DeviceBatch<X> batch(trial.ctx());
@@ -100,6 +105,80 @@ TEST_CASE("encoder-decoders: gradients through both stacks, whatever trains", "[
     }
   test::check_adjoint(loss_body({"lm_head.weight"}, Mode::train, true));
   test::check_device(loss_body({"**"}, Mode::differentiate, false), 1e-3);
+}
+
+TEST_CASE("encoder-decoders: gradients through bottlenecks behind cross-attention", "[model][encoder_decoder]") {
+  BottleneckPlan after_cross;
+  after_cross.reduction.factor = 3;
+  after_cross.adapter.activation = ops::Activation::silu;
+  after_cross.after_feed_forward = false;
+  after_cross.after_cross_attention = true;
+  BottleneckPlan after_all = after_cross;
+  after_all.after_attention = after_all.after_feed_forward = true;
+  BottleneckPlan parallel = after_all;
+  parallel.adapter.parallel = true;
+  BottleneckPlan summed = after_cross, gated = after_cross;
+  summed.adapter.original_ln_before = true;  // x = h + r
+  gated.adapter.gated = true;
+  for (const BottleneckPlan& plan : {after_cross, after_all, parallel, summed, gated}) {
+    test::check_adjoint(loss_body({}, Mode::train, false, plan));
+    test::check_adjoint(loss_body({"encoder.**"}, Mode::train, true, plan));
+  }
+  test::check_device(loss_body({"**"}, Mode::differentiate, false, after_all), 1e-3);
+}
+
+TEST_CASE("encoder-decoders: where adapters stand, by layers of both stacks", "[model][encoder_decoder]") {
+  test::DeviceContext ctx(1);
+  Transformer<X> model(ctx, tiny_t5(true), Head::language_model());
+  model.initialise(ctx, 1);
+  const auto paths = [&](const auto& plan) {
+    Attachment<X> attachment = attach(ctx, model, plan);
+    const std::vector<std::string> all = attachment.paths();
+    attachment.detach();
+    return all;
+  };
+  const auto error = [&](const auto& plan) { return test::error_text([&] { attach(ctx, model, plan); }); };
+  using Paths = std::vector<std::string>;
+  BottleneckPlan adapters = BottleneckPlan::of("houlsby");
+  adapters.reduction = {.factor = 0, .by_layer = {{0, 3}, {2, 2}}};  // the encoder has layer 0, the decoder 1 and 2
+  adapters.leave_out = {1};
+  CHECK(paths(adapters) == Paths{"encoder.block.0.layer.0", "encoder.block.0.layer.1", "decoder.block.1.layer.0", "decoder.block.1.layer.2"});
+  adapters.after_cross_attention = true;
+  CHECK(paths(adapters).at(3) == "decoder.block.1.layer.1");
+  adapters.leave_out = {0};
+  CHECK_THAT(error(adapters), Contains("has no factor for layer 1"));
+  adapters.leave_out = {1};
+  Attachment<X> attachment = attach(ctx, model, adapters);
+  attachment.visit([](Parameter<X>& parameter) {
+    if (parameter.path() == "encoder.block.0.layer.0.adapters.adapter_down.0.weight") CHECK(parameter.shape() == Shape{4, 12});
+    if (parameter.path() == "decoder.block.1.layer.1.adapters.adapter_down.0.weight") CHECK(parameter.shape() == Shape{6, 12});
+  });
+  attachment.drop_first_layers(1);
+  CHECK(attachment.paths() == Paths{"decoder.block.1.layer.0", "decoder.block.1.layer.1", "decoder.block.1.layer.2"});
+  attachment.detach();
+
+  AdapterHubLoraPlan lora;
+  lora.attention = "k";
+  lora.intermediate = true;
+  lora.leave_out = {2};
+  const Paths of_lora{"encoder.block.0.layer.0.SelfAttention.k", "encoder.block.0.layer.1.DenseReluDense.wi_1", "decoder.block.0.layer.0.SelfAttention.k",
+                      "decoder.block.0.layer.1.EncDecAttention.k", "decoder.block.0.layer.2.DenseReluDense.wi_1"};
+  CHECK(paths(lora) == of_lora);
+  Paths of_both{"encoder.block.0.layer.0", "encoder.block.0.layer.1"};
+  adapters.after_cross_attention = false;
+  adapters.leave_out = {1, 2};
+  of_both.insert(of_both.end(), of_lora.begin(), of_lora.end());
+  CHECK(paths(UnionPlan({adapters, lora})) == of_both);
+
+  lora.leave_out = {3};
+  CHECK_THAT(error(lora), Contains("leave_out") && Contains("expected 0 to 2, the encoder's 1 first, then the decoder's 2") && Contains("got 3"));
+  adapters.leave_out = {-1};
+  CHECK_THAT(error(adapters), Contains("leave_out") && Contains("got -1"));
+  adapters.leave_out = {0, 1, 2};
+  CHECK_THAT(error(UnionPlan({lora, adapters})), Contains("member 0: leave_out"));
+  lora.leave_out = {};
+  CHECK_THAT(error(UnionPlan({lora, adapters})), Contains("member 1") && Contains("cross_adapter"));
+  CHECK_THAT(error(UnionPlan({lora, UnionPlan::adapterhub_prompt()})), Contains("member 1") && Contains("not supported on T5, an encoder-decoder, yet"));
 }
 
 TEST_CASE("encoder-decoders: what is frozen costs no backward", "[model][encoder_decoder]") {
@@ -170,7 +249,6 @@ TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") 
   const auto refusal = [&](const auto& plan) { return test::error_text([&] { attach(ctx, model, plan); }); };
   CHECK_THAT(refusal(PromptPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
   CHECK_THAT(refusal(PrefixPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
-  CHECK_THAT(refusal(BottleneckPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
   CHECK(std::string(model.task_type()) == "SEQ_2_SEQ_LM");
   CHECK(model.class_name() == "T5ForConditionalGeneration");
 }

@@ -117,6 +117,8 @@ inline Architecture small_architecture(const std::string& family, double initial
                         {"initializer_range", initializer_range}};
   if (family == "gpt2") config.update({{"n_embd", 12}, {"n_layer", 2}, {"n_head", 3}, {"n_inner", 20}, {"n_positions", 24}, {"eos_token_id", 29}});
   if (family == "gpt2") config.erase("pad_token_id");
+  if (family == "t5")
+    config.update({{"d_model", 12}, {"d_kv", 4}, {"d_ff", 20}, {"num_layers", 2}, {"num_heads", 3}, {"eos_token_id", 29}, {"pad_token_id", 0}});
   if (family == "distilbert") config.update({{"dim", 12}, {"n_layers", 2}, {"n_heads", 3}, {"hidden_dim", 20}});
   if (family == "electra") config["embedding_size"] = 8;
   if (const auto found = decoder_features().find(family); found != decoder_features().end()) {
