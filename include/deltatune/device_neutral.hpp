@@ -20,6 +20,8 @@
 #include "deltatune/train/dataset.hpp"
 #include "deltatune/train/evaluation.hpp"
 #include "deltatune/train/fit.hpp"
+#include "deltatune/train/likelihood.hpp"
 #include "deltatune/train/prompt_ensemble.hpp"
 #include "deltatune/train/schedule.hpp"
+#include "deltatune/train/teacher_forcing.hpp"
 #include "deltatune/train/trainer.hpp"

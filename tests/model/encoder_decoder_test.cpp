@@ -14,20 +14,13 @@
 #include "support/error_text.hpp"
 #include "support/gradient_checks.hpp"
 #include "support/instances.hpp"
+#include "support/tiny_t5.hpp"
 
 using namespace deltatune;
 using Catch::Contains;
+using test::tiny_t5;
 
 namespace {
-
-// One layer reads, two write; heads are narrower than the model, and six buckets are all used.
-Architecture tiny_t5(bool gated = false) {
-  const std::string settings = gated ? R"("feed_forward_proj": "gated-gelu", "tie_word_embeddings": false)" : R"("feed_forward_proj": "relu")";
-  return family::t5(JsonConfig::parse(R"({"model_type": "t5", "vocab_size": 20, "d_model": 12, "d_kv": 3, "d_ff": 10, "num_layers": 1, "num_heads": 2,
-      "num_decoder_layers": 2, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "dropout_rate": 0.1, "pad_token_id": 0,
-      "eos_token_id": 1, )" + settings + "}",
-                                      "config.json"));
-}
 
 PackedBatch pairs() {
   PackedBatch batch, source;

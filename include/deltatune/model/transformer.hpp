@@ -235,7 +235,7 @@ class Transformer {
   }
   // Throws Error unless the batch has a source where the model reads one.
   void check_source(const DeviceBatch<X>& batch) const;
-  // The encoder's output, which pass.source gives to the decoder's layers.
+  // The encoder's output, which pass.source gives to the decoder's layers; it stays there while pass.source_is_read.
   void read_source(Pass<X>& pass, const DeviceBatch<X>& batch, Activations& kept);
   bool source_trains(const Pass<X>& pass) {
     return pass.mode != Mode::evaluate && encoder_ &&
@@ -411,8 +411,10 @@ void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const
   detail::check_routes(*this, batch.routes());
   derived_.forward(pass);
   if (begins) check_source(batch);
-  pass.source = nullptr;
-  if (encoder_ && begins) read_source(pass, batch, kept);
+  if (!pass.source_is_read || pass.source != &kept.source) {
+    pass.source = nullptr;
+    if (encoder_ && begins) read_source(pass, batch, kept);
+  }
   enter(pass, batch);
   stack_.reserve_positions(pass.ctx, batch.last_position() + 1);
   const bool below_trains = pass.mode != Mode::evaluate && embeddings_.any_trains();

@@ -40,6 +40,7 @@ struct Objective {
   double label_smoothing = 0;
   View<const scalar_of<X>> class_weights = {};  // (K) or empty
   double total_weight = 1;                      // label_weight() of all batches of the step: what the loss is divided by
+  View<scalar_of<X>> losses = {};               // (1, M): of a language model, where the loss of each prediction goes, too; empty: nowhere
 
   double inverse() const { return total_weight > 0 ? 1.0 / total_weight : 0.0; }
 };
@@ -119,7 +120,7 @@ void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, Linear<X>& h
   const auto scope = pass.scope();
   const View<T> all_logits = pass.take(chunk, head.out());
   const View<T> all_gradients = shape.cap > 0 && learns ? pass.take(chunk, head.out()) : all_logits;  // a cap's pull-back reads the logits
-  const View<T> all_losses = pass.take(1, x.rows);
+  const View<T> all_losses = objective.losses ? objective.losses : pass.take(1, x.rows);
   for (Index first = 0; first < x.rows; first += chunk) {
     const Index rows = std::min(chunk, x.rows - first);
     const View<const T> from = x.row_range(first, rows);

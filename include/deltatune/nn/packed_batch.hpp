@@ -185,9 +185,11 @@ class DeviceBatch {
     last_rows_.assign(*ctx_, host_last_rows_);
     host_predicting_rows_.clear();
     host_predicted_.clear();
+    predictions_.assign(lengths_.size(), 0);
     detail::visit_predictions(batch, [&](Index row, std::int32_t label) {
       host_predicting_rows_.push_back(row);
       host_predicted_.push_back(label);
+      ++predictions_[static_cast<std::size_t>(row_sequence[static_cast<std::size_t>(row)])];
     });
     predicting_rows_.assign(*ctx_, host_predicting_rows_);
     predicted_.assign(*ctx_, host_predicted_);
@@ -228,6 +230,8 @@ class DeviceBatch {
   Demand last_rows() const { return one_each_.demand(last_rows_.data()); }
   // What a language model learns: the rows that predict a token, and those tokens.
   Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
+  // How many of them each sequence has (B), on the host; they stand in the order of the sequences.
+  const std::vector<Index>& predictions() const { return predictions_; }
   const Index* predicting_rows() const { return predicting_rows_.data(); }
   const std::int32_t* predicted() const { return predicted_.data(); }
   RowGroups id_groups() const { return id_groups_.groups(); }
@@ -339,7 +343,7 @@ class DeviceBatch {
   Index last_position_ = 0;
   Index token_count_ = 0;
   std::vector<std::int32_t> host_row_sequence_;
-  std::vector<Index> host_token_rows_, host_last_rows_, host_predicting_rows_, lengths_;
+  std::vector<Index> host_token_rows_, host_last_rows_, host_predicting_rows_, lengths_, predictions_;
   std::vector<std::int32_t> host_predicted_;
   Buffer<std::int32_t> ids_, positions_, types_, row_sequence_, labels_, predicted_, prompts_;
   Buffer<Index> offsets_, token_rows_, last_rows_, predicting_rows_;

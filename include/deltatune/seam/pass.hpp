@@ -42,6 +42,7 @@ struct Pass {
   const std::int32_t* positions = nullptr;  // (N) of all rows of the batch; set by the model
   Index last_position = 0;                  // the largest of them
   const Source<X>* source = nullptr;        // of an encoder-decoder, while its decoder runs; set by the model
+  bool source_is_read = false;              // that of the batches to come, by the batch before: the encoder need not run again
   bool rounds_kept = false;                 // what layers keep of their rows is rounded to bfloat16 (nn/kept.hpp)
 
   // The next dropout mask of this pass. Layers ask in a fixed order and keep the answer (a few bytes) for backward.

@@ -23,6 +23,7 @@ struct Example {
   std::int32_t label = 0;                       // a class
   float target = 0;                             // instead of the label, for a model with a single output
   std::vector<std::int32_t> token_labels = {};  // instead of the label, for a language model: see PackedBatch
+  std::vector<std::int32_t> source = {};        // of an encoder-decoder: what its encoder reads; ids and token_labels are then the decoder's
   std::vector<float> features = {};             // (C) what the output layer reads of it, where that was computed before: see train/features.hpp
 };
 
@@ -36,8 +37,10 @@ class Dataset {
   Example& operator[](Index i) { return examples_[static_cast<std::size_t>(i)]; }
   const Example& operator[](Index i) const { return examples_[static_cast<std::size_t>(i)]; }
 
+  // Throws Error where some of the examples have a source and others have none.
   DELTATUNE_FUNCTION PackedBatch batch(std::span<const Index> members) const {
     PackedBatch batch;
+    add_sources(members, batch);
     for (const Index i : members) {
       const Example& example = (*this)[i];
       batch.add(example.ids);
@@ -54,21 +57,41 @@ class Dataset {
     return batch;
   }
 
-  // The most rows, and rows that predict a token, that a batch of `count` examples can have: what a trainer plans for.
+  // The most rows, rows of sources, and rows that predict a token, that a batch of `count` examples can have: what a trainer plans for.
   DELTATUNE_FUNCTION PackedBatch largest_batch(Index count) const {
-    std::vector<Index> order(examples_.size());
-    std::iota(order.begin(), order.end(), Index{0});
-    std::sort(order.begin(), order.end(), [&](Index a, Index b) {
-      const std::size_t length_a = (*this)[a].ids.size(), length_b = (*this)[b].ids.size();
-      return length_a != length_b ? length_a > length_b : a < b;
-    });
-    order.resize(static_cast<std::size_t>(std::min(count, size())));
-    PackedBatch largest = batch(order);
+    PackedBatch largest = batch(longest(&Example::ids, count));
     if (!largest.token_labels.empty()) largest.token_labels = largest.ids;
+    largest.source.clear();
+    add_sources(longest(&Example::source, count), largest);
     return largest;
   }
 
  private:
+  DELTATUNE_FUNCTION std::vector<Index> longest(std::vector<std::int32_t> Example::*tokens, Index count) const {
+    std::vector<Index> order(examples_.size());
+    std::iota(order.begin(), order.end(), Index{0});
+    std::sort(order.begin(), order.end(), [&](Index a, Index b) {
+      const std::size_t length_a = ((*this)[a].*tokens).size(), length_b = ((*this)[b].*tokens).size();
+      return length_a != length_b ? length_a > length_b : a < b;
+    });
+    order.resize(static_cast<std::size_t>(std::min(count, size())));
+    return order;
+  }
+
+  DELTATUNE_FUNCTION void add_sources(std::span<const Index> members, PackedBatch& batch_io) const {
+    PackedBatch sources;
+    for (const Index i : members) {
+      const std::vector<std::int32_t>& source = (*this)[i].source;
+      if (source.empty() == (*this)[members.front()].source.empty()) {
+        if (!source.empty()) sources.add(source);
+        continue;
+      }
+      throw Error("example " + std::to_string((source.empty() ? i : members.front()) + 1), "has no source, and others of its batch have one",
+                  {.remedy = "give Example::source to all examples for an encoder-decoder, and to none for other models"});
+    }
+    if (sources.count() > 0) batch_io.source.push_back(std::move(sources));
+  }
+
   std::vector<Example> examples_;
   bool regression_;
 };
@@ -84,6 +107,9 @@ DELTATUNE_FUNCTION std::string content_hash(const Dataset& data) {
     }
     hash.add(example.label);
     hash.add(example.target);
+    if (example.source.empty()) continue;  // without one, the hash is that of earlier versions
+    hash.add(static_cast<std::uint64_t>(example.source.size()));
+    hash.add(example.source);
   }
   return hash.text();
 }

@@ -11,9 +11,11 @@
 namespace deltatune {
 
 // Computes the features of every example, without dropout, `batch_size` at a time. From then on batches of `data` carry them, and steps and
-// evaluations of a classifier run its output layers alone. Steps that train anything below refuse such batches.
+// evaluations of a classifier run its output layers alone. Steps that train anything below refuse such batches. Throws Error for any other model.
 template <class Model>
 void compute_features(typename Model::Context& ctx, Model& model, Dataset& data, Index batch_size) {
+  if (!model.has_classifier())
+    throw Error("features", "are what the output layer of a classifier reads, and this model has none", {.remedy = "train on the tokens"});
   using X = typename Model::Tensor;
   Workspace<backend_of<X>> saved(ctx), scratch(ctx);
   DeviceBatch<X> device(ctx);

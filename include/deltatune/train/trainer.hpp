@@ -41,7 +41,7 @@ struct StepReport {
   double loss = 0;
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
-  Index rows = 0;  // tokens
+  Index rows = 0;  // tokens, those of sources too
   double seconds = 0;
 };
 
@@ -131,6 +131,7 @@ class Trainer {
       model_->check_labels(batch);
       total_weight += label_weight(batch, config_.loss, model_->layout());
       report.rows += batch.rows();
+      for (const PackedBatch& source : batch.source) report.rows += source.rows();
     }
     const double rate = config_.schedule.factor(step_count());
     for (std::size_t i = 0; i < batches.size(); ++i) {
