@@ -15,6 +15,7 @@
 #include "device_options.hpp"
 #include "generation_options.hpp"
 #include "interrupts.hpp"
+#include "model_io.hpp"
 #include "report.hpp"
 #include "text_data.hpp"
 
@@ -199,6 +200,8 @@ class Talk {
 };
 
 void run(const TalkOptions& options) {
+  if (architecture_in(options.model).encoder)
+    throw Error(options.model, "is an encoder-decoder, which has no conversations", {.remedy = "'deltatune generate' writes a target for a source text"});
   Interrupts interrupts;  // before any thread is started
   Talk talk(options, interrupts);
   const bool at_terminal = ::isatty(STDIN_FILENO) == 1;

@@ -198,7 +198,7 @@ Dataset tokenize_conversations(const fs::path& file, const TextEncoding& encodin
     if (rows.count > 0) notes_io.push_back(name + ": " + what + "; the first in line " + std::to_string(rows.first));
   };
   const auto some = [](const Counted& rows, Index of, const std::string& things, const std::string& singular, const std::string& plural) {
-    return grouped(rows.count) + " of " + grouped(of) + " " + things + " " + (rows.count == 1 ? singular : plural);
+    return some_of(rows.count, of, things, singular, plural);
   };
   const std::string longer = "longer than --max-length " + std::to_string(max_length);
   if (data.size() == 0 && too_long.count > 0)

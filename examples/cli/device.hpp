@@ -36,6 +36,7 @@ struct DeviceOptions {
 struct ModelInfo {
   ModelFamily family;
   bool is_language_model = false;
+  bool is_encoder_decoder = false;
   Index num_labels = 0;  // of the output layer; 0: there is none
   Index vocab_size = 0, max_position_embeddings = 0, type_vocab_size = 1, hidden_size = 0, layers = 0, heads = 0, intermediate_size = 0;
   Index taken = 0;                  // of the positions, by prefixes and prompts
@@ -59,6 +60,9 @@ class DeviceModel {
   virtual std::vector<float> logits(const PackedBatch& batch) = 0;
   // Of a language model: the sum over the predicted tokens, and how many they are.
   virtual std::pair<double, double> loss(const PackedBatch& batch) = 0;
+  // Of an encoder-decoder: the log-likelihood of each choice as the target of each source, (B, K), row-major.
+  virtual std::vector<double> choice_log_likelihoods(const PackedBatch& sources, std::span<const std::vector<std::int32_t>> choices) = 0;
+  // Of an encoder-decoder the prompts are sources, and the continuations targets.
   virtual std::vector<Continuation> generate(const PackedBatch& prompts, const GenerationConfig& config, const OnToken& on_token) = 0;
   // The same for one sequence, of which what it has in common with the last one is not read again.
   virtual Continuation answer(std::span<const std::int32_t> conversation, const GenerationConfig& config, const OnToken& on_token) = 0;

@@ -7,13 +7,17 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "chat_options.hpp"
+#include "class_report.hpp"
 #include "commands.hpp"
-#include "confusion.hpp"
+#include "deltatune/text/text_metrics.hpp"
 #include "deltatune/train/evaluation.hpp"
+#include "language_loss.hpp"
 #include "model_io.hpp"
 #include "report.hpp"
+#include "seq2seq_task.hpp"
 #include "text_options.hpp"
 
 namespace deltatune::cli {
@@ -23,34 +27,10 @@ namespace {
 struct EvaluateOptions {
   TextOptions text;
   ChatDataOptions chat;
-  bool json = false;
+  PairOptions pairs;
+  bool generate = false, json = false;
+  std::set<std::string> given = {};  // options
 };
-
-// In at most `width` columns of the screen, with names that are cut where they are long.
-std::string class_table(const Confusion& confusion, const std::vector<std::string>& labels, std::size_t width) {
-  const std::size_t for_name = std::max(width, std::size_t{60}) - 40;  // the numbers take the rest
-  TextTable table({"label", "precision", "recall", "F1", "examples"});
-  const auto share = [](double x) { return formatted("%.3f", x); };
-  for (std::size_t c = 0; c < labels.size(); ++c)
-    table.add(
-        {shortened(labels[c], for_name), share(confusion.precision(c)), share(confusion.recall(c)), share(confusion.f1(c)), grouped(confusion.examples(c))});
-  Index examples = 0;
-  for (std::size_t c = 0; c < labels.size(); ++c) examples += confusion.examples(c);
-  table.add({"macro average", share(confusion.macro_precision()), share(confusion.macro_recall()), share(confusion.macro_f1()), grouped(examples)});
-  return table.text();
-}
-
-nlohmann::json to_json(const Evaluation& result, const Confusion& confusion, const std::vector<std::string>& labels) {
-  nlohmann::json classes = nlohmann::json::array();
-  for (std::size_t c = 0; c < labels.size(); ++c)
-    classes.push_back({{"label", labels[c]},
-                       {"precision", confusion.precision(c)},
-                       {"recall", confusion.recall(c)},
-                       {"f1", confusion.f1(c)},
-                       {"examples", confusion.examples(c)}});
-  return {{"examples", result.examples}, {"eval_accuracy", result.accuracy}, {"eval_loss", result.loss}, {"macro_f1", confusion.macro_f1()},
-          {"classes", classes},          {"confusion", confusion.counts()}};
-}
 
 // Whether the data are conversations. Instructions are, or are not, as in training, where a record says so.
 bool reads_conversations(const EvaluateOptions& options, const std::vector<std::filesystem::path>& folders) {
@@ -92,20 +72,59 @@ void run_language_model(const EvaluateOptions& options) {
     data = tokenize_for_language(options.text.data, encoding, max_length, notes);
   }
   print(notes);
-  double loss = 0, tokens = 0;
-  std::vector<Index> members;
-  for (Index first = 0; first < data.size(); first += options.text.batch_size) {
-    members.resize(static_cast<std::size_t>(std::min(options.text.batch_size, data.size() - first)));
-    std::iota(members.begin(), members.end(), first);
-    const auto [batch_loss, batch_tokens] = model->loss(data.batch(members));
-    loss += batch_loss;
-    tokens += batch_tokens;
+  const LanguageLoss result = language_loss(*model, data, options.text.batch_size);
+  std::cout << loss_report(data.size(), is_chat ? "conversation" : "text", result) << "\n";
+  if (options.json) std::cout << to_json(data.size(), result).dump() << "\n";
+}
+
+// An encoder-decoder that chooses among a few targets: how often it is right.
+void run_choices(const EvaluateOptions& options) {
+  const std::vector<std::string> names = labels_option(options.pairs.choices, "--choices");
+  PairTask task(options.text, options.pairs, true);
+  LabelColumn column = read_label_column(task.table, task.settings.columns.target);
+  const std::vector<std::int32_t> numbers = class_numbers(column, names, "--choices names all targets that there are");
+  task.notes.insert(task.notes.end(), column.notes.begin(), column.notes.end());
+  std::vector<Example> sources =
+      tokenize_sources(task.table, task.settings, task.encoding, task.notes, [&](std::size_t row) { return !column.labels[row].empty(); });
+  print(task.notes);
+  Dataset data;
+  for (std::size_t row = 0; row < sources.size(); ++row) {
+    if (column.labels[row].empty()) continue;
+    sources[row].label = numbers[row];
+    data.add(std::move(sources[row]));
   }
-  loss /= std::max(1.0, tokens);
-  std::cout << counted(data.size(), is_chat ? "conversation" : "text") << ", " << counted(static_cast<Index>(tokens), "predicted token") << ", mean loss "
-            << formatted("%.4f", loss) << ", perplexity " << formatted("%.2f", std::exp(loss)) << "\n";
-  if (options.json)
-    std::cout << nlohmann::json{{"examples", data.size()}, {"tokens", tokens}, {"eval_loss", loss}, {"perplexity", std::exp(loss)}}.dump() << "\n";
+  const std::vector<std::vector<std::int32_t>> choices = task.tokens_of(names);
+  const Evaluation result = evaluate(data, options.text.batch_size, static_cast<Index>(choices.size()),
+                                     [&](const PackedBatch& batch) { return task.model->choice_log_likelihoods(batch, choices); });
+  report_classes(result, data, names, options.json);
+}
+
+// An encoder-decoder: how well it foretells the targets, and how good those are that it writes.
+void run_pairs(const EvaluateOptions& options, const std::string& title) {
+  refuse_label_options(options.given, title);
+  if (!options.generate) refuse_options(options.given, options.pairs.generation_names, "is for targets that are written", "give --generate");
+  if (!options.pairs.choices.empty()) return run_choices(options);
+  PairTask task(options.text, options.pairs, true);
+  const Pairs pairs = tokenize_pairs(task.table, task.settings, task.encoding, task.architecture(), task.notes);
+  print(task.notes);
+  const LanguageLoss loss = language_loss(*task.model, pairs.data, options.text.batch_size);
+  nlohmann::json json = to_json(pairs.data.size(), loss);
+  std::cout << loss_report(pairs.data.size(), "pair", loss) << "\n";
+  if (options.generate) {
+    Dataset sources;
+    for (Index i = 0; i < pairs.data.size(); ++i) sources.add({.ids = pairs.data[i].source});
+    const std::size_t target = static_cast<std::size_t>(task.table.column(task.settings.columns.target));
+    std::vector<std::string> references;
+    for (const std::size_t row : pairs.rows) references.push_back(task.table.rows[row][target]);
+    const std::vector<std::string> texts = task.written(sources, options.pairs.generation, options.text.model);
+    const double exact = exact_match(texts, references), bleu = corpus_bleu(texts, references).score, chrf = corpus_chrf(texts, references).score;
+    const Rouge rouge = mean_rouge(texts, references);
+    json.update(
+        {{"exact_match", exact}, {"rouge1", rouge.rouge_1.f}, {"rouge2", rouge.rouge_2.f}, {"rougeL", rouge.rouge_l.f}, {"bleu", bleu}, {"chrf", chrf}});
+    std::cout << "written: exact match " << percent(exact) << ", ROUGE-L " << formatted("%.3f", rouge.rouge_l.f) << ", BLEU " << formatted("%.2f", bleu)
+              << ", chrF " << formatted("%.2f", chrf) << "\n";
+  }
+  if (options.json) std::cout << json.dump() << "\n";
 }
 
 // The examples of the rows with a label; set_label(row, example).
@@ -173,6 +192,9 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
 }
 
 void run(const EvaluateOptions& options) {
+  const Architecture architecture = architecture_in(options.text.model);
+  if (architecture.encoder) return run_pairs(options, architecture.title);
+  refuse_pair_options(options.given, options.pairs);
   if (head_of(options.text.model, options.text.adapters).next_token) return run_language_model(options);
   refuse_chat_options(options);
   TextTask task(options.text, true);
@@ -186,12 +208,7 @@ void run(const EvaluateOptions& options) {
   const std::vector<std::int32_t> numbers = class_numbers(column, labels, "--labels names the classes in the order of the model's output layer");
   const Dataset data = labelled_rows(task, column, false, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
   const Evaluation result = evaluate(data, options.text.batch_size, model.info().num_labels, [&](const PackedBatch& batch) { return model.logits(batch); });
-  const Confusion confusion(data, result.predictions, labels.size());
-  const std::size_t width = static_cast<std::size_t>(terminal_width());
-  std::cout << counted(result.examples, "example") << ", accuracy " << percent(result.accuracy) << ", mean loss " << formatted("%.4f", result.loss) << "\n\n"
-            << class_table(confusion, labels, width) << "\n"
-            << confusion_table(confusion, labels, width);
-  if (options.json) std::cout << to_json(result, confusion, labels).dump() << "\n";
+  report_classes(result, data, labels, options.json);
 }
 
 }  // namespace
@@ -200,14 +217,25 @@ void add_evaluate(CLI::App& app) {
   const auto options = std::make_shared<EvaluateOptions>();
   CLI::App* const command = app.add_subcommand("evaluate",
                                                "How good a model is: on labelled texts accuracy, loss and mistakes by class, or the error of numbers; of a "
-                                               "language model loss and perplexity, on texts or conversations");
+                                               "language model loss and perplexity, on texts or conversations; of an encoder-decoder those of its targets, "
+                                               "and scores of the targets that it writes");
   add_text_options(*command, options->text);
   command->add_option("--label-column", options->text.columns.label, "Column with the right labels, as names or class numbers [label, labels or sentiment]")
       ->type_name("NAME");
   add_chat_options(*command, options->chat);
+  add_pair_run_options(*command, options->pairs);
+  command->add_flag("--generate", options->generate, "Write a target for each source, too: exact match, ROUGE-L, BLEU and chrF with those of the data")
+      ->excludes("--choices")
+      ->group("Encoder-decoders");
   command->add_flag("--json", options->json, "Print the numbers once more as one JSON object, on the last line");
-  command->footer("Example:\n  deltatune evaluate --model minilm --adapter runs/tweets --data held_out.csv");
-  command->callback([options] { run(*options); });
+  command->footer(
+      "Examples:\n  deltatune evaluate --model minilm --adapter runs/tweets --data held_out.csv\n"
+      "  deltatune evaluate --model t5-small --adapter runs/news --data held_out.jsonl --generate\n"
+      "  deltatune evaluate --model t5-small --adapter runs/tweets --data held_out.csv --choices negative,neutral,positive");
+  command->callback([options, command] {
+    options->given = given_options(*command);
+    run(*options);
+  });
 }
 
 }  // namespace deltatune::cli

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "commands.hpp"
 #include "deltatune/io/atomic_file.hpp"
@@ -14,6 +15,7 @@
 #include "generation_options.hpp"
 #include "report.hpp"
 #include "run_folder.hpp"
+#include "seq2seq_task.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -26,6 +28,7 @@ struct GenerateOptions {
   std::filesystem::path prompt_file;
   std::vector<std::filesystem::path> adapters;
   GenerationOptions generation;
+  std::optional<std::string> prefix;
   bool to_the_end = false, skips_special = false, json = false, overwrite = false;
   std::string out;
   DeviceOptions device;
@@ -89,20 +92,25 @@ void run(GenerateOptions options) {
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   if (!model->info().is_language_model)
     throw Error(options.model, "has no language model head", {.remedy = "use the folder of a language model, such as GPT-2"});
+  const bool reads_source = model->info().is_encoder_decoder;
+  if (options.prefix && !reads_source) throw Error("--task-prefix", "is for encoder-decoders", {.remedy = "leave it out, or begin the prompts with it"});
+  const std::string prefix = reads_source ? prefix_of(options.prefix, trained_pairs(options.model, options.adapters)) : "";
   const Tokenizer tokenizer = tokenizer_of(options.model);
   PackedBatch batch;
   std::vector<StopStrings> stops;
   std::vector<TextStream> streams;
   for (const Prompt& prompt : prompts) {
-    const std::vector<std::int32_t> ids = tokenizer.encode(prompt.text, 0);
+    const std::vector<std::int32_t> ids = tokenizer.encode(prefix + prompt.text, 0);
     if (ids.empty()) throw Error(prompt.place, "holds no tokens", {.remedy = "begin the text"});
     batch.add(ids);
-    stops.emplace_back(tokenizer, options.generation.stop_strings, ids);
-    streams.emplace_back(tokenizer, options.skips_special).push_given(ids);
+    // What is written goes on with the prompt, or is a text of its own.
+    const std::vector<std::int32_t> in_front = reads_source ? std::vector<std::int32_t>() : ids;
+    stops.emplace_back(tokenizer, options.generation.stop_strings, in_front);
+    streams.emplace_back(tokenizer, options.skips_special).push_given(in_front);
   }
 
   const bool as_text = prompts.size() == 1 && !options.json && options.out.empty();
-  if (as_text) std::cout << prompts[0].text << std::flush;
+  if (as_text && !reads_source) std::cout << prompts[0].text << std::flush;
   std::vector<std::string> texts(prompts.size());
   const std::vector<Continuation> continuations = model->generate(batch, config, [&](Index sequence, std::int32_t token) {
     const std::size_t b = static_cast<std::size_t>(sequence);
@@ -134,13 +142,14 @@ void run(GenerateOptions options) {
 
 void add_generate(CLI::App& app) {
   const auto options = std::make_shared<GenerateOptions>();
-  CLI::App* const command = app.add_subcommand("generate", "A language model goes on with texts");
+  CLI::App* const command = app.add_subcommand("generate", "A language model goes on with texts, or an encoder-decoder writes the targets of source texts");
   GenerateOptions& o = *options;
   command->add_option("--model", o.model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command->add_option("--adapter", o.adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
   command->add_option("--prompt", o.prompts, "The text to go on with; several times for several")->allow_extra_args(false)->type_name("TEXT");
   command->add_option("--prompts", o.prompt_file, "Texts to go on with, one per line; or a .jsonl or .json file with \"prompt\" in each record")
       ->type_name("FILE");
+  add_prefix_option(*command, o.prefix, "as in training");
   add_generation_options(*command, o.generation, "text");
   command->add_flag("--ignore-end", o.to_the_end, "Go on behind an end-of-text token");
   command->add_flag("--skip-special-tokens", o.skips_special, "Leave special tokens, such as the end-of-text token, out of the texts");
@@ -150,10 +159,12 @@ void add_generate(CLI::App& app) {
   command->add_flag("--overwrite", o.overwrite, "Replace the file that --out names");
   add_device_options(*command, o.device);
   command->footer(
-      "Writes a single text as it comes, several as JSON lines in the order of the prompts: \"prompt\", \"text\" (what follows it), \"tokens\" (their number) "
+      "Writes a single text as it comes, several as JSON lines in the order of the prompts: \"prompt\", \"text\" (what follows it, or is written from it), "
+      "\"tokens\" (their number) "
       "and \"end\", which is length, end_token or stop_string.\n\n"
       "Examples:\n  deltatune generate --model gpt2 --adapter runs/poems --prompt \"The sea\" --temperature 0.8 --top-p 0.95\n"
-      "  deltatune generate --model gpt2 --prompts questions.jsonl --stop \"Question:\" --out answers.jsonl");
+      "  deltatune generate --model gpt2 --prompts questions.jsonl --stop \"Question:\" --out answers.jsonl\n"
+      "  deltatune generate --model t5-small --adapter runs/news --prompts articles.txt --skip-special-tokens --out summaries.jsonl");
   command->callback([options] { run(*options); });
 }
 

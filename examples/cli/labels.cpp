@@ -137,12 +137,12 @@ std::vector<std::string> placeholder_names(Index classes) {
 
 bool are_placeholders(const std::vector<std::string>& names) { return names == placeholder_names(static_cast<Index>(names.size())); }
 
-std::vector<std::string> labels_option(const std::string& value) {
+std::vector<std::string> labels_option(const std::string& value, const std::string& option) {
   std::vector<std::string> names;
   if (value.ends_with(".json")) {
     const nlohmann::json list = parse_json(MappedFile(value).text(), value);
     if (!list.is_array() || !std::all_of(list.begin(), list.end(), [](const auto& name) { return name.is_string(); }))
-      throw Error("--labels: " + value, "does not name the classes", {.expected = "a list of strings", .got = describe(list)});
+      throw Error(option + ": " + value, "does not name the classes", {.expected = "a list of strings", .got = describe(list)});
     names = list.get<std::vector<std::string>>();
   } else {
     for (std::size_t at = 0; at <= value.size();) {
@@ -154,9 +154,8 @@ std::vector<std::string> labels_option(const std::string& value) {
   std::set<std::string> seen;
   for (std::string& name : names) {
     name = normal_label(name);
-    if (name.empty())
-      throw Error("--labels", "holds an empty name", {.expected = "a name for each class, in the order of their numbers", .got = in_quotes(value)});
-    if (!seen.insert(name).second) throw Error("--labels", "names two classes " + in_quotes(name), {.expected = "another name for each class"});
+    if (name.empty()) throw Error(option, "holds an empty name", {.expected = "a name for each class, in the order of their numbers", .got = in_quotes(value)});
+    if (!seen.insert(name).second) throw Error(option, "names two classes " + in_quotes(name), {.expected = "another name for each class"});
   }
   return names;
 }

@@ -23,8 +23,8 @@ std::string listed(const std::vector<std::string>& names);
 bool are_placeholders(const std::vector<std::string>& names);
 std::vector<std::string> placeholder_names(Index classes);
 
-// Of the option --labels: names with commas between them, or a .json file with a list of strings. Throws Error for an empty or repeated name.
-std::vector<std::string> labels_option(const std::string& value);
+// Of the option --labels, or another: names with commas between them, or a .json file with a list of strings. Throws Error for an empty or repeated name.
+std::vector<std::string> labels_option(const std::string& value, const std::string& option = "--labels");
 
 // The label column of a table.
 struct LabelColumn {

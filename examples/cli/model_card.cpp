@@ -47,7 +47,17 @@ Task task_of_record(const std::string& task) {
   if (task == "classify") return {"text-classification", "AutoModelForSequenceClassification", "predict", "to classify texts"};
   if (task == "regression") return {"text-classification", "AutoModelForSequenceClassification", "predict", "to give texts a number"};
   if (task == "chat") return {"text-generation", "AutoModelForCausalLM", "chat", "to answer in conversations (the loss is of the assistant's messages)"};
+  if (task == "seq2seq") return {"text2text-generation", "AutoModelForSeq2SeqLM", "generate", "to write targets from source texts"};
   return {"text-generation", "AutoModelForCausalLM", "generate", "as a language model"};
+}
+
+// "texts of at most 128 tokens"
+std::string lengths(const nlohmann::json& record) {
+  const auto tokens = [&record](const char* key) { return counted(record.at(key).get<Index>(), "token"); };
+  if (!record.contains("task_prefix")) return "texts of at most " + tokens("max_length");
+  const std::string prefix = record.at("task_prefix");
+  return "sources of at most " + tokens("max_length") + (prefix.empty() ? "" : " that begin with `" + prefix + "`") + " and targets of at most " +
+         tokens("max_target_length");
 }
 
 std::string front_matter(Kind kind, const std::string& name, const nlohmann::json& record, const Task& task,
@@ -108,9 +118,8 @@ std::string model_card(const fs::path& folder, const std::string& name, const nl
           task.learnt + ", on " + counted(record.at("examples").get<Index>(), "example") + " of `" + data +
           "`: " + counted(record.at("last_step").get<Index>(), "step") + " of " +
           std::to_string(record.at("batch_size").get<Index>() * record.at("accumulation").get<Index>()) + " with AdamW, learning rate " +
-          number("learning_rate") + " (" + record.at("schedule").get<std::string>() + "), texts of at most " +
-          counted(record.at("max_length").get<Index>(), "token") + ", seed " + std::to_string(record.at("seed").get<std::uint64_t>()) +
-          ". All settings are in `run.json`.\n\n";
+          number("learning_rate") + " (" + record.at("schedule").get<std::string>() + "), " + lengths(record) + ", seed " +
+          std::to_string(record.at("seed").get<std::uint64_t>()) + ". All settings are in `run.json`.\n\n";
   if (!metrics.empty()) {
     text += "| metric | value |\n|---|---|\n";
     for (const auto& [metric, value] : metrics) text += "| " + metric + " | " + formatted("%.6g", value) + " |\n";

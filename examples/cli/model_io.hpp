@@ -72,14 +72,6 @@ LoadedModel<Model> load_model(typename Model::Context& ctx, const std::filesyste
   return loaded;
 }
 
-// Throws Error for a model that the program reads, merges and converts, and does not run yet.
-template <class Model>
-void refuse_encoder_decoder(const Model& model, const std::filesystem::path& folder) {
-  if (model.is_encoder_decoder())
-    throw Error(folder.string(), "is a model of " + model.architecture().title + ", an encoder-decoder, which this program does not run yet",
-                {.remedy = "train it with the library (PackedBatch::source)"});
-}
-
 // Merges the adapters and detaches them, in the order given, but for those that another one has to go before. Throws Error where one cannot be merged.
 template <class Model>
 void merge_adapters(typename Model::Context& ctx, LoadedModel<Model>& loaded) {
@@ -103,6 +95,7 @@ ModelInfo info_of(Model& model, std::vector<std::string> labels) {
   ModelInfo info;
   info.family = family_of(model);
   info.is_language_model = model.is_language_model();
+  info.is_encoder_decoder = model.is_encoder_decoder();
   info.num_labels = model.num_labels();
   info.vocab_size = architecture.vocab_size;
   info.max_position_embeddings = architecture.max_position_embeddings;

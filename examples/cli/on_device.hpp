@@ -11,6 +11,7 @@
 
 #include "deltatune/io/hf_export.hpp"
 #include "deltatune/train/features.hpp"
+#include "deltatune/train/likelihood.hpp"
 #include "deltatune/train/lora_plus.hpp"
 #include "device.hpp"
 #include "model_io.hpp"
@@ -31,7 +32,6 @@ class OnDeviceModel : public DeviceModel {
         saved_(ctx),
         scratch_(ctx),
         device_batch_(ctx) {
-    refuse_encoder_decoder(model_, model);
     if (bf16_base) model_.cast_base_to_bf16(ctx);
   }
 
@@ -54,6 +54,11 @@ class OnDeviceModel : public DeviceModel {
     B::fill(ctx_, loss, 0.0F);
     model_.loss(pass, device_batch_, {0, {}, 1.0}, loss, activations_);
     return {static_cast<double>(download_floats<X>(ctx_, loss)[0]), weight};
+  }
+  std::vector<double> choice_log_likelihoods(const PackedBatch& sources, std::span<const std::vector<std::int32_t>> choices) override {
+    const WorkspaceScope<B> all(saved_);
+    Pass<X> pass{ctx_, saved_, scratch_};
+    return deltatune::choice_log_likelihoods(pass, model_, sources, choices, device_batch_, activations_);
   }
   std::vector<Continuation> generate(const PackedBatch& prompts, const GenerationConfig& config, const OnToken& on_token) override {
     return deltatune::generate(ctx_, model_, prompts, config, on_token);
@@ -198,7 +203,6 @@ class OnDeviceTraining : public DeviceTraining {
         recipe_(recipe),
         plans_(recipe.plans),
         model_(Model::load(ctx, recipe.model, recipe.head, recipe.trainer.seed, bf16_base && leaves_layers_alone(recipe))) {
-    refuse_encoder_decoder(model_, recipe.model);
     freeze_base(model_);
     for (std::size_t i = 0; i < plans_.size(); ++i)
       attachments_.push_back(attach_beside(ctx, model_, plans_[i], recipe.trainer.seed + i, "--method " + method_of(plans_[i])));

@@ -6,15 +6,16 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <optional>
+#include <set>
 #include <span>
 
 #include "commands.hpp"
 #include "deltatune/io/atomic_file.hpp"
-#include "deltatune/io/mapped_file.hpp"
 #include "deltatune/train/evaluation.hpp"
+#include "prediction_writer.hpp"
 #include "report.hpp"
 #include "run_folder.hpp"
+#include "seq2seq_task.hpp"
 #include "text_options.hpp"
 
 namespace deltatune::cli {
@@ -24,31 +25,14 @@ namespace {
 struct PredictOptions {
   TextOptions text;
   std::string out;
+  PairOptions pairs;
   bool overwrite = false;
+  std::set<std::string> given = {};  // options
 };
 
-enum class Format { csv, tsv, jsonl };
-
-// Of the file to write, by its name; CSV goes to the screen.
-Format format_of(const std::string& out) {
-  std::string extension = std::filesystem::path(out).extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  if (out.empty() || extension == ".csv") return Format::csv;
-  if (extension == ".tsv") return Format::tsv;
-  if (extension == ".jsonl" || extension == ".ndjson") return Format::jsonl;
-  throw Error("--out", "unknown kind of file", {.expected = "a name that ends in .csv, .tsv or .jsonl", .got = "\"" + out + "\""});
-}
-
-// A field of a CSV file (RFC 4180), or of one with tabs.
-std::string field(const std::string& text, char delimiter) {
-  if (text.find_first_of(std::string("\"\r\n") + delimiter) == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
-
 // What the outputs of one text mean.
-std::vector<double> values_of(Output output, std::span<const float> logits) {
+template <class T>
+std::vector<double> values_of(Output output, std::span<const T> logits) {
   if (output == Output::one_label) return softmax(logits);
   std::vector<double> values(logits.begin(), logits.end());
   if (output == Output::several_labels)
@@ -56,123 +40,58 @@ std::vector<double> values_of(Output output, std::span<const float> logits) {
   return values;
 }
 
-// The output: one row per text with what the table has, and behind it its label and the probability of each label, or its labels, or its numbers.
-class PredictionWriter {
+// The answers of a classifier, as a format has them: a label and the probability of each, or labels, or numbers.
+class ClassAnswers {
  public:
-  PredictionWriter(const TextTask& task, Format format, Notes& notes_io)
-      : task_(task), table_(task.table), labels_(task.labels), format_(format), delimiter_(format == Format::tsv ? '\t' : ',') {
-    if (task_.output == Output::one_label) answers_ = {"label"};
-    if (task_.output == Output::several_labels) answers_ = {"labels"};
-    if (format_ != Format::jsonl) {
-      for (const std::string& label : labels_) answers_.push_back(value_name(label));
-    } else if (task_.output != Output::numbers) {
-      answers_.push_back("probabilities");
-    } else {
-      answers_.push_back(labels_.size() == 1 ? "score" : "scores");
-    }
-    for (const std::string& column : table_.columns) {
-      names_.push_back(free_name(column));
-      if (names_.back() != column)
-        notes_io.push_back(table_.name + ": column " + column + " is written as " + names_.back() + ", since \"" + column + "\" is the model's answer");
-    }
+  ClassAnswers(Output output, std::vector<std::string> labels, Format format) : output_(output), labels_(std::move(labels)), format_(format) {}
+
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    if (output_ == Output::one_label) all = {"label"};
+    if (output_ == Output::several_labels) all = {"labels"};
+    const bool one_number = output_ == Output::numbers && labels_.size() == 1;
     if (format_ == Format::jsonl) {
-      if (table_.json.empty()) return;
-      std::string_view text = file_.emplace(table_.name).text();
-      if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-      records_ = deltatune::detail::json_records(text, table_.name);
-      return;
+      all.push_back(output_ != Output::numbers ? "probabilities" : one_number ? "score" : "scores");
+    } else {
+      for (const std::string& label : labels_) all.push_back(output_ != Output::numbers ? "prob_" + label : one_number ? "score" : "score_" + label);
     }
-    for (const std::string& name : names_) add_field(name);
-    for (const std::string& name : answers_) add_field(name);
-    end_line();
+    return all;
   }
 
   // values: of each label, from values_of().
-  void add(Index row, const std::vector<double>& values) {
-    if (format_ == Format::jsonl) return add_json(static_cast<std::size_t>(row), values);
-    for (const std::string& cell : table_.rows[static_cast<std::size_t>(row)]) add_field(cell);
-    if (task_.output != Output::numbers) {
-      std::string chosen_names;
-      for (const std::string& label : chosen(values)) chosen_names += (chosen_names.empty() ? "" : ";") + label;
-      add_field(chosen_names);
+  std::vector<nlohmann::ordered_json> of(const std::vector<double>& values) const {
+    std::vector<nlohmann::ordered_json> all;
+    const std::vector<std::string> names = chosen(values);
+    if (output_ == Output::one_label) all.emplace_back(names.front());
+    if (output_ == Output::several_labels && format_ == Format::jsonl) all.emplace_back(names);
+    if (output_ == Output::several_labels && format_ != Format::jsonl) {
+      std::string joined_names;
+      for (const std::string& name : names) joined_names += (joined_names.empty() ? "" : ";") + name;
+      all.emplace_back(joined_names);
     }
-    for (const double value : values) add_field(formatted("%.6f", value));
-    end_line();
+    if (format_ == Format::jsonl && (output_ != Output::numbers || values.size() > 1)) {
+      nlohmann::ordered_json by_label = nlohmann::ordered_json::object();
+      for (std::size_t c = 0; c < labels_.size(); ++c) by_label[labels_[c]] = values[c];
+      all.push_back(std::move(by_label));
+    } else {
+      for (const double value : values) all.emplace_back(value);
+    }
+    return all;
   }
-
-  const std::string& text() const { return out_; }
 
  private:
-  void add_field(const std::string& text) {
-    if (line_begun_) out_ += delimiter_;
-    out_ += field(text, delimiter_);
-    line_begun_ = true;
-  }
-  void end_line() {
-    out_ += "\n";
-    line_begun_ = false;
-  }
-
-  // The column's own, unless an answer has it.
-  std::string free_name(const std::string& column) const {
-    const auto is_taken = [this](const std::string& name) { return std::find(answers_.begin(), answers_.end(), name) != answers_.end(); };
-    if (!is_taken(column)) return column;
-    std::string name = "input_" + column;
-    while (is_taken(name) || std::find(table_.columns.begin(), table_.columns.end(), name) != table_.columns.end()) name = "input_" + name;
-    return name;
-  }
-
-  // The column with a label's value.
-  std::string value_name(const std::string& label) const {
-    if (task_.output != Output::numbers) return "prob_" + label;
-    return labels_.size() == 1 ? "score" : "score_" + label;
-  }
-
   // The likeliest label, or every one that is likelier than not.
   std::vector<std::string> chosen(const std::vector<double>& values) const {
-    if (task_.output == Output::one_label) return {labels_[static_cast<std::size_t>(std::max_element(values.begin(), values.end()) - values.begin())]};
+    if (output_ == Output::one_label) return {labels_[static_cast<std::size_t>(std::max_element(values.begin(), values.end()) - values.begin())]};
     std::vector<std::string> names;
     for (std::size_t c = 0; c < labels_.size(); ++c)
-      if (values[c] > 0.5) names.push_back(labels_[c]);
+      if (output_ == Output::several_labels && values[c] > 0.5) names.push_back(labels_[c]);
     return names;
   }
 
-  // What a JSON file has is written as it stands there, numbers as numbers.
-  nlohmann::ordered_json given(std::size_t row) const {
-    nlohmann::ordered_json line = nlohmann::ordered_json::object();
-    if (records_.empty()) {
-      for (std::size_t c = 0; c < names_.size(); ++c) line[names_[c]] = table_.rows[row][c];
-      return line;
-    }
-    std::string text(records_[row].text);
-    replace_invalid_utf8(text);
-    const nlohmann::ordered_json record = nlohmann::ordered_json::parse(text);
-    for (const auto& [key, value] : record.items()) line[free_name(key)] = value;
-    return line;
-  }
-
-  void add_json(std::size_t row, const std::vector<double>& values) {
-    nlohmann::ordered_json line = given(row);
-    if (task_.output == Output::one_label) line["label"] = chosen(values).front();
-    if (task_.output == Output::several_labels) line["labels"] = chosen(values);
-    if (task_.output == Output::numbers && values.size() == 1) {
-      line["score"] = values[0];
-    } else {
-      for (std::size_t c = 0; c < labels_.size(); ++c) line[answers_.back()][labels_[c]] = values[c];
-    }
-    out_ += line.dump() + "\n";
-  }
-
-  const TextTask& task_;
-  const Table& table_;
-  const std::vector<std::string>& labels_;
+  Output output_;
+  std::vector<std::string> labels_;
   Format format_;
-  char delimiter_;
-  std::vector<std::string> answers_, names_;  // columns: the model's, and what the table's are called
-  std::optional<MappedFile> file_;
-  std::vector<deltatune::detail::JsonRecord> records_;  // of a JSON file, one per row
-  std::string out_;
-  bool line_begun_ = false;
 };
 
 // Throws Error when the file is one of the inputs, or is there and shall not be replaced.
@@ -186,46 +105,93 @@ void check_out_file(const PredictOptions& options) {
   const AtomicFile can_be_made(out);  // said now and not when all is computed
 }
 
-void run(const PredictOptions& options) {
-  const Format format = format_of(options.out);
-  if (!options.out.empty()) check_out_file(options);
-  TextTask task(options.text, false);
-  Dataset data;
-  for (Example& example : tokenize(task.table, task.columns, task.encoding, task.max_length, task.notes)) data.add(std::move(example));
-  PredictionWriter writer(task, format, task.notes);
-  print(task.notes);
-  const std::size_t classes = task.labels.size();
-  std::vector<Index> members;
-  for (Index first = 0; first < data.size(); first += options.text.batch_size) {
-    members.resize(static_cast<std::size_t>(std::min(options.text.batch_size, data.size() - first)));
-    std::iota(members.begin(), members.end(), first);
-    const std::vector<float> logits = task.model->logits(data.batch(members));
-    for (std::size_t i = 0; i < members.size(); ++i)
-      writer.add(members[i], values_of(task.output, std::span<const float>(logits).subspan(i * classes, classes)));
-  }
+void write(const PredictOptions& options, const PredictionWriter& writer, Index count) {
   if (options.out.empty()) {
     std::cout << writer.text();
   } else {
     write_text_file(options.out, writer.text());
-    std::cerr << counted(data.size(), "prediction") << " written to " << options.out << "\n";
+    std::cerr << counted(count, "prediction") << " written to " << options.out << "\n";
   }
+}
+
+Dataset dataset_of(std::vector<Example> examples) {
+  Dataset data;
+  for (Example& example : examples) data.add(std::move(example));
+  return data;
+}
+
+// The class of each text. scores: a function from a PackedBatch to its row-major scores.
+template <class Scores>
+void write_classes(const PredictOptions& options, const Table& table, const Dataset& data, Output output, const std::vector<std::string>& labels, Notes notes,
+                   const Scores& scores) {
+  const Format format = format_of(options.out);
+  const ClassAnswers answers(output, labels, format);
+  PredictionWriter writer(table, format, answers.names(), notes);
+  print(notes);
+  const std::size_t classes = labels.size();
+  std::vector<Index> members;
+  for (Index first = 0; first < data.size(); first += options.text.batch_size) {
+    members.resize(static_cast<std::size_t>(std::min(options.text.batch_size, data.size() - first)));
+    std::iota(members.begin(), members.end(), first);
+    const auto all = scores(data.batch(members));
+    for (std::size_t i = 0; i < members.size(); ++i) writer.add(members[i], answers.of(values_of(output, std::span(all).subspan(i * classes, classes))));
+  }
+  write(options, writer, data.size());
+}
+
+// An encoder-decoder: the target that it writes for each source, or the likeliest one of a few.
+void run_pairs(const PredictOptions& options, const std::string& title) {
+  refuse_label_options(options.given, title);
+  const std::vector<std::string> names = options.pairs.choices.empty() ? std::vector<std::string>() : labels_option(options.pairs.choices, "--choices");
+  if (!names.empty()) refuse_options(options.given, options.pairs.generation_names, "is for targets that are written", "leave it out, or leave out --choices");
+  PairTask task(options.text, options.pairs, false);
+  const Dataset sources = dataset_of(tokenize_sources(task.table, task.settings, task.encoding, task.notes));
+  if (!names.empty()) {
+    const std::vector<std::vector<std::int32_t>> choices = task.tokens_of(names);
+    return write_classes(options, task.table, sources, Output::one_label, names, task.notes,
+                         [&](const PackedBatch& batch) { return task.model->choice_log_likelihoods(batch, choices); });
+  }
+  PredictionWriter writer(task.table, format_of(options.out), {"prediction"}, task.notes);
+  print(task.notes);
+  const std::vector<std::string> texts = task.written(sources, options.pairs.generation, options.text.model);
+  for (Index i = 0; i < sources.size(); ++i) writer.add(i, {texts[static_cast<std::size_t>(i)]});
+  write(options, writer, sources.size());
+}
+
+void run(const PredictOptions& options) {
+  format_of(options.out);  // throws for one that is not known
+  if (!options.out.empty()) check_out_file(options);
+  const Architecture architecture = architecture_in(options.text.model);
+  if (architecture.encoder) return run_pairs(options, architecture.title);
+  refuse_pair_options(options.given, options.pairs);
+  TextTask task(options.text, false);
+  const Dataset data = dataset_of(tokenize(task.table, task.columns, task.encoding, task.max_length, task.notes));
+  write_classes(options, task.table, data, task.output, task.labels, task.notes, [&](const PackedBatch& batch) { return task.model->logits(batch); });
 }
 
 }  // namespace
 
 void add_predict(CLI::App& app) {
   const auto options = std::make_shared<PredictOptions>();
-  CLI::App* const command = app.add_subcommand("predict", "The label that a model gives to each text, with probabilities; or its number");
+  CLI::App* const command = app.add_subcommand(
+      "predict", "The label that a model gives to each text, with probabilities; or its number; or the target that an encoder-decoder writes");
   add_text_options(*command, options->text);
+  add_pair_run_options(*command, options->pairs);
   command->add_option("--out", options->out, "Where the predictions go, .csv, .tsv or .jsonl [CSV to the screen]")->type_name("FILE");
   command->add_flag("--overwrite", options->overwrite, "Replace the file that --out names");
   command->footer(
       "Writes the columns of --data and behind them the answers. CSV and TSV: label and one column prob_<label> for each label. JSONL: \"label\" and "
       "\"probabilities\": {label: p}.\n"
       "With problem_type multi_label_classification: labels, those with p > 0.5 (in CSV with semicolons between them). Of a regression: score. A column of "
-      "--data that has the name of an answer gets \"input_\" in front of it.\n\n"
-      "Example:\n  deltatune predict --model minilm --adapter runs/tweets --data new_tweets.csv --out predictions.csv");
-  command->callback([options] { run(*options); });
+      "--data that has the name of an answer gets \"input_\" in front of it. Of an encoder-decoder: prediction, the target that it writes; with --choices, "
+      "label and "
+      "probabilities, as above.\n\n"
+      "Examples:\n  deltatune predict --model minilm --adapter runs/tweets --data new_tweets.csv --out predictions.csv\n"
+      "  deltatune predict --model t5-small --adapter runs/news --data new.jsonl --out summaries.jsonl");
+  command->callback([options, command] {
+    options->given = given_options(*command);
+    run(*options);
+  });
 }
 
 }  // namespace deltatune::cli

@@ -31,6 +31,11 @@ inline std::string grouped(Index value) {
 // "1 step", "22,713 steps"
 inline std::string counted(Index count, const std::string& singular) { return grouped(count) + " " + singular + (count == 1 ? "" : "s"); }
 
+// "1 of 12 texts is empty", "2 of 12 texts are empty"
+inline std::string some_of(Index count, Index all, const std::string& things, const std::string& singular, const std::string& plural) {
+  return grouped(count) + " of " + grouped(all) + " " + things + " " + (count == 1 ? singular : plural);
+}
+
 // "a, b, c"
 inline std::string joined(const std::vector<std::string>& names) {
   std::string text;

@@ -74,10 +74,32 @@ std::optional<TrainedTexts> trained_texts(const fs::path& model, const std::vect
   return std::nullopt;
 }
 
+std::optional<TrainedPairs> trained_pairs(const fs::path& model, const std::vector<fs::path>& adapters) {
+  for (const fs::path& folder : results(model, adapters)) {
+    const std::optional<JsonConfig> record = record_in(folder);
+    if (!record || !record->has("source_column")) continue;
+    TrainedPairs pairs{record->get<std::string>("source_column"), record->get<std::string>("target_column"), record->get<std::string>("task_prefix"),
+                       record->get<std::int64_t>("max_target_length")};
+    if (pairs.max_target_length < 1)
+      throw Error(record->name() + ": max_target_length", "is not a length of texts",
+                  {.expected = "at least 1", .got = std::to_string(pairs.max_target_length)});
+    return pairs;
+  }
+  return std::nullopt;
+}
+
+void write_pairs(const TrainedPairs& pairs, nlohmann::json& record_io) {
+  record_io.update({{"source_column", pairs.source_column},
+                    {"target_column", pairs.target_column},
+                    {"task_prefix", pairs.prefix},
+                    {"max_target_length", pairs.max_target_length}});
+}
+
 nlohmann::json record_of_adapters(const std::string& command, const fs::path& model, const std::vector<fs::path>& adapters) {
   nlohmann::json record = {{"version", DELTATUNE_VERSION_STRING}, {"command", command}, {"model", model.string()}, {"adapters", nlohmann::json::array()}};
   for (const fs::path& adapter : adapters) record["adapters"].push_back(adapter.string());
   if (const auto length = trained_max_length(model, adapters)) record["max_length"] = *length;
+  if (const auto pairs = trained_pairs(model, adapters)) write_pairs(*pairs, record);
   if (const auto texts = trained_texts(model, adapters)) record["text_pairs"] = texts->pairs;
   if (const std::string task = trained_task(model, adapters); !task.empty()) record["task"] = task;
   if (const std::string date = trained_date(model, adapters); !date.empty()) record["chat_date"] = date;

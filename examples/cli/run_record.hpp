@@ -23,10 +23,19 @@ bool is_finished(const std::filesystem::path& folder);
 // differ; nothing where there is no record.
 std::optional<Index> trained_max_length(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 
-// What training was for ("classify", "regression", "lm" or "chat"), and the date that its chat template printed ("2026-11-28"), by the same records: the
-// first that says. "" where none does.
+// What training was for ("classify", "regression", "lm", "chat" or "seq2seq"), and the date that its chat template printed ("2026-11-28"), by the same records:
+// the first that says. "" where none does.
 std::string trained_task(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 std::string trained_date(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
+
+// How an encoder-decoder's texts were read in training, by the same records: the first that says.
+struct TrainedPairs {
+  std::string source_column, target_column, prefix;
+  Index max_target_length = 0;
+};
+std::optional<TrainedPairs> trained_pairs(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
+// Into a record.
+void write_pairs(const TrainedPairs& pairs, nlohmann::json& record_io);
 
 // The record of what a command made of adapters: what their training says of the texts is still so.
 nlohmann::json record_of_adapters(const std::string& command, const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);

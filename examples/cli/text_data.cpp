@@ -30,10 +30,6 @@ std::string usual_column(const Table& table, const std::vector<std::string>& usu
                .remedy = std::string("name the column with ") + option + (has_completions ? "; --task lm learns prompts and completions" : "")});
 }
 
-std::string of_texts(Index count, Index all, const std::string& singular, const std::string& plural) {
-  return grouped(count) + " of " + grouped(all) + " texts " + (count == 1 ? singular : plural);
-}
-
 // The completion, with a token behind it that ends the text, is to be predicted.
 Example prompted_example(const std::string& prompt, const std::string& completion_text, const Tokenizer& tokenizer) {
   Example example;
@@ -98,7 +94,8 @@ Dataset language_records(std::string_view text, const std::string& file, const T
   }
   const Index all = static_cast<Index>(records.size());
   const auto note = [&](const Counted& rows, const std::string& singular, const std::string& plural) {
-    if (rows.count > 0) notes_io.push_back(file + ": " + of_texts(rows.count, all, singular, plural) + "; the first in line " + std::to_string(rows.first));
+    if (rows.count > 0)
+      notes_io.push_back(file + ": " + some_of(rows.count, all, "texts", singular, plural) + "; the first in line " + std::to_string(rows.first));
   };
   const std::string length = "--max-length " + std::to_string(max_length);
   if (data.size() == 0 && without_room.count > 0)
@@ -167,6 +164,32 @@ void print(const Notes& notes) {
   for (const std::string& note : notes) std::cerr << "note: " << note << "\n";
 }
 
+bool is_empty_text(const std::string& cell) {
+  return std::none_of(cell.begin(), cell.end(), [](char c) { return c > ' ' && c < 0x7F; }) && normal_label(cell).empty();
+}
+
+void note_json_values(const Table& table, std::size_t column, Notes& notes_io) {
+  if (column >= table.json.size()) return;
+  const JsonColumn& values = table.json[column];
+  const Index records = static_cast<Index>(table.rows.size());
+  const std::string name = "\"" + table.columns[column] + "\"";
+  const auto note = [&](const std::string& what, std::size_t first) {
+    notes_io.push_back(table.name + ": " + what + "; the first in data row " + std::to_string(first + 1));
+  };
+  if (values.missing > 0) note(some_of(values.missing, records, "records", "has no key " + name, "have no key " + name), values.first_missing);
+  const std::string number = " a number, true or false as " + name + ", which is read as it is written";
+  if (values.not_text > 0) note(some_of(values.not_text, records, "records", "has" + number, "have" + number), values.first_not_text);
+}
+
+Error no_tokens(const Table& table, std::size_t column, const Counted& rows) {
+  const bool has_no_key = column < table.json.size() && table.json[column].missing > 0 && table.json[column].first_missing == rows.first;
+  return Error(table.place(rows.first) + ", column " + table.columns[column], "is empty, and this model's tokenizer makes no token of an empty text",
+               {.expected = "a text",
+                .got = (has_no_key ? "no key \"" + table.columns[column] + "\"" : "\"\"") +
+                       (rows.count > 1 ? ", and " + std::to_string(rows.count - 1) + " more empty texts" : ""),
+                .remedy = "leave out the row, or give it a text"});
+}
+
 Tokenizer tokenizer_of(const std::filesystem::path& model) {
   Tokenizer tokenizer = open_tokenizer(model);
   print(tokenizer.notes());
@@ -206,10 +229,6 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
   for (std::size_t row = 0; row < table.rows.size(); ++row)
     if (!wanted || wanted(row)) rows_read.push_back(row);
   const EncodedBatch batch = encoded(table, columns, rows_read, encoding, max_length + 1, notes_io);
-  const auto is_empty = [&](std::size_t row, std::size_t column) {
-    const std::string& cell = table.rows[row][column];
-    return std::none_of(cell.begin(), cell.end(), [](char c) { return c > ' ' && c < 0x7F; }) && normal_label(cell).empty();
-  };
   struct TextColumn {
     std::size_t column;
     Counted empty = {};
@@ -241,34 +260,19 @@ std::vector<Example> tokenize(const Table& table, const TextColumns& columns, co
     }
     if (examples[row].ids.empty()) without_tokens.add(row);
     for (TextColumn& each : texts)
-      if (is_empty(row, each.column)) each.empty.add(row);
+      if (is_empty_text(table.rows[row][each.column])) each.empty.add(row);
   }
-  const auto json = [&table](std::size_t column) { return column < table.json.size() ? table.json[column] : JsonColumn{}; };
-  const auto named = [&table](std::size_t column) { return "\"" + table.columns[column] + "\""; };
-  if (without_tokens.count > 0)
-    throw Error(table.place(without_tokens.first) + ", column " + columns.text, "is empty, and this model's tokenizer makes no token of an empty text",
-                {.expected = "a text",
-                 .got = std::string(json(text).missing > 0 && json(text).first_missing == without_tokens.first ? "no key " + named(text) : "\"\"") +
-                        (without_tokens.count > 1 ? ", and " + std::to_string(without_tokens.count - 1) + " more empty texts" : ""),
-                 .remedy = "leave out the row, or give it a text"});
+  if (without_tokens.count > 0) throw no_tokens(table, text, without_tokens);
   const auto note = [&](const std::string& of, const std::string& what, std::size_t first) {
     notes_io.push_back(table.name + ": " + (texts.size() > 1 ? of : "") + what + "; the first in data row " + std::to_string(first + 1));
   };
   for (const TextColumn& each : texts) {
     const std::string of = "column " + table.columns[each.column] + ": ";
-    const JsonColumn& values = json(each.column);
-    if (each.empty.count > 0) note(of, of_texts(each.empty.count, read, "is empty", "are empty"), each.empty.first);
-    const std::string rows = " of " + grouped(static_cast<Index>(table.rows.size())) + " records ";
-    if (values.missing > 0)
-      note("", grouped(values.missing) + rows + (values.missing == 1 ? "has" : "have") + " no key " + named(each.column), values.first_missing);
-    if (values.not_text > 0)
-      note("",
-           grouped(values.not_text) + rows + (values.not_text == 1 ? "has" : "have") + " a number, true or false as " + named(each.column) +
-               ", which is read as it is written",
-           values.first_not_text);
+    if (each.empty.count > 0) note(of, some_of(each.empty.count, read, "texts", "is empty", "are empty"), each.empty.first);
+    note_json_values(table, each.column, notes_io);
   }
   const std::string length = "longer than --max-length " + std::to_string(max_length);
-  if (cut.count > 0) note("", of_texts(cut.count, read, "is " + length + " and was cut", "are " + length + " and were cut"), cut.first);
+  if (cut.count > 0) note("", some_of(cut.count, read, "texts", "is " + length + " and was cut", "are " + length + " and were cut"), cut.first);
   return examples;
 }
 

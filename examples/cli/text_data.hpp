@@ -24,6 +24,15 @@ struct Counted {
 // On standard error.
 void print(const Notes& notes);
 
+// Whether a cell has no text but white space and invisible characters.
+bool is_empty_text(const std::string& cell);
+
+// In how many records of a JSON file a column's key is missing, or its value is not a text.
+void note_json_values(const Table& table, std::size_t column, Notes& notes_io);
+
+// For texts that the tokenizer makes no token of. rows: which of the table.
+Error no_tokens(const Table& table, std::size_t column, const Counted& rows);
+
 // The model's tokenizer; prints what the user should know of it.
 Tokenizer tokenizer_of(const std::filesystem::path& model);
 

@@ -65,7 +65,7 @@ inline Index usual_max_length(const std::filesystem::path& model, const std::vec
 
 // --max-length, or its usual value. Throws Error when the model has fewer positions.
 inline Index max_length_of(const TextOptions& options, const ModelInfo& info, Index usual = 128) {
-  const Index room = info.max_position_embeddings - info.taken;
+  const Index room = info.family.architecture.longest() - info.taken;
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});

@@ -32,6 +32,7 @@
 #include "report.hpp"
 #include "run_folder.hpp"
 #include "run_record.hpp"
+#include "seq2seq_options.hpp"
 #include "training_data.hpp"
 
 namespace deltatune::cli {
@@ -59,6 +60,9 @@ struct TrainOptions {
   Resume resume = Resume::no;
   bool overwrite = false, no_kept_ids = false;
   ChatDataOptions chat;
+  PairColumns pair_columns;
+  std::optional<std::string> prefix;
+  Index max_target_length = 0;
   DeviceOptions device;
   nlohmann::json given = nlohmann::json::object();  // "--rank": "4", as the command line has it
 };
@@ -250,15 +254,48 @@ std::vector<std::filesystem::path> template_folders(const TrainOptions& options)
   return folders;
 }
 
-bool is_of_language(const TrainOptions& options) { return options.task == "lm" || options.task == "chat"; }
+bool is_of_pairs(const TrainOptions& options) { return options.task == "seq2seq"; }
+bool is_of_language(const TrainOptions& options) { return options.task == "lm" || options.task == "chat" || is_of_pairs(options); }
 
-// What is to be learned, unless the user says: of conversations what the assistant says, of a model with a single output numbers, of a plain text its language,
-// else classes.
-std::string default_task(const TrainOptions& options, const OwnHead& head, bool writes) {
+// What is to be learned, unless the user says: of an encoder-decoder a target, of conversations what the assistant says, of a model with a single output
+// numbers, of a plain text its language, else classes.
+std::string default_task(const TrainOptions& options, const OwnHead& head, const Architecture& architecture) {
+  if (architecture.encoder) return "seq2seq";
+  const bool writes = !architecture.head.lm_head.empty();
   if (const RecordFormat format = record_format(options.data); format != RecordFormat::kOther && (writes || format != RecordFormat::kInstruction))
     return task_of(format, format == RecordFormat::kInstruction && (!options.chat.template_file.empty() || find_chat_template(template_folders(options))));
   if (writes && std::filesystem::path(options.data).extension() == ".txt") return "lm";
   return head.num_labels == 1 && !options.new_head ? "regression" : "classify";
+}
+
+// Throws Error when a model of this kind cannot learn the task.
+void check_task(const TrainOptions& options, const Architecture& architecture) {
+  const std::string task = "--task " + options.task;
+  if (architecture.encoder && !is_of_pairs(options))
+    throw Error(task, "is not for " + architecture.title + ", an encoder-decoder",
+                {.remedy = "--task seq2seq learns to write targets, the names of classes among them, from source texts"});
+  if (!architecture.encoder && is_of_pairs(options))
+    throw Error(task, "needs an encoder-decoder",
+                {.got = architecture.title, .remedy = "use the folder of a model such as T5; --task lm learns prompts and completions"});
+  if (is_of_language(options) && architecture.head.lm_head.empty())
+    throw Error(task, "needs a language model", {.remedy = "use the folder of a language model, such as GPT-2"});
+}
+
+// How sources and targets are read. The prefix is that of --init-adapter where nobody says. Throws Error for targets that are longer than the model's
+// positions.
+PairSettings pair_settings(const TrainOptions& options, const Architecture& architecture) {
+  const Index longest = architecture.longest();
+  if (options.max_target_length > longest)
+    throw Error("--max-target-length", "is more than the model's positions",
+                {.expected = "at most " + std::to_string(longest), .got = std::to_string(options.max_target_length)});
+  PairSettings settings{options.pair_columns, options.prefix.value_or(""), options.max_length,
+                        options.max_target_length > 0 ? options.max_target_length : std::min(kTargetLength, longest)};
+  if (!options.prefix && !options.init_adapter.empty())
+    if (const auto trained = trained_pairs(options.model, {options.init_adapter}); trained && !trained->prefix.empty()) {
+      settings.prefix = trained->prefix;
+      std::cerr << "note: --task-prefix \"" << settings.prefix << "\", as in the training of " << options.init_adapter.string() << "\n";
+    }
+  return settings;
 }
 
 // The trained adapter to start from, or nothing.
@@ -313,7 +350,14 @@ void check_options(const TrainOptions& options) {
       if (given(option)) throw Error(option, "needs an evaluation, and there is none", {.remedy = "give --eval-data, or an --eval-fraction above 0"});
   if (is_of_language(options))
     for (const char* const option : {"--text-column", "--text-pair-column", "--label-column", "--new-head", "--class-weights"})
-      if (given(option)) throw Error(option, "is for texts with labels", {.remedy = "leave it out, or give --task classify"});
+      if (given(option))
+        throw Error(
+            option, "is for texts with labels",
+            {.remedy = is_of_pairs(options) ? "leave it out; --source-column and --target-column name texts" : "leave it out, or give --task classify"});
+  if (is_of_language(options) && given("--cache-features")) throw Error("--cache-features", "is for classifiers", {.remedy = "leave it out"});
+  if (!is_of_pairs(options))
+    for (const char* const option : kPairOptions)
+      if (given(option)) throw Error(option, "is for source and target texts", {.remedy = "leave it out, or use an encoder-decoder such as T5"});
   if (options.task != "chat")
     for (const char* const option : kChatOptions)
       if (given(option)) throw Error(option, "is for conversations", {.remedy = "leave it out, or give --task chat"});
@@ -331,7 +375,8 @@ void check_rank(const MethodOptions& method, Index hidden_size) {
     throw Error("--rank", "is more than the layers have", {.expected = "at most " + std::to_string(hidden_size) + ", the model's hidden_size", .got = rank});
 }
 
-TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool any_labels, const TextEncoding& encoding, const ChatSource* chat) {
+TrainingData read_data(const TrainOptions& options, const Architecture& architecture, const OwnHead& head, bool any_labels, const TextEncoding& encoding,
+                       const ChatSource* chat, const PairSettings& pairs) {
   const DataOptions data{options.data,
                          options.eval_data,
                          options.eval_fraction,
@@ -341,8 +386,11 @@ TrainingData read_data(const TrainOptions& options, const OwnHead& head, bool an
                          options.max_length,
                          options.seed,
                          options.init_adapter,
-                         chat};
-  if (!data.labels.empty() && options.task != "classify") throw Error("--labels", "are of classes", {.remedy = "leave it out, or give --task classify"});
+                         chat,
+                         pairs};
+  if (!data.labels.empty() && options.task != "classify")
+    throw Error("--labels", "are of classes", {.remedy = is_of_pairs(options) ? "leave it out" : "leave it out, or give --task classify"});
+  if (is_of_pairs(options)) return pair_data(data, architecture, encoding);
   if (is_of_language(options)) return language_data(data, encoding);
   if (options.task == "regression") return scored_data(data, encoding);
   OutputLayer layer{head_folder(options), options.new_head ? 0 : head.num_labels, options.new_head ? std::vector<std::string>() : head.labels};
@@ -359,19 +407,18 @@ void train(TrainOptions options) {
   options.device.threads = device->threads();
 
   const Architecture architecture = architecture_in(options.model);
-  const bool writes = !architecture.head.lm_head.empty();  // can be a language model
   const OwnHead head = own_head(options.model, init_adapters(options));
   const bool any_labels = options.task == "classify";  // said, not guessed
-  if (options.task.empty()) options.task = default_task(options, head, writes);
+  if (options.task.empty()) options.task = default_task(options, head, architecture);
+  check_task(options, architecture);
   check_options(options);
   check_rank(options.method, architecture.hidden_size);
   if (!options.init_adapter.empty())
     for (const std::string& note : run_notes(options.model, init_adapters(options))) std::cerr << "note: " << note << "\n";
   const bool classifies = options.task == "classify", has_classifier = !is_of_language(options);
-  if (!has_classifier && !writes)
-    throw Error("--task " + options.task, "needs a language model", {.remedy = "use the folder of a language model, such as GPT-2"});
   const Index room = architecture.longest() - (options.init_adapter.empty() ? positions_taken(options.method) : positions_taken_by({options.init_adapter}));
-  if (options.max_length == 0) options.max_length = std::min(options.task == "chat" ? kConversationLength : Index{128}, room);
+  const bool of_pairs = is_of_pairs(options);
+  if (options.max_length == 0) options.max_length = std::min(options.task == "chat" ? kConversationLength : of_pairs ? kSourceLength : Index{128}, room);
   if (options.max_length > room)
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
@@ -383,12 +430,15 @@ void train(TrainOptions options) {
   std::optional<ChatSource> chat;
   if (options.task == "chat")
     chat = chat_source(options.chat, template_folders(options), trained_date({}, folder.resumes() ? std::vector{folder.path()} : init_adapters(options)));
-  TrainingData data = read_data(options, head, any_labels, {tokenizer, options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids},
-                                chat ? &*chat : nullptr);
+  const PairSettings pairs = of_pairs ? pair_settings(options, architecture) : PairSettings();
+  TrainingData data =
+      read_data(options, architecture, head, any_labels, {tokenizer, options.model, static_cast<unsigned>(options.device.threads), !options.no_kept_ids},
+                chat ? &*chat : nullptr, pairs);
   print(data.notes);
   Dataset& training = data.training;
   std::optional<Dataset>& evaluation = data.evaluation;
   const std::vector<std::string>& labels = data.labels;
+  const std::string unit = chat ? "conversation" : of_pairs ? "pair" : "text";
 
   const Index per_epoch = steps_per_epoch(training.size(), options.batch_size, options.accumulation);
   const Index steps = options.steps > 0 ? options.steps : static_cast<Index>(std::ceil(options.epochs * static_cast<double>(per_epoch)));
@@ -404,6 +454,7 @@ void train(TrainOptions options) {
   settings["training_data"] = content_hash(training);
   settings["evaluation_data"] = evaluation ? content_hash(*evaluation) : "";
   settings["base_weights"] = HfCheckpoint::open(options.model).content_hash();
+  if (of_pairs) settings["max_target_length"] = pairs.max_target_length;
   nlohmann::json record = settings;
   record.update({{"version", DELTATUNE_VERSION_STRING},
                  {"command", "train"},
@@ -412,6 +463,7 @@ void train(TrainOptions options) {
                  {"options", options.given},
                  {"text_pairs", !options.columns.pair.empty()},
                  {"finished", false}});
+  if (of_pairs) write_pairs({data.pair_columns.source, data.pair_columns.target, pairs.prefix, pairs.max_target_length}, record);
   if (data.date_is_printed) record["chat_date"] = date_text(chat->date);
   const auto save = [&] {
     folder.save([&](const std::filesystem::path& to) {
@@ -440,7 +492,7 @@ void train(TrainOptions options) {
   MetricsLog metrics(out / "metrics.jsonl", from.progress.step);
   if (from.changed && metrics.evaluated_later()) from.progress.best_step = 0;  // the best result on the disk may be of a step that comes again, and differently
 
-  std::cout << "training " << method << " on " << counted(training.size(), chat ? "conversation" : "text") << ", ";
+  std::cout << "training " << method << " on " << counted(training.size(), unit) << ", ";
   if (classifies) std::cout << labels.size() << " classes, ";
   if (options.task == "regression") std::cout << score_range(data) << ", ";
   std::cout << counted(steps, "step") << " of " << options.batch_size * options.accumulation << "\n";
@@ -479,7 +531,7 @@ void train(TrainOptions options) {
       line << "perplexity " << formatted("%.2f", result.perplexity()) << ", loss " << formatted("%.4f", result.loss);
     }
     metrics.add(entry);
-    line << " on " << counted(result.examples, chat ? "held-out conversation" : "held-out text") << (is_best ? ", the best so far" : "");
+    line << " on " << counted(result.examples, "held-out " + unit) << (is_best ? ", the best so far" : "");
     bar->note(line.str());
     if (is_best) save();
   };
@@ -558,12 +610,14 @@ void train(TrainOptions options) {
 
 void add_train(CLI::App& app) {
   const auto options = std::make_shared<TrainOptions>();
-  CLI::App* const command = app.add_subcommand("train", "Fine-tune a model on labelled text, or a language model on text or conversations");
+  CLI::App* const command = app.add_subcommand(
+      "train", "Fine-tune a model on labelled text, a language model on text or conversations, or an encoder-decoder on source and target texts");
   TrainOptions& o = *options;
   command->add_option("--model", o.model, "Hugging Face folder of the base model")->required();
   command
       ->add_option("--data", o.data,
-                   "Labelled texts: .csv, .tsv, .jsonl or .json; for --task lm a plain text, .jsonl or .json; for --task chat .jsonl or .json")
+                   "Labelled texts, or sources and targets: .csv, .tsv, .jsonl or .json; for --task lm a plain text, .jsonl or .json; for --task chat .jsonl "
+                   "or .json")
       ->required();
   command->add_option("--out", o.out, "Folder for the result")->required();
   command->add_flag("--overwrite", o.overwrite, "Replace the result that --out holds, once the new one is complete; or write beside what else it holds");
@@ -581,9 +635,10 @@ void add_train(CLI::App& app) {
   command
       ->add_option("--task", o.task,
                    "classify (texts with labels), regression (texts with numbers), lm (a language model on plain text, or on .jsonl with prompt and "
-                   "completion) or chat (what the assistant says in conversations) [lm for .txt, chat for records with messages, regression for a model "
-                   "with a single output, else classify]")
-      ->check(CLI::IsMember({"classify", "regression", "lm", "chat"}));
+                   "completion), chat (what the assistant says in conversations) or seq2seq (an encoder-decoder on sources and targets) [seq2seq for an "
+                   "encoder-decoder, lm for .txt, chat for records with messages, regression for a model with a single output, else classify]")
+      ->check(CLI::IsMember({"classify", "regression", "lm", "chat", "seq2seq"}));
+  add_pair_options(*command, o.pair_columns, o.prefix, o.max_target_length);
   add_chat_options(*command, o.chat);
   add_method_options(*command, o.method);
   command->add_option("--init-adapter", o.init_adapter, "Instead of --method: train this adapter further")->type_name("DIR");
@@ -593,7 +648,9 @@ void add_train(CLI::App& app) {
   command->add_option("--batch-size", o.batch_size, "Texts per batch")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_option("--accumulate", o.accumulation, "Batches per update")->check(CLI::PositiveNumber)->group("Run")->capture_default_str();
   command->add_flag("--no-kept-ids", o.no_kept_ids, "Don't keep the tokens of a large data set in a file beside it, DATA.ids, for the next run")->group("Run");
-  command->add_option("--max-length", o.max_length, "Tokens per text, the rest is cut off [128, or 1024 for --task chat; fewer if the model reads fewer]")
+  command
+      ->add_option("--max-length", o.max_length,
+                   "Tokens per text, the rest is cut off [128, 1024 for --task chat, 512 of a source; fewer if the model reads fewer]")
       ->check(CLI::Range(2, 1 << 20))
       ->group("Run");
   command->add_option("--learning-rate", o.optimizer.learning_rate, "Peak learning rate of AdamW")->group("Run")->capture_default_str();

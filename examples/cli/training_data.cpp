@@ -113,6 +113,21 @@ void note_scores_outside(const DataOptions& options, TrainingData& data_io) {
                             formatted("%g", static_cast<double>(lowest)) + " to " + formatted("%g", static_cast<double>(highest)));
 }
 
+// The training data and what is held out of it, or other data for the evaluation. read: from a file to its examples.
+template <class Read>
+void read_parts(const DataOptions& options, const Read& read, TrainingData& data_io) {
+  Dataset all = read(options.data);
+  if (!options.eval_data.empty()) {
+    data_io.training = std::move(all);
+    data_io.evaluation = read(options.eval_data);
+    return;
+  }
+  std::vector<Example> examples;
+  for (Index i = 0; i < all.size(); ++i) examples.push_back(std::move(all[i]));
+  const std::vector<std::int32_t> one_class(examples.size(), 0);
+  split(options, std::move(examples), one_class, false, data_io);
+}
+
 // What the trained adapter that is to be trained further has learned from.
 void check_pairs(const DataOptions& options, const LabelledTable& table) {
   if (!options.init_adapter.empty()) check_texts(trained_texts({}, {options.init_adapter}), table.columns.pair, table.table.columns);
@@ -154,20 +169,30 @@ std::vector<bool> held_out(const std::vector<std::int32_t>& classes, double frac
 
 TrainingData language_data(const DataOptions& options, const TextEncoding& encoding) {
   TrainingData data;
-  const auto read = [&](const std::string& file) {
-    return options.chat == nullptr ? tokenize_for_language(file, encoding, options.max_length, data.notes)
-                                   : tokenize_conversations(file, encoding, *options.chat, options.max_length, data.notes, data.date_is_printed);
-  };
-  Dataset all = read(options.data);
-  std::vector<Example> examples;
-  for (Index i = 0; i < all.size(); ++i) examples.push_back(std::move(all[i]));
-  const std::vector<std::int32_t> one_class(examples.size(), 0);
-  if (!options.eval_data.empty()) {
-    data.training = dataset_of(std::move(examples), false);
-    data.evaluation = read(options.eval_data);
-  } else {
-    split(options, std::move(examples), one_class, false, data);
-  }
+  read_parts(
+      options,
+      [&](const std::string& file) {
+        return options.chat == nullptr ? tokenize_for_language(file, encoding, options.max_length, data.notes)
+                                       : tokenize_conversations(file, encoding, *options.chat, options.max_length, data.notes, data.date_is_printed);
+      },
+      data);
+  return data;
+}
+
+TrainingData pair_data(const DataOptions& options, const Architecture& architecture, const TextEncoding& encoding) {
+  TrainingData data;
+  data.pair_columns = options.pairs.columns;
+  read_parts(
+      options,
+      [&](const std::string& file) {
+        const Table table = read_table(file);
+        append(data.notes, table_notes(table));
+        data.pair_columns = resolve_pair_columns(table, data.pair_columns, true);  // those of --data hold for --eval-data
+        PairSettings settings = options.pairs;
+        settings.columns = data.pair_columns;
+        return tokenize_pairs(table, settings, encoding, architecture, data.notes).data;
+      },
+      data);
   return data;
 }
 

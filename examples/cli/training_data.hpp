@@ -9,6 +9,7 @@
 
 #include "chat_data.hpp"
 #include "labels.hpp"
+#include "seq2seq_data.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -23,6 +24,7 @@ struct DataOptions {
   std::uint64_t seed = 0;
   std::filesystem::path init_adapter = {};  // that is trained further
   const ChatSource* chat = nullptr;         // of conversations
+  PairSettings pairs = {};                  // of sources and targets
 };
 
 struct TrainingData {
@@ -31,10 +33,13 @@ struct TrainingData {
   std::vector<std::string> labels;  // of a classifier, in the order of its rows
   Notes notes;
   bool date_is_printed = false;  // by the chat template
+  PairColumns pair_columns;      // of sources and targets
 };
 
 // For a language model: of conversations with options.chat, else of texts.
 TrainingData language_data(const DataOptions& options, const TextEncoding& encoding);
+// For an encoder-decoder.
+TrainingData pair_data(const DataOptions& options, const Architecture& architecture, const TextEncoding& encoding);
 // For a classifier with this output layer. What is held out is of all classes in the same share, but no class is held out as a whole.
 TrainingData labelled_data(const DataOptions& options, const OutputLayer& layer, const TextEncoding& encoding);
 // For a model with a single output, a number.

@@ -1,0 +1,70 @@
+// A tiny T5 with a tokenizer of its kind: a model folder as a user would have it.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "deltatune/core/random.hpp"
+#include "deltatune/io/safetensors.hpp"
+
+namespace deltatune::test {
+
+inline const std::filesystem::path kTokenizers = std::filesystem::path(DELTATUNE_TEST_DIR) / "tokenizers/fixtures";
+
+// Width 16, 4 heads, 2 layers that read and 2 that write. tokenizer: a folder of tests/tokenizers/fixtures with so many words.
+inline void make_encoder_decoder(const std::filesystem::path& folder, const std::string& tokenizer = "t5", Index words = 1100) {
+  constexpr Index kWidth = 16, kInner = 32, kHeads = 4, kBuckets = 8;
+  std::filesystem::create_directories(folder);
+  const nlohmann::json config{{"model_type", "t5"},
+                              {"architectures", {"T5ForConditionalGeneration"}},
+                              {"is_encoder_decoder", true},
+                              {"vocab_size", words},
+                              {"d_model", kWidth},
+                              {"d_kv", kWidth / kHeads},
+                              {"d_ff", kInner},
+                              {"num_layers", 2},
+                              {"num_heads", kHeads},
+                              {"relative_attention_num_buckets", kBuckets},
+                              {"relative_attention_max_distance", 20},
+                              {"dropout_rate", 0.0},
+                              {"decoder_start_token_id", 0},
+                              {"pad_token_id", 0},
+                              {"eos_token_id", 1}};
+  std::ofstream(folder / "config.json") << config.dump();
+
+  SafeTensorsWriter writer;
+  std::uint64_t stream = 0;
+  const auto add = [&](const std::string& name, const Shape& shape, float mean, double spread) {
+    std::vector<float> values;
+    const RandomKey key = derive(1, stream++);
+    for (Index i = 0; i < element_count(shape); ++i) values.push_back(mean + static_cast<float>(spread * normal(key, static_cast<std::uint64_t>(i))));
+    writer.add_copy(name + ".weight", shape, values);
+  };
+  add("shared", {words, kWidth}, 0, 1.0);
+  for (const std::string side : {"encoder", "decoder"}) {
+    add(side + ".block.0.layer.0.SelfAttention.relative_attention_bias", {kBuckets, kHeads}, 0, 0.3);
+    for (Index l = 0; l < 2; ++l) {
+      Index part = 0;
+      const auto place = [&] { return side + ".block." + std::to_string(l) + ".layer." + std::to_string(part++) + "."; };
+      const auto attention = [&](const std::string& name) {
+        const std::string layer = place();
+        for (const std::string each : {"q", "k", "v", "o"}) add(layer + name + "." + each, {kWidth, kWidth}, 0, 0.25);
+        add(layer + "layer_norm", {kWidth}, 1, 0.1);
+      };
+      attention("SelfAttention");
+      if (side == "decoder") attention("EncDecAttention");
+      const std::string layer = place();
+      add(layer + "DenseReluDense.wi", {kInner, kWidth}, 0, 0.25);
+      add(layer + "DenseReluDense.wo", {kWidth, kInner}, 0, 0.25);
+      add(layer + "layer_norm", {kWidth}, 1, 0.1);
+    }
+    add(side + ".final_layer_norm", {kWidth}, side == "decoder" ? 4 : 1, 0.1);  // so that a frozen table can be sure of a word
+  }
+  writer.write(folder / "model.safetensors");
+  std::filesystem::copy_file(kTokenizers / tokenizer / "tokenizer.json", folder / "tokenizer.json");
+}
+
+}  // namespace deltatune::test
