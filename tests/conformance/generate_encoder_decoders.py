@@ -37,6 +37,13 @@ PEFT = {
     "t5_v1_1_ia3": ("t5_v1_1", "ia3", dict(target_modules=["k", "v", "wi_1"], feedforward_modules=[]), {}),
     "mt5_lora": ("mt5", "lora", lora(), {}),
     "mt5_ia3": ("mt5", "ia3", {}, {}),
+    # One prompt for each stack, of which peft reads the encoder's; and the encoder's alone.
+    "t5_prompt": ("t5", "prompt", dict(num_virtual_tokens=3), {}),
+    "t5_prompt_encoder": ("t5", "prompt", dict(num_virtual_tokens=4, num_transformer_submodules=1), {}),
+    "t5_p_tuning": ("t5", "p_tuning", dict(num_virtual_tokens=2, encoder_hidden_size=20), {}),
+    "mt5_prompt": ("mt5", "prompt", dict(num_virtual_tokens=3), {}),
+    "mt5_p_tuning_lstm": (
+        "mt5", "p_tuning", dict(num_virtual_tokens=3, encoder_hidden_size=20, encoder_reparameterization_type="LSTM", num_transformer_submodules=1), {}),
 }
 
 # name: (model, method, configuration, container, extras)

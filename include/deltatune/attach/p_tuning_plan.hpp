@@ -28,7 +28,7 @@ struct PTuningPlan : PromptLearningPlan {
             {"encoder_dropout", &p_tuning.dropout, "--dropout", kDropoutHelp}};
   }
   void validate(const std::string& where) const { p_tuning.validate(where); }
-  static void read_more(const JsonConfig& json) { check_rows(json); }
+  void read_more(const JsonConfig& json) { read_rows(json); }
   template <class Model>
   void write_more(nlohmann::json& config_io, const std::vector<std::string>& /*paths*/, Model& model) const {
     write_rows(config_io, model);
@@ -38,8 +38,10 @@ struct PTuningPlan : PromptLearningPlan {
   template <class Model, class X>
   void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, std::uint64_t seed, const std::string& where) const {
     p_tuning.validate(where);
+    check_submodules(model, where);
     InputSite<X>& site = model.input();
-    Prompt<X>& prompt = attachment.add(site, Prompt<X>(ctx, site.width, PromptConfig{.rows = p_tuning.rows}));
+    const PromptConfig config{.rows = p_tuning.rows, .unread = (submodules - 1) * p_tuning.rows};
+    Prompt<X>& prompt = attachment.add(site, Prompt<X>(ctx, site.width, config));
     if (evaluated) {
       prompt.prompt_embeddings().set_derived(false);
     } else {

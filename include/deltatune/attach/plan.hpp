@@ -113,14 +113,21 @@ void check_left_out(const Model& model, const std::vector<Index>& layers, const 
                   {.expected = "0 to " + std::to_string(all - 1) + counted, .got = std::to_string(layer)});
 }
 
+template <class Model>
+bool is_encoder_decoder(const Model& model) {
+  if constexpr (requires { model.is_encoder_decoder(); }) {
+    return model.is_encoder_decoder();
+  } else {
+    return false;
+  }
+}
+
 // Throws Error for a method that has no place in two stacks yet.
 template <class Plan, class Model>
 void check_stacks(const Model& model, const std::string& where) {
-  if constexpr (requires { model.is_encoder_decoder(); }) {
-    if (model.is_encoder_decoder() && !Plan::kOnEncoderDecoders)
-      throw Error(where, "is a method that is not supported on " + model.architecture().title + ", an encoder-decoder, yet",
-                  {.expected = "LoRA, DoRA, AdaLoRA, VeRA, MiSS, (IA)3, norm tuning, bottleneck adapters, diff pruning or a selection of parameters"});
-  }
+  if (!Plan::kOnEncoderDecoders && is_encoder_decoder(model))
+    throw Error(where, "is a method that is not supported on " + model.architecture().title + ", an encoder-decoder, yet",
+                {.expected = "LoRA, DoRA, AdaLoRA, VeRA, MiSS, (IA)3, prompts, P-tuning, norm tuning, bottleneck adapters, diff pruning or a selection of parameters"});
 }
 
 // A table trained as a whole parts from the head that is tied to it, and the head from the table, as PEFT trains a copy of the one that is named.

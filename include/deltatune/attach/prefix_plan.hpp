@@ -14,6 +14,7 @@ namespace deltatune {
 struct PrefixPlan : PromptLearningPlan {
   static constexpr const char* kMethod = "prefix";
   static constexpr const char* kPeftType = "PREFIX_TUNING";
+  static constexpr bool kOnEncoderDecoders = false;
   static constexpr const char* kOwnType = "DELTATUNE_PREFIX";  // with what PEFT has not: gates, layers left out, positions that stay
 
   PrefixConfig prefix = {};
@@ -38,7 +39,7 @@ struct PrefixPlan : PromptLearningPlan {
   void validate(const std::string& where) const { prefix.validate(where); }
   bool own() const { return !prefix.shifts_positions || prefix.gates != PrefixConfig::Gates::none || !leave_out.empty(); }
   DELTATUNE_FUNCTION void read_more(const JsonConfig& json) {
-    check_rows(json);
+    read_rows(json);
     if (json.get_or<bool>("prefix_projection", false))
       prefix.hidden = json.get_or<std::int64_t>("encoder_hidden_size", json.get_or<std::int64_t>("token_dim", 0));
   }

@@ -2,6 +2,9 @@
 //
 //   prompt_embeddings             the rows; what computes them is not in the file
 //   base_model.<parameter>        modules_to_save
+//
+// On an encoder-decoder PEFT makes one prompt per stack unless num_transformer_submodules is 1: rows in front of the encoder's tokens, and as many that were
+// for the decoder's and that its forward pass does not read. What it wrote is read as it computes it; this library makes the encoder's alone.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -17,10 +20,10 @@ namespace deltatune {
 
 struct PromptLearningPlan : PlanBase {
   static constexpr const char* kGroup = "Prefixes and prompts";
-  static constexpr bool kOnEncoderDecoders = false;
   static std::vector<std::string> site_tensors() { return {}; }
 
   bool evaluated = false;  // the rows themselves are parameters, whatever computed them: what a file holds
+  Index submodules = 1;    // of an encoder-decoder: PEFT's num_transformer_submodules, 1 or 2
 
   void fit(const TensorFile&) { evaluated = true; }
 
@@ -31,23 +34,30 @@ struct PromptLearningPlan : PlanBase {
   }
   template <class X>
   bool in_file(const Parameter<X>& parameter) const {
-    return parameter.path() == "prompt_embeddings" || (!parameter.derived() && !parameter.path().starts_with("prompt_encoder."));
+    return parameter.path().ends_with("prompt_embeddings") || (!parameter.derived() && parameter.path().find("prompt_encoder.") == std::string::npos);
   }
 
  protected:
   static constexpr const char* kRowsHelp = "rows of the prefix or prompt";
   static constexpr const char* kEncoderHelp = "width of the encoder";
 
-  static void check_rows(const JsonConfig& json) {
-    if (json.get_or<std::int64_t>("num_transformer_submodules", 1) != 1)
-      throw Error(json.name() + ": num_transformer_submodules", "is not supported: there is no model with an encoder and a decoder", {.expected = "1"});
+  void read_rows(const JsonConfig& json) {
+    submodules = json.get_or<std::int64_t>("num_transformer_submodules", json.get_or<std::string>("task_type", "") == "SEQ_2_SEQ_LM" ? 2 : 1);
+    if (submodules != 1 && submodules != 2)
+      throw Error(json.name() + ": num_transformer_submodules", "is not a number of stacks", {.expected = "1 or 2", .got = std::to_string(submodules)});
     static_cast<void>(json.get<std::int64_t>("num_virtual_tokens"));
+  }
+  template <class Model>
+  void check_submodules(const Model& model, const std::string& where) const {
+    if (submodules != 1 && !detail::is_encoder_decoder(model))
+      throw Error(where + ": num_transformer_submodules", "is of an encoder-decoder, and " + model.architecture().title + " is none",
+                  {.expected = "1", .got = std::to_string(submodules)});
   }
   // PEFT fills these in from the model.
   template <class Model>
-  static void write_rows(nlohmann::json& config_io, const Model& model) {
+  void write_rows(nlohmann::json& config_io, const Model& model) const {
     config_io.erase("bias");
-    config_io.update({{"num_transformer_submodules", 1},
+    config_io.update({{"num_transformer_submodules", submodules},
                       {"num_layers", model.layers()},
                       {"num_attention_heads", model.architecture().stack.layers.at(0).attention.heads},
                       {"token_dim", model.architecture().hidden_size}});

@@ -47,7 +47,7 @@ struct PromptPlan : PromptLearningPlan {
   bool own() const { return prompt.prompts != 1 || !prompt.like_words; }
   DELTATUNE_FUNCTION void read_more(const JsonConfig& json) {
     using Kind = PromptStart::Kind;
-    check_rows(json);
+    read_rows(json);
     if (json.has("prompt_tuning_init"))
       Choice(start.kind, {{"RANDOM", Kind::normal}, {"TEXT", Kind::text}, {"SAMPLE_VOCAB", Kind::vocabulary}})
           .set(json.get<std::string>("prompt_tuning_init"), json.name() + ": prompt_tuning_init");
@@ -69,10 +69,13 @@ struct PromptPlan : PromptLearningPlan {
   template <class Model, class X>
   void place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, RandomKey key, const std::string& where) const {
     prompt.validate(where);
+    check_submodules(model, where);
     const PromptStart from = evaluated ? PromptStart{} : start;
     from.validate(where, prompt);
+    PromptConfig config = prompt;
+    config.unread = (submodules - 1) * prompt.rows;
     InputSite<X>& site = model.input();
-    attachment.add(site, Prompt<X>(ctx, site.width, prompt, prompt_start<X>(ctx, from, prompt, model.word_table().value(), key)));
+    attachment.add(site, Prompt<X>(ctx, site.width, config, prompt_start<X>(ctx, from, config, model.word_table().value(), key)));
   }
 };
 

@@ -32,6 +32,9 @@ struct PromptConfig {
   Index prompts = 1;       // K
   bool like_words = true;  // see InputRows
   bool after_first = false;
+  Index unread = 0;  // rows behind all these that no sequence gets: PEFT makes them for decoders (attach/prompt_learning.hpp)
+
+  Index all_rows() const { return prompts * rows + unread; }
 
   // Throws Error; `where` names the place the numbers come from.
   void validate(const std::string& where) const {
@@ -66,13 +69,13 @@ struct PromptStart {
   }
 };
 
-// The values of a start: E (K·P, C), row-major. words (V, C): the word embeddings. Throws Error for a token that is none.
+// The values of a start: E (K·P, C) and the rows that nobody reads, row-major. words (V, C): the word embeddings. Throws Error for a token that is none.
 template <class X>
 std::vector<double> prompt_start(context_of<X>& ctx, const PromptStart& start, const PromptConfig& config, View<const scalar_of<X>> words, RandomKey key) {
   using T = scalar_of<X>;
   using B = backend_of<X>;
   using Kind = PromptStart::Kind;
-  const Index rows = config.prompts * config.rows, width = words.cols;
+  const Index rows = config.all_rows(), width = words.cols;
   std::vector<double> values(static_cast<std::size_t>(rows * width), 0.0);
   const auto fill = [&](const auto& value) {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = value(static_cast<Index>(i));
@@ -158,9 +161,8 @@ class Prompt {
 
   // For a model of this width. start: prompt_start(); without one the rows are 0 and derived, for a delta that computes them.
   Prompt(Context& ctx, Index width, PromptConfig config, const std::vector<double>& start)
-      : config_(config),
-        prompts_(ctx, "prompt_embeddings", {config.prompts * config.rows, width}, [&](Index i) { return start[static_cast<std::size_t>(i)]; }) {}
-  Prompt(Context& ctx, Index width, PromptConfig config) : config_(config), prompts_(ctx, "prompt_embeddings", {config.prompts * config.rows, width}) {
+      : config_(config), prompts_(ctx, "prompt_embeddings", {config.all_rows(), width}, [&](Index i) { return start[static_cast<std::size_t>(i)]; }) {}
+  Prompt(Context& ctx, Index width, PromptConfig config) : config_(config), prompts_(ctx, "prompt_embeddings", {config.all_rows(), width}) {
     prompts_->set_derived(true);
   }
 
