@@ -145,6 +145,29 @@ TEST_CASE("attention: queries that do not stand at the end of their keys", "[ops
   }
 }
 
+TEST_CASE("attention: keys in front of the tokens, with a bias by other distances or none", "[ops][attention]") {
+  const Options options = GENERATE(Options{"bias", 0, 0, {8, 6, true}}, Options{"causal bias", 0, 0, {6, 8, false}, true},
+                                   Options{"soft cap and bias", 0, 1.5, {8, 6, true}}, Options{"causal window and bias", 9, 0, {6, 8, false}, true});
+  INFO(options.name);
+  for (Case c : {Case{{3, 1, 7}, {6, 4, 10}}, Case{{1, 2}, {5, 6}}, Case{{4, 2}, {7, 5}, 4, 2, 3}}) {
+    c = with(options, c);
+    c.dropout = 0.2;
+    c.unbiased_keys = 3;
+    test::check_adjoint(test::attention_body(c));
+    test::check_device(test::attention_body(c));
+    c.unbiased_keys = 0;
+    c.distance_shift = 3;
+    test::check_adjoint(test::attention_body(c));
+    test::check_device(test::attention_body(c));
+  }
+  Case c = with(options, {{1, 31, 65, 130}, {21, 51, 85, 150}, 2, 2, options.soft_cap > 0 ? 64 : 5});
+  c.unbiased_keys = 20;
+  test::check_device(test::attention_body(c));
+  c.unbiased_keys = 0;
+  c.distance_shift = 20;
+  test::check_device(test::attention_body(c));
+}
+
 TEST_CASE("attention: a bias of another shape is refused", "[ops][attention]") {
   Reference::Context ctx;
   Workspace<Reference> scratch(ctx);
@@ -181,6 +204,62 @@ TEST_CASE("attention: which keys a query sees", "[ops][attention]") {
   plan.window = 0;
   plan.causal = true;
   CHECK(seen(2) == std::vector<Index>{0, 3});
+  plan.first_place = -1;  // queries are the last three of ten keys
+  CHECK(plan.distance(0, 2, 9) == 0);
+  CHECK(plan.distance(0, 0, 4) == -3);
+  plan.distance_shift = 5;
+  CHECK(plan.distance(0, 0, 4) == 2);
+  CHECK(seen(0) == std::vector<Index>{0, 8});  // what is seen stays
+}
+
+TEST_CASE("attention: keys without a bias are those with one of 0", "[ops][attention]") {
+  constexpr Index kKeys = 5, kPrefix = 2;
+  const std::vector<Index> offsets{0, kKeys - kPrefix}, key_offsets{0, kKeys};
+  const std::vector<std::int32_t> row_sequence(kKeys, 0);
+  const std::vector<double> q{0.3, -1, 0.7}, k{1, -0.4, 0.5, 2, -1}, v{1, 2, 3, 4, 5}, bias{0.5, -0.25, 0.75, 1.5};
+  AttentionPlan plan;
+  plan.queries = {offsets.data(), row_sequence.data(), 1, kKeys - kPrefix, kKeys - kPrefix};
+  plan.keys = {key_offsets.data(), row_sequence.data(), 1, kKeys, kKeys};
+  plan.heads = plan.kv_heads = plan.head_width = 1;
+  plan.relative = {.buckets = 4, .max_distance = 2};  // distances 0 and before: 0, 1; after: 2, 3
+  const auto outputs = [&](Index unbiased, Index shift) {
+    std::vector<double> o(3), lse(3);
+    Reference::Context ctx;
+    Workspace<Reference> scratch(ctx);
+    AttentionPlan with = plan;
+    with.unbiased_keys = unbiased;
+    with.distance_shift = shift;
+    ops::attention_forward<Reference, double>(ctx,
+                                              {.plan = with,
+                                               .q = {q.data(), 3, 1},
+                                               .k = {k.data(), 5, 1},
+                                               .v = {v.data(), 5, 1},
+                                               .o = {o.data(), 3, 1},
+                                               .lse = {lse.data(), 3, 1},
+                                               .bias = {bias.data(), 4, 1}},
+                                              scratch);
+    return o;
+  };
+  const auto expected = [&](Index unbiased, Index shift) {
+    std::vector<double> o;
+    for (Index i = 0; i < 3; ++i) {
+      double sum = 0, weighted = 0;
+      for (Index j = 0; j < kKeys; ++j) {
+        const Index distance = j - (kPrefix + i) + shift;
+        const double b = j < unbiased ? 0.0 : bias[static_cast<std::size_t>(plan.relative.bucket(distance))];
+        const double weight = std::exp(q[static_cast<std::size_t>(i)] * k[static_cast<std::size_t>(j)] + b);
+        sum += weight;
+        weighted += weight * v[static_cast<std::size_t>(j)];
+      }
+      o.push_back(weighted / sum);
+    }
+    return o;
+  };
+  for (const Index unbiased : {Index{0}, kPrefix})
+    for (const Index shift : {Index{0}, kPrefix}) {
+      const std::vector<double> got = outputs(unbiased, shift), wanted = expected(unbiased, shift);
+      for (std::size_t i = 0; i < 3; ++i) CHECK(got[i] == Approx(wanted[i]).epsilon(1e-12));
+    }
 }
 
 #ifndef DELTATUNE_TEST_CUDA  // blocks of the CPU, and host memory

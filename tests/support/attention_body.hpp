@@ -24,6 +24,8 @@ struct AttentionCase {
   RelativeBuckets relative = {};  // with buckets: a parameter "bias"
   Index first_place = -1;
   bool bias_is_frozen = false;  // a constant then
+  Index unbiased_keys = 0;
+  Index distance_shift = 0;
 };
 
 inline auto attention_body(const AttentionCase& c) {
@@ -44,6 +46,8 @@ inline auto attention_body(const AttentionCase& c) {
     plan.soft_cap = c.soft_cap;
     plan.relative = c.relative;
     plan.first_place = c.first_place;
+    plan.unbiased_keys = c.unbiased_keys;
+    plan.distance_shift = c.distance_shift;
     const Index cols = c.heads * c.width;
     const Index kv_cols = c.kv_heads * c.width;
     const auto q = trial.input("q", plan.queries.rows, c.margin + cols);

@@ -86,9 +86,10 @@ class Attachment {
   }
   template <class D>
   D& add(KvSite<X>& site, D delta) {
-    site.check_takes_rows();
     refuse_merge("adds keys and values of its own");
-    return note(site.path, site.deltas, std::move(delta));
+    D& placed = note(site.path, site.deltas, std::move(delta));
+    site.check_takes_rows();
+    return placed;
   }
   template <class D>
   D& add(InputSite<X>& site, D delta) {

@@ -3,7 +3,8 @@
 //   o_i = Σ_j m_ij · p_ij · v_j,   p_i = softmax_j(s_ij),   m = dropout mask of the probabilities
 // over the keys j of the query's own sequence that it sees. Vaswani et al. 2017, arXiv 1706.03762. The score is
 //   s_ij = cap(scale · q_i·k_j) + bias(bucket(j - i)),   cap(x) = c · tanh(x / c), or x without a soft cap c
-// with a soft cap as in Gemma 2 (arXiv 2408.00118) and a relative position bias as in T5 (backend/relative_buckets.hpp) where a plan asks for them.
+// with a soft cap as in Gemma 2 (arXiv 2408.00118) and a relative position bias as in T5 (backend/relative_buckets.hpp) where a plan asks for them. Keys in
+// front of the tokens may have no bias.
 #pragma once
 
 #include "deltatune/backend/relative_buckets.hpp"
@@ -32,9 +33,13 @@ struct AttentionPlan {
   double soft_cap = 0;            // c; 0: none
   RelativeBuckets relative = {};  // of the bias that forward and backward are given
   Index first_place = -1;         // where the first query of each sequence stands; -1: such that the last query stands at the last key
+  Index unbiased_keys = 0;        // so many keys at the beginning of each sequence have no bias
+  Index distance_shift = 0;       // added to the distances that biases go by
 
   // The place of the t-th query of sequence b.
   DELTATUNE_HD Index place(Index b, Index t) const { return (first_place < 0 ? keys.length(b) - queries.length(b) : first_place) + t; }
+  // How far behind this query the bias takes key j to be.
+  DELTATUNE_HD Index distance(Index b, Index t, Index j) const { return j - place(b, t) + distance_shift; }
   // The keys that this query sees.
   DELTATUNE_HD IndexRange visible_keys(Index b, Index t) const {
     const Index i = place(b, t);

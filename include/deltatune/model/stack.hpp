@@ -52,6 +52,7 @@ class Stack {
         parts_.emplace_back(std::move(branch), make_norms(plan, names_of_it, path, has_norm),
                             SublayerSite<X>{path + names_of_it.site, path + names_of_it.adapters, first + l, sublayer, architecture.hidden_size, {}}, dropout,
                             spec.branch_scale);
+        if (KvSite<X>* const site = parts_.back().kv_site()) site->layer = l;
       };
       add(make_attention(plan, layer.attention, path, {rotary_of(plan, layer.attention), bias_}), names.attention, Sublayer::attention,
           layer.attention.output_dropout, layer.first_norm);
@@ -147,7 +148,7 @@ class Stack {
     Cache cache{{slots, rows}, {source_slots, source_rows}};
     for (const Part& part : parts_) {
       if (const SelfAttention<X>* const attention = part.attention()) cache.text.add_layer(ctx, 2 * attention->site().width, attention->site().deltas.rows());
-      if (const CrossAttention<X>* const cross = part.cross_attention()) cache.source.add_layer(ctx, cross->key_value_width(), 0);
+      if (const CrossAttention<X>* const cross = part.cross_attention()) cache.source.add_layer(ctx, 2 * cross->site().width, cross->site().deltas.rows());
     }
     return cache;
   }
@@ -195,7 +196,7 @@ class Stack {
   static CrossAttention<X> make_cross_attention(const Blueprint& plan, const AttentionSpec& spec, const std::string& layer) {
     const AttentionNames& names = plan.stack.names.cross;
     const Index hidden = plan.architecture.hidden_size, width = spec.heads * spec.head_width, kv_width = spec.kv_heads * spec.head_width;
-    return CrossAttention<X>(plan.linear(hidden, {{layer + names.projections.at(0), width}}, spec.bias),
+    return CrossAttention<X>(layer + names.module, plan.linear(hidden, {{layer + names.projections.at(0), width}}, spec.bias),
                              plan.linear(hidden, {{layer + names.projections.at(1), kv_width}, {layer + names.projections.at(2), kv_width}}, spec.bias),
                              plan.linear(width, {{layer + names.output, hidden}}, spec.output_bias), config_of(spec));
   }

@@ -118,11 +118,11 @@ class Transformer {
   void visit_sublayers(const F& f) {
     visit_parts([&f](ResidualSublayer<X>& part) { f(part.site()); });
   }
-  // f(KvSite<X>&) for every layer of self-attention.
+  // f(KvSite<X>&) for every layer of self-attention and cross-attention, an encoder's first.
   template <class F>
   void visit_attentions(const F& f) {
     visit_parts([&f](ResidualSublayer<X>& part) {
-      if (part.attention() != nullptr) f(part.attention()->site());
+      if (KvSite<X>* const site = part.kv_site()) f(*site);
     });
   }
   // Of an encoder-decoder: that of the encoder.
@@ -149,7 +149,7 @@ class Transformer {
   // How batches have to be laid out for the family and for the deltas at the input: DeviceBatch::upload() takes it.
   InputLayout layout() const {
     InputLayout layout = (encoder_ ? encoder_->embeddings : embeddings_).input().deltas.layout();
-    layout.shift = derived_.position_shift();
+    if (!encoder_) layout.shift = derived_.position_shift();
     layout.first_position = (encoder_ ? architecture_.encoder->input : architecture_.input).first_position;
     if (architecture_.input.skips_padding_id) layout.skipped_id = static_cast<std::int32_t>(architecture_.pad_id);
     if (has_classifier() && architecture_.head.pool == HeadSpec::Pool::last_row) layout.pad_id = static_cast<std::int32_t>(architecture_.pad_id);
@@ -321,6 +321,9 @@ Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, 
   if (a.encoder)
     encoder_.emplace(Encoder{make_embeddings(ctx, a, a.encoder->input, a.encoder->stack, prefix_, embeddings_.shared_word()),
                              Stack<X>(ctx, a, a.encoder->stack, 0, prefix_, rounds_layers), last_norm(a.encoder->stack)});
+  if (encoder_)
+    for (ResidualSublayer<X>& part : encoder_->stack.parts())
+      if (KvSite<X>* const site = part.kv_site()) site->kind = AttentionKind::encoder_self;
   HeadParts<X> parts{.activation = a.head.activation, .dropout = a.head.dropout, .drops_input = a.head.drops_pooled};
   if (has_classifier()) {
     const std::string dense = !a.head.dense.empty() ? a.head.dense : a.head.pooler.empty() ? "" : prefix_ + a.head.pooler;

@@ -19,6 +19,7 @@
 #include "deltatune/nn/kv_cache.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/nn/norm.hpp"
+#include "deltatune/nn/prefixed_kv.hpp"
 #include "deltatune/nn/relative_bias.hpp"
 #include "deltatune/nn/rotary.hpp"
 #include "deltatune/ops/attention.hpp"
@@ -80,7 +81,8 @@ class SelfAttention {
     site_.path = std::move(path);
     site_.input_width = projection_.in();
     site_.slides = config_.window > 0 && config_.causal;
-    site_.by_place = (config_.window > 0 && !config_.causal) || tables_.bias;
+    site_.by_place = config_.window > 0 && !config_.causal;
+    site_.biased = static_cast<bool>(tables_.bias);
     site_.width = output_.in() / config_.heads * config_.kv_heads;
   }
 
@@ -130,7 +132,9 @@ class SelfAttention {
                                .window = config_.window,
                                .soft_cap = config_.soft_cap,
                                .relative = tables_.bias ? tables_.bias->buckets() : RelativeBuckets(),
-                               .first_place = (config_.window > 0 || tables_.bias) && demand && demand.first ? prefix : -1};
+                               .first_place = (config_.window > 0 || tables_.bias) && demand && demand.first ? prefix : -1,
+                               .unbiased_keys = site_.deltas.all_have(RowDistances::none) ? prefix : 0,
+                               .distance_shift = site_.deltas.all_have(RowDistances::shifted) ? prefix : 0};
     const auto outer = pass.scope();
     const View<T> qkv = pass.rounds_kept ? saved.qkv.start(pass, x.rows, width + 2 * kv_width) : saved.qkv.start(projection_.keep_output(pass, x.rows));
     saved.lse = pass.keep(y.rows, config_.heads);
@@ -145,9 +149,11 @@ class SelfAttention {
     saved.kv = {};
     View<const T> kv = ready.column_range(width, 2 * kv_width);
     if (cache != nullptr) {
-      kv = extend(pass, x, kv, prefix, *cache, saved);
+      append_kv<X>(pass, site_, sequences, x, kv, *cache, saved.deltas);
+      saved.plan.keys = cache->sequences(prefix);
+      kv = cache->rows();
     } else if (prefix > 0) {
-      kv = saved.kv = prefixed(pass, x, kv, prefix, saved);
+      kv = saved.kv = prefixed_kv(pass, site_, sequences, x, kv, saved.plan.keys, saved.deltas);
     }
     if (saved.plan.keys.max_length <= config_.window + 1) saved.plan.window = 0;  // every query sees all
     const auto scope = pass.scope();
@@ -202,14 +208,7 @@ class SelfAttention {
                                    .d_bias = bias_trains() ? tables_.bias->table().gradient() : View<T>()},
                                   pass.scratch);
     if (saved.demand) ops::scatter_rows<B, T>(pass.ctx, dq, saved.demand.rows, d_qkv.column_range(0, width));
-    if (saved.kv) {
-      const Sequences& tokens = saved.tokens;
-      ops::fetch_behind_prefix<B, T>(pass.ctx, tokens, site_.deltas.rows(), d_kv, own);
-      site_.deltas.backward(
-          pass, tokens.count, 2 * kv_width, saved.deltas, x,
-          [&](Index first, View<T> rows) { ops::fetch_sequence_rows<B, T>(pass.ctx, saved.plan.keys.offsets, rows.rows / tokens.count, first, d_kv, rows); },
-          dx);
-    }
+    if (saved.kv) prefixed_kv_backward<X>(pass, site_, saved.tokens, saved.plan.keys, saved.deltas, x, d_kv, own, dx);
     if (tables_.rotary) tables_.rotary->rotate(pass, config_.heads + config_.kv_heads, d_qkv.column_range(0, width + kv_width), true);
     if (norms_) {
       norms_->query.backward(pass, of_norms.query, d_qkv.column_range(0, width), {});
@@ -238,30 +237,6 @@ class SelfAttention {
     return ready;
   }
   View<const T> bias() const { return tables_.bias ? View<const T>(tables_.bias->table().value()) : View<const T>(); }
-  // The keys and values of deltas and tokens, and the map of their rows.
-  View<T> prefixed(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, Saved& saved) const {
-    const Sequences& tokens = saved.tokens;
-    const View<T> kv = pass.keep(tokens.rows + tokens.count * prefix, 2 * site_.width);
-    const View<Index> offsets = pass.saved.template take<Index>(1, tokens.count + 1);
-    const View<std::int32_t> row_sequence = pass.saved.template take<std::int32_t>(1, kv.rows);
-    saved.plan.keys = ops::prefixed<B>(pass.ctx, tokens, prefix, offsets.data, row_sequence.data);
-    ops::insert_behind_prefix<B, T>(pass.ctx, tokens, prefix, own, kv);
-    site_.deltas.forward(pass, tokens.count, 2 * site_.width, x, saved.deltas, [&](Index first, View<T> rows) {
-      ops::insert_sequence_rows<B, T>(pass.ctx, offsets.data, rows.rows / tokens.count, first, rows, kv);
-    });
-    return kv;
-  }
-  // The cache with these rows.
-  View<const T> extend(Pass<X>& pass, View<const T> x, View<const T> own, Index prefix, KvCache<X>& cache, Saved& saved) const {
-    const Sequences keys = saved.plan.keys = cache.sequences(prefix);
-    const Index count = saved.tokens.count;
-    if (cache.begins() && prefix > 0)
-      site_.deltas.forward(pass, count, 2 * site_.width, x, saved.deltas, [&](Index first, View<T> rows) {
-        ops::insert_sequence_rows<B, T>(pass.ctx, keys.offsets, rows.rows / count, first, rows, cache.rows());
-      });
-    ops::insert_at_end<B, T>(pass.ctx, saved.tokens, keys, own, cache.rows());
-    return cache.rows();
-  }
 
   Linear<X> projection_;
   Linear<X> output_;

@@ -62,6 +62,11 @@ class ResidualSublayer {
   SublayerSite<X>& site() { return site_; }
   SelfAttention<X>* attention() { return std::get_if<SelfAttention<X>>(&branch_); }
   const SelfAttention<X>* attention() const { return std::get_if<SelfAttention<X>>(&branch_); }
+  // Of attention and cross-attention; null: of neither.
+  KvSite<X>* kv_site() {
+    if (CrossAttention<X>* const cross = std::get_if<CrossAttention<X>>(&branch_)) return &cross->site();
+    return attention() != nullptr ? &attention()->site() : nullptr;
+  }
   // Whether its branch is cross-attention.
   bool reads_source() const { return cross_attention() != nullptr; }
   const CrossAttention<X>* cross_attention() const { return std::get_if<CrossAttention<X>>(&branch_); }

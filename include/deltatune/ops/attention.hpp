@@ -30,8 +30,8 @@ DELTATUNE_INLINE Score<T> attention_score(const Team& team, const Op& op, Index 
     return {T(plan.scale) * product, T(plan.scale)};
   } else {
     const T value = plan.score(product);
-    const Index distance = j - plan.place(b, row - plan.queries.first(b));
-    return {op.bias ? value + op.bias(plan.relative.bucket(distance), h) : value, plan.slope(value)};
+    if (!op.bias || j < plan.unbiased_keys) return {value, plan.slope(value)};
+    return {value + op.bias(plan.relative.bucket(plan.distance(b, row - plan.queries.first(b), j)), h), plan.slope(value)};
   }
 }
 
@@ -170,8 +170,9 @@ struct AttentionBackwardBias {
       const Index b = plan.queries.row_sequence[query];
       const Index t = query - plan.queries.first(b);
       const IndexRange visible = plan.visible_keys(b, t);
-      const Index begin = max(visible.begin, plan.place(b, t) + distances.begin);
-      const Index end = min(visible.end, plan.place(b, t) + distances.end);
+      const Index zero = -plan.distance(b, t, 0);  // the key at distance 0
+      const Index begin = max(max(visible.begin, plan.unbiased_keys), zero + distances.begin);
+      const Index end = min(visible.end, zero + distances.end);
       const T* q = op.q.row(query) + h * width;
       const T* d_o = op.d_o.row(query) + h * width;
       for (Index j = begin; j < end; ++j) {

@@ -8,7 +8,10 @@
 //     void forward(Pass<X>&, View<const T> x, View<T> kv, Saved&) const;         // x (N, C) the layer's input; kv (B·P, 2·Ckv): [key | value] rows of
 //                                                                                // the first sequence, then of the second, ...
 //     void backward(Pass<X>&, const Saved&, View<const T> x, View<const T> dkv, GradientSink<T>& dx);
+//     RowDistances distances() const;              // optional: what a bias by distance makes of the rows; else RowDistances::none
 //   };
+//
+// In cross-attention, x is what the queries are made of, and the rows stand in front of those of the encoder's output.
 //
 // backward accumulates into the gradients of its own parameters and contributes to dx where it is wanted. Which sequence a row of x belongs to
 // says pass.sequences.
@@ -33,6 +36,13 @@ concept KvDelta = kIsDeltaSaved<typename D::Saved> && requires(D delta, const D&
   delta.backward(pass, saved, x, x, dx);
 };
 
+// What a bias by distance (T5's) makes of P rows in front of the tokens.
+enum class RowDistances {
+  none,     // they have no distance and no bias
+  real,     // they are the P rows before the first token, as PEFT's are
+  shifted,  // they are the first P keys, and every token is P keys later than its query takes it to be, as in AdapterHub
+};
+
 namespace detail {
 
 template <class X>
@@ -40,6 +50,7 @@ struct ErasedKvDelta : ErasedDelta<X> {
   using T = scalar_of<X>;
 
   virtual Index rows() const = 0;
+  virtual RowDistances distances() const = 0;
   virtual void forward(Pass<X>& pass, View<const T> x, View<T> kv, DeltaSaved& saved) const = 0;
   virtual void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) = 0;
 };
@@ -50,6 +61,10 @@ struct KvDeltaHolder final : DeltaHolder<X, D, ErasedKvDelta<X>> {
   using DeltaHolder<X, D, ErasedKvDelta<X>>::DeltaHolder, DeltaHolder<X, D, ErasedKvDelta<X>>::delta;
 
   Index rows() const override { return delta.rows(); }
+  RowDistances distances() const override {
+    if constexpr (requires(const D& d) { d.distances(); }) return delta.distances();
+    return RowDistances::none;
+  }
   void forward(Pass<X>& pass, View<const T> x, View<T> kv, DeltaSaved& saved) const override { delta.forward(pass, x, kv, saved.emplace<typename D::Saved>()); }
   void backward(Pass<X>& pass, const DeltaSaved& saved, View<const T> x, View<const T> dkv, GradientSink<T>& dx) override {
     delta.backward(pass, saved.get<typename D::Saved>(), x, dkv, dx);
@@ -74,6 +89,11 @@ class KvSlot : public SeamSlot<X, detail::ErasedKvDelta<X>> {
     Index rows = 0;
     this->visit_enabled([&](std::size_t, const auto& delta) { rows += delta.rows(); });
     return rows;
+  }
+
+  // Of the deltas that take part, whether all of them have these.
+  bool all_have(RowDistances distances) const {
+    return !this->any([&](const auto& delta) { return delta.distances() != distances; });
   }
 
   // place(first, kv): puts the rows kv (B·P, 2·Ckv) of one delta before those of the tokens, from row `first` of each sequence on.
@@ -103,21 +123,31 @@ class KvSlot : public SeamSlot<X, detail::ErasedKvDelta<X>> {
   }
 };
 
+enum class AttentionKind {
+  self,          // of a decoder, or of the only stack
+  encoder_self,  // of an encoder-decoder's encoder
+  cross,
+};
+
 // One attention layer, as attach sees it.
 template <class X>
 struct KvSite {
   std::string path;       // "bert.encoder.layer.0.attention.self"
   Index input_width = 0;  // C
   Index width = 0;        // Ckv: columns of the keys, and of the values
-  bool by_place = false;  // scores follow the places of the keys, which rows in front of the tokens do not have
+  AttentionKind kind = AttentionKind::self;
+  Index layer = 0;        // of its stack
+  bool by_place = false;  // a query sees the keys around it, among which rows in front of the tokens have no place
+  bool biased = false;    // scores have a bias by distance
   bool slides = false;    // a query sees the keys of a window alone, rows in front of the tokens as if they were tokens (transformers' cache)
   KvSlot<X> deltas;
 
-  // Throws Error where no delta can stand.
+  // Throws Error where no delta can stand, or where those that stand here don't go together.
   void check_takes_rows() const {
     if (by_place)
-      throw Error(path, "has a window or a bias by distance, in which rows in front of the tokens have no place",
-                  {.remedy = "use another method than prefixes"});
+      throw Error(path, "has a window around each query, in which rows in front of the tokens have no place", {.remedy = "use another method than prefixes"});
+    if (biased && !deltas.all_have(RowDistances::none) && !deltas.all_have(RowDistances::real) && !deltas.all_have(RowDistances::shifted))
+      throw Error(path, "has a bias by distance and several prefixes, which go by different distances", {.remedy = "attach prefixes of one kind"});
   }
 };
 

@@ -72,7 +72,7 @@ struct DistanceLine {
 inline DistanceLine distance_line(const AttentionPlan& plan) {
   const bool from_end = plan.first_place < 0;
   const Index before = from_end ? plan.keys.max_length : plan.first_place + plan.queries.max_length;
-  const Index after = std::max(from_end ? plan.queries.max_length : plan.keys.max_length - plan.first_place, Index{0}) + kLanes;
+  const Index after = std::max(from_end ? plan.queries.max_length : plan.keys.max_length - plan.first_place, Index{0}) + plan.distance_shift + kLanes;
   return {before, before + after};
 }
 
@@ -97,6 +97,9 @@ inline IndexRange block_keys(const AttentionPlan& plan, Index b, Index first, In
   return {plan.visible_keys(b, first).begin / kLanes * kLanes, plan.visible_keys(b, first + rows - 1).end};
 }
 
+// How many of the keys from `begin` on have no bias.
+inline Index unbiased_of(const AttentionPlan& plan, Index begin) { return std::max(plan.unbiased_keys - begin, Index{0}); }
+
 // The same keys counted from another one.
 inline IndexRange counted_from(Index key, IndexRange keys) { return {keys.begin - key, keys.end - key}; }
 
@@ -111,9 +114,10 @@ class VisibleColumns {
   std::uint32_t begin_, count_;
 };
 
-// Products q·k become scores. slopes: to be the scores' derivatives, or null; biases: those of the same keys, or null.
+// Products q·k become scores. slopes: to be the scores' derivatives, or null; biases: those of the same keys, or null, of which the first `unbiased` do not
+// count.
 template <class T>
-void shape_scores(const AttentionPlan& plan, T* DELTATUNE_RESTRICT s, T* DELTATUNE_RESTRICT slopes, const T* biases, Index cols) {
+void shape_scores(const AttentionPlan& plan, T* DELTATUNE_RESTRICT s, T* DELTATUNE_RESTRICT slopes, const T* biases, Index unbiased, Index cols) {
   DELTATUNE_SIMD
   for (Index j = 0; j < cols; ++j) s[j] = plan.score(s[j]);
   if (slopes != nullptr) {
@@ -122,7 +126,7 @@ void shape_scores(const AttentionPlan& plan, T* DELTATUNE_RESTRICT s, T* DELTATU
   }
   if (biases == nullptr) return;
   DELTATUNE_SIMD
-  for (Index j = 0; j < cols; ++j) s[j] += biases[j];
+  for (Index j = unbiased; j < cols; ++j) s[j] += biases[j];
 }
 
 // lines (H, length): bias (buckets, H) by distance.
@@ -212,7 +216,9 @@ void cpu_attention_forward(const AttentionForward<T>& op, int threads) {
         T sums[kQueryBlock];
         for (Index r = 0; r < rows; ++r) {
           T* DELTATUNE_RESTRICT p_r = p.row(r);
-          if (shaped) shape_scores<T>(plan, p_r, nullptr, biases ? biases.row(h) + line.before + begin - plan.place(b, first + r) : nullptr, cols);
+          if (shaped)
+            shape_scores<T>(plan, p_r, nullptr, biases ? biases.row(h) + line.before + plan.distance(b, first + r, begin) : nullptr, unbiased_of(plan, begin),
+                            cols);
           sums[r] = exponentials(p_r, counted_from(begin, plan.visible_keys(b, first + r)), cols, scale, op.lse(row + r, h));
           if (plan.dropout.active()) {
             const DropoutMask mask = plan.dropout_of(row + r, h);
@@ -268,10 +274,10 @@ void softmax_backward(T* DELTATUNE_RESTRICT s, T* DELTATUNE_RESTRICT dp, T* DELT
 
 // The same row where scores are shaped: ds is added to d_biases, those of the same keys or null, and then multiplied by the slopes.
 template <class T>
-void shape_scores_backward(T* DELTATUNE_RESTRICT ds, const T* DELTATUNE_RESTRICT slopes, T* DELTATUNE_RESTRICT d_biases, Index cols) {
+void shape_scores_backward(T* DELTATUNE_RESTRICT ds, const T* DELTATUNE_RESTRICT slopes, T* DELTATUNE_RESTRICT d_biases, Index unbiased, Index cols) {
   if (d_biases != nullptr) {
     DELTATUNE_SIMD
-    for (Index j = 0; j < cols; ++j) d_biases[j] += ds[j];
+    for (Index j = unbiased; j < cols; ++j) d_biases[j] += ds[j];
   }
   DELTATUNE_SIMD
   for (Index j = 0; j < cols; ++j) ds[j] *= slopes[j];
@@ -325,6 +331,7 @@ void cpu_attention_backward(const AttentionBackward<T>& op, int threads) {
         const View<T> p = all_p.column_range(0, cols);
         const View<T> dp = all_dp.column_range(0, cols);
         const View<T> kept = all_kept.column_range(0, cols);
+        const Index unbiased = unbiased_of(plan, begin);
         const View<const T> q = whole_rows(op.q.row_range(row, rows).column_range(h * width, width), padded_q);
         const View<const T> d_o = whole_rows(op.d_o.row_range(row, rows).column_range(h * width, width), padded_d_o);
         const View<T> dq_head = op.dq.row_range(row, rows).column_range(h * width, width);
@@ -332,11 +339,11 @@ void cpu_attention_backward(const AttentionBackward<T>& op, int threads) {
         small_product<T>(q.data, q.stride, 1, k_transposed.column_range(begin, cols), p, rows);
         small_product<T>(d_o.data, d_o.stride, 1, v_transposed.column_range(begin, cols), dp, rows);
         for (Index r = 0; r < rows; ++r) {
-          const Index at = line.before + begin - plan.place(b, first + r);  // of this row's first key in a line
-          if (shaped) shape_scores<T>(plan, p.row(r), slopes, biases ? biases.row(h) + at : nullptr, cols);
+          const Index at = line.before + plan.distance(b, first + r, begin);  // of this row's first key in a line
+          if (shaped) shape_scores<T>(plan, p.row(r), slopes, biases ? biases.row(h) + at : nullptr, unbiased, cols);
           softmax_backward(p.row(r), dp.row(r), kept.row(r), counted_from(begin, plan.visible_keys(b, first + r)), cols, scale, op.lse(row + r, h),
                            plan.dropout_of(row + r, h), begin);
-          if (shaped) shape_scores_backward<T>(dp.row(r), slopes, d_line != nullptr ? d_line + at : nullptr, cols);
+          if (shaped) shape_scores_backward<T>(dp.row(r), slopes, d_line != nullptr ? d_line + at : nullptr, unbiased, cols);
         }
         const Index keys = end - begin;
         small_product<T>(dp.data, dp.stride, 1, k.row_range(begin, keys), dq, rows);              // dq = ds·k
