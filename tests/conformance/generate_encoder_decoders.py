@@ -11,6 +11,7 @@ from generate_peft import ADALORA, dora, lora
 PAIRS = dict(lengths=(12, 5, 1), target_lengths=(4, 7, 2))
 FEWER = dict(lengths=(12, 3), target_lengths=(3, 6))
 EQUAL = dict(lengths=EQUAL_LENGTHS[:2], target_lengths=(5, 5))  # gates are means over a row, padding included
+EQUAL_THREE = dict(lengths=EQUAL_LENGTHS, target_lengths=(4, 4, 4))
 
 # name: (model, trainable, extras)
 PLAIN = {
@@ -37,6 +38,11 @@ PEFT = {
     "t5_v1_1_ia3": ("t5_v1_1", "ia3", dict(target_modules=["k", "v", "wi_1"], feedforward_modules=[]), {}),
     "mt5_lora": ("mt5", "lora", lora(), {}),
     "mt5_ia3": ("mt5", "ia3", {}, {}),
+    # In the decoder's self-attention. With an even num_layers, layers share keys and values.
+    "t5_prefix": ("t5", "prefix", dict(num_virtual_tokens=3, num_layers=3, token_dim=24), {}),
+    "t5_prefix_shared": ("t5", "prefix", dict(num_virtual_tokens=2, num_layers=4, token_dim=24), {}),
+    "t5_v1_1_prefix_projection": ("t5_v1_1", "prefix", dict(num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=20), {}),
+    "mt5_prefix": ("mt5", "prefix", dict(num_virtual_tokens=12, num_layers=3, token_dim=24), {}),
     # One prompt for each stack, of which peft reads the encoder's; and the encoder's alone.
     "t5_prompt": ("t5", "prompt", dict(num_virtual_tokens=3), {}),
     "t5_prompt_encoder": ("t5", "prompt", dict(num_virtual_tokens=4, num_transformer_submodules=1), {}),
@@ -77,6 +83,13 @@ ADAPTERS = {
     "adapterhub_t5_v1_1_ia3": ("t5_v1_1", "ia3", pick("ia3", output_lora=True), SAFE, HEADLESS),
     "adapterhub_mt5_pfeiffer": ("mt5", "pfeiffer", pick("seq_bn", reduction_factor=4), SAFE, HEADLESS),
     "adapterhub_mt5_ia3": ("mt5", "ia3", pick("ia3"), BIN, HEADLESS),
+    "adapterhub_t5_prefix": ("t5", "prefix", pick("prefix_tuning", prefix_length=3, bottleneck_size=10), BIN, {}),
+    "adapterhub_t5_prefix_flat": ("t5_v1_1", "prefix", pick("prefix_tuning", prefix_length=4, flat=True, encoder_prefix=False), BIN, {}),
+    "adapterhub_t5_prefix_leave_out": (  # all of the encoder, and cross-attention
+        "t5", "prefix", pick("prefix_tuning", prefix_length=2, flat=True, cross_prefix=False, leave_out=[0, 1]), BIN, {}),
+    "adapterhub_t5_prefix_gates": (
+        "t5", "prefix", pick("prefix_tuning", prefix_length=2, bottleneck_size=8, use_gating=True, shared_gating=False), BIN, EQUAL_THREE),
+    "adapterhub_mt5_prefix": ("mt5", "prefix", pick("prefix_tuning", prefix_length=9, flat=True), BIN, {}),
 }
 
 for table in (PLAIN, PEFT, ADAPTERS):
@@ -92,6 +105,10 @@ def hold_out():
         for member in options.get("members", [options]):
             if "leave_out" in member:
                 member["leave_out"] = [layer for layer in member["leave_out"] if layer < sizes["num_layers"] + sizes["num_decoder_layers"] - 1]
+    for model_name, method, options, _ in PEFT.values():
+        if method == "prefix":  # peft takes these from fields that T5 has other values in
+            sizes = encoder_decoder_sizes(model_name)
+            options |= dict(token_dim=sizes["num_heads"] * sizes["d_kv"], num_layers=max(options.get("num_layers", 0), sizes["num_decoder_layers"]))
     generate_adapters.hold_out(ADAPTERS)
 
 

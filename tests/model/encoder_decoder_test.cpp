@@ -6,7 +6,6 @@
 
 #include "deltatune/attach/adapterhub_lora_plan.hpp"
 #include "deltatune/attach/bottleneck_plan.hpp"
-#include "deltatune/attach/prefix_plan.hpp"
 #include "deltatune/attach/union_plan.hpp"
 #include "deltatune/model/transformer.hpp"
 #include "deltatune/train/trainer.hpp"
@@ -21,15 +20,6 @@ using test::tiny_t5;
 
 namespace {
 
-PackedBatch pairs() {
-  PackedBatch batch, source;
-  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{4, 8, 15, 16, 3, 9, 1}, {3}, {7, 12, 11, 5}}) source.add(tokens);
-  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{0, 5}, {0, 9, 14, 6}, {0}}) batch.add(tokens);
-  batch.token_labels = {5, 1, 9, ops::kIgnoredLabel, 6, 1, 1};
-  batch.source.push_back(source);
-  return batch;
-}
-
 // adapters: none, or what stands in the model beside.
 auto loss_body(const std::vector<std::string>& trainable, Mode mode, bool gated, const std::optional<BottleneckPlan>& adapters = {}) {
   return [=]<class X>(check::Trial<X>& trial) {
@@ -40,7 +30,7 @@ auto loss_body(const std::vector<std::string>& trainable, Mode mode, bool gated,
     Transformer<X>& model = trial.own(std::move(fresh));
     allocate_gradients(model, trial.ctx());  // loss() takes the gradient through the head at once
     DeviceBatch<X> batch(trial.ctx());
-    batch.upload(pairs(), model.embeddings_train(), model.layout());
+    batch.upload(test::text_pairs(), model.embeddings_train(), model.layout());
     typename Transformer<X>::Activations kept;
     const auto loss = trial.loss("loss");
     backend_of<X>::fill(trial.ctx(), loss.value, scalar_of<X>(0));
@@ -58,12 +48,12 @@ struct Backward {
 };
 Backward backward_of(const std::vector<std::string>& trainable) {
   test::DeviceContext ctx(1);
-  Transformer<X> model(ctx, tiny_t5(), Head::language_model());
+  Transformer<X> model(ctx, test::tiny_t5(), Head::language_model());
   model.initialise(ctx, 1);
   unfreeze(model, trainable);
   allocate_gradients(model, ctx);
   DeviceBatch<X> batch(ctx);
-  batch.upload(pairs(), model.embeddings_train(), model.layout());
+  batch.upload(test::text_pairs(), model.embeddings_train(), model.layout());
   Workspace<test::Device> saved(ctx), scratch(ctx);
   Pass<X> pass{ctx, saved, scratch, Mode::train};
   Transformer<X>::Activations kept;
@@ -188,7 +178,7 @@ TEST_CASE("encoder-decoders: what is frozen costs no backward", "[model][encoder
 TEST_CASE("encoder-decoders learn, and what is frozen stays as it is", "[model][encoder_decoder]") {
   const std::string trained = GENERATE("encoder.", "decoder.", "shared.");
   test::DeviceContext ctx(1);
-  Architecture architecture = tiny_t5();
+  Architecture architecture = test::tiny_t5();
   architecture.initializer_range = 0.4;
   Transformer<X> model(ctx, architecture, Head::language_model());
   model.initialise(ctx, 1);
@@ -205,21 +195,21 @@ TEST_CASE("encoder-decoders learn, and what is frozen stays as it is", "[model][
   config.dropout = false;
   config.optimizer.learning_rate = 1e-2;
   Trainer<Transformer<X>> trainer(ctx, model, config);
-  const double before = trainer.step(pairs()).loss;
+  const double before = trainer.step(test::text_pairs()).loss;
   ctx.reset_counters();
   double after = 0;
-  for (int step = 0; step < 60; ++step) after = trainer.step(pairs()).loss;
+  for (int step = 0; step < 60; ++step) after = trainer.step(test::text_pairs()).loss;
   CHECK(ctx.allocations() == 0);
   CHECK(after < 0.85 * before);
   CHECK(values(false) == frozen);
   CHECK(values(true) != start);
-  CHECK(trainer.loss(pairs()) / 6 == Approx(after).margin(0.3));  // the mean over what is predicted
+  CHECK(trainer.loss(test::text_pairs()) / 6 == Approx(after).margin(0.3));  // the mean over what is predicted
 }
 
 TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") {
   test::DeviceContext ctx(1);
-  CHECK_THAT(test::error_text([&] { Transformer<X>(ctx, tiny_t5(), Head::none()); }), Contains("T5") && Contains("only the language model head"));
-  Transformer<X> model(ctx, tiny_t5(), Head::language_model());
+  CHECK_THAT(test::error_text([&] { Transformer<X>(ctx, test::tiny_t5(), Head::none()); }), Contains("T5") && Contains("only the language model head"));
+  Transformer<X> model(ctx, test::tiny_t5(), Head::language_model());
   model.initialise(ctx, 1);
   const auto run = [&](const PackedBatch& batch) {
     return test::error_text([&] {
@@ -231,15 +221,13 @@ TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") 
       model.loss(pass, device, {.total_weight = 6}, pass.keep(1, 1), kept);
     });
   };
-  PackedBatch batch = pairs();
+  PackedBatch batch = test::text_pairs();
   batch.source.clear();
   CHECK_THAT(run(batch), Contains("T5 is an encoder-decoder and needs a source text per sequence"));
-  batch = pairs();
+  batch = test::text_pairs();
   batch.source.front() = {};
   batch.source.front().add(std::vector<std::int32_t>{4});
   CHECK_THAT(run(batch), Contains("needs one source per target") && Contains("expected 3") && Contains("got 1"));
-  const auto refusal = [&](const auto& plan) { return test::error_text([&] { attach(ctx, model, plan); }); };
-  CHECK_THAT(refusal(PrefixPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
   CHECK(std::string(model.task_type()) == "SEQ_2_SEQ_LM");
   CHECK(model.class_name() == "T5ForConditionalGeneration");
 }

@@ -33,10 +33,15 @@ PackedBatch sentences() {
   return batch;
 }
 
-auto classifier_body(const std::string& family, const std::vector<std::string>& trainable, Mode mode) {
+auto classifier_body(const std::string& family, const std::vector<std::string>& trainable, Mode mode, Index prefix_rows = 0) {
   return [=]<class X>(check::Trial<X>& trial) {
     trial.pass().mode = mode;
     Transformer<X> fresh(trial.ctx(), test::small_architecture(family), Head::classifier(3));
+    if (prefix_rows > 0) {
+      PrefixPlan prefix;
+      prefix.prefix.rows = prefix_rows;
+      attach_beside(trial.ctx(), fresh, prefix);
+    }
     unfreeze(fresh, trainable);
     Transformer<X>& model = trial.own(std::move(fresh));
     DeviceBatch<X> batch(trial.ctx());
@@ -150,14 +155,28 @@ TEST_CASE("families: a sequence may be as long as the positions behind the first
 TEST_CASE("families: what prefixes cannot be in front of", "[model][families]") {
   test::DeviceContext ctx(1);
   using X = test::DeviceTensor;
-  for (const std::string family : {"mpnet", "modernbert"}) {
-    Transformer<X> model = test::small_model<X>(ctx, family);
-    PrefixPlan prefix;
-    prefix.prefix.rows = 2;
-    CHECK_THAT(test::error_text([&] { attach(ctx, model, prefix); }), Contains("in front of the tokens"));
-    Transformer<X> plain = test::small_model<X>(ctx, family);
-    CHECK(check::detail::outputs(ctx, model, sentences()) == check::detail::outputs(ctx, plain, sentences()));
+  PrefixPlan prefix;
+  prefix.prefix.rows = 2;
+  Transformer<X> model = test::small_model<X>(ctx, "modernbert");
+  CHECK_THAT(test::error_text([&] { attach(ctx, model, prefix); }), Contains("in front of the tokens"));
+  Transformer<X> plain = test::small_model<X>(ctx, "modernbert");
+  CHECK(check::detail::outputs(ctx, model, sentences()) == check::detail::outputs(ctx, plain, sentences()));
+}
+
+TEST_CASE("families: prefixes in front of a bias by distance, which nobody else has", "[model][families]") {
+  for (const std::string trained : {"classifier.**", "**.relative_attention_bias.weight"}) {
+    test::check_adjoint(classifier_body("mpnet", {trained}, Mode::train, 2));
+    test::check_device(classifier_body("mpnet", {trained}, Mode::differentiate, 2), 1e-3);
   }
+  PrefixPlan prefix;
+  prefix.prefix.rows = 2;
+  test::Contracts<test::DeviceTensor>("mpnet")("prefix", prefix, {.starts_as_identity = false});
+  test::DeviceContext ctx(1);
+  Transformer<test::DeviceTensor> model = test::small_model<test::DeviceTensor>(ctx, "mpnet");
+  Attachment<test::DeviceTensor> attachment = attach(ctx, model, prefix);
+  const test::TemporaryFolder out;
+  save_adapter(ctx, out.path(), model, prefix, attachment, "base");
+  CHECK(JsonConfig::open(out.path() / "adapter_config.json").get<std::string>("peft_type") == "DELTATUNE_PREFIX");
 }
 
 TEST_CASE("families: configurations of both versions of transformers, and those that are refused", "[model][families]") {

@@ -2,10 +2,14 @@
 // are all used.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "deltatune/model/families.hpp"
 #include "deltatune/model/transformer.hpp"
+#include "deltatune/nn/packed_batch.hpp"
+#include "deltatune/ops/cross_entropy.hpp"
 #include "support/device.hpp"
 
 namespace deltatune::test {
@@ -16,6 +20,16 @@ inline Architecture tiny_t5(bool gated = false) {
       "num_decoder_layers": 2, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "dropout_rate": 0.1, "pad_token_id": 0,
       "eos_token_id": 1, )" + settings + "}",
                                       "config.json"));
+}
+
+// Three, with six tokens to predict.
+inline PackedBatch text_pairs() {
+  PackedBatch batch, source;
+  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{4, 8, 15, 16, 3, 9, 1}, {3}, {7, 12, 11, 5}}) source.add(tokens);
+  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{0, 5}, {0, 9, 14, 6}, {0}}) batch.add(tokens);
+  batch.token_labels = {5, 1, 9, ops::kIgnoredLabel, 6, 1, 1};
+  batch.source.push_back(source);
+  return batch;
 }
 
 }  // namespace deltatune::test

@@ -60,9 +60,16 @@ std::string adapterhub_name(const Architecture& architecture, const Parameter<X>
     if (at == std::string::npos) return std::nullopt;
     return path.substr(0, at) + with + path.substr(at + part.size());
   };
-  const std::string lora = ".loras." + name + ".", prefix = "prefix_tuning.prefix_tunings." + name + "." + architecture.adapterhub_prefix + ".";
-  if (path == "prompt_embeddings")  // in a flat prefix a list of numbers
+  const std::string lora = ".loras." + name + ".";
+  // Of an encoder-decoder, prefixes have a place in front of their names.
+  const bool placed = path.starts_with("encoder_prefix.") || path.starts_with("cross_prefix.");
+  const std::string place = placed ? path.substr(0, path.find('.')) : architecture.adapterhub_prefix;
+  const std::string inner = placed ? path.substr(path.find('.') + 1) : path;
+  const std::string prefix = "prefix_tuning.prefix_tunings." + name + "." + place + ".";
+  if (inner == "prompt_embeddings")  // in a flat prefix a list of numbers
     return parameter.file_shape().size() == 1 ? prefix + "control_trans" : "prompt_tuning.prompt_tunings." + name + ".prompt_embedding.weight";
+  for (const auto& [of_encoder, with] : {std::pair{"prompt_encoder.embedding.weight", "wte.weight"}, std::pair{"prompt_encoder.transform.", "control_trans."}})
+    if (inner.starts_with(of_encoder)) return prefix + with + inner.substr(std::string_view(of_encoder).size());
   const std::pair<const char*, std::string> parts[] = {
       {".adapters.", ".adapters." + name + "."},
       {"shared_parameters.", "shared_parameters." + name + "."},
@@ -72,8 +79,6 @@ std::string adapterhub_name(const Architecture& architecture, const Parameter<X>
       {".lora_magnitude_vector", lora + "m.weight"},
       {".lora_gate.", lora + "gate."},
       {".prefix_gate.", ".prefix_tuning.prefix_gates." + name + "."},
-      {"prompt_encoder.embedding.weight", prefix + "wte.weight"},
-      {"prompt_encoder.transform.", prefix + "control_trans."},
   };
   for (const auto& [part, with] : parts)
     if (const auto result = spliced(part, with)) return *result;
@@ -134,7 +139,12 @@ class AdapterHubTensors {
     for (const auto& [key, tensor] : files_.back().tensors()) {
       const auto other = renamed.find(key);
       const std::string name = other != renamed.end() ? other->second : architecture.without_prefix(without_legacy(key));
-      if (!entries_.emplace(name, FileEntry{key, &tensor}).second) throw Error(path.string() + ": " + key, "occurs twice, under two names");
+      const auto [at, is_new] = entries_.emplace(name, FileEntry{key, &tensor});
+      if (is_new) continue;
+      // Where the model has no prefix, the head's file repeats the prefixes.
+      const TensorInfo& first = *at->second.tensor;
+      if (first.file == tensor.file) throw Error(path.string() + ": " + key, "occurs twice, under two names");
+      if (first.shape != tensor.shape || !same_values(first, tensor)) throw Error(path.string() + ": " + key, "has other values in " + first.file);
     }
   }
 

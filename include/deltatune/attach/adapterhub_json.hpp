@@ -156,13 +156,15 @@ DELTATUNE_FUNCTION PrefixPlan read_adapterhub_prefix(const JsonConfig& json, boo
   if (json.get_or<bool>("use_gating", false))
     prefix.gates = json.get_or<bool>("shared_gating", true) ? PrefixConfig::Gates::shared : PrefixConfig::Gates::separate;
   plan.leave_out = json.get_or<std::vector<std::int64_t>>("leave_out", {});
+  plan.encoder_prefix = json.get_or<bool>("encoder_prefix", true);
+  plan.cross_prefix = json.get_or<bool>("cross_prefix", true);
   return plan;
 }
 DELTATUNE_FUNCTION nlohmann::json to_json(const PrefixPlan& plan) {
   PrefixConfig prefix = plan.prefix;
   return {{"architecture", "prefix_tuning"},
-          {"encoder_prefix", true},
-          {"cross_prefix", true},
+          {"encoder_prefix", plan.encoder_prefix},
+          {"cross_prefix", plan.cross_prefix},
           {"leave_out", plan.leave_out},
           {"flat", prefix.hidden == 0},
           {"prefix_length", prefix.rows},
@@ -212,9 +214,7 @@ DELTATUNE_FUNCTION const std::set<std::string, std::less<>>& adapterhub_fields_w
                                                          "bottleneck_size",
                                                          "config",
                                                          "config_id",
-                                                         "cross_prefix",
                                                          "dtype",
-                                                         "encoder_prefix",
                                                          "factorized_phm_W",
                                                          "factorized_phm_rule",
                                                          "hidden_size",

@@ -131,6 +131,8 @@ DELTATUNE_FUNCTION Index extent(const OpenDeltaTensors& tensors, const std::stri
 DELTATUNE_FUNCTION AnyPlan read_opendelta_plan(const JsonConfig& json, const OpenDeltaTensors& tensors, const Architecture& architecture,
                                                const std::string& prefix, const std::string& in_file) {
   const std::string type = json.get<std::string>("delta_type");
+  if (architecture.encoder && (type == "prefix" || type == "soft_prompt"))
+    throw Error(json.name() + ": delta_type", "is not supported on " + architecture.title + ", an encoder-decoder", {.got = "\"" + type + "\""});
   const auto require = [&](std::vector<std::string> modules) {
     if (modules.empty()) throw Error(in_file, "holds no tensors of the delta_type \"" + type + "\"", {.remedy = "does it belong to this config.json?"});
     return modules;

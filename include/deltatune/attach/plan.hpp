@@ -127,7 +127,7 @@ template <class Plan, class Model>
 void check_stacks(const Model& model, const std::string& where) {
   if (!Plan::kOnEncoderDecoders && is_encoder_decoder(model))
     throw Error(where, "is a method that is not supported on " + model.architecture().title + ", an encoder-decoder, yet",
-                {.expected = "LoRA, DoRA, AdaLoRA, VeRA, MiSS, (IA)3, prompts, P-tuning, norm tuning, bottleneck adapters, diff pruning or a selection of parameters"});
+                {.expected = "LoRA, DoRA, AdaLoRA, VeRA, MiSS, (IA)3, prompts, P-tuning, prefixes, norm tuning, bottleneck adapters, diff pruning or a selection of parameters"});
 }
 
 // A table trained as a whole parts from the head that is tied to it, and the head from the table, as PEFT trains a copy of the one that is named.

@@ -30,11 +30,16 @@ constexpr bool is_peft_type() {
   return !std::string_view(Plan::kPeftType).starts_with("DELTATUNE");
 }
 
-// Whether this plan's folder is of its own kind, and not of PEFT's.
-template <class Plan>
-bool is_own(const Plan& plan) {
-  if constexpr (requires { plan.own(); }) return plan.own();
-  return !is_peft_type<Plan>();
+// Whether the folder of this plan for this model is of its own kind, and not of PEFT's.
+template <class Plan, class Model>
+bool is_own(const Plan& plan, const Model& model) {
+  if constexpr (requires { plan.own(model); }) {
+    return plan.own(model);
+  } else if constexpr (requires { plan.own(); }) {
+    return plan.own();
+  } else {
+    return !is_peft_type<Plan>();
+  }
 }
 
 // The names under which PEFT's files may hold a parameter of a model that has deltas at `paths`, the one that is written first.
@@ -88,7 +93,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
                                                     : "none"},
   };
   if (plan.ensure_weight_tying) config["ensure_weight_tying"] = true;
-  const bool own = detail::is_own(plan);
+  const bool own = detail::is_own(plan, model);
   if constexpr (requires { Plan::kOwnType; }) {
     if (own) config["peft_type"] = Plan::kOwnType;
   }

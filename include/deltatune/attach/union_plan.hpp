@@ -22,7 +22,6 @@ using UnionMember = std::variant<BottleneckPlan, AdapterHubLoraPlan, PrefixPlan,
 
 struct UnionPlan : PlanBase {
   static constexpr const char* kGroup = "Adapters";
-
   std::vector<UnionMember> members = {};
   std::string name_in_file = "adapter";  // part of the tensors' names
 
@@ -38,10 +37,10 @@ struct UnionPlan : PlanBase {
     return plan;
   }
 
-  // The prefix as AdapterHub has it: positions of tokens stay.
+  // The prefix as AdapterHub has it: positions of tokens stay, and a bias by distance takes tokens to be behind where they are.
   DELTATUNE_FUNCTION static PrefixPlan adapterhub_prefix(Index rows = 30, Index hidden = 512) {
     PrefixPlan plan;
-    plan.prefix = {.rows = rows, .hidden = hidden, .shifts_positions = false};
+    plan.prefix = {.rows = rows, .hidden = hidden, .shifts_positions = false, .distances = RowDistances::shifted};
     return plan;
   }
   // The prompt as AdapterHub has it: among the finished embeddings.
@@ -114,8 +113,10 @@ struct UnionPlan : PlanBase {
               if (plan.prefix.shifts_positions || plan.prefix.embedding > 0)
                 throw Error(member + ": prefix_tuning", "is a prefix of PEFT, which AdapterHub's folders have no place for",
                             {.remedy = "start from UnionPlan::adapterhub_prefix()"});
-              auto& rows = plan.place(ctx, model, attachment, key, member).prompt_embeddings();
-              rows.set_file_shape({rows.size()});  // a list of numbers there
+              if (!plan.decoder_prefix)
+                throw Error(member + ": prefix_tuning", "leaves out the decoder, which AdapterHub's prefixes always are in", {.remedy = "set decoder_prefix"});
+              // A list of numbers there.
+              plan.place(ctx, model, attachment, key, member).visit_prompts([](Parameter<X>& rows) { rows.set_file_shape({rows.size()}); });
             } else {
               if constexpr (std::is_same_v<P, PromptPlan>) {
                 if (plan.prompt.like_words || plan.prompt.prompts != 1)

@@ -1,5 +1,6 @@
 // Prefix tuning: keys and values that every query of a sequence sees before those of its tokens. Li and Liang 2021, arXiv 2101.00190; flat, in all
-// layers of an encoder: P-tuning v2, Liu et al. 2021, arXiv 2110.07602; gates: UniPELT, Mao et al. 2022, arXiv 2110.07577.
+// layers of an encoder: P-tuning v2, Liu et al. 2021, arXiv 2110.07602; gates: UniPELT, Mao et al. 2022, arXiv 2110.07577. In an encoder-decoder there is one
+// for each kind of attention (attach/prefix_plan.hpp).
 //
 //   [K | V] of layer l, the same for all sequences:  E[:, l],   E (P, L·2C) the prompt embeddings
 //   flat: E is the parameter.  With an encoder (hidden > 0):  E = a(W·Wᵢₙᵀ + b₁)·Wₒᵤₜᵀ + b₂,   a: tanh
@@ -39,8 +40,9 @@ struct PrefixConfig {
   Index hidden = 0;     // of the encoder; 0: none, flat
   Index embedding = 0;  // columns of W; 0: as many as the model's width
   ops::Activation activation = ops::Activation::tanh;
-  bool shifts_positions = true;  // positions of the tokens begin at P (PEFT); false: at 0 (AdapterHub)
-  double dropout = 0;            // of keys and values, for each sequence
+  bool shifts_positions = true;                 // positions of the tokens begin at P (PEFT); false: at 0 (AdapterHub)
+  RowDistances distances = RowDistances::none;  // where scores have a bias by distance
+  double dropout = 0;                           // of keys and values, for each sequence
   Gates gates = Gates::none;
 
   Index gate_count() const { return gates == Gates::none ? 0 : gates == Gates::shared ? 1 : 2; }
@@ -114,6 +116,7 @@ class PrefixRows {
   }
 
   Index rows() const { return config_.rows; }
+  RowDistances distances() const { return config_.distances; }
   bool needs_input() const { return gate_.needs_input(); }
 
   void forward(Pass<X>& pass, View<const T> x, View<T> kv, Saved& saved) const {
@@ -159,7 +162,14 @@ class PrefixRows {
   detail::SequenceGate<X> gate_;  // or none
 };
 
-// The rows of all layers: one parameter, or what computes it.
+// Where the layers of a prefix lie in its parameter, and what stands in front of the names of all of its parameters.
+struct PrefixSlots {
+  std::string names = {};
+  std::vector<Index> of_layer = {};  // of the 2C columns each, which one a layer reads; empty: the first layer the first, ...
+  Index count = 0;                   // of all, read or not; 0: as many as layers
+};
+
+// The rows of all layers of one kind: one parameter, or what computes it.
 template <class X>
 class Prefix {
  public:
@@ -168,18 +178,22 @@ class Prefix {
   using Context = context_of<X>;
 
   // layers: kv() of each layer's PrefixRows, which stay where they are. width: C, columns of the encoder's input.
-  Prefix(Context& ctx, std::vector<Parameter<X>*> layers, Index width, PrefixConfig config, RandomKey key) : config_(config), layers_(std::move(layers)) {
-    const Index columns = static_cast<Index>(layers_.size()) * layers_.at(0)->shape().at(1);
+  Prefix(Context& ctx, std::vector<Parameter<X>*> layers, Index width, PrefixConfig config, RandomKey key, PrefixSlots slots = {})
+      : config_(config), layers_(std::move(layers)), slots_(std::move(slots.of_layer)) {
+    if (slots_.empty())
+      for (std::size_t l = 0; l < layers_.size(); ++l) slots_.push_back(static_cast<Index>(l));
+    const Index count = slots.count > 0 ? slots.count : static_cast<Index>(layers_.size());
+    const Index columns = count * layers_.at(0)->shape().at(1);
     const Shape shape{config.rows, columns};
     if (config.hidden == 0) {
-      prompt_ = {ctx, "prompt_embeddings", shape, detail::normal_start(derive(key, 0), 1.0)};
+      prompt_ = {ctx, slots.names + "prompt_embeddings", shape, detail::normal_start(derive(key, 0), 1.0)};
       return;
     }
-    prompt_ = {ctx, "prompt_embeddings", shape};
+    prompt_ = {ctx, slots.names + "prompt_embeddings", shape};
     prompt_->set_derived(true);
-    start_ = {ctx, "prompt_encoder.embedding.weight", {config.rows, width}, detail::normal_start(derive(key, 1), 1.0)};
-    in_ = {ctx, "prompt_encoder.transform.0", width, config.hidden, derive(key, 2), derive(key, 3)};
-    out_ = {ctx, "prompt_encoder.transform.2", config.hidden, columns, derive(key, 4), derive(key, 5)};
+    start_ = {ctx, slots.names + "prompt_encoder.embedding.weight", {config.rows, width}, detail::normal_start(derive(key, 1), 1.0)};
+    in_ = {ctx, slots.names + "prompt_encoder.transform.0", width, config.hidden, derive(key, 2), derive(key, 3)};
+    out_ = {ctx, slots.names + "prompt_encoder.transform.2", config.hidden, columns, derive(key, 4), derive(key, 5)};
   }
 
   Parameter<X>& prompt_embeddings() { return *prompt_; }  // (P, L·2C)
@@ -234,20 +248,56 @@ class Prefix {
   // f(layer, its columns of `rows`)
   template <class F>
   void visit_slices(View<T> rows, const F& f) {
-    Index first = 0;
-    for (Parameter<X>* const layer : layers_) {
-      const Index columns = layer->shape().at(1);
-      f(*layer, rows ? rows.column_range(first, columns) : View<T>());
-      first += columns;
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      const Index columns = layers_[l]->shape().at(1);
+      f(*layers_[l], rows ? rows.column_range(slots_[l] * columns, columns) : View<T>());
     }
   }
 
   PrefixConfig config_;
   std::vector<Parameter<X>*> layers_;
+  std::vector<Index> slots_;        // of the layers
   detail::OwnParameter<X> prompt_;  // (P, L·2C)
   detail::OwnParameter<X> start_;   // (P, C), with an encoder
   detail::OwnLinear<X> in_, out_;
   View<T> hidden_, active_;  // (P, hidden) of the last pass
+};
+
+// The prefixes of a method, one for each kind of attention.
+template <class X>
+class Prefixes {
+ public:
+  using Context = context_of<X>;
+
+  void add(Prefix<X> prefix) { prefixes_.push_back(std::move(prefix)); }
+  bool empty() const { return prefixes_.empty(); }
+
+  template <class F>
+  void visit(const F& f) {
+    for (Prefix<X>& prefix : prefixes_) prefix.visit(f);
+  }
+  template <class F>
+  void visit_prompts(const F& f) {
+    for (Prefix<X>& prefix : prefixes_) f(prefix.prompt_embeddings());
+  }
+
+  Index position_shift() const {
+    Index shift = 0;
+    for (const Prefix<X>& prefix : prefixes_) shift += prefix.position_shift();
+    return shift;
+  }
+  void forward(Pass<X>& pass) {
+    for (Prefix<X>& prefix : prefixes_) prefix.forward(pass);
+  }
+  void backward(Pass<X>& pass) {
+    for (Prefix<X>& prefix : prefixes_) prefix.backward(pass);
+  }
+  void evaluate(Context& ctx) {
+    for (Prefix<X>& prefix : prefixes_) prefix.evaluate(ctx);
+  }
+
+ private:
+  std::vector<Prefix<X>> prefixes_;
 };
 
 }  // namespace deltatune
