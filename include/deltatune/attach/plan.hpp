@@ -42,7 +42,6 @@ inline const std::vector<std::string> kOutputModules{"classifier", "score"};
 // What trains beside the deltas.
 struct PlanBase {
   static constexpr const char* kGroup = "Methods on weights";  // of its kind, for a list of settings
-  static constexpr bool kOnEncoderDecoders = true;
 
   std::string name = "default";                               // of the attachment
   std::vector<std::string> modules_to_save = kOutputModules;  // trained as a whole; matched as ends of module paths
@@ -113,23 +112,6 @@ void check_left_out(const Model& model, const std::vector<Index>& layers, const 
                   {.expected = "0 to " + std::to_string(all - 1) + counted, .got = std::to_string(layer)});
 }
 
-template <class Model>
-bool is_encoder_decoder(const Model& model) {
-  if constexpr (requires { model.is_encoder_decoder(); }) {
-    return model.is_encoder_decoder();
-  } else {
-    return false;
-  }
-}
-
-// Throws Error for a method that has no place in two stacks yet.
-template <class Plan, class Model>
-void check_stacks(const Model& model, const std::string& where) {
-  if (!Plan::kOnEncoderDecoders && is_encoder_decoder(model))
-    throw Error(where, "is a method that is not supported on " + model.architecture().title + ", an encoder-decoder, yet",
-                {.expected = "LoRA, DoRA, AdaLoRA, VeRA, MiSS, (IA)3, prompts, P-tuning, prefixes, norm tuning, bottleneck adapters, diff pruning or a selection of parameters"});
-}
-
 // A table trained as a whole parts from the head that is tied to it, and the head from the table, as PEFT trains a copy of the one that is named.
 // Returns whether it did so.
 template <class Model, class Plan>
@@ -170,7 +152,6 @@ template <class Model, class Plan>
 Attached<typename Model::Tensor, Plan> attach_beside(typename Model::Context& ctx, Model& model, const Plan& plan, std::uint64_t seed = 0,
                                                      const std::string& where = "plan") {
   using X = typename Model::Tensor;
-  detail::check_stacks<Plan>(model, where);
   Attachment<X> attachment(plan.name);
   const bool parted = detail::part_saved_table(ctx, model, plan);
   try {

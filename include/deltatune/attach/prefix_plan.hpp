@@ -66,7 +66,7 @@ struct PrefixPlan : PromptLearningPlan {
   bool own() const { return !prefix.shifts_positions || prefix.gates != PrefixConfig::Gates::none || !leave_out.empty(); }
   template <class Model>
   bool own(const Model& model) const {
-    if (detail::is_encoder_decoder(model)) return own() || !is_of_peft();
+    if (model.architecture().encoder) return own() || !is_of_peft();
     return own() || model.architecture().stack.relative_bias.has_value();  // PEFT has none there
   }
   DELTATUNE_FUNCTION void read_more(const JsonConfig& json) {
@@ -94,7 +94,7 @@ struct PrefixPlan : PromptLearningPlan {
                       {"encoder_hidden_size", prefix.hidden > 0 ? prefix.hidden : width},
                       {"num_attention_heads", attention.kv_heads},
                       {"token_dim", width}});
-    const bool two_stacks = detail::is_encoder_decoder(model);
+    const bool two_stacks = model.architecture().encoder.has_value();
     if (two_stacks && !own(model)) config_io["num_layers"] = pairs_for(model);
     if (!own(model)) return;
     PrefixConfig written = prefix;
@@ -107,7 +107,7 @@ struct PrefixPlan : PromptLearningPlan {
   Prefixes<X>& place(context_of<X>& ctx, Model& model, Attachment<X>& attachment, Seed seed, const std::string& where) const {
     prefix.validate(where);
     check_submodules(model, where);
-    const bool two_stacks = detail::is_encoder_decoder(model);
+    const bool two_stacks = model.architecture().encoder.has_value();
     const Index before = two_stacks ? static_cast<Index>(model.architecture().encoder->stack.layers.size()) : 0;  // layers of the encoder
     check_leave_out(model, before, where);
     Prefixes<X> prefixes;

@@ -49,7 +49,7 @@ struct PromptLearningPlan : PlanBase {
   }
   template <class Model>
   void check_submodules(const Model& model, const std::string& where) const {
-    if (submodules != 1 && !detail::is_encoder_decoder(model))
+    if (submodules != 1 && !model.architecture().encoder)
       throw Error(where + ": num_transformer_submodules", "is of an encoder-decoder, and " + model.architecture().title + " is none",
                   {.expected = "1", .got = std::to_string(submodules)});
   }

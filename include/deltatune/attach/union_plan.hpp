@@ -108,7 +108,6 @@ struct UnionPlan : PlanBase {
       const RandomKey key = derive(seed, i);
       std::visit(
           [&]<class P>(const P& plan) {
-            detail::check_stacks<P>(model, member);
             if constexpr (std::is_same_v<P, PrefixPlan>) {
               if (plan.prefix.shifts_positions || plan.prefix.embedding > 0)
                 throw Error(member + ": prefix_tuning", "is a prefix of PEFT, which AdapterHub's folders have no place for",
