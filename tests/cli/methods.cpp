@@ -295,6 +295,7 @@ TEST_CASE("methods and options that don't go together", "[cli][methods][mistakes
   fails({"--method", "compacter", "--reduction-factor", "32"}, {"phm_dim"});
   fails({"--method", "parallel", "--non-linearity", "sine"}, {"--non-linearity", "sine", "gelu"});
   fails({"--method", "pfeiffer", "--leave-out", "7"}, {"leave_out", "7"});
+  fails({"--method", "houlsby", "--cross-adapter"}, {"cross_adapter", "no cross-attention"});
   fails({"--method", "adalora", "--rank", "2", "--target-rank", "4"}, {"target_r"});
   fails({"--method", "last_layers", "--last-layers", "9"}, {"last layers", "9"});
   fails({"--method", "diff_pruning", "--density", "2"}, {"density"});

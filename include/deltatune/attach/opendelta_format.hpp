@@ -56,9 +56,9 @@ struct OpenDeltaPlace {
     const StackNames& names = place->stack->names;
     const auto holds = [&](const std::string& path) { return !path.empty() && (path + ".").starts_with(place->module); };
     const bool has_branch_norm = place->stack->place == NormPlace::around || place->stack->place == NormPlace::after_branch;
-    const auto behind = [&](Sublayer sublayer, const std::string& norm) -> std::optional<OpenDeltaPlace> {
+    const auto behind = [&](Sublayer kind, const std::string& norm) -> std::optional<OpenDeltaPlace> {
       if (has_branch_norm && !holds(norm)) return std::nullopt;
-      return OpenDeltaPlace{place->layer, sublayer, holds(norm)};
+      return OpenDeltaPlace{place->layer, kind, holds(norm)};
     };
     if (holds(names.feed_forward.down)) return behind(Sublayer::feed_forward, names.feed_forward.norm);
     if (holds(names.cross.output)) return behind(Sublayer::cross_attention, names.cross.norm);
@@ -95,15 +95,16 @@ DELTATUNE_FUNCTION UnionPlan opendelta_bottlenecks(const std::vector<std::string
   }
   UnionPlan plan;
   const Index width = architecture.hidden_size;
-  for (const auto& [sublayer, in_layers] : present) {
+  for (const auto& of_kind : present) {
+    const Sublayer kind = of_kind.first;
+    const std::vector<Index>& in_layers = of_kind.second;
     // Half a column more than the size, unless it divides the width: floor() of the quotient is the size either way.
     const double size = static_cast<double>(bottleneck) + (width % bottleneck == 0 ? 0.0 : 0.5);
     BottleneckPlan method;
     method.adapter = config;
     method.reduction.factor = static_cast<double>(width) / size;
     method.after_feed_forward = false;
-    const Index first = sublayer == Sublayer::cross_attention ? architecture.encoder_layers() : 0,
-                count = architecture.encoder_layers() + architecture.layers();
+    const Index first = kind == Sublayer::cross_attention ? architecture.encoder_layers() : 0, count = architecture.encoder_layers() + architecture.layers();
     const auto same_layers = [&](const UnionMember& member) {
       for (Index l = first; l < count; ++l)
         if (holds(in_layers, l) == holds(std::get<BottleneckPlan>(member).leave_out, l)) return false;
@@ -115,7 +116,7 @@ DELTATUNE_FUNCTION UnionPlan opendelta_bottlenecks(const std::vector<std::string
         if (!holds(in_layers, l)) method.leave_out.push_back(l);
       member = plan.members.insert(member, std::move(method));
     }
-    std::get<BottleneckPlan>(*member).*BottleneckPlan::after(sublayer) = true;
+    std::get<BottleneckPlan>(*member).*BottleneckPlan::after(kind) = true;
   }
   return plan;
 }
