@@ -214,7 +214,8 @@ def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, atten
         if SEED:
             lengths = draw_lengths(lengths, stream)
             equal = len(target_lengths) > 1 and len(set(target_lengths)) == 1
-            target_lengths = (integer(2, 9, stream),) * len(lengths) if equal else tuple(integer(2, 9, stream) for _ in lengths)
+            # Equal ones reach past the word that is not scored.
+            target_lengths = (integer(3, 9, stream),) * len(lengths) if equal else tuple(integer(2, 9, stream) for _ in lengths)
         return make_pairs(config, stream, lengths, target_lengths)
     if config.model_type == "gpt2" or config.model_type in DECODER_TYPES:
         return make_causal_batch(config, labels, stream, lengths)
