@@ -1,7 +1,9 @@
 // Prompts, P-tuning and prefixes on encoder-decoders: gradients, what the rows are, how far down gradients go, folders.
 #include <catch2/catch.hpp>
 #include <string>
+#include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "deltatune/attach/adapter_folder.hpp"
@@ -170,7 +172,18 @@ TEST_CASE("prompts on encoder-decoders: methods keep their promises", "[model][e
   for (const auto& [name, plan] : all_plans()) {
     INFO(name);
     const test::TemporaryFolder folder;
-    CHECK(check::contract(ctx, tiny_model, test::text_pairs(), plan, {.starts_as_identity = false, .folder = folder.path()}) == std::vector<std::string>{});
+    std::visit(
+        [&]<class Plan>(const Plan& method) {
+          if constexpr (std::is_same_v<Plan, PrefixPlan> || std::is_same_v<Plan, PromptPlan> || std::is_same_v<Plan, PTuningPlan> ||
+                        std::is_same_v<Plan, UnionPlan>) {
+            const std::vector<std::string> broken =
+                check::contract(ctx, tiny_model, test::text_pairs(), method, {.starts_as_identity = false, .folder = folder.path()});
+            CHECK(broken == std::vector<std::string>{});
+          } else {
+            FAIL("no such plan is among them");
+          }
+        },
+        plan);
   }
 }
 
@@ -200,7 +213,8 @@ TEST_CASE("prompts on encoder-decoders: which files are PEFT's, and what they sa
     const test::TemporaryFolder out;
     save_adapter(ctx, out.path(), model, plan, attachment, "base");
     std::string keys;
-    for (const auto& [key, tensor] : SafeTensors::open(out.path() / "adapter_model.safetensors").tensors()) keys += key + to_string(tensor.shape) + " ";
+    const SafeTensors file = SafeTensors::open(out.path() / "adapter_model.safetensors");
+    for (const auto& [key, tensor] : file.tensors()) keys += key + to_string(tensor.shape) + " ";
     return std::pair(JsonConfig::open(out.path() / "adapter_config.json").raw(), keys);
   };
   const auto [one, of_one] = saved(prompt(1));
