@@ -167,6 +167,20 @@ TEST_CASE("prompts on encoder-decoders: gradients go as far down as something tr
   CHECK(decoder.decoder == 0);
 }
 
+TEST_CASE("prompts on encoder-decoders: PEFT's prefix moves the positions of the decoder, a prompt those of the encoder", "[model][encoder_decoder]") {
+  test::DeviceContext ctx(1);
+  const auto last = [&](const AnyPlan& plan) {
+    Transformer<X> model = tiny_model(ctx);
+    attach(ctx, model, plan);
+    DeviceBatch<X> batch(ctx);
+    batch.upload(test::text_pairs(), false, model.layout());
+    return std::pair(batch.source()->last_position(), batch.last_position());
+  };
+  CHECK(last(PrefixPlan::of_peft({.rows = 5})) == std::pair<Index, Index>(6, 3 + 5));
+  CHECK(last(prefixes({.rows = 5})) == std::pair<Index, Index>(6, 3));
+  CHECK(last(prompt(1)) == std::pair<Index, Index>(6 + 2, 3));
+}
+
 TEST_CASE("prompts on encoder-decoders: methods keep their promises", "[model][encoder_decoder][prompt_learning][contract]") {
   test::DeviceContext ctx(1);
   for (const auto& [name, plan] : all_plans()) {

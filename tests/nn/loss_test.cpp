@@ -95,7 +95,7 @@ TEST_CASE("predictions: rows behind which stands a label, the first token's only
   const auto predictions = [&](const InputLayout& layout) {
     std::vector<std::pair<Index, std::int32_t>> found;
     const PackedBatch arranged = layout.rows() > 0 ? detail::arranged(batch, layout) : batch;
-    detail::visit_predictions(arranged, [&](Index row, std::int32_t label) { found.emplace_back(row, label); });
+    detail::visit_predictions(arranged, false, [&](Index row, std::int32_t label) { found.emplace_back(row, label); });
     CHECK(label_weight(batch, {}, layout) == static_cast<double>(found.size()));
     return found;
   };

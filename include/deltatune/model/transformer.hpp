@@ -149,7 +149,7 @@ class Transformer {
   // How batches have to be laid out for the family and for the deltas at the input: DeviceBatch::upload() takes it.
   InputLayout layout() const {
     InputLayout layout = (encoder_ ? encoder_->embeddings : embeddings_).input().deltas.layout();
-    if (!encoder_) layout.shift = derived_.position_shift();
+    (encoder_ ? layout.target_shift : layout.shift) = derived_.position_shift();
     layout.first_position = (encoder_ ? architecture_.encoder->input : architecture_.input).first_position;
     if (architecture_.input.skips_padding_id) layout.skipped_id = static_cast<std::int32_t>(architecture_.pad_id);
     if (has_classifier() && architecture_.head.pool == HeadSpec::Pool::last_row) layout.pad_id = static_cast<std::int32_t>(architecture_.pad_id);
@@ -157,7 +157,7 @@ class Transformer {
   }
   // And where they go on with sequences that a cache holds the beginning of.
   InputLayout layout_behind() const {
-    if (encoder_) return {.first_position = architecture_.input.first_position};
+    if (encoder_) return layout().of_target();
     const InputLayout whole = layout();
     return {.counted = whole.counted, .shift = whole.shift, .first_position = whole.first_position, .skipped_id = whole.skipped_id};
   }
@@ -410,7 +410,7 @@ Transformer<X> Transformer<X>::load(Context& ctx, const std::filesystem::path& f
 template <class X>
 void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
   const bool begins = cache == nullptr || cache->text.begins();
-  check_layout(batch, !begins ? layout_behind() : encoder_ ? InputLayout() : layout(), architecture_.max_position_embeddings);
+  check_layout(batch, encoder_ ? layout().of_target() : begins ? layout() : layout_behind(), architecture_.max_position_embeddings);
   detail::check_routes(*this, batch.routes());
   derived_.forward(pass);
   if (begins) check_source(batch);

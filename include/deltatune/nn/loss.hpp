@@ -49,7 +49,7 @@ struct Objective {
 DELTATUNE_FUNCTION double label_weight(const PackedBatch& batch, const LossConfig& loss, const InputLayout& layout = {}) {
   double total = 0;
   if (!batch.token_labels.empty()) {
-    detail::visit_predictions(batch, [&](Index, std::int32_t) { ++total; });
+    detail::visit_predictions(batch, !batch.source.empty(), [&](Index, std::int32_t) { ++total; });
     for (Index b = 0; layout.front > 0 && batch.source.empty() && b < batch.count(); ++b)
       total += batch.token_labels[static_cast<std::size_t>(batch.offsets[static_cast<std::size_t>(b)])] != ops::kIgnoredLabel ? 1 : 0;
     return total;

@@ -116,13 +116,14 @@ DELTATUNE_FUNCTION PackedBatch arranged(const PackedBatch& batch, const InputLay
   return result;
 }
 
-// f(row, label) for each row that predicts a token: of an encoder-decoder each with a label, of a language model each behind which stands a token with one.
+// f(row, label) for each row that predicts a token: of an encoder-decoder, which has a source, each with a label; of a language model each behind which stands
+// a token with one.
 template <class F>
-void visit_predictions(const PackedBatch& batch, const F& f) {
+void visit_predictions(const PackedBatch& batch, bool has_source, const F& f) {
   if (batch.token_labels.empty()) return;
   if (batch.token_labels.size() != batch.ids.size())
     throw Error("batch", "needs one label per token", {.expected = std::to_string(batch.ids.size()), .got = std::to_string(batch.token_labels.size())});
-  const Index behind = batch.source.empty() ? 1 : 0;
+  const Index behind = has_source ? 0 : 1;
   for (Index b = 0; b < batch.count(); ++b)
     for (Index row = batch.offsets[static_cast<std::size_t>(b)]; row + behind < batch.offsets[static_cast<std::size_t>(b) + 1]; ++row) {
       const std::int32_t label = batch.token_labels[static_cast<std::size_t>(row + behind)];
@@ -145,7 +146,7 @@ class DeviceBatch {
   // deltas; of an encoder-decoder those of the source.
   void upload(const PackedBatch& tokens, bool grouped, const InputLayout& model_layout = {}) {
     upload_source(tokens, grouped, model_layout);
-    const InputLayout layout = has_source_ ? InputLayout() : model_layout;
+    const InputLayout layout = has_source_ ? model_layout.of_target() : model_layout;
     const bool plain = detail::is_laid_out(tokens, layout);
     const PackedBatch with_rows = plain ? PackedBatch() : detail::arranged(tokens, layout);
     const PackedBatch& batch = plain ? tokens : with_rows;
@@ -186,7 +187,7 @@ class DeviceBatch {
     host_predicting_rows_.clear();
     host_predicted_.clear();
     predictions_.assign(lengths_.size(), 0);
-    detail::visit_predictions(batch, [&](Index row, std::int32_t label) {
+    detail::visit_predictions(batch, has_source_, [&](Index row, std::int32_t label) {
       host_predicting_rows_.push_back(row);
       host_predicted_.push_back(label);
       ++predictions_[static_cast<std::size_t>(row_sequence[static_cast<std::size_t>(row)])];

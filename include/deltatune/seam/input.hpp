@@ -40,7 +40,11 @@ struct InputLayout {
   std::int32_t skipped_id = -1;  // tokens with this id stand at the position of this number, and are not counted (RoBERTa's padding); -1: none
   std::int32_t pad_id = -1;      // padding: a classifier of the last token leaves it out at the end of a sequence; -1: none
 
+  Index target_shift = 0;  // of an encoder-decoder, whose layout is that of the source: `shift` of what the decoder reads
+
   Index rows() const { return front + after_first; }
+  // How the sequences of an encoder-decoder's decoder lie.
+  InputLayout of_target() const { return {.shift = target_shift}; }
   bool moves_tokens() const { return rows() > 0 || counted > 0 || shift != 0; }
   bool operator==(const InputLayout&) const = default;
 };
