@@ -14,6 +14,7 @@
 #include "deltatune/model/generation_file.hpp"
 #include "deltatune/model/gpt2.hpp"
 #include "deltatune/param/visit.hpp"
+#include "deltatune/text/language_code.hpp"
 #include "deltatune/text/text_stream.hpp"
 #include "deltatune/text/tokenizer.hpp"
 #include "deltatune/train/checkpoint.hpp"

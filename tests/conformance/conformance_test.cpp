@@ -93,7 +93,7 @@ PackedBatch packed(const SafeTensors& file, const std::string& prefix, Index cla
   return batch;
 }
 
-// The batch of an encoder-decoder: what its decoder reads are the labels behind the start token, with the padding's id where one is not scored.
+// The batch of an encoder-decoder.
 PackedBatch with_targets(PackedBatch source, const SafeTensors& file, const Architecture& architecture) {
   const std::vector<std::int64_t> labels = read_integers(file.at("labels"));
   const std::vector<Index> lengths = target_lengths(file);
@@ -101,15 +101,11 @@ PackedBatch with_targets(PackedBatch source, const SafeTensors& file, const Arch
   source.token_labels.clear();
   PackedBatch batch;
   for (Index b = 0; b < source.count(); ++b) {
-    std::vector<std::int32_t> read{architecture.start_id};
+    std::vector<std::int32_t> target;
     const Index length = lengths[static_cast<std::size_t>(b)];
-    for (Index t = 0; t < length; ++t) {
-      const std::int32_t label = static_cast<std::int32_t>(labels[static_cast<std::size_t>(b * columns + t)]);
-      batch.token_labels.push_back(label);
-      read.push_back(label == ops::kIgnoredLabel ? static_cast<std::int32_t>(architecture.pad_id) : label);
-    }
-    read.pop_back();
-    batch.add(read);
+    for (Index t = 0; t < length; ++t) target.push_back(static_cast<std::int32_t>(labels[static_cast<std::size_t>(b * columns + t)]));
+    batch.token_labels.insert(batch.token_labels.end(), target.begin(), target.end());
+    batch.add(architecture.decoder_input(target, ops::kIgnoredLabel));
   }
   batch.source.push_back(std::move(source));
   return batch;

@@ -1,10 +1,10 @@
-"""T5 1.0 and 1.1 and mT5: by themselves, with peft, and with adapters."""
+"""T5 1.0 and 1.1, mT5, UMT5, BART and mBART: by themselves, with peft, and with adapters."""
 
 import generate_adapters
 import generate_peft
 from generate_adapters import BIN, HEADLESS, SAFE, bottleneck, pick, union
 from generate_common import EQUAL_LENGTHS, generator, load_model, make_batch, write_numbers
-from generate_encoder_decoder_models import encoder_decoder_sizes
+from generate_encoder_decoder_models import encoder_decoder_sizes, is_bart, name_in_file
 from generate_gpt2 import trained_by
 from generate_peft import ADALORA, dora, lora
 
@@ -18,6 +18,11 @@ PLAIN = {
     "t5_full": ("t5", "full", {}),
     "t5_v1_1_full": ("t5_v1_1", "full", {}),
     "mt5_full": ("mt5", "full", {}),
+    "umt5_full": ("umt5", "full", {}),
+    "bart_full": ("bart", "full", {}),
+    "bart_bitfit": ("bart", "bitfit", {}),
+    "bart_hub_full": ("bart_hub", "full", {}),
+    "mbart_full": ("mbart", "full", {}),
 }
 
 # name: (model, method, options of peft's configuration, extras)
@@ -50,6 +55,17 @@ PEFT = {
     "mt5_prompt": ("mt5", "prompt", dict(num_virtual_tokens=3), {}),
     "mt5_p_tuning_lstm": (
         "mt5", "p_tuning", dict(num_virtual_tokens=3, encoder_hidden_size=20, encoder_reparameterization_type="LSTM", num_transformer_submodules=1), {}),
+    "umt5_lora": ("umt5", "lora", lora(target_modules=["q", "v"]), {}),
+    "bart_lora": ("bart", "lora", lora(), {}),
+    "bart_lora_all_linear": ("bart", "lora", lora(r=2, target_modules="all-linear"), {}),
+    "bart_lora_biases": ("bart", "lora", lora(r=2, bias="all"), {}),
+    "bart_lora_head": ("bart", "lora", lora(r=2, target_modules=["lm_head", "k_proj"]), {}),
+    "bart_dora": ("bart", "dora", dora(), {}),
+    "bart_adalora": ("bart", "adalora", ADALORA, {}),
+    "bart_vera": ("bart", "vera", dict(r=5), {}),
+    "bart_ia3": ("bart", "ia3", {}, {}),
+    "bart_layer_norm": ("bart", "layer_norm", {}, {}),
+    "mbart_lora": ("mbart", "lora", lora(target_modules=["q_proj", "v_proj"]), {}),
 }
 
 # name: (model, method, configuration, container, extras)
@@ -99,7 +115,7 @@ CASES = PLAIN | PEFT | ADAPTERS
 
 
 def hold_out():
-    generate_peft.hold_out(PEFT, lambda model_name: ["o", "wo"])
+    generate_peft.hold_out(PEFT, lambda model_name: ["out_proj", "fc2"] if is_bart(model_name) else ["o", "wo"])
     for model_name, _, options, _, _ in ADAPTERS.values():  # layers are other ones, too
         sizes = encoder_decoder_sizes(model_name)
         for member in options.get("members", [options]):
@@ -124,4 +140,5 @@ def write_case(name, models, folder):
         "model": model_name, "adapter": None, "library": None, "task": "seq2seq", "method": None, "trainable": trainable, "head": "lm",
         "num_labels": None,
     }
-    write_numbers(name, folder, case, model, trained_by(model, trainable, "lm_head."), batch)
+    trained = {name_in_file(model_name, key): parameter for key, parameter in trained_by(model, trainable, "lm_head.").items()}
+    write_numbers(name, folder, case, model, trained, batch)

@@ -1,17 +1,22 @@
 // Encoder-decoders: gradients through both stacks, whatever trains, and work that what is frozen does not make.
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "deltatune/attach/adapterhub_lora_plan.hpp"
 #include "deltatune/attach/bottleneck_plan.hpp"
+#include "deltatune/attach/diff_pruning_plan.hpp"
+#include "deltatune/attach/lora_plan.hpp"
 #include "deltatune/attach/union_plan.hpp"
+#include "deltatune/io/hf_export.hpp"
 #include "deltatune/model/transformer.hpp"
 #include "deltatune/train/trainer.hpp"
 #include "support/error_text.hpp"
 #include "support/gradient_checks.hpp"
 #include "support/instances.hpp"
+#include "support/temporary_folder.hpp"
 #include "support/tiny_t5.hpp"
 
 using namespace deltatune;
@@ -20,11 +25,31 @@ using test::tiny_t5;
 
 namespace {
 
+Architecture tiny_umt5() {
+  return family::umt5(JsonConfig::parse(R"({"model_type": "umt5", "vocab_size": 20, "d_model": 12, "d_kv": 3, "d_ff": 10, "num_layers": 2, "num_heads": 2,
+      "num_decoder_layers": 2, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "pad_token_id": 0, "eos_token_id": 1})",
+                                        "config.json"));
+}
+
+// The padding's id is in no batch, since its row of the words has no gradient.
+nlohmann::json bart_json(const std::string& type) {
+  return nlohmann::json::parse(R"({"vocab_size": 20, "d_model": 12, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2,
+      "decoder_attention_heads": 3, "encoder_ffn_dim": 10, "decoder_ffn_dim": 14, "max_position_embeddings": 8, "scale_embedding": true, "dropout": 0.1,
+      "attention_dropout": 0.1, "activation_dropout": 0.1, "pad_token_id": 19, "model_type": ")" +
+                               type + "\"}");
+}
+// The sides differ in layers, heads and feed-forward sizes. mBART's norms stand before the branches.
+Architecture tiny_bart(const std::string& type = "bart", const nlohmann::json& changes = nlohmann::json::object()) {
+  nlohmann::json config = bart_json(type);
+  config.update(changes);
+  return architecture_of(JsonConfig::parse(config.dump(), "config.json"));
+}
+
 // adapters: none, or what stands in the model beside.
-auto loss_body(const std::vector<std::string>& trainable, Mode mode, bool gated, const std::optional<BottleneckPlan>& adapters = {}) {
+auto loss_body(const Architecture& architecture, const std::vector<std::string>& trainable, Mode mode, const std::optional<BottleneckPlan>& adapters = {}) {
   return [=]<class X>(check::Trial<X>& trial) {
     trial.pass().mode = mode;
-    Transformer<X> fresh(trial.ctx(), tiny_t5(gated), Head::language_model());
+    Transformer<X> fresh(trial.ctx(), architecture, Head::language_model());
     if (adapters) attach(trial.ctx(), fresh, *adapters);
     if (!trainable.empty()) unfreeze(fresh, trainable);
     Transformer<X>& model = trial.own(std::move(fresh));
@@ -83,10 +108,90 @@ TEST_CASE("encoder-decoders: gradients through both stacks, whatever trains", "[
   for (const bool gated : {false, true})
     for (const auto& pattern : patterns) {
       INFO(pattern.front());
-      test::check_adjoint(loss_body(pattern, Mode::train, gated));
+      test::check_adjoint(loss_body(tiny_t5(gated), pattern, Mode::train));
     }
-  test::check_adjoint(loss_body({"lm_head.weight"}, Mode::train, true));
-  test::check_device(loss_body({"**"}, Mode::differentiate, false), 1e-3);
+  test::check_adjoint(loss_body(tiny_t5(true), {"lm_head.weight"}, Mode::train));
+  test::check_device(loss_body(tiny_t5(), {"**"}, Mode::differentiate), 1e-3);
+}
+
+TEST_CASE("encoder-decoders: gradients through BART, mBART and UMT5", "[model][encoder_decoder]") {
+  const std::vector<std::vector<std::string>> patterns{{"**"},
+                                                       {"**.bias"},
+                                                       {"model.encoder.**"},
+                                                       {"model.decoder.**"},
+                                                       {"**.encoder_attn.**"},
+                                                       {"model.encoder.layers.1.fc2.weight"},
+                                                       {"model.decoder.layers.0.final_layer_norm.*"},
+                                                       {"**.layernorm_embedding.*"},
+                                                       {"model.encoder.embed_positions.weight"},
+                                                       {"model.decoder.embed_positions.weight"},
+                                                       {"model.shared.weight"}};
+  for (const std::string type : {"bart", "mbart"})
+    for (const auto& pattern : patterns) {
+      INFO(type << ", " << pattern.front());
+      test::check_adjoint(loss_body(tiny_bart(type), pattern, Mode::train));
+    }
+  for (const std::string norm : {"model.encoder.layer_norm.*", "model.decoder.layer_norm.*"})
+    test::check_adjoint(loss_body(tiny_bart("mbart"), {norm}, Mode::train));
+  for (const std::string pattern : {"**", "encoder.block.1.**.relative_attention_bias.weight", "decoder.block.0.**.relative_attention_bias.weight"})
+    test::check_adjoint(loss_body(tiny_umt5(), {pattern}, Mode::train));
+  test::check_device(loss_body(tiny_bart(), {"**"}, Mode::differentiate), 1e-3);
+}
+
+TEST_CASE("encoder-decoders: final_logits_bias moves the scores, never trains, and goes where the model goes", "[model][encoder_decoder]") {
+  test::DeviceContext ctx(1);
+  Transformer<X> model(ctx, tiny_bart(), Head::language_model());
+  model.initialise(ctx, 1);
+  Parameter<X>* bias = nullptr;
+  model.visit([&](Parameter<X>& parameter) {
+    if (parameter.path() == "final_logits_bias") bias = &parameter;
+  });
+  REQUIRE(bias != nullptr);
+  CHECK(bias->file_shape() == Shape{1, 20});
+  DeviceBatch<X> batch(ctx);
+  const auto scores = [&](Transformer<X>& scored) {
+    batch.upload(test::text_pairs(), false, scored.layout());
+    Workspace<test::Device> saved(ctx), scratch(ctx);
+    Pass<X> pass{ctx, saved, scratch};
+    Transformer<X>::Activations kept;
+    const View<float> logits = pass.keep(batch.token_count(), scored.architecture().vocab_size);
+    scored.forward(pass, batch, logits, kept);
+    return test::on_host<X>(ctx, logits);
+  };
+  const std::vector<float> before = scores(model);
+  std::vector<float> values(20);
+  for (std::size_t w = 0; w < values.size(); ++w) values[w] = static_cast<float>(w) / 8;
+  test::Device::copy_in(ctx, values.data(), bias->value().data, 20 * sizeof(float));
+  const std::vector<float> after = scores(model);
+  for (std::size_t i = 0; i < after.size(); ++i) CHECK(after[i] == Approx(before[i] + values[i % 20]).margin(1e-6));
+
+  unfreeze(model, {"**"});
+  CHECK_FALSE(bias->trains());
+  LoraPlan lora;
+  lora.bias = BiasTraining::all;
+  CHECK_FALSE(trains_beside(model, lora, *bias, {}));
+  DiffPruningPlan pruning;
+  pruning.parameters = {"final_logits_bias"};
+  CHECK_THAT(test::error_text([&] {
+               Transformer<X> other(ctx, tiny_bart(), Head::language_model());
+               attach(ctx, other, pruning);
+             }),
+             Contains("matches nothing"));
+  Trainer<Transformer<X>> trainer(ctx, model, {});
+  trainer.step(test::text_pairs());
+  CHECK(test::on_host<X>(ctx, bias->value()) == values);
+
+  const test::TemporaryFolder folder;
+  nlohmann::json config = bart_json("bart");
+  write_text_file(folder.path() / "config.json", config.dump());
+  save_hf_checkpoint(ctx, folder.path() / "saved", model, folder.path(), {});
+  Transformer<X> loaded = Transformer<X>::load(ctx, folder.path() / "saved", Head::language_model());
+  CHECK(loaded.load_report().initialised.empty());
+  CHECK(scores(loaded) == scores(model));
+  loaded.resize_vocabulary(ctx, 23);
+  const std::vector<float> larger = scores(loaded), same = scores(model);
+  for (std::size_t i = 0; i < larger.size(); ++i)
+    if (i % 23 < 20) CHECK(larger[i] == Approx(same[i / 23 * 20 + i % 23]).margin(1e-6));
 }
 
 TEST_CASE("encoder-decoders: gradients through bottlenecks behind cross-attention", "[model][encoder_decoder]") {
@@ -103,10 +208,10 @@ TEST_CASE("encoder-decoders: gradients through bottlenecks behind cross-attentio
   summed.adapter.original_ln_before = true;  // x = h + r
   gated.adapter.gated = true;
   for (const BottleneckPlan& plan : {after_cross, after_all, parallel, summed, gated}) {
-    test::check_adjoint(loss_body({}, Mode::train, false, plan));
-    test::check_adjoint(loss_body({"encoder.**"}, Mode::train, true, plan));
+    test::check_adjoint(loss_body(tiny_t5(), {}, Mode::train, plan));
+    test::check_adjoint(loss_body(tiny_t5(true), {"encoder.**"}, Mode::train, plan));
   }
-  test::check_device(loss_body({"**"}, Mode::differentiate, false, after_all), 1e-3);
+  test::check_device(loss_body(tiny_t5(), {"**"}, Mode::differentiate, after_all), 1e-3);
 }
 
 TEST_CASE("encoder-decoders: where adapters stand, by layers of both stacks", "[model][encoder_decoder]") {
@@ -228,6 +333,27 @@ TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") 
   batch.source.front() = {};
   batch.source.front().add(std::vector<std::int32_t>{4});
   CHECK_THAT(run(batch), Contains("needs one source per target") && Contains("expected 3") && Contains("got 1"));
+  const auto refusal = [&](const auto& plan) { return test::error_text([&] { attach(ctx, model, plan); }); };
+  CHECK_THAT(refusal(PromptPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
+  CHECK_THAT(refusal(PrefixPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
+  CHECK_THAT(refusal(BottleneckPlan{}), Contains("not supported on T5, an encoder-decoder, yet"));
+  Transformer<X> bart(ctx, tiny_bart(), Head::language_model());
+  const auto too_long = [&](bool source) {
+    PackedBatch one, of_source;
+    of_source.add(std::vector<std::int32_t>(source ? 9 : 8, 5));
+    one.add(std::vector<std::int32_t>(source ? 8 : 9, 5));
+    one.token_labels.assign(one.ids.size(), 5);
+    one.source.push_back(of_source);
+    return test::error_text([&] {
+      DeviceBatch<X> device(ctx);
+      device.upload(one, false, bart.layout());
+      Workspace<test::Device> saved(ctx), scratch(ctx);
+      Pass<X> pass{ctx, saved, scratch};
+      Transformer<X>::Activations kept;
+      bart.loss(pass, device, {.total_weight = 6}, pass.keep(1, 1), kept);
+    });
+  };
+  for (const bool source : {false, true}) CHECK_THAT(too_long(source), Contains("at most 8 tokens") && Contains("got 9"));
   CHECK(std::string(model.task_type()) == "SEQ_2_SEQ_LM");
   CHECK(model.class_name() == "T5ForConditionalGeneration");
 }
@@ -256,4 +382,58 @@ TEST_CASE("encoder-decoders: configurations", "[model][encoder_decoder]") {
   CHECK_FALSE(with("mt5", {}).head.tied);
   CHECK(with("mt5", {}).stack.layers[0].feed_forward.gated);
   CHECK_THAT(test::error_text([&] { with("t5", {{"feed_forward_proj", "gated-silu"}}); }), Contains("feed_forward_proj") && Contains("gated-silu"));
+}
+
+TEST_CASE("encoder-decoders: a head of its own has no place in a folder of BART", "[model][encoder_decoder]") {
+  test::DeviceContext ctx(1);
+  Transformer<X> model(ctx, tiny_bart(), Head::language_model());
+  model.initialise(ctx, 1);
+  LoraPlan plan;
+  plan.targets = Targets::named({"lm_head"});
+  auto lora = attach(ctx, model, plan);
+  lora.merge(ctx);
+  const test::TemporaryFolder folder;
+  write_text_file(folder.path() / "config.json", bart_json("bart").dump());
+  CHECK_THAT(test::error_text([&] { save_hf_checkpoint(ctx, folder.path() / "saved", model, folder.path(), {}); }),
+             Contains("lm_head") && Contains("BART") && Contains("save the adapter"));
+  lora.unmerge(ctx);
+  save_hf_checkpoint(ctx, folder.path() / "saved", model, folder.path(), {});
+}
+
+TEST_CASE("encoder-decoders: configurations of BART, mBART and UMT5", "[model][encoder_decoder]") {
+  const Architecture bart = tiny_bart();
+  CHECK(bart.longest() == 8);
+  CHECK(tiny_bart("bart", {{"pad_token_id", nullptr}}).pad_id == 1);
+  CHECK(bart.eos_ids == std::vector<std::int32_t>{2});
+  CHECK(bart.start_id == 2);
+  CHECK(bart.input.scale == Approx(std::sqrt(12.0)));
+  CHECK(bart.encoder->stack.layers[0].attention.heads == 2);
+  CHECK(bart.stack.layers[0].cross->heads == 3);
+  CHECK(bart.stack.layers[0].attention.causal);
+  CHECK_FALSE(bart.stack.layers[0].cross->causal);
+  CHECK(tiny_bart("bart", {{"eos_token_id", {2, 7}}, {"decoder_start_token_id", 0}}).eos_ids == std::vector<std::int32_t>{2, 7});
+  CHECK(tiny_bart("mbart").stack.final_norm == "decoder.layer_norm");
+  CHECK(tiny_umt5().encoder->stack.relative_bias->table.starts_with("encoder.block.{}."));
+
+  const auto message = [](const std::string& type, const nlohmann::json& changes) { return test::error_text([&] { tiny_bart(type, changes); }); };
+  CHECK_THAT(message("bart", {{"encoder_attention_heads", 5}}), Contains("d_model") && Contains("encoder_attention_heads"));
+  CHECK_THAT(message("bart", {{"normalize_before", true}}), Contains("normalize_before") && Contains("not supported"));
+  CHECK_THAT(message("mbart", {{"normalize_before", false}}), Contains("normalize_before") && Contains("not supported"));
+  CHECK_THAT(message("bart", {{"static_position_embeddings", true}}), Contains("static_position_embeddings"));
+  CHECK_THAT(message("bart", {{"tie_word_embeddings", false}}), Contains("tie_word_embeddings"));
+  CHECK_THAT(message("bart", {{"is_encoder_decoder", false}}), Contains("is_encoder_decoder"));
+  CHECK_THAT(message("bart", {{"decoder_layerdrop", 0.1}}), Contains("decoder_layerdrop") && Contains("expected 0"));
+  CHECK_THAT(message("bart", {{"activation_function", "swiglu"}}), Contains("activation_function") && Contains("swiglu"));
+}
+
+TEST_CASE("encoder-decoders: what a decoder reads to predict a target", "[model][encoder_decoder]") {
+  using Tokens = std::vector<std::int32_t>;
+  CHECK(tiny_bart().decoder_input({5, ops::kIgnoredLabel, 9, 2}, ops::kIgnoredLabel) == Tokens{2, 5, 19, 9});
+  CHECK(tiny_bart("mbart").decoder_input({5, 9, 2, 17}, ops::kIgnoredLabel) == Tokens{17, 5, 9, 2});  // cc25: the language code ends the target
+  CHECK(tiny_t5().decoder_input({1}, ops::kIgnoredLabel) == Tokens{0});
+  CHECK_THAT(test::error_text([] { tiny_bart().decoder_input({}, ops::kIgnoredLabel); }), Contains("empty target"));
+  CHECK_THAT(test::error_text([] { tiny_bart("mbart").decoder_input({4, ops::kIgnoredLabel}, ops::kIgnoredLabel); }), Contains("last token is scored"));
+  Architecture without = tiny_bart();
+  without.start_id = -1;
+  CHECK_THAT(test::error_text([&] { without.decoder_input({4}, ops::kIgnoredLabel); }), Contains("decoder_start_token_id"));
 }

@@ -50,6 +50,26 @@ TEST_CASE("device batch: maps of rows and sequences, and groups of equal ids", "
   CHECK(device.type_groups().count == 1);
 }
 
+TEST_CASE("device batch: source and target of an encoder-decoder count from first positions of their own", "[nn][batch]") {
+  Reference::Context ctx;
+  DeviceBatch<X> device(ctx);
+  PackedBatch batch, source;
+  batch.add(Tokens{5, 9});
+  batch.add(Tokens{2});
+  batch.token_labels = {9, 4, 7};
+  source.add(Tokens{3, 4, 5});
+  source.add(Tokens{6});
+  batch.source.push_back(source);
+  device.upload(batch, true, {.first_position = 1, .target_first_position = 2});
+  CHECK(Tokens(device.positions(), device.positions() + 3) == Tokens{2, 3, 2});
+  CHECK(Tokens(device.source()->positions(), device.source()->positions() + 4) == Tokens{1, 2, 3, 1});
+  CHECK(device.last_position() == 3);
+  CHECK(device.position_groups().count == 2);
+  // Each row predicts its own label.
+  CHECK(device.prediction_count() == 3);
+  CHECK(Tokens(device.predicted(), device.predicted() + 3) == Tokens{9, 4, 7});
+}
+
 TEST_CASE("device batch: buffers are used again by a batch that is no larger, whatever its ids", "[nn][batch]") {
   Reference::Context ctx;
   DeviceBatch<X> device(ctx);

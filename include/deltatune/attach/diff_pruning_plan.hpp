@@ -50,7 +50,7 @@ struct DiffPruningPlan : PlanBase {
     std::vector<Parameter<X>*> chosen;
     std::vector<bool> matched(globs.size(), false);
     model.visit([&](Parameter<X>& parameter) {
-      if (parameter.role() == Role::delta || saves(parameter.path())) return;
+      if (parameter.role() == Role::delta || parameter.constant() || saves(parameter.path())) return;
       bool any = false;
       for (std::size_t i = 0; i < globs.size(); ++i)
         if (matches(globs[i], parameter.path())) matched[i] = any = true;

@@ -66,6 +66,7 @@ struct PlanBase {
 // Whether a parameter of the model itself trains because of a plan whose deltas are at `paths`.
 template <class Model, class Plan, class X>
 bool trains_beside(Model& model, const Plan& plan, const Parameter<X>& parameter, const std::vector<std::string>& paths) {
+  if (parameter.constant()) return false;
   if constexpr (requires { plan.trains_too(parameter); }) {
     if (plan.trains_too(parameter)) return true;
   }

@@ -101,7 +101,8 @@ class ShardPlan {
 }  // namespace detail
 
 // Writes the base parameters (merge deltas first: what is attached is not written), with the memory of one file of them. source: the folder the model was
-// loaded from. Throws Error when the folder can't be written, or is the source itself, and when a number does not fit into its type.
+// loaded from. Throws Error when the folder can't be written, or is the source itself, when a number does not fit into its type, and for a head of its own
+// where the family knows none.
 template <class Model>
 void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::path& folder, Model& model, const std::filesystem::path& source,
                         const HfExport& how = {}) {
@@ -109,6 +110,12 @@ void save_hf_checkpoint(typename Model::Context& ctx, const std::filesystem::pat
   std::error_code is_new;
   if (std::filesystem::equivalent(folder, source, is_new)) throw Error(folder.string(), "is the model's own folder", {.remedy = "write to another one"});
   if (how.max_shard_bytes < 1) throw Error("max_shard_bytes", "wrong value", {.expected = "at least 1", .got = std::to_string(how.max_shard_bytes)});
+  if constexpr (requires { model.tied(); }) {
+    if (model.is_language_model() && !model.tied() && model.architecture().head.always_tied)
+      throw Error(model.architecture().head.lm_head,
+                  "has other values than the word embeddings now, which no folder of " + model.architecture().title + " can hold",
+                  {.remedy = "save the adapter instead of merging it"});
+  }
   StagedFolder staged(folder);
   std::optional<detail::SourceDtypes> dtypes;
   if (how.dtype == SavedDtype::as_source) dtypes.emplace(HfCheckpoint::open(source));

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "deltatune/model/family/bart.hpp"
 #include "deltatune/model/family/bert.hpp"
 #include "deltatune/model/family/distilbert.hpp"
 #include "deltatune/model/family/electra.hpp"
@@ -32,6 +33,7 @@ struct Family {
 };
 
 inline constexpr std::array kFamilies{
+    Family{"bart", family::bart},
     Family{"bert", family::bert},
     Family{"camembert", family::camembert},
     Family{"distilbert", family::distilbert},
@@ -42,6 +44,7 @@ inline constexpr std::array kFamilies{
     Family{"gpt2", family::gpt2},
     Family{"granite", family::granite},
     Family{"llama", family::llama},
+    Family{"mbart", family::mbart},
     Family{"mistral", family::mistral},
     Family{"modernbert", family::modernbert},
     Family{"mpnet", family::mpnet},
@@ -53,6 +56,7 @@ inline constexpr std::array kFamilies{
     Family{"roberta", family::roberta},
     Family{"smollm3", family::smollm3},
     Family{"t5", family::t5},
+    Family{"umt5", family::umt5},
     Family{"xlm-roberta", family::xlm_roberta},
 };
 

@@ -41,9 +41,6 @@ class Stack {
   // "". rounded: weights are held in bfloat16.
   Stack(context_of<X>& ctx, const Architecture& architecture, const StackSpec& spec, Index first, const std::string& prefix, bool rounded) {
     const Blueprint plan{ctx, architecture, spec, rounded};
-    if (const auto& bias = spec.relative_bias)
-      bias_ = std::make_shared<RelativeBias<X>>(ctx, prefix + bias->table, spec.layers.front().attention.heads,
-                                                RelativeBuckets{bias->buckets, bias->max_distance, bias->bidirectional});
     for (Index l = 0; l < static_cast<Index>(spec.layers.size()); ++l) {
       const StackNames& names = spec.names;
       const std::string path = prefix + spec.layer_path(l);
@@ -54,7 +51,7 @@ class Stack {
                             spec.branch_scale);
         if (KvSite<X>* const site = parts_.back().kv_site()) site->layer = l;
       };
-      add(make_attention(plan, layer.attention, path, {rotary_of(plan, layer.attention), bias_}), names.attention, Sublayer::attention,
+      add(make_attention(plan, layer.attention, path, {rotary_of(plan, layer.attention), bias_of(plan, prefix, l)}), names.attention, Sublayer::attention,
           layer.attention.output_dropout, layer.first_norm);
       if (layer.cross) add(make_cross_attention(plan, *layer.cross, path), names.cross, Sublayer::cross_attention, layer.cross->output_dropout, true);
       add(make_feed_forward(plan, layer.feed_forward, path), names.feed_forward, Sublayer::feed_forward, layer.feed_forward.output_dropout, true);
@@ -68,7 +65,7 @@ class Stack {
   template <class F>
   void visit(const F& f) {
     for (Part& part : parts_) part.visit(f);
-    if (bias_) bias_->visit(f);
+    for (const auto& bias : biases_) bias->visit(f);
   }
 
   // Room for so many positions in the tables of rotary embeddings.
@@ -175,6 +172,16 @@ class Stack {
     rotary_.emplace_back(*spec.rotary, std::make_shared<Rotary<X>>(plan.ctx, *spec.rotary, spec.head_width, plan.architecture.max_position_embeddings));
     return rotary_.back().second;
   }
+  // The table of a layer's attention, which may be that of all layers.
+  std::shared_ptr<RelativeBias<X>> bias_of(const Blueprint& plan, const std::string& prefix, Index layer) {
+    if (!plan.stack.relative_bias) return {};
+    const RelativeBiasSpec& spec = *plan.stack.relative_bias;
+    const std::string path = prefix + with_layer(spec.table, layer);
+    if (biases_.empty() || biases_.back()->table().path() != path + ".weight")
+      biases_.push_back(std::make_shared<RelativeBias<X>>(plan.ctx, path, plan.stack.layers[at(layer)].attention.heads,
+                                                          RelativeBuckets{spec.buckets, spec.max_distance, spec.bidirectional}));
+    return biases_.back();
+  }
   static AttentionConfig config_of(const AttentionSpec& spec) {
     return {.heads = spec.heads,
             .kv_heads = spec.kv_heads,
@@ -237,7 +244,7 @@ class Stack {
   }
 
   std::vector<Part> parts_;
-  std::shared_ptr<RelativeBias<X>> bias_;
+  std::vector<std::shared_ptr<RelativeBias<X>>> biases_;  // one, or one per layer
   std::vector<std::pair<RotarySpec, std::shared_ptr<Rotary<X>>>> rotary_;
 };
 

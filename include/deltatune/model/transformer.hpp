@@ -22,6 +22,7 @@
 #include "deltatune/model/stack.hpp"
 #include "deltatune/nn/head.hpp"
 #include "deltatune/nn/input_embeddings.hpp"
+#include "deltatune/nn/logits_bias.hpp"
 #include "deltatune/nn/loss.hpp"
 #include "deltatune/ops/pool.hpp"
 #include "deltatune/seam/parameter.hpp"
@@ -151,14 +152,15 @@ class Transformer {
     InputLayout layout = (encoder_ ? encoder_->embeddings : embeddings_).input().deltas.layout();
     (encoder_ ? layout.target_shift : layout.shift) = derived_.position_shift();
     layout.first_position = (encoder_ ? architecture_.encoder->input : architecture_.input).first_position;
+    if (encoder_) layout.target_first_position = architecture_.input.first_position;
     if (architecture_.input.skips_padding_id) layout.skipped_id = static_cast<std::int32_t>(architecture_.pad_id);
     if (has_classifier() && architecture_.head.pool == HeadSpec::Pool::last_row) layout.pad_id = static_cast<std::int32_t>(architecture_.pad_id);
     return layout;
   }
   // And where they go on with sequences that a cache holds the beginning of.
   InputLayout layout_behind() const {
-    if (encoder_) return layout().of_target();
     const InputLayout whole = layout();
+    if (encoder_) return whole.of_target();
     return {.counted = whole.counted, .shift = whole.shift, .first_position = whole.first_position, .skipped_id = whole.skipped_id};
   }
 
@@ -265,6 +267,7 @@ class Transformer {
   // Scores of all words after rows (M, C): logits (M, V). For values alone.
   void score_words(Pass<X>& pass, View<const T> rows, View<T> logits, Activations& kept) {
     run_keeping(pass, false, [&](Pass<X>& p) { lm_head_.forward(p, rows, logits, kept.lm_head); });
+    if (const View<const T> bias = logits_bias_.values()) ops::add_bias<B, T>(pass.ctx, bias, logits);
     ops::shape_logits<B, T>(pass.ctx, logit_shape(), logits);
   }
 
@@ -296,7 +299,8 @@ class Transformer {
   std::optional<Encoder> encoder_;
   ClassificationHead<X> classifier_;  // without a head: the pooler's weights, if any
   Linear<X> lm_head_;                 // of a language model; shares the table of word embeddings where the two are tied
-  Index untied_ = 0;                  // reasons for a table of its own
+  LogitsBias<X> logits_bias_;
+  Index untied_ = 0;  // reasons for a table of its own
   ParameterSlot<X> derived_;
   LoadReport report_;
 };
@@ -335,7 +339,9 @@ Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, 
   }
   classifier_ = ClassificationHead<X>(std::move(parts));
   untied_ = a.head.tied ? 0 : 1;
-  if (is_language_model()) make_lm_head(ctx);
+  if (!is_language_model()) return;
+  make_lm_head(ctx);
+  if (!a.head.logits_bias.empty()) logits_bias_ = LogitsBias<X>(ctx, a.head.logits_bias, a.vocab_size);
 }
 
 template <class X>
@@ -359,6 +365,7 @@ void Transformer<X>::resize_vocabulary(Context& ctx, Index words) {
   embeddings_.word().resize(ctx, words);
   const Index kept = std::min(words, std::exchange(architecture_.vocab_size, words));
   if (!lm_head_) return;
+  logits_bias_.resize(ctx, words);
   const Linear<X> old = std::exchange(lm_head_, Linear<X>());
   make_lm_head(ctx);
   if (tied()) return;
@@ -379,6 +386,7 @@ void Transformer<X>::visit_parameters(const ParameterVisitor<X>& f) {
   if (norm_) norm_->visit(f);
   classifier_.visit(f);
   lm_head_.visit(f);
+  logits_bias_.visit(f);
   derived_.visit(f);
 }
 
@@ -581,7 +589,7 @@ void Transformer<X>::loss(Pass<X>& pass, const DeviceBatch<X>& batch, const Obje
   kept.d_rows = below_head(pass, kept) ? pass.keep(count, architecture_.hidden_size) : View<T>();
   const View<T> d_table = tied() && pass.mode != Mode::evaluate ? word_table().gradient() : View<T>();
   language_model_loss<X>(pass, rows, lm_head_, kept.lm_head, batch.predicted(), objective, kept.d_rows, d_table, loss_io, logit_shape(),
-                         logits_rows<T>(lm_head_.out()));
+                         logits_rows<T>(lm_head_.out()), logits_bias_.values());
 }
 
 template <class X>

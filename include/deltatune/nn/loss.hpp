@@ -12,6 +12,7 @@
 #include "deltatune/nn/linear.hpp"
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
+#include "deltatune/ops/elementwise.hpp"
 #include "deltatune/ops/logit_shape.hpp"
 #include "deltatune/ops/reduce.hpp"
 #include "deltatune/param/visit.hpp"
@@ -105,13 +106,13 @@ constexpr Index logits_rows(Index vocab_size) {
 
 // The loss of a language model, forward and backward at once, so that all logits never exist: chunks of about equally many rows, at most max_rows, go
 // through the head, are scored, and go back through it.
-//   logits = shape(head(x));   loss_io (1) += their cross-entropy against labels (M);   dx = their gradient through the head, whose own is accumulated
+//   logits = shape(head(x) + b);   loss_io (1) += their cross-entropy against labels (M);   dx = their gradient through the head, whose own is accumulated
 // x (M, C); head: C inputs, V outputs. dx (M, C): overwritten; dtable_io (V, C): accumulates the gradient of a table that the head shares; either is
-// empty where nobody wants it.
+// empty where nobody wants it. bias (V): b, frozen, or empty.
 template <class X>
 void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, Linear<X>& head, typename Linear<X>::Saved& saved, const std::int32_t* labels,
                          const Objective<X>& objective, View<scalar_of<X>> dx, View<scalar_of<X>> dtable_io, View<scalar_of<X>> loss_io,
-                         const ops::LogitShape& shape, Index max_rows) {
+                         const ops::LogitShape& shape, Index max_rows, View<const scalar_of<X>> bias = {}) {
   using B = backend_of<X>;
   using T = scalar_of<X>;
   const Index chunks = std::max<Index>(1, (x.rows + max_rows - 1) / max_rows);
@@ -127,6 +128,7 @@ void language_model_loss(Pass<X>& pass, View<const scalar_of<X>> x, Linear<X>& h
     const View<T> logits = all_logits.row_range(0, rows), d_logits = all_gradients.row_range(0, rows);
     const WorkspaceScope<B> kept(pass.saved);  // by deltas of the head, until they have run backward
     head.forward(pass, from, logits, saved);
+    if (bias) ops::add_bias<B, T>(pass.ctx, bias, logits);
     ops::shape_logits<B, T>(pass.ctx, shape, logits);
     ops::cross_entropy<B, T>(pass.ctx, logits, labels + first, {}, objective.label_smoothing, objective.inverse(), all_losses.column_range(first, rows),
                              d_logits);

@@ -39,7 +39,7 @@ struct RotarySpec {
 
 // A bias of the scores by the distance of query and key, from a table (buckets, heads): Raffel et al. 2020, arXiv 1910.10683.
 struct RelativeBiasSpec {
-  std::string table = {};  // one for all layers
+  std::string table = {};  // one for all layers, or with {} in place of a layer's number one per layer: UMT5
   Index buckets = 32, max_distance = 128;
   bool bidirectional = true;
 };
@@ -107,6 +107,12 @@ struct StackNames {
   AttentionNames cross = {};
 };
 
+// A layer's number in place of {}, where there is one: "encoder.layer.0."
+DELTATUNE_FUNCTION std::string with_layer(const std::string& name, Index layer) {
+  const std::size_t at = name.find("{}");
+  return at == std::string::npos ? name : name.substr(0, at) + std::to_string(layer) + name.substr(at + 2);
+}
+
 struct StackSpec {
   std::vector<LayerSpec> layers = {};
   NormSpec norm = {};  // of all norms
@@ -118,10 +124,7 @@ struct StackSpec {
   StackNames names = {};
 
   // Where a layer's names stand in a model without a head: "encoder.layer.0."
-  std::string layer_path(Index layer) const {
-    const std::size_t at = names.layer.find("{}");
-    return names.layer.substr(0, at) + std::to_string(layer) + names.layer.substr(at + 2);
-  }
+  std::string layer_path(Index layer) const { return with_layer(names.layer, layer); }
   // The layer that a path without a prefix lies in.
   DELTATUNE_FUNCTION std::optional<Index> layer_of(const std::string& path) const {
     for (Index layer = 0; layer < static_cast<Index>(layers.size()); ++layer)
@@ -166,11 +169,13 @@ struct HeadSpec {
   std::string classifier;
   bool classifier_bias = true;
   double dropout = 0;
-  bool drops_pooled = false;  // dropout before the dense layer, too
-  std::string lm_head = {};   // of a language model
-  bool tied = true;           // it is the table of word embeddings
-  double logit_scale = 1;     // of a language model's logits: Granite
-  double logit_cap = 0;       // and c·tanh(logit / c) of them: Gemma 2; 0: none
+  bool drops_pooled = false;     // dropout before the dense layer, too
+  std::string lm_head = {};      // of a language model
+  bool tied = true;              // it is the table of word embeddings
+  bool always_tied = false;      // in every folder: transformers reads no other of BART
+  double logit_scale = 1;        // of a language model's logits: Granite
+  double logit_cap = 0;          // and c·tanh(logit / c) of them: Gemma 2; 0: none
+  std::string logits_bias = {};  // and what is added to them first, which never trains: BART
   std::string language_model_class = {};
 
   // The output module as a whole: "classifier" of "classifier.out_proj".
@@ -214,6 +219,7 @@ struct Architecture {
   HeadSpec head;
   std::optional<EncoderSpec> encoder = {};
   std::int32_t start_id = -1;                                     // of an encoder-decoder: what its decoder reads in front of a text; -1: none
+  bool starts_with_last = false;                                  // in training that is the text's own last token, a language code's, say: mBART
   std::vector<DefaultTargets> default_targets = {};               // PEFT's tables, and LN_TUNING's, which PEFT wants to be told
   bool adapterhub_prompts = true, adapterhub_bottlenecks = true;  // whether AdapterHub has prompt tuning, and bottlenecks that start from the model
   std::string adapterhub_prefix = "self_prefix";                  // its name of prefixes
@@ -242,10 +248,22 @@ struct Architecture {
       if (std::find(targets.methods.begin(), targets.methods.end(), method) != targets.methods.end()) return &targets;
     return nullptr;
   }
+  // What the decoder of an encoder-decoder reads to predict `target`, token by token: what stands in front of a text, and the text without its last token;
+  // the padding's id where a token is `ignored`, which no loss counts. Throws Error for an empty target, and where nothing can stand in front.
+  DELTATUNE_FUNCTION std::vector<std::int32_t> decoder_input(const std::vector<std::int32_t>& target, std::int32_t ignored) const {
+    if (target.empty()) throw Error(title, "has an empty target", {.expected = "at least its end-of-text token"});
+    const std::int32_t first = starts_with_last ? target.back() : start_id;
+    if (first < 0)
+      throw Error(title, "has nothing that a target begins with",
+                  {.expected = starts_with_last ? "a target whose last token is scored" : "decoder_start_token_id in config.json"});
+    std::vector<std::int32_t> read{first};
+    for (std::size_t t = 0; t + 1 < target.size(); ++t) read.push_back(target[t] == ignored ? static_cast<std::int32_t>(pad_id) : target[t]);
+    return read;
+  }
   std::string without_prefix(const std::string& path) const { return path.starts_with(prefix) ? path.substr(prefix.size()) : path; }
   // Whether a path is of the head: the output layers of a classifier or language model.
   DELTATUNE_FUNCTION bool is_head(const std::string& path) const {
-    for (const std::string* const module : {&head.dense, &head.norm, &head.classifier, &head.lm_head})
+    for (const std::string* const module : {&head.dense, &head.norm, &head.classifier, &head.lm_head, &head.logits_bias})
       if (!module->empty() && (path == *module || path.starts_with(*module + "."))) return true;
     return false;
   }

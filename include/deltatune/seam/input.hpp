@@ -33,19 +33,18 @@ struct InputRows {
 struct InputLayout {
   Index front = 0;
   Index after_first = 0;
-  Index counted = 0;             // of all these, how many have positions, which the tokens' come after
-  Index shift = 0;               // the first position: with prefixes that count (PEFT's) not 0
-  Index prompts = 1;             // that a sequence may choose from
-  Index first_position = 0;      // of a token without all these: RoBERTa's is pad_id + 1
+  Index counted = 0;                                  // of all these, how many have positions, which the tokens' come after
+  Index shift = 0;                                    // the first position: with prefixes that count (PEFT's) not 0
+  Index prompts = 1;                                  // that a sequence may choose from
+  Index first_position = 0;                           // of a token without all these: RoBERTa's is pad_id + 1
+  Index target_shift = 0, target_first_position = 0;  // `shift` and the same of what an encoder-decoder's decoder reads: see of_target()
   std::int32_t skipped_id = -1;  // tokens with this id stand at the position of this number, and are not counted (RoBERTa's padding); -1: none
   std::int32_t pad_id = -1;      // padding: a classifier of the last token leaves it out at the end of a sequence; -1: none
 
-  Index target_shift = 0;  // of an encoder-decoder, whose layout is that of the source: `shift` of what the decoder reads
-
   Index rows() const { return front + after_first; }
-  // How the sequences of an encoder-decoder's decoder lie.
-  InputLayout of_target() const { return {.shift = target_shift}; }
   bool moves_tokens() const { return rows() > 0 || counted > 0 || shift != 0; }
+  // Of an encoder-decoder, whose layout is that of the source: how its decoder's sequences lie.
+  InputLayout of_target() const { return {.shift = target_shift, .first_position = target_first_position}; }
   bool operator==(const InputLayout&) const = default;
 };
 

@@ -1,6 +1,7 @@
-// T5: Raffel et al. 2020, arXiv 1910.10683; its version 1.1 and Flan-T5: Chung et al. 2022, arXiv 2210.11416; mT5: Xue et al. 2021, arXiv 2010.11934. An
-// encoder and a decoder with RMSNorm before the branches, scores that are not scaled and biased by distance, no biases, as Hugging Face's
-// T5ForConditionalGeneration and MT5ForConditionalGeneration.
+// T5: Raffel et al. 2020, arXiv 1910.10683; its version 1.1 and Flan-T5: Chung et al. 2022, arXiv 2210.11416; mT5: Xue et al. 2021, arXiv 2010.11934;
+// UMT5: Chung et al. 2023, arXiv 2304.09151, with a table of biases by distance in every layer. An encoder and a decoder with RMSNorm before the branches,
+// scores that are not scaled and biased by distance, no biases, as Hugging Face's T5ForConditionalGeneration, MT5ForConditionalGeneration and
+// UMT5ForConditionalGeneration.
 #pragma once
 
 #include <cmath>
@@ -11,8 +12,10 @@
 
 namespace deltatune::family {
 
-// Version 1.0 has ReLU and its head is the table of word embeddings, read at 1/√d_model; later ones have a gated GELU and a head of their own.
-DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string& title, const std::string& class_name, const char* feed_forward, bool tied) {
+// biased_layers: of the block that has the table of its stack, or {} for each. Version 1.0 has ReLU and its head is the table of word embeddings, read at
+// 1/√d_model; later ones have a gated GELU and a head of their own.
+DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string& title, const std::string& class_name, const char* feed_forward, bool tied,
+                                      const std::string& biased_layers = "0") {
   using namespace detail;
   Architecture a = described(json, title, class_name, "");
   a.hidden_size = config_size(json, "d_model");
@@ -58,7 +61,7 @@ DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string&
                    .place = NormPlace::before,
                    .final_norm = side + ".final_layer_norm",
                    .final_dropout = dropout};
-    spec.relative_bias = RelativeBiasSpec{.table = side + ".block.0.layer.0.SelfAttention.relative_attention_bias",
+    spec.relative_bias = RelativeBiasSpec{.table = side + ".block." + biased_layers + ".layer.0.SelfAttention.relative_attention_bias",
                                           .buckets = config_size_or(json, "relative_attention_num_buckets", 32),
                                           .max_distance = config_size_or(json, "relative_attention_max_distance", 128),
                                           .bidirectional = !decodes};
@@ -95,11 +98,12 @@ DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string&
 
 DELTATUNE_FUNCTION Architecture t5(const JsonConfig& json) { return t5_of(json, "T5", "T5", "relu", true); }
 
-DELTATUNE_FUNCTION Architecture mt5(const JsonConfig& json) {
-  Architecture a = t5_of(json, "mT5", "MT5", "gated-gelu", false);
+DELTATUNE_FUNCTION Architecture with_gated_targets(Architecture a) {
   for (DefaultTargets& targets : a.default_targets)
     if (targets.methods.front() == "IA3") targets = {{"IA3"}, {"k", "v", "wi_1"}, {}};
   return a;
 }
+DELTATUNE_FUNCTION Architecture mt5(const JsonConfig& json) { return with_gated_targets(t5_of(json, "mT5", "MT5", "gated-gelu", false)); }
+DELTATUNE_FUNCTION Architecture umt5(const JsonConfig& json) { return with_gated_targets(t5_of(json, "UMT5", "UMT5", "gated-gelu", true, "{}")); }
 
 }  // namespace deltatune::family
