@@ -154,7 +154,7 @@ auto cross_attention_body(const CrossPattern& pattern, const std::vector<Index>&
     const auto cross_attention = [&](const std::string& path) -> CrossAttention<X>& {
       return own(
           trial,
-          CrossAttention<X>(Linear<X>(trial.ctx(), width, {{path + ".q", width}}),
+          CrossAttention<X>(path, Linear<X>(trial.ctx(), width, {{path + ".q", width}}),
                             Linear<X>(trial.ctx(), width * 3 / 2, {{path + ".k", width / 2}, {path + ".v", width / 2}}),
                             Linear<X>(trial.ctx(), width, {{path + ".o", width}}), {.heads = heads, .kv_heads = heads / 2, .dropout = dropout, .scale = 1}),
           pattern);
