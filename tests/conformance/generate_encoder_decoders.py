@@ -65,6 +65,9 @@ PEFT = {
     "bart_vera": ("bart", "vera", dict(r=5), {}),
     "bart_ia3": ("bart", "ia3", {}, {}),
     "bart_layer_norm": ("bart", "layer_norm", {}, {}),
+    "bart_prompt": ("bart", "prompt", dict(num_virtual_tokens=3), {}),
+    "bart_p_tuning": ("bart", "p_tuning", dict(num_virtual_tokens=2, encoder_hidden_size=20), {}),
+    "bart_prefix": ("bart", "prefix", dict(num_virtual_tokens=3, num_layers=3, num_attention_heads=2), {}),
     "mbart_lora": ("mbart", "lora", lora(target_modules=["q_proj", "v_proj"]), {}),
 }
 
@@ -122,9 +125,11 @@ def hold_out():
             if "leave_out" in member:
                 member["leave_out"] = [layer for layer in member["leave_out"] if layer < sizes["num_layers"] + sizes["num_decoder_layers"] - 1]
     for model_name, method, options, _ in PEFT.values():
-        if method == "prefix":  # peft takes these from fields that T5 has other values in
+        if method == "prefix":  # peft takes these from fields that have other values
             sizes = encoder_decoder_sizes(model_name)
-            options |= dict(token_dim=sizes["num_heads"] * sizes["d_kv"], num_layers=max(options.get("num_layers", 0), sizes["num_decoder_layers"]))
+            layers = sizes["decoder_layers" if is_bart(model_name) else "num_decoder_layers"]
+            options |= dict(num_layers=max(options.get("num_layers", 0), layers))
+            options |= dict(num_attention_heads=sizes["decoder_attention_heads"]) if is_bart(model_name) else dict(token_dim=sizes["num_heads"] * sizes["d_kv"])
     generate_adapters.hold_out(ADAPTERS)
 
 
