@@ -106,6 +106,41 @@ TEST_CASE("an encoder-decoder learns targets, and the result is evaluated as in 
   CHECK(choices.at("confusion") == Json({{2, 0, 0}, {0, 2, 0}, {0, 0, 1}}));
 }
 
+TEST_CASE("an encoder-decoder writes a target for each source", "[cli][seq2seq]") {
+  const PairPlace place;
+  const std::string data = place.file("pairs.csv", table());
+  place.train(data, "full", {"--method", "full", "--learning-rate", "1e-2", "--steps", "150", "--eval-fraction", "0", "--task-prefix", "say: "});
+  const std::string model = place.path("full");
+  const auto evaluate = [&](const Arguments& more) {
+    Arguments arguments{"evaluate", "--model", model, "--data", data, "--generate", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return last_json(checked(arguments));
+  };
+  const Json greedy = evaluate({});
+  CHECK(greedy.at("exact_match") == 1.0);
+  CHECK(greedy.at("rougeL") == 1.0);
+  CHECK(greedy.at("chrf") == 100.0);
+  CHECK(evaluate({"--num-beams", "3", "--length-penalty", "0.5"}).at("exact_match") == 1.0);
+  CHECK(evaluate({"--max-new-tokens", "1"}).at("exact_match") < 0.5);
+
+  checked({"predict", "--model", model, "--data", data, "--out", place.path("answers.jsonl")});
+  const Outcome written = checked({"generate", "--model", model, "--prompt", kPairs[0].first, "--prompt", kPairs[2].first, "--skip-special-tokens"});
+  std::istringstream answers(content_of(place.folder / "answers.jsonl")), generated(written.out);
+  std::vector<std::string> predictions;
+  for (std::string line; std::getline(answers, line);) predictions.push_back(Json::parse(line).at("prediction"));
+  REQUIRE(predictions.size() == kPairs.size());
+  for (std::size_t i = 0; i < kPairs.size(); ++i) CHECK(predictions[i] == kPairs[i].second);
+  for (const std::size_t i : {0, 2}) {
+    std::string line;
+    REQUIRE(std::getline(generated, line));
+    CHECK(Json::parse(line).at("text") == kPairs[i].second);
+    CHECK(Json::parse(line).at("end") == "end_token");
+  }
+  // One text is written as it comes, without its source.
+  CHECK(checked({"generate", "--model", model, "--prompt", kPairs[2].first, "--skip-special-tokens"}).out == kPairs[2].second + "\n");
+  CHECK(checked({"generate", "--model", model, "--prompt", kPairs[2].first, "--skip-special-tokens", "--num-beams", "4"}).out == kPairs[2].second + "\n");
+}
+
 TEST_CASE("choices: their probabilities are those of the losses of each as the target", "[cli][seq2seq]") {
   const PairPlace place;
   const std::vector<std::string> choices{"negative", "positive", "so it is"};

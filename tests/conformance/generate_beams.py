@@ -62,6 +62,9 @@ def main():
         config = json.loads((HERE / "models" / name / "config.json").read_text())
         kind = AutoModelForSeq2SeqLM if config.get("is_encoder_decoder") else AutoModelForCausalLM
         model = kind.from_pretrained(HERE / "models" / name, attn_implementation="eager", dtype=torch.float32).eval()
+        model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None  # which BART's configuration sets
+        if config.get("is_encoder_decoder") and model.generation_config.decoder_start_token_id is None:
+            model.generation_config.decoder_start_token_id = 0
         stream = generator(f"beams {name} {adapter}")
         vocab = model.config.vocab_size
         if adapter is not None:
@@ -75,7 +78,8 @@ def main():
             settings.append({"options": options, "ends": ends, "texts": written(model, inputs, ends, options)})
             ended = sum(row["tokens"][-1] in ends for row in settings[-1]["texts"])
             print(name, adapter, options, "ended", ended, "tokens", sum(len(row["tokens"]) for row in settings[-1]["texts"]))
-        lines.append(json.dumps({"model": name, "adapter": adapter, "inputs": inputs, "settings": settings}, separators=(",", ":")))
+        start = model.generation_config.decoder_start_token_id if config.get("is_encoder_decoder") else None
+        lines.append(json.dumps({"model": name, "adapter": adapter, "start": start, "inputs": inputs, "settings": settings}, separators=(",", ":")))
     (HERE / "beams.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 

@@ -98,8 +98,8 @@ DELTATUNE_FUNCTION std::string use_peft_keys(TensorFile& file, const std::string
   file.rename([&](const std::string& key) {
     const std::string path = with_model_prefix(PeftKey::of(key).path, architecture, prefix);
     if (bare && path.find(".prefix_gate.") != std::string::npos) return key;  // PEFT has no gates: they have this library's names
-    const bool of_model = path != "prompt_embeddings" && path != "vera_A" && path != "vera_B";
-    const std::string name = path == "prompt_embeddings" ? path : std::string(bare || !of_model ? "base_model." : kPeftPrefix) + path;
+    const bool is_rows = path.ends_with("prompt_embeddings"), of_model = path != "vera_A" && path != "vera_B";
+    const std::string name = is_rows ? path : std::string(bare || !of_model ? "base_model." : kPeftPrefix) + path;
     if (name == key || as_written.contains(name)) return key;  // a copy under a second key stays what it is
     if (note.empty()) note = in_file + ": keys such as " + key + " are read as " + name;
     return name;
