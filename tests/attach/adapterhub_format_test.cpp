@@ -215,6 +215,33 @@ TEST_CASE("AdapterHub: wrong folders", "[attach][adapterhub]") {
   CHECK_THAT(test::error_text([&] { load_adapter(ctx, model, folder.path()); }), Catch::Contains("pytorch_adapter.bin"));
 }
 
+TEST_CASE("AdapterHub: final_logits_bias of a head is the model's", "[attach][adapterhub]") {
+  const test::TemporaryFolder folder;
+  const fs::path source = case_adapter("adapterhub_bart_houlsby");
+  for (const char* const file : {"adapter_config.json", "adapter.safetensors", "head_config.json"}) fs::copy_file(source / file, folder / file);
+  Context ctx(1);
+  const auto loaded = [&](const fs::path& from) {
+    Transformer<X> model = model_of_case(ctx, "adapterhub_bart_houlsby");
+    const auto adapter = load_adapter(ctx, model, from);
+    std::vector<float> bias;
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.path() == "final_logits_bias") bias = test::on_host<X>(ctx, parameter.value());
+    });
+    return std::pair(adapter.notes, bias);
+  };
+  std::vector<float> bias = loaded(source).second;
+  CHECK(loaded(source).first.empty());
+  REQUIRE(bias.size() == 48);
+  bias[7] += 1;
+  SafeTensorsWriter writer;
+  writer.add_copy("final_logits_bias", {1, 48}, bias);
+  writer.write(folder.path() / "model_head.safetensors");
+  const auto [notes, other] = loaded(folder.path());
+  CHECK(other == bias);
+  REQUIRE(notes.size() == 1);
+  CHECK_THAT(notes[0], Catch::Contains("replaces weights of the model: final_logits_bias"));
+}
+
 TEST_CASE("AdapterHub: adapters after cross-attention, where there is none", "[attach][adapterhub]") {
   const test::TemporaryFolder folder;
   nlohmann::json json = JsonConfig::open(case_adapter("adapterhub_houlsby") / "adapter_config.json").raw();

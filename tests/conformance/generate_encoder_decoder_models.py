@@ -25,8 +25,8 @@ ENCODER_DECODERS = {
     "mt5": ("mt5", dict(GATED, layer_norm_epsilon=1e-5)),
     "umt5": ("umt5", dict(GATED, num_decoder_layers=1)),
     "bart": ("bart", dict(decoder_start_token_id=2)),
-    "bart_hub": ("bart", dict(
-        decoder_start_token_id=3, encoder_layers=2, decoder_layers=1, activation_function="gelu_new", scale_embedding=True)),
+    "bart_hub": ("bart", dict(  # heads as every BART on the Hub has them, without which AdapterHub's prefixes fail
+        decoder_start_token_id=3, encoder_layers=2, decoder_layers=1, decoder_attention_heads=4, activation_function="gelu_new", scale_embedding=True)),
     "mbart": ("mbart", dict(encoder_layers=2, decoder_layers=1, activation_function="relu", scale_embedding=True)),
 }
 
@@ -123,10 +123,12 @@ def hold_out_encoder_decoders():
         stream = generator("sizes " + name)
         if is_bart(name):
             heads = [one_of((1, 2, 4), stream) for _ in range(2)]
+            if name == "bart_hub":
+                heads[1] = heads[0]
             changes |= dict(
                 d_model=8 * integer(2, 5, stream), encoder_attention_heads=heads[0], decoder_attention_heads=heads[1],
                 encoder_layers=integer(1, 3, stream), decoder_layers=integer(1, 3, stream), encoder_ffn_dim=integer(12, 50, stream),
-                decoder_ffn_dim=integer(12, 50, stream), vocab_size=integer(150, 200, stream), max_position_embeddings=integer(16, 30, stream))
+                decoder_ffn_dim=integer(12, 50, stream), vocab_size=integer(150, 200, stream), max_position_embeddings=integer(20, 30, stream))
             continue
         changes |= dict(
             d_model=8 * integer(2, 5, stream), d_kv=integer(3, 9, stream), d_ff=integer(12, 50, stream), num_heads=integer(1, 5, stream),

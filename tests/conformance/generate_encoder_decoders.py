@@ -109,6 +109,18 @@ ADAPTERS = {
     "adapterhub_t5_prefix_gates": (
         "t5", "prefix", pick("prefix_tuning", prefix_length=2, bottleneck_size=8, use_gating=True, shared_gating=False), BIN, EQUAL_THREE),
     "adapterhub_mt5_prefix": ("mt5", "prefix", pick("prefix_tuning", prefix_length=9, flat=True), BIN, {}),
+    "adapterhub_bart_houlsby": ("bart", "houlsby", pick("double_seq_bn", reduction_factor=8, cross_adapter=True), SAFE, {}),
+    "adapterhub_bart_pfeiffer": ("bart", "pfeiffer", pick("seq_bn", reduction_factor={"default": 8, "2": 4}, leave_out=[1]), BIN, HEADLESS),
+    "adapterhub_bart_post_add": (
+        "bart", "bottleneck",
+        bottleneck(mh_adapter=False, cross_adapter=True, reduction_factor=8, original_ln_before=True, residual_before_ln="post_add"), SAFE, HEADLESS),
+    "adapterhub_bart_parallel": ("bart", "parallel", pick("par_bn", reduction_factor=8, mh_adapter=True, cross_adapter=True), SAFE, HEADLESS),
+    "adapterhub_bart_compacter": ("bart", "compacter", pick("compacter", reduction_factor=4, cross_adapter=True), SAFE, HEADLESS),
+    "adapterhub_bart_lora": (
+        "bart", "lora", pick("lora", r=2, alpha=3, attn_matrices=["q", "k", "v"], intermediate_lora=True, output_lora=True), SAFE, HEADLESS),
+    "adapterhub_bart_ia3": ("bart", "ia3", pick("ia3"), SAFE, HEADLESS),
+    "adapterhub_bart_prefix": ("bart_hub", "prefix", pick("prefix_tuning", prefix_length=2, bottleneck_size=4), BIN, HEADLESS),
+    "adapterhub_mbart_pfeiffer": ("mbart", "pfeiffer", pick("seq_bn", reduction_factor=8, cross_adapter=True), SAFE, {}),
 }
 
 for table in (PLAIN, PEFT, ADAPTERS):
@@ -121,9 +133,10 @@ def hold_out():
     generate_peft.hold_out(PEFT, lambda model_name: ["out_proj", "fc2"] if is_bart(model_name) else ["o", "wo"])
     for model_name, _, options, _, _ in ADAPTERS.values():  # layers are other ones, too
         sizes = encoder_decoder_sizes(model_name)
+        layers = sum(sizes[key] for key in (("encoder_layers", "decoder_layers") if is_bart(model_name) else ("num_layers", "num_decoder_layers")))
         for member in options.get("members", [options]):
             if "leave_out" in member:
-                member["leave_out"] = [layer for layer in member["leave_out"] if layer < sizes["num_layers"] + sizes["num_decoder_layers"] - 1]
+                member["leave_out"] = [layer for layer in member["leave_out"] if layer < layers - 1]
     for model_name, method, options, _ in PEFT.values():
         if method == "prefix":  # peft takes these from fields that have other values
             sizes = encoder_decoder_sizes(model_name)

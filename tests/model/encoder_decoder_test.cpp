@@ -268,6 +268,20 @@ TEST_CASE("encoder-decoders: where adapters stand, by layers of both stacks", "[
   CHECK_THAT(error(UnionPlan({lora, UnionPlan::adapterhub_prompt()})), Contains("member 1: prompt_tuning: does not exist for T5 in AdapterHub"));
 }
 
+TEST_CASE("encoder-decoders: gradients through AdapterHub's methods on BART and mBART", "[model][encoder_decoder]") {
+  BottleneckPlan plan;
+  plan.reduction.factor = 3;
+  plan.adapter.activation = ops::Activation::silu;
+  plan.after_attention = plan.after_cross_attention = true;
+  BottleneckPlan normed = plan, added = plan, parallel = plan;
+  normed.adapter.original_ln_before = added.adapter.original_ln_before = parallel.adapter.parallel = true;
+  added.adapter.residual = BottleneckConfig::Residual::post_add;
+  for (const BottleneckPlan& each : {plan, normed, added, parallel}) {
+    test::check_adjoint(loss_body(tiny_bart(), {"**"}, Mode::train, each));
+    if (each.adapter.residual != BottleneckConfig::Residual::post_add) test::check_adjoint(loss_body(tiny_bart("mbart"), {}, Mode::train, each));
+  }
+}
+
 TEST_CASE("encoder-decoders: what is frozen costs no backward", "[model][encoder_decoder]") {
   const Backward all = backward_of({"**"}), decoder = backward_of({"decoder.**"}), top = backward_of({"decoder.block.1.layer.2.DenseReluDense.wo.weight"}),
                  cross = backward_of({"decoder.block.1.layer.1.EncDecAttention.q.weight"}), encoder = backward_of({"encoder.block.0.layer.1.**"});

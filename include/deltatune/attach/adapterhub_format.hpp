@@ -280,6 +280,10 @@ Adapter<typename Model::Tensor, UnionPlan> load_adapter_as(typename Model::Conte
     });
     if (Parameter<X>* const head = detail::language_model_head(model); head != nullptr && reader.rest().contains(lm_head))
       reader.take_unasked(*head, lm_head, resized);
+    model.visit([&](Parameter<X>& parameter) {
+      if (parameter.path() == architecture.head.logits_bias && reader.rest().contains(parameter.path()))
+        reader.take_unasked(parameter, parameter.path(), resized);
+    });
     reader.finish([&](const std::string& name, const detail::FileEntry& entry) {
       const bool of_pooler = !architecture.head.pooler.empty() && name.starts_with(architecture.head.pooler + ".");
       const bool of_head = architecture.is_head(name) || of_pooler || name.starts_with("lm_head.");

@@ -89,7 +89,7 @@ DELTATUNE_FUNCTION Architecture bart_of(const JsonConfig& json, const std::strin
                        {{"ADALORA"}, {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}},
                        {{"IA3"}, {"q_proj", "v_proj", "fc2"}, {"fc2"}},
                        {{"LN_TUNING"}, {"self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"}}};
-  a.adapterhub_prompts = a.adapterhub_bottlenecks = false;
+  a.adapterhub_prompts = false;
   a.old_names = {{{"shared.weight", "encoder.embed_tokens.weight"}, {"shared.weight", "decoder.embed_tokens.weight"}}};
   a.unread = {"**.embed_tokens.weight", "lm_head.weight", "**.version", "{classification_head,qa_outputs}.**"};
   return a;
