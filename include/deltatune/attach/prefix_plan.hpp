@@ -108,8 +108,8 @@ struct PrefixPlan : PromptLearningPlan {
     prefix.validate(where);
     check_submodules(model, where);
     const bool two_stacks = model.architecture().encoder.has_value();
-    const Index before = two_stacks ? static_cast<Index>(model.architecture().encoder->stack.layers.size()) : 0;  // layers of the encoder
-    check_leave_out(model, before, where);
+    const Index before = model.architecture().encoder_layers();
+    detail::check_left_out(model, leave_out, where);
     Prefixes<X> prefixes;
     for (const Kind& kind : kinds()) {
       if (two_stacks ? !(this->*kind.wanted) : kind.kind != AttentionKind::self) continue;
@@ -121,7 +121,7 @@ struct PrefixPlan : PromptLearningPlan {
       bool leaves_out = false, biased = false;
       model.visit_attentions([&](KvSite<X>& site) {
         if (site.kind != kind.kind) return;
-        const Index number = site.layer + (two_stacks && site.kind != AttentionKind::encoder_self ? before : 0);
+        const Index number = site.layer + (site.kind != AttentionKind::encoder_self ? before : 0);
         biased = biased || site.biased;
         if (detail::holds(leave_out, number)) {
           leaves_out = true;
@@ -174,13 +174,6 @@ struct PrefixPlan : PromptLearningPlan {
                   {.expected = "at least " + std::to_string(model.layers()), .got = std::to_string(slots.count)});
     for (Index l = 0; l < model.layers(); ++l) slots.of_layer.push_back(2 * l % slots.count);
     return slots;
-  }
-  template <class Model>
-  void check_leave_out(const Model& model, Index before, const std::string& where) const {
-    const Index layers = before + model.layers();
-    for (const Index layer : leave_out)
-      if (layer < 0 || layer >= layers)
-        throw Error(where + ": leave_out", "the model has no such layer", {.expected = "0 to " + std::to_string(layers - 1), .got = std::to_string(layer)});
   }
   static Index key_width(const Architecture& architecture) {
     const AttentionSpec& attention = architecture.stack.layers.at(0).attention;

@@ -22,6 +22,7 @@ using UnionMember = std::variant<BottleneckPlan, AdapterHubLoraPlan, PrefixPlan,
 
 struct UnionPlan : PlanBase {
   static constexpr const char* kGroup = "Adapters";
+
   std::vector<UnionMember> members = {};
   std::string name_in_file = "adapter";  // part of the tensors' names
 

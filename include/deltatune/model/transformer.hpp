@@ -418,7 +418,7 @@ Transformer<X> Transformer<X>::load(Context& ctx, const std::filesystem::path& f
 template <class X>
 void Transformer<X>::run_stack(Pass<X>& pass, const DeviceBatch<X>& batch, const Demand& demand, View<T> h, View<T> out, Activations& kept, Cache* cache) {
   const bool begins = cache == nullptr || cache->text.begins();
-  check_layout(batch, encoder_ ? layout().of_target() : begins ? layout() : layout_behind(), architecture_.max_position_embeddings);
+  check_layout(batch, begins && !encoder_ ? layout() : layout_behind(), architecture_.max_position_embeddings);
   detail::check_routes(*this, batch.routes());
   derived_.forward(pass);
   if (begins) check_source(batch);
