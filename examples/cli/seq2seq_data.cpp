@@ -108,6 +108,13 @@ PairColumns resolve_pair_columns(const Table& table, PairColumns columns, bool w
   return columns;
 }
 
+Index target_length_of(Index given, Index usual, const Architecture& architecture) {
+  const Index longest = architecture.longest();
+  if (given > longest)
+    throw Error("--max-target-length", "is more than the model's positions", {.expected = "at most " + std::to_string(longest), .got = std::to_string(given)});
+  return given > 0 ? given : std::min(usual, longest);
+}
+
 std::vector<Example> tokenize_sources(const Table& table, const PairSettings& settings, const TextEncoding& encoding, Notes& notes_io,
                                       const std::function<bool(std::size_t)>& wanted) {
   std::vector<std::size_t> rows;

@@ -32,6 +32,9 @@ struct PairSettings {
 // and where one column is to be both.
 PairColumns resolve_pair_columns(const Table& table, PairColumns columns, bool with_target);
 
+// --max-target-length, or where it is 0 the usual one, as far as the model has positions. Throws Error when it has fewer than are given.
+Index target_length_of(Index given, Index usual, const Architecture& architecture);
+
 // Sources alone, as the ids of examples, one per row; of rows that are not `wanted` an empty one. Sources that are empty, were cut or are no texts in a JSON
 // file are counted in the notes. Throws Error for a source without any tokens.
 std::vector<Example> tokenize_sources(const Table& table, const PairSettings& settings, const TextEncoding& encoding, Notes& notes_io,

@@ -97,21 +97,14 @@ struct PairTask {
         encoding(encoding_of(options)),
         batch_size(options.batch_size),
         notes(table_notes(table)) {
-    const Architecture& a = architecture();
-    if (encoding.tokenizer.vocab_size() > a.vocab_size)
-      throw Error(options.model, "the tokenizer has more tokens than the model",
-                  {.expected = "at most " + std::to_string(a.vocab_size), .got = std::to_string(encoding.tokenizer.vocab_size())});
+    check_vocabulary(options.model, encoding.tokenizer, architecture().vocab_size);
     const std::optional<TrainedPairs> trained = trained_pairs(options.model, options.adapters);
     PairColumns columns = pairs.columns;
     const auto has = [this](const std::string& name) { return std::find(table.columns.begin(), table.columns.end(), name) != table.columns.end(); };
     if (trained && columns.source.empty() && has(trained->source_column)) columns.source = trained->source_column;
     if (trained && columns.target.empty() && has(trained->target_column)) columns.target = trained->target_column;
     settings = {resolve_pair_columns(table, columns, with_target), prefix_of(pairs.prefix, trained), max_length_of(options, model->info(), kSourceLength),
-                pairs.max_target_length};
-    if (settings.max_target_length == 0) settings.max_target_length = std::min(trained ? trained->max_target_length : kTargetLength, a.longest());
-    if (settings.max_target_length > a.longest())
-      throw Error("--max-target-length", "is more than the model's positions",
-                  {.expected = "at most " + std::to_string(a.longest()), .got = std::to_string(settings.max_target_length)});
+                target_length_of(pairs.max_target_length, trained ? trained->max_target_length : kTargetLength, architecture())};
   }
 
   const Architecture& architecture() const { return model->info().family.architecture; }

@@ -196,6 +196,12 @@ Tokenizer tokenizer_of(const std::filesystem::path& model) {
   return tokenizer;
 }
 
+void check_vocabulary(const std::filesystem::path& model, const Tokenizer& tokenizer, Index vocab_size) {
+  if (tokenizer.vocab_size() > vocab_size)
+    throw Error(model.string(), "the tokenizer has more tokens than the model",
+                {.expected = "at most " + std::to_string(vocab_size), .got = std::to_string(tokenizer.vocab_size())});
+}
+
 TextColumns resolve_columns(const Table& table, TextColumns columns, bool with_label) {
   if (columns.text.empty()) columns.text = usual_column(table, {"text", "sentence", "tweet"}, "--text-column");
   if (with_label && columns.label.empty()) columns.label = usual_column(table, {"label", "labels", "sentiment"}, "--label-column");

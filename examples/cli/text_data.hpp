@@ -36,6 +36,9 @@ Error no_tokens(const Table& table, std::size_t column, const Counted& rows);
 // The model's tokenizer; prints what the user should know of it.
 Tokenizer tokenizer_of(const std::filesystem::path& model);
 
+// Throws Error when the model knows fewer tokens than its tokenizer.
+void check_vocabulary(const std::filesystem::path& model, const Tokenizer& tokenizer, Index vocab_size);
+
 // Which columns hold what; empty names: the usual ones ("text", "sentence", "tweet"; "label", "labels", "sentiment", in any case), if the table has
 // them.
 struct TextColumns {

@@ -94,9 +94,7 @@ struct TextTask {
     if (config.num_labels < 1)
       throw Error(options.model, "has no classifier",
                   {.expected = "a model that was trained on labels", .remedy = "give the adapter that brings a classifier: --adapter DIR"});
-    if (encoding.tokenizer.vocab_size() > config.vocab_size)
-      throw Error(options.model, "the tokenizer has more tokens than the model",
-                  {.expected = "at most " + std::to_string(config.vocab_size), .got = std::to_string(encoding.tokenizer.vocab_size())});
+    check_vocabulary(options.model, encoding.tokenizer, config.vocab_size);
     max_length = max_length_of(options, config);
     output = output_of(options.model, options.adapters, config.num_labels);
     labels = options.labels.empty() ? config.labels : labels_option(options.labels);

@@ -284,12 +284,8 @@ void check_task(const TrainOptions& options, const Architecture& architecture) {
 // How sources and targets are read. The prefix is that of --init-adapter where nobody says. Throws Error for targets that are longer than the model's
 // positions.
 PairSettings pair_settings(const TrainOptions& options, const Architecture& architecture) {
-  const Index longest = architecture.longest();
-  if (options.max_target_length > longest)
-    throw Error("--max-target-length", "is more than the model's positions",
-                {.expected = "at most " + std::to_string(longest), .got = std::to_string(options.max_target_length)});
   PairSettings settings{options.pair_columns, options.prefix.value_or(""), options.max_length,
-                        options.max_target_length > 0 ? options.max_target_length : std::min(kTargetLength, longest)};
+                        target_length_of(options.max_target_length, kTargetLength, architecture)};
   if (!options.prefix && !options.init_adapter.empty())
     if (const auto trained = trained_pairs(options.model, {options.init_adapter}); trained && !trained->prefix.empty()) {
       settings.prefix = trained->prefix;
@@ -423,9 +419,7 @@ void train(TrainOptions options) {
     throw Error("--max-length", "is more than the model's positions",
                 {.expected = "at most " + std::to_string(room), .got = std::to_string(options.max_length)});
   const Tokenizer tokenizer = tokenizer_of(options.model);
-  if (tokenizer.vocab_size() > architecture.vocab_size)
-    throw Error(options.model, "the tokenizer has more tokens than the model",
-                {.expected = "at most " + std::to_string(architecture.vocab_size), .got = std::to_string(tokenizer.vocab_size())});
+  check_vocabulary(options.model, tokenizer, architecture.vocab_size);
   check_head(options, head);
   std::optional<ChatSource> chat;
   if (options.task == "chat")
