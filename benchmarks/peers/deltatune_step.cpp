@@ -19,6 +19,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +38,7 @@
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/json_config.hpp"
 #include "deltatune/model/transformer.hpp"
+#include "deltatune/train/teacher_forcing.hpp"
 #include "deltatune/train/trainer.hpp"
 
 namespace {
@@ -114,32 +116,19 @@ Options options_of(const std::vector<std::string>& words) {
 
 // As in batches.jsonl.
 struct Rows {
-  std::vector<std::vector<std::int32_t>> ids;
-  std::vector<std::int32_t> labels;  // of a classifier
-  std::vector<std::vector<std::int32_t>>
-      token_labels;            // of a language model: as long as ids; empty: the ids; of an encoder-decoder, whose ids are sources: targets
-  std::int32_t start_id = -1;  // of an encoder-decoder
+  std::vector<std::vector<std::int32_t>> ids;           // of an encoder-decoder: sources
+  std::vector<std::int32_t> labels;                     // of a classifier
+  std::vector<std::vector<std::int32_t>> token_labels;  // of a language model: as long as ids; empty: the ids
+  std::vector<std::vector<std::int32_t>> targets;       // of an encoder-decoder
 
   std::size_t tokens() const {
     std::size_t count = 0;
-    for (const auto& sequence : ids) count += sequence.size();
-    for (const auto& sequence : token_labels) count += start_id >= 0 ? sequence.size() : 0;
+    for (const auto* const texts : {&ids, &targets})
+      for (const auto& sequence : *texts) count += sequence.size();
     return count;
   }
-  PackedBatch pairs() const {
-    PackedBatch batch;
-    batch.source.resize(1);
-    for (const auto& sequence : ids) batch.source[0].add(sequence);
-    for (const auto& target : token_labels) {
-      std::vector<std::int32_t> read{start_id};
-      read.insert(read.end(), target.begin(), target.end() - 1);
-      batch.add(read);
-      batch.token_labels.insert(batch.token_labels.end(), target.begin(), target.end());
-    }
-    return batch;
-  }
-  PackedBatch packed() const {
-    if (start_id >= 0) return pairs();
+  PackedBatch packed(const Architecture& architecture) const {
+    if (!targets.empty()) return pairs(architecture);
     PackedBatch batch;
     for (const auto& sequence : ids) batch.add(sequence);
     batch.labels = labels;
@@ -147,23 +136,31 @@ struct Rows {
     if (labels.empty() && token_labels.empty()) batch.token_labels = batch.ids;
     return batch;
   }
+
+ private:
+  PackedBatch pairs(const Architecture& architecture) const {
+    Dataset data;
+    for (std::size_t i = 0; i < ids.size(); ++i) data.add(teacher_forced(ids[i], targets[i], architecture));
+    std::vector<Index> members(ids.size());
+    std::iota(members.begin(), members.end(), Index{0});
+    return data.batch(members);
+  }
 };
 
-std::vector<Rows> read_batches(const fs::path& path, bool is_language_model, std::int32_t start_id) {
+std::vector<Rows> read_batches(const fs::path& path, bool is_language_model, bool has_sources) {
   std::vector<Rows> batches;
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     const nlohmann::json json = parse_json(line, path.string());
     Rows& rows = batches.emplace_back();
-    rows.start_id = start_id;
     json.at("ids").get_to(rows.ids);
     if (!is_language_model) {
       json.at("labels").get_to(rows.labels);
       continue;
     }
     if (!json.contains("labels")) continue;
-    json.at("labels").get_to(rows.token_labels);
-    if (start_id >= 0) continue;
+    json.at("labels").get_to(has_sources ? rows.targets : rows.token_labels);
+    if (has_sources) continue;
     const auto same_length = [](const auto& a, const auto& b) { return a.size() == b.size(); };
     if (!std::equal(rows.ids.begin(), rows.ids.end(), rows.token_labels.begin(), rows.token_labels.end(), same_length))
       throw Error(path.string() + ": line " + std::to_string(batches.size()), "needs one label per token");
@@ -266,8 +263,7 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   Backend::Context ctx(context_arguments(options));
   const bool rounds_layers = options.rounds_base && options.method.starts_with("lora");  // as the program does
   Model model = Model::load(ctx, options.job / "model", head, 0, rounds_layers);
-  const std::vector<Rows> batches =
-      read_batches(options.job / "batches.jsonl", head.next_token, model.is_encoder_decoder() ? model.architecture().start_id : -1);
+  const std::vector<Rows> batches = read_batches(options.job / "batches.jsonl", head.next_token, model.is_encoder_decoder());
   std::optional<Adapter<X>> adapter;
   if (options.method == "full") {
     apply(model, full_fine_tuning());
@@ -282,7 +278,7 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
   const double rate = job.object("learning_rates").get<double>(options.method);
   Trainer trainer(ctx, model, {.optimizer = {.learning_rate = rate}, .dropout = options.dropout, .round_kept = options.rounds_kept, .graph = options.graph});
   const auto fewer_tokens = [](const Rows& a, const Rows& b) { return a.tokens() < b.tokens(); };
-  const PackedBatch largest = std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed();
+  const PackedBatch largest = std::max_element(batches.begin(), batches.end(), fewer_tokens)->packed(model.architecture());
   trainer.plan(largest);
 
   const nlohmann::json best = best_products(options, model.architecture(), largest.rows());
@@ -294,7 +290,7 @@ nlohmann::json run(const Options& options, const JsonConfig& job, const Head& he
     const bool shown = options.profile && step + 1 == static_cast<std::size_t>(options.steps);
     if (shown) show_profiler(true);
     const auto start = std::chrono::steady_clock::now();
-    losses.push_back(trainer.step(rows.packed()).loss);
+    losses.push_back(trainer.step(rows.packed(model.architecture())).loss);
     milliseconds.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     speeds.push_back(1e3 * static_cast<double>(rows.tokens()) / milliseconds.back());
     gflops.push_back(1e-9 * static_cast<double>(ctx.gemm_flops()));
