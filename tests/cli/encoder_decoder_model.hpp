@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "deltatune/core/random.hpp"
-#include "deltatune/io/safetensors.hpp"
+#include "cli/random_tensors.hpp"
 
 namespace deltatune::test {
 
@@ -35,14 +34,8 @@ inline void make_encoder_decoder(const std::filesystem::path& folder, const std:
                               {"eos_token_id", 1}};
   std::ofstream(folder / "config.json") << config.dump();
 
-  SafeTensorsWriter writer;
-  std::uint64_t stream = 0;
-  const auto add = [&](const std::string& name, const Shape& shape, float mean, double spread) {
-    std::vector<float> values;
-    const RandomKey key = derive(1, stream++);
-    for (Index i = 0; i < element_count(shape); ++i) values.push_back(mean + static_cast<float>(spread * normal(key, static_cast<std::uint64_t>(i))));
-    writer.add_copy(name + ".weight", shape, values);
-  };
+  RandomTensors tensors;
+  const auto add = [&](const std::string& name, const Shape& shape, float mean, double spread) { tensors.add(name + ".weight", shape, mean, spread); };
   add("shared", {words, kWidth}, 0, 1.0);
   for (const std::string side : {"encoder", "decoder"}) {
     add(side + ".block.0.layer.0.SelfAttention.relative_attention_bias", {kBuckets, kHeads}, 0, 0.3);
@@ -63,7 +56,7 @@ inline void make_encoder_decoder(const std::filesystem::path& folder, const std:
     }
     add(side + ".final_layer_norm", {kWidth}, side == "decoder" ? 4 : 1, 0.1);  // so that a frozen table can be sure of a word
   }
-  writer.write(folder / "model.safetensors");
+  tensors.write(folder / "model.safetensors");
   std::filesystem::copy_file(kTokenizers / tokenizer / "tokenizer.json", folder / "tokenizer.json");
 }
 

@@ -42,10 +42,7 @@ double logits_difference(const TemporaryFolder& folder, const std::string& name,
 void check_refused(const TemporaryFolder& folder, const std::vector<std::string>& arguments, const std::vector<std::string>& words) {
   const auto before = folder.names();
   const Outcome outcome = run_program(arguments);
-  INFO(outcome.err);
-  CHECK(outcome.code == 1);
-  CHECK(last_line(outcome.err).starts_with("error: "));
-  for (const std::string& word : words) CHECK_THAT(outcome.err, Contains(word));
+  check_failure(outcome, words);
   CHECK(folder.names() == before);
 }
 

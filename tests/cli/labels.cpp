@@ -19,13 +19,6 @@ using Catch::Contains;
 
 namespace {
 
-Outcome checked(const Arguments& arguments) {
-  Outcome outcome = run_program(arguments);
-  INFO(outcome.out + outcome.err);
-  REQUIRE(outcome.code == 0);
-  return outcome;
-}
-
 // A model without an output layer ("base") and one with a trained one for three classes ("model").
 struct Workplace {
   Workplace() {

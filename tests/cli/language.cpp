@@ -16,15 +16,6 @@ using Arguments = std::vector<std::string>;
 
 namespace {
 
-Outcome checked(const Arguments& arguments) {
-  Outcome outcome = run_program(arguments);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return outcome;
-}
-
-Json last_json(const Outcome& outcome) { return Json::parse(last_line(outcome.out)); }
-
 struct Workplace {
   Workplace() { make_language_model(folder / "model"); }
 
@@ -242,13 +233,7 @@ TEST_CASE("what a language model cannot do", "[cli][lm][mistakes]") {
   const Workplace place;
   const auto fails = [&](const Arguments& arguments, const std::vector<std::string>& words) {
     const Outcome outcome = run_program(arguments);
-    INFO(outcome.err);
-    CHECK(outcome.code == 1);
-    CHECK(last_line(outcome.err).starts_with("error: "));
-    for (const std::string& word : words) {
-      INFO(word);
-      CHECK(outcome.err.find(word) != std::string::npos);
-    }
+    check_failure(outcome, words);
   };
   make_text_model(place.folder / "bert");
   const std::string model = place.path("model"), bert = place.path("bert"), text = place.folder.file("a.txt", "abcabcabc").string();

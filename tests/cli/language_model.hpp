@@ -8,9 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "deltatune/core/random.hpp"
+#include "cli/random_tensors.hpp"
 #include "deltatune/core/utf8.hpp"
-#include "deltatune/io/safetensors.hpp"
 
 namespace deltatune::test {
 
@@ -25,14 +24,8 @@ inline void make_language_model(const std::filesystem::path& folder, Index posit
                               {"eos_token_id", 257},       {"bos_token_id", 257}};
   std::ofstream(folder / "config.json") << config.dump();
 
-  SafeTensorsWriter writer;
-  std::uint64_t stream = 0;
-  const auto add = [&](const std::string& name, const Shape& shape, float mean, double spread) {
-    std::vector<float> values;
-    const RandomKey key = derive(1, stream++);
-    for (Index i = 0; i < element_count(shape); ++i) values.push_back(mean + static_cast<float>(spread * normal(key, static_cast<std::uint64_t>(i))));
-    writer.add_copy("transformer." + name, shape, values);
-  };
+  RandomTensors tensors;
+  const auto add = [&](const std::string& name, const Shape& shape, float mean, double spread) { tensors.add("transformer." + name, shape, mean, spread); };
   add("wte.weight", {kVocabulary, kWidth}, 0, 0.3);
   add("wpe.weight", {positions, kWidth}, 0, 0.1);
   const auto norm = [&](const std::string& name) {
@@ -53,7 +46,7 @@ inline void make_language_model(const std::filesystem::path& folder, Index posit
     linear(layer + "mlp.c_proj", 4 * kWidth, kWidth);
   }
   norm("ln_f");
-  writer.write(folder / "model.safetensors");
+  tensors.write(folder / "model.safetensors");
 
   // The bytes that are printed as themselves, the others as characters from 256 on: GPT-2's alphabet.
   nlohmann::json vocabulary;

@@ -16,15 +16,6 @@ using Arguments = std::vector<std::string>;
 
 namespace {
 
-Outcome checked(const Arguments& arguments) {
-  Outcome outcome = run_program(arguments);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return outcome;
-}
-
-Json last_json(const Outcome& outcome) { return Json::parse(last_line(outcome.out)); }
-
 // A method, options that make it small enough for a toy model, whether it can be merged.
 struct Method {
   std::string name;
@@ -270,13 +261,7 @@ TEST_CASE("methods and options that don't go together", "[cli][methods][mistakes
                         "16",    "--out",   place.path("out")};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome outcome = run_program(arguments);
-    INFO(outcome.err);
-    CHECK(outcome.code == 1);
-    CHECK(last_line(outcome.err).starts_with("error: "));
-    for (const std::string& word : words) {
-      INFO(word);
-      CHECK(outcome.err.find(word) != std::string::npos);
-    }
+    check_failure(outcome, words);
     CHECK_FALSE(std::filesystem::exists(place.folder / "out"));
   };
   fails({"--method", "lara"}, {"--method", "\"lara\"", "lora", "houlsby", "diff_pruning", "joined by +"});

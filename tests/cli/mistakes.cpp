@@ -40,14 +40,8 @@ class Workplace {
   void fails(std::vector<std::string> arguments, const std::vector<std::string>& words, const std::string& before = "") const {
     const auto names_before = folder.names();
     const Outcome outcome = run_program(arguments, before);
-    INFO(outcome.err);
-    CHECK(outcome.code == 1);
-    CHECK(last_line(outcome.err).starts_with("error: "));
+    check_failure(outcome, words);
     CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
-    for (const std::string& word : words) {
-      INFO(word);
-      CHECK(outcome.err.find(word) != std::string::npos);
-    }
     CHECK(folder.names() == names_before);
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) CHECK(entry.path().extension() != ".tmp");
   }

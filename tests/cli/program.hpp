@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <array>
+#include <catch2/catch.hpp>
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -70,6 +72,28 @@ inline pid_t start_program(std::vector<std::string> arguments, const std::filesy
 inline std::string last_line(std::string text) {
   while (text.ends_with('\n')) text.pop_back();
   return text.substr(text.rfind('\n') + 1);  // npos + 1 is 0
+}
+
+// Of --json.
+inline nlohmann::json last_json(const Outcome& outcome) { return nlohmann::json::parse(last_line(outcome.out)); }
+
+// What the program said, which has to succeed.
+inline Outcome checked(const std::vector<std::string>& arguments) {
+  Outcome outcome = run_program(arguments);
+  INFO(outcome.out << outcome.err);
+  REQUIRE(outcome.code == 0);
+  return outcome;
+}
+
+// The program has to have failed, with an error on the last line, and all these words somewhere.
+inline void check_failure(const Outcome& outcome, const std::vector<std::string>& words) {
+  INFO(outcome.out << outcome.err);
+  CHECK(outcome.code == 1);
+  CHECK(last_line(outcome.err).starts_with("error: "));
+  for (const std::string& word : words) {
+    INFO(word);
+    CHECK(outcome.err.find(word) != std::string::npos);
+  }
 }
 
 // A model folder with a tokenizer of a few words, made from one of the conformance models (three classes, 40 positions).

@@ -33,16 +33,6 @@ void check_success(const Outcome& outcome) {
   REQUIRE(outcome.code == 0);
 }
 
-void check_failure(const Outcome& outcome, const std::vector<std::string>& words) {
-  INFO(outcome.out << outcome.err);
-  CHECK(outcome.code == 1);
-  CHECK(last_line(outcome.err).starts_with("error: "));
-  for (const std::string& word : words) {
-    INFO(word);
-    CHECK(outcome.err.find(word) != std::string::npos);
-  }
-}
-
 bool on_cpu() { return environment("DELTATUNE_DEVICE", "cpu") == std::string("cpu"); }
 
 // A model and labelled texts.

@@ -15,15 +15,6 @@ using Arguments = std::vector<std::string>;
 
 namespace {
 
-Outcome checked(const Arguments& arguments) {
-  Outcome outcome = run_program(arguments);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return outcome;
-}
-
-Json last_json(const Outcome& outcome) { return Json::parse(last_line(outcome.out)); }
-
 const std::vector<std::pair<std::string, std::string>> kPairs{
     {"good day", "positive"}, {"bad day", "negative"}, {"no day", "so it is"}, {"the car is good", "positive"}, {"the car is bad", "negative"}};
 
@@ -282,13 +273,7 @@ TEST_CASE("what an encoder-decoder cannot do, and what is not said clearly", "[c
   const PairPlace place;
   const auto fails = [&](const Arguments& arguments, const std::vector<std::string>& words) {
     const Outcome outcome = run_program(arguments);
-    INFO(outcome.out << outcome.err);
-    CHECK(outcome.code == 1);
-    CHECK(last_line(outcome.err).starts_with("error: "));
-    for (const std::string& word : words) {
-      INFO(word);
-      CHECK(outcome.err.find(word) != std::string::npos);
-    }
+    check_failure(outcome, words);
   };
   make_text_model(place.folder / "bert");
   const std::string model = place.path("model"), data = place.file("pairs.csv", table()), labelled = place.file("labelled.csv", toy_table(6));

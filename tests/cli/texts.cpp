@@ -13,17 +13,6 @@ using namespace deltatune;
 using namespace deltatune::test;
 using Json = nlohmann::json;
 
-namespace {
-
-Outcome checked(const std::vector<std::string>& arguments) {
-  Outcome outcome = run_program(arguments);
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return outcome;
-}
-
-}  // namespace
-
 TEST_CASE("a model learns, is evaluated, predicts, and is merged", "[cli]") {
   const TemporaryFolder temporary;
   make_text_model(temporary / "model");
