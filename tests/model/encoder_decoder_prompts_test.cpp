@@ -66,15 +66,7 @@ auto loss_body(const AnyPlan& plan, Mode mode, const std::vector<std::string>& a
     Transformer<Y> fresh(trial.ctx(), test::tiny_t5(), Head::language_model());
     attach_beside(trial.ctx(), fresh, plan);
     if (!also.empty()) unfreeze(fresh, also);
-    Transformer<Y>& model = trial.own(std::move(fresh));
-    allocate_gradients(model, trial.ctx());
-    DeviceBatch<Y> batch(trial.ctx());
-    batch.upload(test::text_pairs(), model.embeddings_train(), model.layout());
-    typename Transformer<Y>::Activations kept;
-    const auto loss = trial.loss("loss");
-    backend_of<Y>::fill(trial.ctx(), loss.value, scalar_of<Y>(0));
-    model.loss(trial.pass(), batch, {.total_weight = 6}, loss.value, kept);
-    if (trial.backward_wanted()) model.backward(trial.pass(), batch, kept);
+    test::check_pairs_loss(trial, std::move(fresh));
   };
 }
 

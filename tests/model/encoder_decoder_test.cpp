@@ -52,15 +52,7 @@ auto loss_body(const Architecture& architecture, const std::vector<std::string>&
     Transformer<X> fresh(trial.ctx(), architecture, Head::language_model());
     if (adapters) attach(trial.ctx(), fresh, *adapters);
     if (!trainable.empty()) unfreeze(fresh, trainable);
-    Transformer<X>& model = trial.own(std::move(fresh));
-    allocate_gradients(model, trial.ctx());  // loss() takes the gradient through the head at once
-    DeviceBatch<X> batch(trial.ctx());
-    batch.upload(test::text_pairs(), model.embeddings_train(), model.layout());
-    typename Transformer<X>::Activations kept;
-    const auto loss = trial.loss("loss");
-    backend_of<X>::fill(trial.ctx(), loss.value, scalar_of<X>(0));
-    model.loss(trial.pass(), batch, {.total_weight = 6}, loss.value, kept);
-    if (trial.backward_wanted()) model.backward(trial.pass(), batch, kept);
+    test::check_pairs_loss(trial, std::move(fresh));
   };
 }
 
@@ -330,23 +322,23 @@ TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") 
   CHECK_THAT(test::error_text([&] { Transformer<X>(ctx, test::tiny_t5(), Head::none()); }), Contains("T5") && Contains("only the language model head"));
   Transformer<X> model(ctx, test::tiny_t5(), Head::language_model());
   model.initialise(ctx, 1);
-  const auto run = [&](const PackedBatch& batch) {
+  const auto run = [&ctx](Transformer<X>& of, const PackedBatch& batch) {
     return test::error_text([&] {
       DeviceBatch<X> device(ctx);
-      device.upload(batch, false, model.layout());
+      device.upload(batch, false, of.layout());
       Workspace<test::Device> saved(ctx), scratch(ctx);
       Pass<X> pass{ctx, saved, scratch};
       Transformer<X>::Activations kept;
-      model.loss(pass, device, {.total_weight = 6}, pass.keep(1, 1), kept);
+      of.loss(pass, device, {.total_weight = 6}, pass.keep(1, 1), kept);
     });
   };
   PackedBatch batch = test::text_pairs();
   batch.source.clear();
-  CHECK_THAT(run(batch), Contains("T5 is an encoder-decoder and needs a source text per sequence"));
+  CHECK_THAT(run(model, batch), Contains("T5 is an encoder-decoder and needs a source text per sequence"));
   batch = test::text_pairs();
   batch.source.front() = {};
   batch.source.front().add(std::vector<std::int32_t>{4});
-  CHECK_THAT(run(batch), Contains("needs one source per target") && Contains("expected 3") && Contains("got 1"));
+  CHECK_THAT(run(model, batch), Contains("needs one source per target") && Contains("expected 3") && Contains("got 1"));
   Transformer<X> bart(ctx, tiny_bart(), Head::language_model());
   const auto too_long = [&](bool source) {
     PackedBatch one, of_source;
@@ -354,14 +346,7 @@ TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") 
     one.add(std::vector<std::int32_t>(source ? 8 : 9, 5));
     one.token_labels.assign(one.ids.size(), 5);
     one.source.push_back(of_source);
-    return test::error_text([&] {
-      DeviceBatch<X> device(ctx);
-      device.upload(one, false, bart.layout());
-      Workspace<test::Device> saved(ctx), scratch(ctx);
-      Pass<X> pass{ctx, saved, scratch};
-      Transformer<X>::Activations kept;
-      bart.loss(pass, device, {.total_weight = 6}, pass.keep(1, 1), kept);
-    });
+    return run(bart, one);
   };
   for (const bool source : {false, true}) CHECK_THAT(too_long(source), Contains("at most 8 tokens") && Contains("got 9"));
   CHECK(std::string(model.task_type()) == "SEQ_2_SEQ_LM");

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "deltatune/check/gradcheck.hpp"
 #include "deltatune/model/families.hpp"
 #include "deltatune/model/transformer.hpp"
 #include "deltatune/nn/packed_batch.hpp"
@@ -30,6 +32,20 @@ inline PackedBatch text_pairs() {
   batch.token_labels = {5, 1, 9, ops::kIgnoredLabel, 6, 1, 1};
   batch.source.push_back(source);
   return batch;
+}
+
+// The body of a gradient check: the model's loss of text_pairs(), and its gradients.
+template <class X>
+void check_pairs_loss(check::Trial<X>& trial, Transformer<X> of) {
+  Transformer<X>& model = trial.own(std::move(of));
+  allocate_gradients(model, trial.ctx());  // loss() takes the gradient through the head at once
+  DeviceBatch<X> batch(trial.ctx());
+  batch.upload(text_pairs(), model.embeddings_train(), model.layout());
+  typename Transformer<X>::Activations kept;
+  const auto loss = trial.loss("loss");
+  backend_of<X>::fill(trial.ctx(), loss.value, scalar_of<X>(0));
+  model.loss(trial.pass(), batch, {.total_weight = 6}, loss.value, kept);
+  if (trial.backward_wanted()) model.backward(trial.pass(), batch, kept);
 }
 
 }  // namespace deltatune::test
