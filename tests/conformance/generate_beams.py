@@ -5,16 +5,12 @@ search in several settings, with and without an adapter of the cases.
     python3 generate_beams.py
 """
 
-import json
-from pathlib import Path
-
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, logging
+from transformers import logging
 
+from generate_greedy import models, write_entries
 from generate_streams import generator, integer
 
-HERE = Path(__file__).parent
 INPUTS, NEW_TOKENS = 40, 9
 MODELS = ["t5", "t5_v1_1", "mt5", "bart", "mbart", "umt5", "gpt2_lm", "llama"]
 ADAPTERS = ["t5_lora_all_linear", "t5_v1_1_lora", "mt5_ia3", "bart_lora_all_linear", "gpt2_lora_all_linear"]
@@ -55,21 +51,15 @@ def often(model, inputs):
 def main():
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    lines = []
-    pairs = [(name, None) for name in MODELS]
-    pairs += [(json.loads((HERE / "cases" / case / "case.json").read_text())["model"], case) for case in ADAPTERS]
-    for name, adapter in pairs:
-        config = json.loads((HERE / "models" / name / "config.json").read_text())
-        kind = AutoModelForSeq2SeqLM if config.get("is_encoder_decoder") else AutoModelForCausalLM
-        model = kind.from_pretrained(HERE / "models" / name, attn_implementation="eager", dtype=torch.float32).eval()
-        model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None  # which BART's configuration sets
-        if config.get("is_encoder_decoder") and model.generation_config.decoder_start_token_id is None:
-            model.generation_config.decoder_start_token_id = 0
+    entries = []
+    for name, adapter, model in models(MODELS, ADAPTERS):
+        defaults = model.generation_config
+        defaults.forced_bos_token_id = defaults.forced_eos_token_id = None  # which BART's configuration sets
+        reads_source = model.config.is_encoder_decoder
+        if reads_source and defaults.decoder_start_token_id is None:
+            defaults.decoder_start_token_id = 0
         stream = generator(f"beams {name} {adapter}")
-        vocab = model.config.vocab_size
-        if adapter is not None:
-            model = PeftModel.from_pretrained(model, HERE / "cases" / adapter / "adapter").eval()
-        inputs = [[integer(3, vocab - 2, stream) for _ in range(integer(1, 11, stream))] for _ in range(INPUTS)]
+        inputs = [[integer(3, model.config.vocab_size - 2, stream) for _ in range(integer(1, 11, stream))] for _ in range(INPUTS)]
         frequent = often(model, inputs)
         settings = []
         for options in SETTINGS:
@@ -78,9 +68,9 @@ def main():
             settings.append({"options": options, "ends": ends, "texts": written(model, inputs, ends, options)})
             ended = sum(row["tokens"][-1] in ends for row in settings[-1]["texts"])
             print(name, adapter, options, "ended", ended, "tokens", sum(len(row["tokens"]) for row in settings[-1]["texts"]))
-        start = model.generation_config.decoder_start_token_id if config.get("is_encoder_decoder") else None
-        lines.append(json.dumps({"model": name, "adapter": adapter, "start": start, "inputs": inputs, "settings": settings}, separators=(",", ":")))
-    (HERE / "beams.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
+        start = defaults.decoder_start_token_id if reads_source else None
+        entries.append({"model": name, "adapter": adapter, "start": start, "inputs": inputs, "settings": settings})
+    write_entries("beams.json", entries)
 
 
 if __name__ == "__main__":

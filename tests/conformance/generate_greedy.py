@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, logging
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, logging
 
 from generate_streams import generator, integer
 
@@ -42,21 +42,32 @@ def texts(name, model, vocab):
     return rows
 
 
+def models(names, adapters):
+    """The models of these names, and those that these adapters of the cases are for: (name, adapter or None, model)."""
+    pairs = [(name, None) for name in names]
+    pairs += [(json.loads((HERE / "cases" / case / "case.json").read_text())["model"], case) for case in adapters]
+    for name, adapter in pairs:
+        config = AutoConfig.from_pretrained(HERE / "models" / name)
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(HERE / "models" / name, attn_implementation="eager", dtype=torch.float32).eval()
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, HERE / "cases" / adapter / "adapter").eval()
+        yield name, adapter, model
+
+
+def write_entries(file, entries):
+    (HERE / file).write_text("[\n" + ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries) + "\n]\n")
+
+
 def main():
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    lines = []
-    pairs = [(name, None) for name in MODELS]
-    pairs += [(json.loads((HERE / "cases" / case / "case.json").read_text())["model"], case) for case in ADAPTERS]
-    for name, adapter in pairs:
-        model = AutoModelForCausalLM.from_pretrained(HERE / "models" / name, attn_implementation="eager", dtype=torch.float32).eval()
-        vocab = model.config.vocab_size
-        if adapter is not None:
-            model = PeftModel.from_pretrained(model, HERE / "cases" / adapter / "adapter").eval()
-        rows = texts(f"{name} {adapter}", model, vocab)
-        lines.append(json.dumps({"model": name, "adapter": adapter, "texts": rows}, separators=(",", ":")))
+    entries = []
+    for name, adapter, model in models(MODELS, ADAPTERS):
+        rows = texts(f"{name} {adapter}", model, model.config.vocab_size)
+        entries.append({"model": name, "adapter": adapter, "texts": rows})
         print(name, adapter, sum(len(row["tokens"]) for row in rows), len({token for row in rows for token in row["tokens"]}))
-    (HERE / "greedy.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    write_entries("greedy.json", entries)
 
 
 if __name__ == "__main__":
