@@ -66,14 +66,14 @@ struct QuickGelu {
 
 template <class T>
 struct LeakyRelu {
-  DELTATUNE_INLINE static T value(T u) { return T(0) < u ? u : T(0.01) * u; }
-  DELTATUNE_INLINE static T derivative(T u) { return T(0) < u ? T(1) : T(0.01); }
+  DELTATUNE_INLINE static T value(T u) { return deltatune::detail::select(T(0) < u, u, T(0.01) * u); }
+  DELTATUNE_INLINE static T derivative(T u) { return deltatune::detail::select(T(0) < u, T(1), T(0.01)); }
 };
 
 template <class T>
 struct Relu {
-  DELTATUNE_INLINE static T value(T u) { return T(0) < u ? u : T(0); }
-  DELTATUNE_INLINE static T derivative(T u) { return T(0) < u ? T(1) : T(0); }
+  DELTATUNE_INLINE static T value(T u) { return deltatune::detail::select(T(0) < u, u, T(0)); }
+  DELTATUNE_INLINE static T derivative(T u) { return deltatune::detail::select(T(0) < u, T(1), T(0)); }
 };
 
 template <class T>

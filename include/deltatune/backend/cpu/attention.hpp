@@ -30,10 +30,10 @@ void copy_padded(View<const T> x, View<T> out) {
     const T* const from = x.row(i);
     T* const to = out.row(i);
     Index j = 0;
-    for (; j < whole; j += kLanes) {
-      Lanes<T> v;
-      load_lanes<T>(from + j, v);
-      store_lanes<T>(v, to + j);
+    for (; j < whole; j += kVectorSize<T>) {
+      Vector<T> v;
+      load_vector<T>(from + j, v);
+      store_vector<T>(v, to + j);
     }
     for (; j < out.cols; ++j) to[j] = j < x.cols ? from[j] : T(0);
   }

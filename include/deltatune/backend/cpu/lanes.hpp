@@ -1,9 +1,10 @@
-// Sixteen numbers at a time: vectors of the compiler's own, products of small matrices out of registers, and transposed copies.
+// Vectors of the compiler's own, products of small matrices out of registers, and transposed copies.
 //
-// Matrices on the right of a product, and results, have rows padded to whole vectors.
+// Matrices on the right of a product, and results, have rows padded to whole blocks of kLanes numbers.
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "deltatune/core/config.hpp"
 #include "deltatune/core/shape.hpp"
@@ -11,123 +12,135 @@
 
 namespace deltatune::detail {
 
-inline constexpr Index kLanes = 16;  // of float: one AVX-512 or two AVX2 registers
+inline constexpr Index kLanes = 16;  // whole vectors on every processor
 
 inline Index padded_cols(Index cols) { return (cols + kLanes - 1) / kLanes * kLanes; }
 
+// A vector is what one register holds: compilers keep larger ones in memory.
+#if defined(__AVX512F__)
+inline constexpr Index kVectorBytes = 64;
+#elif defined(__AVX__)
+inline constexpr Index kVectorBytes = 32;
+#else
+inline constexpr Index kVectorBytes = 16;
+#endif
 template <class T>
-struct LanesOf {
-  typedef T Type __attribute__((vector_size(kLanes * sizeof(T))));
+inline constexpr Index kVectorSize = kVectorBytes / static_cast<Index>(sizeof(T));
+
+template <class T>
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(kVectorBytes)));
 };
 template <class T>
-using Lanes = typename LanesOf<T>::Type;
+using Vector = typename VectorOf<T>::Type;
 
 // By reference: how vectors are passed by value depends on the processor that one compiles for.
 template <class T>
-DELTATUNE_INLINE void load_lanes(const T* from, Lanes<T>& v) {
+DELTATUNE_INLINE void load_vector(const T* from, Vector<T>& v) {
   __builtin_memcpy(&v, from, sizeof(v));
 }
 template <class T>
-DELTATUNE_INLINE void store_lanes(const Lanes<T>& v, T* to) {
+DELTATUNE_INLINE void store_vector(const Vector<T>& v, T* to) {
   __builtin_memcpy(to, &v, sizeof(v));
 }
 
-// c(i, j) (+)= Σ_k a(i, k) · b(k, j) for Rows rows and Blocks · kLanes columns. a is read one element at a time through its two strides.
-template <Index Rows, Index Blocks, class T>
+// c(i, j) (+)= Σ_k a(i, k) · b(k, j) for Rows rows and Vectors vectors of columns. a is read one element at a time through its two strides.
+template <Index Rows, Index Vectors, class T>
 void tile_product(const T* a, Index a_row, Index a_col, const T* b, Index b_row, T* c, Index c_row, Index k_count, bool accumulate) {
-  Lanes<T> sum[Rows][Blocks] = {};
+  Vector<T> sum[Rows][Vectors] = {};
   if (accumulate) {
     DELTATUNE_UNROLL
     for (Index r = 0; r < Rows; ++r) {
       DELTATUNE_UNROLL
-      for (Index j = 0; j < Blocks; ++j) load_lanes<T>(c + r * c_row + j * kLanes, sum[r][j]);
+      for (Index j = 0; j < Vectors; ++j) load_vector<T>(c + r * c_row + j * kVectorSize<T>, sum[r][j]);
     }
   }
   for (Index k = 0; k < k_count; ++k) {
-    Lanes<T> right[Blocks];
+    Vector<T> right[Vectors];
     DELTATUNE_UNROLL
-    for (Index j = 0; j < Blocks; ++j) load_lanes<T>(b + k * b_row + j * kLanes, right[j]);
+    for (Index j = 0; j < Vectors; ++j) load_vector<T>(b + k * b_row + j * kVectorSize<T>, right[j]);
     DELTATUNE_UNROLL
     for (Index r = 0; r < Rows; ++r) {
       const T factor = a[r * a_row + k * a_col];
       DELTATUNE_UNROLL
-      for (Index j = 0; j < Blocks; ++j) sum[r][j] += factor * right[j];
+      for (Index j = 0; j < Vectors; ++j) sum[r][j] += factor * right[j];
     }
   }
   DELTATUNE_UNROLL
   for (Index r = 0; r < Rows; ++r) {
     DELTATUNE_UNROLL
-    for (Index j = 0; j < Blocks; ++j) store_lanes<T>(sum[r][j], c + r * c_row + j * kLanes);
+    for (Index j = 0; j < Vectors; ++j) store_vector<T>(sum[r][j], c + r * c_row + j * kVectorSize<T>);
   }
 }
 
-template <Index Blocks, class T>
+// A tile's rows: with two vectors of columns, independent sums enough to hide latencies, few enough for the registers: 32 of AVX-512, else 16.
+inline constexpr Index kTileRows = kVectorBytes == 64 ? 8 : 6;
+
+// Rows in as few tiles as there can be, all of about the same height: a low one waits for its own sums.
+template <Index Vectors, class T>
 void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, Index j, bool accumulate) {
-  // With two blocks: independent sums enough to hide latencies, few enough for the registers of AVX-512, and no rest in attention's blocks of queries.
-  constexpr Index kRows = 8;
-  Index i = 0;
-  const auto tile = [&]<Index Rows>() {
-    tile_product<Rows, Blocks>(a + i * a_row, a_row, a_col, b.data + j, b.stride, c.row(i) + j, c.stride, b.rows, accumulate);
-  };
-  for (; i + kRows <= rows; i += kRows) tile.template operator()<kRows>();
-  switch (rows - i) {
-    case 7:
-      return tile.template operator()<7>();
-    case 6:
-      return tile.template operator()<6>();
-    case 5:
-      return tile.template operator()<5>();
-    case 4:
-      return tile.template operator()<4>();
-    case 3:
-      return tile.template operator()<3>();
-    case 2:
-      return tile.template operator()<2>();
-    case 1:
-      return tile.template operator()<1>();
-    default:
-      return;
+  Index tiles = (rows + kTileRows - 1) / kTileRows;
+  for (Index i = 0, height = 0; tiles > 0; i += height, --tiles) {
+    height = (rows - i + tiles - 1) / tiles;
+    const auto tile = [&]<Index Rows>() {
+      tile_product<Rows, Vectors>(a + i * a_row, a_row, a_col, b.data + j, b.stride, c.row(i) + j, c.stride, b.rows, accumulate);
+    };
+    [&]<Index... Below>(std::integer_sequence<Index, Below...>) { (void)((height == Below + 1 && (tile.template operator()<Below + 1>(), true)) || ...); }
+    (std::make_integer_sequence<Index, kTileRows>());
   }
 }
 
 // c (+)= a · b for the first `rows` rows of c; a(i, k) lies at a[i · a_row + k · a_col], so it may be transposed.
-// Once in a program and not once for each of its five uses: twelve unrolled tiles are slow to compile.
+// Once in a program and not once for each of its five uses: its unrolled tiles are slow to compile.
 template <class T>
 DELTATUNE_NOINLINE void small_product(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, bool accumulate = false) {
+  constexpr Index kCols = 2 * kVectorSize<T>;
   Index j = 0;
-  for (; j + 2 * kLanes <= c.cols; j += 2 * kLanes) column_of_tiles<2>(a, a_row, a_col, b, c, rows, j, accumulate);
-  if (j < c.cols) column_of_tiles<1>(a, a_row, a_col, b, c, rows, j, accumulate);
+  for (; j + kCols <= c.cols; j += kCols) column_of_tiles<2>(a, a_row, a_col, b, c, rows, j, accumulate);
+  if constexpr (kCols > kLanes) {
+    if (j < c.cols) column_of_tiles<1>(a, a_row, a_col, b, c, rows, j, accumulate);
+  }
 }
 
-// to(j, i) = from(i, j) for 16 rows and columns: four perfect shuffles of the rows, each of which interleaves row i with row i + 8.
-inline void transpose_16(const float* from, Index from_stride, float* to, Index to_stride) {
-  Lanes<float> row[kLanes];
+// The numbers of a and b by turns: those of their first halves, or of their second ones.
+template <bool Second, class T, Index... Lane>
+DELTATUNE_INLINE void interleave(const Vector<T>& a, const Vector<T>& b, Vector<T>& out, std::integer_sequence<Index, Lane...>) {
+  constexpr Index kSize = sizeof...(Lane);
+  out = __builtin_shufflevector(a, b, (Lane / 2 + Lane % 2 * kSize + (Second ? kSize / 2 : 0))...);
+}
+
+// to(j, i) = from(i, j) for as many rows and columns as a vector is long: perfect shuffles of the rows, each of which interleaves the rows of the first
+// half with those of the second.
+template <class T>
+void transpose_square(const T* from, Index from_stride, T* to, Index to_stride) {
+  constexpr Index kSize = kVectorSize<T>;
+  constexpr auto kAll = std::make_integer_sequence<Index, kSize>();
+  Vector<T> row[kSize];
   DELTATUNE_UNROLL
-  for (Index i = 0; i < kLanes; ++i) load_lanes<float>(from + i * from_stride, row[i]);
+  for (Index i = 0; i < kSize; ++i) load_vector<T>(from + i * from_stride, row[i]);
   DELTATUNE_UNROLL
-  for (int round = 0; round < 4; ++round) {
-    Lanes<float> shuffled[kLanes];
+  for (Index round = 1; round < kSize; round *= 2) {
+    Vector<T> shuffled[kSize];
     DELTATUNE_UNROLL
-    for (Index i = 0; i < kLanes / 2; ++i) {
-      shuffled[2 * i] = __builtin_shufflevector(row[i], row[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      shuffled[2 * i + 1] = __builtin_shufflevector(row[i], row[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    for (Index i = 0; i < kSize / 2; ++i) {
+      interleave<false, T>(row[i], row[i + kSize / 2], shuffled[2 * i], kAll);
+      interleave<true, T>(row[i], row[i + kSize / 2], shuffled[2 * i + 1], kAll);
     }
     DELTATUNE_UNROLL
-    for (Index i = 0; i < kLanes; ++i) row[i] = shuffled[i];
+    for (Index i = 0; i < kSize; ++i) row[i] = shuffled[i];
   }
   DELTATUNE_UNROLL
-  for (Index i = 0; i < kLanes; ++i) store_lanes<float>(row[i], to + i * to_stride);
+  for (Index i = 0; i < kSize; ++i) store_vector<T>(row[i], to + i * to_stride);
 }
 
 // out(j, i) = x(i, j), zeros in the padding: out has x.cols rows of at least x.rows numbers.
 template <class T>
 void copy_transposed(View<const T> x, View<T> out) {
+  constexpr Index kSize = kVectorSize<T>;
   Index done = 0;  // rows of x
-  if constexpr (std::is_same_v<T, float>) {
-    if (x.cols % kLanes == 0) {
-      for (; done + kLanes <= x.rows; done += kLanes)
-        for (Index j = 0; j < x.cols; j += kLanes) transpose_16(x.row(done) + j, x.stride, out.row(j) + done, out.stride);
-    }
+  if (x.cols % kSize == 0) {
+    for (; done + kSize <= x.rows; done += kSize)
+      for (Index j = 0; j < x.cols; j += kSize) transpose_square(x.row(done) + j, x.stride, out.row(j) + done, out.stride);
   }
   for (Index j = 0; j < x.cols; ++j) {
     T* const to = out.row(j);
