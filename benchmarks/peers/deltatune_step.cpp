@@ -1,7 +1,7 @@
 // Steps of training on a job that make_jobs.py wrote, with peer_step.py's recipe; the last line of stdout is the same JSON object as peer_step.py's.
 //   deltatune_step --job FOLDER --method M [--base-precision float32|bf16] [--kept-precision float32|bf16] [--recompute]
 //                  [--steps 12] [--warm-up 3] [--threads 2] [--no-dropout] [--graph] [--tf32] [--profile]
-// With DELTATUNE_STEP_EIGEN defined, Eigen multiplies matrices also where oneDNN is there. With DELTATUNE_STEP_CUDA it runs on device 0, where
+// With DELTATUNE_STEP_TILED defined, deltatune multiplies matrices itself also where oneDNN is there. With DELTATUNE_STEP_CUDA it runs on device 0, where
 // --graph queues a step as one CUDA graph, --tf32 rounds what products read, and --profile shows a profiler the last step alone.
 // The object says besides:
 //   gflops_per_step, gflop_per_second  10^9 floating-point operations of the matrix products that a step runs, counted from their shapes (2·m·n·k: forward,
@@ -32,7 +32,7 @@
 #endif
 #else
 #include "deltatune/backend/cpu.hpp"
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #endif
 #include "deltatune/attach/adapter_folder.hpp"
 #include "deltatune/delta/selections.hpp"
@@ -48,8 +48,8 @@ namespace fs = std::filesystem;
 
 #if defined(DELTATUNE_STEP_CUDA)
 using Backend = Cuda;
-#elif defined(DELTATUNE_STEP_EIGEN)
-using Backend = Cpu<EigenGemm>;
+#elif defined(DELTATUNE_STEP_TILED)
+using Backend = Cpu<TiledGemm>;
 #else
 using Backend = DefaultCpu;
 #endif
@@ -190,11 +190,11 @@ double median(std::vector<double> values) {
 std::string multiplies() {
 #if defined(DELTATUNE_STEP_CUDA)
   return "cuBLAS";
-#elif defined(DELTATUNE_HAS_ONEDNN) && !defined(DELTATUNE_STEP_EIGEN)
+#elif defined(DELTATUNE_HAS_ONEDNN) && !defined(DELTATUNE_STEP_TILED)
   const dnnl_version_t& version = *dnnl_version();
   return "oneDNN " + std::to_string(version.major) + "." + std::to_string(version.minor) + "." + std::to_string(version.patch);
 #else
-  return "Eigen " + std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." + std::to_string(EIGEN_MINOR_VERSION);
+  return "deltatune";
 #endif
 }
 

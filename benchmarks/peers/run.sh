@@ -34,7 +34,7 @@ TEXT
 
 all_jobs="tweets/lora tweets/lora-all tweets/bitfit tweets/prefix tweets/houlsby tweets/full minilm/lora bert-base/lora gpt2/lora"
 decoder_jobs="qwen2.5-0.5b/lora-all qwen2.5-0.5b-chat/lora-all llama-3.2-1b/lora-all llama-3.2-1b-chat/lora-all"
-all_columns="torch-fp32 torch-bf16 torch-bf16-weights torch-compile deltatune-fp32 deltatune-bf16 deltatune-small deltatune-eigen"
+all_columns="torch-fp32 torch-bf16 torch-bf16-weights torch-compile deltatune-fp32 deltatune-bf16 deltatune-small deltatune-tiled"
 all_methods="lora bitfit head full"
 jobs=$all_jobs columns=$all_columns rounds=3 steps="" methods=$all_methods seeds="0 1" threads=2 model="" out="" reuse=""
 what=speed
@@ -57,7 +57,7 @@ echo "results go to $out" >&2
 
 # ---- both sides ----
 prepare() {
-  install_packages g++ cmake ninja-build libeigen3-dev libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev libbenchmark-dev python3 python3-dev \
+  install_packages g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev libbenchmark-dev python3 python3-dev \
     python3-pip python3-venv ca-certificates
   local venv=${DELTATUNE_PEERS_VENV:-$deltatune_cache/peers}
   python=$venv/bin/python
@@ -85,7 +85,7 @@ measure() {
     deltatune-fp32) command=(build/benchmarks/benchmarks/deltatune_step) ;;
     deltatune-bf16) command=(build/benchmarks/benchmarks/deltatune_step --base-precision bf16) ;;
     deltatune-small) command=(build/benchmarks/benchmarks/deltatune_step --base-precision bf16 --kept-precision bf16 --recompute) ;;
-    deltatune-eigen) command=(build/benchmarks/benchmarks/deltatune_step_eigen) ;;
+    deltatune-tiled) command=(build/benchmarks/benchmarks/deltatune_step_tiled) ;;
     *) echo "run.sh: unknown column $column" >&2; exit 2 ;;
   esac
   echo "$3: $2 $column" >&2
@@ -108,7 +108,7 @@ applies() {
 }
 
 speed() {
-  prepare deltatune_step deltatune_step_eigen
+  prepare deltatune_step deltatune_step_tiled
   rm -rf "$out/runs"
   mkdir -p "$out/runs"
   local names

@@ -24,10 +24,10 @@ STEP_TOLERANCE, BF16_STEP_TOLERANCE, MEAN_TOLERANCE = 1e-3, 2e-2, 0.05
 REFERENCE = "torch-fp32"
 COLUMNS = {REFERENCE: "PyTorch fp32", "torch-bf16": "autocast bf16", "torch-bf16-weights": "PyTorch, bf16 weights", "torch-compile": "torch.compile",
            "deltatune-fp32": "deltatune fp32", "deltatune-bf16": "deltatune bf16 base", "deltatune-small": "deltatune, least memory",
-           "deltatune-eigen": "deltatune, Eigen"}
+           "deltatune-tiled": "deltatune, no oneDNN"}
 ROUNDED = {"torch-bf16", "torch-bf16-weights", "deltatune-bf16", "deltatune-small"}
 RATIOS = [("deltatune-fp32", "torch-fp32"), ("deltatune-bf16", "torch-bf16"), ("deltatune-bf16", "torch-bf16-weights"), ("deltatune-fp32", "torch-compile"),
-          ("deltatune-eigen", "torch-fp32")]
+          ("deltatune-tiled", "torch-fp32")]
 
 
 def machine(threads, runs):

@@ -1,4 +1,4 @@
-// Everything for CUDA files: device-neutral headers, the Reference and Cuda backends; no Eigen, which nvcc does not compile in C++20.
+// Everything for CUDA files: device-neutral headers, the Reference and Cuda backends; no CPU backend.
 #pragma once
 
 #include "deltatune/backend/cuda.hpp"

@@ -10,14 +10,14 @@
 #include <vector>
 
 #include "deltatune/backend/cpu.hpp"
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/backend/reference.hpp"
 
 using namespace deltatune;
 
 static_assert(Backend<Reference>);
 static_assert(Backend<DefaultCpu>);
-static_assert(Backend<Cpu<EigenGemm>>);
+static_assert(Backend<Cpu<TiledGemm>>);
 static_assert(!Backend<int>);
 
 namespace {

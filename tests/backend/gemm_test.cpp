@@ -1,4 +1,4 @@
-// Both providers and Reference against a triple loop in double.
+// Both providers and Reference against a triple loop in double, and our own products whatever the number of threads.
 #include "deltatune/backend/gemm.hpp"
 
 #include <catch2/catch.hpp>
@@ -9,7 +9,7 @@
 
 #include "deltatune/backend/attention.hpp"
 #include "deltatune/backend/cpu.hpp"
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/backend/reference.hpp"
 #include "deltatune/core/half.hpp"
 #include "deltatune/core/random.hpp"
@@ -103,7 +103,7 @@ const std::vector<Size> kLarge{{67, 131, 45}, {131, 67, 33}, {1, 400, 200}, {400
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("gemm: all transposes, strides, alpha and beta", "[backend][gemm]", Cpu<EigenGemm>, DefaultCpu) {
+TEMPLATE_TEST_CASE("gemm: all transposes, strides, alpha and beta", "[backend][gemm]", Cpu<TiledGemm>, DefaultCpu) {
   const int threads = GENERATE(1, 2, 3);
   typename TestType::Context ctx(threads);
   check_all<TestType, float>(ctx, kSmall);
@@ -113,6 +113,16 @@ TEMPLATE_TEST_CASE("gemm: all transposes, strides, alpha and beta", "[backend][g
   check_all<TestType, float, Bfloat16>(ctx, kLarge);
 }
 
+TEMPLATE_TEST_CASE("gemm: several blocks in every direction", "[backend][gemm]", float, double) {
+  const int threads = GENERATE(1, 4);
+  Cpu<TiledGemm>::Context ctx(threads);
+  for (const bool transpose_a : {false, true})
+    for (const bool transpose_b : {false, true}) {
+      check_gemm<Cpu<TiledGemm>, TestType>(ctx, {203, 1046, 259}, transpose_a, transpose_b, 3, 1.0, 0.0);
+      check_gemm<Cpu<TiledGemm>, TestType>(ctx, {1046, 203, 259}, transpose_a, transpose_b, 0, 1.0, 1.0);
+    }
+}
+
 TEST_CASE("gemm: Reference", "[backend][gemm]") {
   Reference::Context ctx;
   check_all<Reference, float>(ctx, kSmall);
@@ -120,7 +130,7 @@ TEST_CASE("gemm: Reference", "[backend][gemm]") {
   check_all<Reference, float, Bfloat16>(ctx, kSmall);
 }
 
-TEMPLATE_TEST_CASE("gemm: nothing to multiply", "[backend][gemm]", Cpu<EigenGemm>, DefaultCpu) {
+TEMPLATE_TEST_CASE("gemm: nothing to multiply", "[backend][gemm]", Cpu<TiledGemm>, DefaultCpu) {
   typename TestType::Context ctx(2);
   std::vector<float> c{1, 2};
   const float x = 1;
@@ -128,11 +138,29 @@ TEMPLATE_TEST_CASE("gemm: nothing to multiply", "[backend][gemm]", Cpu<EigenGemm
   CHECK(c == std::vector<float>{1, 2});
 }
 
-TEMPLATE_TEST_CASE("gemm: same threads, same bits", "[backend][gemm]", Cpu<EigenGemm>, DefaultCpu) {
+TEMPLATE_TEST_CASE("gemm: same threads, same bits", "[backend][gemm]", Cpu<TiledGemm>, DefaultCpu) {
   typename TestType::Context ctx(2);
   const std::vector<float> a = random_values<float>(1, 150 * 97), b = random_values<float>(2, 97 * 61);
   std::vector<float> first(150 * 61), second(150 * 61);
   TestType::gemm(ctx, Gemm<float>{.a = {a.data(), 150, 97}, .b = {b.data(), 97, 61}, .c = {first.data(), 150, 61}});
   TestType::gemm(ctx, Gemm<float>{.a = {a.data(), 150, 97}, .b = {b.data(), 97, 61}, .c = {second.data(), 150, 61}});
   CHECK(first == second);
+}
+
+TEST_CASE("gemm: our own products are the same bits on any number of threads", "[backend][gemm]") {
+  for (const Size size : {Size{150, 61, 297}, Size{61, 1300, 300}, Size{8, 200, 300}, Size{2, 400, 300}}) {
+    const std::vector<float> a = random_values<float>(1, size.m * size.k), b = random_values<float>(2, size.k * size.n);
+    for (const bool transpose_b : {false, true}) {
+      std::vector<std::vector<float>> results;
+      for (const int threads : {1, 2, 3, 4, 12}) {
+        Cpu<TiledGemm>::Context ctx(threads);
+        std::vector<float>& c = results.emplace_back(static_cast<std::size_t>(size.m * size.n));
+        Cpu<TiledGemm>::gemm(ctx, Gemm<float>{.a = {a.data(), size.m, size.k},
+                                              .b = transpose_b ? View<const float>(b.data(), size.n, size.k) : View<const float>(b.data(), size.k, size.n),
+                                              .c = {c.data(), size.m, size.n},
+                                              .transpose_b = transpose_b});
+        CHECK(c == results.front());
+      }
+    }
+  }
 }

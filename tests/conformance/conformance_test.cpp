@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "deltatune/attach/adapter_folder.hpp"
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/hf_export.hpp"
 #include "deltatune/ops/pool.hpp"
@@ -227,7 +227,7 @@ std::vector<float> on_host_logits(context_of<typename Model::Tensor>& ctx, Model
 #ifdef DELTATUNE_TEST_CUDA
 #define DELTATUNE_FLOAT_TENSORS test::DeviceTensor
 #else
-#define DELTATUNE_FLOAT_TENSORS test::DeviceTensor, (Tensor<float, Cpu<EigenGemm>>)
+#define DELTATUNE_FLOAT_TENSORS test::DeviceTensor, (Tensor<float, Cpu<TiledGemm>>)
 #endif
 
 namespace {

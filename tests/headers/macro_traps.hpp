@@ -5,7 +5,6 @@
 #include <omp.h>
 #include <utf8proc.h>
 
-#include <Eigen/Core>
 #include <nlohmann/json.hpp>
 #if defined(DELTATUNE_HAS_ONEDNN)
 #include <dnnl.hpp>

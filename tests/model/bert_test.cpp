@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
 #include "support/device.hpp"
 #include "support/error_text.hpp"
@@ -171,7 +171,7 @@ TEST_CASE("bert: adjoint of the encoder alone", "[model][bert]") {
 #ifdef DELTATUNE_TEST_CUDA
 TEMPLATE_TEST_CASE("bert: float gradients against double, and by finite differences", "[model][bert]", test::DeviceTensor) {
 #else
-TEMPLATE_TEST_CASE("bert: float gradients against double, and by finite differences", "[model][bert]", test::DeviceTensor, (Tensor<float, Cpu<EigenGemm>>)) {
+TEMPLATE_TEST_CASE("bert: float gradients against double, and by finite differences", "[model][bert]", test::DeviceTensor, (Tensor<float, Cpu<TiledGemm>>)) {
 #endif
   for (const auto& [name, trainable] : kPatterns) {
     INFO(name);

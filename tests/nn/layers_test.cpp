@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/nn/cross_attention.hpp"
 #include "deltatune/nn/head.hpp"
 #include "deltatune/nn/input_embeddings.hpp"
@@ -300,7 +300,7 @@ TEST_CASE("linear: several sites, trained as a whole, in part, or only passed th
       GENERATE(Pattern{{"**"}}, Pattern{{"**"}, false}, Pattern{{"**.bias"}}, Pattern{{"key.weight"}}, Pattern{{"value.**"}, false}, Pattern{});
   check_layer(linear_body(pattern, 4, 6, 5), linear_body(pattern, 67, 131, 45));
 #ifndef DELTATUNE_TEST_CUDA
-  test::check_device<Tensor<float, Cpu<EigenGemm>>>(linear_body(pattern, 67, 131, 45));
+  test::check_device<Tensor<float, Cpu<TiledGemm>>>(linear_body(pattern, 67, 131, 45));
 #endif
 }
 

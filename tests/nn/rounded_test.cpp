@@ -1,7 +1,7 @@
 // Linear layers whose frozen weight is held in bfloat16.
 #include <catch2/catch.hpp>
 
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/delta/lora.hpp"
 #include "deltatune/nn/linear.hpp"
 #include "support/gradient_checks.hpp"
@@ -49,7 +49,7 @@ TEST_CASE("linear: a base in bfloat16", "[nn][linear][bfloat16]") {
   const double dropout = GENERATE(0.0, 0.3);
   test::check_device(rounded_body(wide, dropout));
 #ifndef DELTATUNE_TEST_CUDA
-  test::check_device<Tensor<float, Cpu<EigenGemm>>>(rounded_body(wide, dropout));
+  test::check_device<Tensor<float, Cpu<TiledGemm>>>(rounded_body(wide, dropout));
 #endif
 }
 

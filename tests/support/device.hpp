@@ -1,5 +1,4 @@
-// The backend that a test program is about: the CPU, or CUDA where DELTATUNE_TEST_CUDA is defined (tests/cuda: the same tests, and no Eigen, so
-// that nvcc compiles them).
+// The backend that a test program is about: the CPU, or CUDA where DELTATUNE_TEST_CUDA is defined (tests/cuda: the same tests, compiled by nvcc).
 #pragma once
 
 #include <vector>

@@ -10,7 +10,7 @@ template class Transformer<Tensor<double, Reference>>;
 template class Transformer<Tensor<float, Reference>>;
 template class Transformer<Tensor<Dual<double>, Reference>>;
 #ifdef DELTATUNE_HAS_ONEDNN
-template class Transformer<Tensor<float, Cpu<EigenGemm>>>;
+template class Transformer<Tensor<float, Cpu<TiledGemm>>>;
 #endif
 #endif
 

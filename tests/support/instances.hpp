@@ -1,7 +1,7 @@
 // The models that tests use, compiled once in instances.cpp.
 #pragma once
 
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/backend/reference.hpp"
 #include "deltatune/core/dual.hpp"
 #include "deltatune/model/bert.hpp"
@@ -23,7 +23,7 @@ extern template class Transformer<Tensor<double, Reference>>;
 extern template class Transformer<Tensor<float, Reference>>;
 extern template class Transformer<Tensor<Dual<double>, Reference>>;
 #ifdef DELTATUNE_HAS_ONEDNN
-extern template class Transformer<Tensor<float, Cpu<EigenGemm>>>;
+extern template class Transformer<Tensor<float, Cpu<TiledGemm>>>;
 #endif
 #endif
 

@@ -13,13 +13,12 @@
 #ifdef DELTATUNE_HAS_ONEDNN
 #include "deltatune/backend/cpu/gemm_onednn.hpp"
 #else
-#include "deltatune/backend/cpu/gemm_eigen.hpp"
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #endif
 
 namespace deltatune {
 
-// Provider: EigenGemm or OneDnnGemm. Two providers are two types, so both may live in one program; Eigen's header, backend/cpu/gemm_eigen.hpp,
-// is included here only where it is the default, since its kernels take seconds to compile.
+// Provider: TiledGemm, our own products, or OneDnnGemm. Two providers are two types, so both may live in one program.
 template <class Provider>
 struct Cpu : HostMemory {
   class Context : public ContextBase {
@@ -120,7 +119,7 @@ struct Cpu : HostMemory {
 #ifdef DELTATUNE_HAS_ONEDNN
 using DefaultCpu = Cpu<OneDnnGemm>;
 #else
-using DefaultCpu = Cpu<EigenGemm>;
+using DefaultCpu = Cpu<TiledGemm>;
 #endif
 static_assert(Backend<DefaultCpu>);
 

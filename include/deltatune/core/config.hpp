@@ -68,12 +68,11 @@
 #define DELTATUNE_UNROLL
 #endif
 
-// Around an include: GCC 12 takes the undefined registers inside AVX-512 intrinsics for a mistake of the code that uses them (GCC bug 105593).
-#if defined(__GNUC__) && !defined(__clang__)
-#define DELTATUNE_QUIET_BEGIN \
-  _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wuninitialized\"") _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
-#define DELTATUNE_QUIET_END _Pragma("GCC diagnostic pop")
+// What a register of the processor holds. Larger vectors are kept in memory.
+#if defined(__AVX512F__)
+#define DELTATUNE_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define DELTATUNE_VECTOR_BYTES 32
 #else
-#define DELTATUNE_QUIET_BEGIN
-#define DELTATUNE_QUIET_END
+#define DELTATUNE_VECTOR_BYTES 16
 #endif

@@ -22,23 +22,6 @@ namespace deltatune::detail {
 
 inline constexpr Index kQueryBlock = 32;  // rows of scores held at a time
 
-// out(i, j) = x(i, j), zeros in the padding. A row is some dozen numbers, too few for a call of memmove.
-template <class T>
-void copy_padded(View<const T> x, View<T> out) {
-  const Index whole = std::min(x.cols, out.cols) / kLanes * kLanes;
-  for (Index i = 0; i < x.rows; ++i) {
-    const T* const from = x.row(i);
-    T* const to = out.row(i);
-    Index j = 0;
-    for (; j < whole; j += kVectorSize<T>) {
-      Vector<T> v;
-      load_vector<T>(from + j, v);
-      store_vector<T>(v, to + j);
-    }
-    for (; j < out.cols; ++j) to[j] = j < x.cols ? from[j] : T(0);
-  }
-}
-
 // A block of queries to multiply with: x itself where its rows are whole vectors, else a copy in `padded`. A copy, too, where rows lie so far apart that
 // a block of them would share a few sets of the first cache.
 template <class T>

@@ -1,6 +1,5 @@
-// Matrix products by oneDNN: float, and bfloat16 with float sums, which run on AMX or AVX512-BF16 where the processor has them. What oneDNN
-// does not multiply: bfloat16 on processors below AVX-512 is widened to float first; double runs in a plain loop. (Not by Eigen: its
-// kernels take seconds and half a gigabyte to compile, in every program that includes this.) In oneDNN's C interface: nvcc does not get through dnnl.hpp.
+// Matrix products by oneDNN: float, and bfloat16 with float sums, which run on AMX or AVX512-BF16 where the processor has them. What oneDNN does not
+// multiply, double, and bfloat16 on processors below AVX-512, is left to our own products. In oneDNN's C interface: nvcc does not get through dnnl.hpp.
 #pragma once
 
 #include <dnnl.h>
@@ -13,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "deltatune/backend/cpu/gemm_tiled.hpp"
 #include "deltatune/backend/cpu/parallel.hpp"
 #include "deltatune/backend/gemm.hpp"
 #include "deltatune/core/error.hpp"
@@ -55,7 +55,7 @@ struct OneDnnGemm {
     detail::OneDnnOwner<dnnl_stream_t, dnnl_stream_destroy> stream_{dnnl_stream_create, engine_, dnnl_stream_default_flags};
     bool multiplies_bfloat16_ = true;  // until it has refused
     std::vector<float> narrow_;        // scratch of narrow()
-    std::vector<float> wide_;          // scratch of widened()
+    TiledGemm::State tiled_;
   };
 
   // Throw Error when oneDNN refuses the call (out of memory).
@@ -71,33 +71,15 @@ struct OneDnnGemm {
     if (p.m() == 0 || p.n() == 0) return;
     const detail::ThreadLimit limit(threads);
     if (p.alpha == 1.0F && p.k() > 0 && state.multiplies_bfloat16_) state.multiplies_bfloat16_ = matmul(state, p);
-    if (p.alpha != 1.0F || p.k() == 0 || !state.multiplies_bfloat16_) sgemm(widened(state, p));
+    if (p.alpha != 1.0F || p.k() == 0 || !state.multiplies_bfloat16_) TiledGemm::run(state.tiled_, p, threads);
   }
-  // Row i of c: beta · c_i + alpha · Σ_k a_ik · b_k.
   template <std::same_as<double> T>
-  static void run(State&, const Gemm<T>& p, int threads) {
-    detail::parallel_ranges(threads, p.m(), 1, 2 * p.m() * p.n() * p.k() < kSerialFlops, [&p](Index begin, Index end) {
-      const Index n = p.n();
-      for (Index i = begin; i < end; ++i) {
-        T* const c = p.c.row(i);
-        for (Index j = 0; j < n; ++j) c[j] = p.beta == T(0) ? T(0) : p.beta * c[j];
-        for (Index k = 0; k < p.k(); ++k) {
-          const T factor = p.alpha * (p.transpose_a ? p.a(k, i) : p.a(i, k));
-          if (p.transpose_b) {
-            for (Index j = 0; j < n; ++j) c[j] += factor * p.b(j, k);
-          } else {
-            const T* const b = p.b.row(k);
-            DELTATUNE_SIMD
-            for (Index j = 0; j < n; ++j) c[j] += factor * b[j];
-          }
-        }
-      }
-    });
+  static void run(State& state, const Gemm<T>& p, int threads) {
+    TiledGemm::run(state.tiled_, p, threads);
   }
 
  private:
   static constexpr Index kNarrow = 32;
-  static constexpr Index kSerialFlops = 1 << 16;  // below some 10 µs of work a second thread does not pay
 
   static void sgemm(const Gemm<float>& p) {
     detail::check_onednn(dnnl_sgemm(p.transpose_a ? 'T' : 'N', p.transpose_b ? 'T' : 'N', p.m(), p.n(), p.k(), p.alpha, p.a.data, p.a.stride, p.b.data,
@@ -121,24 +103,6 @@ struct OneDnnGemm {
       float* const to = p.c.row(i);
       for (Index j = 0; j < p.n(); ++j) to[j] = c(j, i) + (p.beta == 0.0F ? 0.0F : p.beta * to[j]);
     }
-  }
-
-  // The same product of floats.
-  static Gemm<float> widened(State& state, const Gemm<float, Bfloat16>& p) {
-    const std::size_t of_a = static_cast<std::size_t>(p.a.rows * p.a.cols), of_b = static_cast<std::size_t>(p.b.rows * p.b.cols);
-    state.wide_.resize(std::max(state.wide_.size(), of_a + of_b));
-    const auto widen = [](View<const Bfloat16> x, float* to) {
-      for (Index i = 0; i < x.rows; ++i)
-        for (Index j = 0; j < x.cols; ++j) to[i * x.cols + j] = static_cast<float>(x(i, j));
-      return View<const float>(to, x.rows, x.cols);
-    };
-    return {.a = widen(p.a, state.wide_.data()),
-            .b = widen(p.b, state.wide_.data() + of_a),
-            .c = p.c,
-            .transpose_a = p.transpose_a,
-            .transpose_b = p.transpose_b,
-            .alpha = p.alpha,
-            .beta = p.beta};
   }
 
   using Attributes = detail::OneDnnOwner<dnnl_primitive_attr_t, dnnl_primitive_attr_destroy>;

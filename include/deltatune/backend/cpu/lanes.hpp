@@ -3,6 +3,7 @@
 // Matrices on the right of a product, and results, have rows padded to whole blocks of kLanes numbers.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 #include <utility>
 
@@ -16,14 +17,7 @@ inline constexpr Index kLanes = 16;  // whole vectors on every processor
 
 inline Index padded_cols(Index cols) { return (cols + kLanes - 1) / kLanes * kLanes; }
 
-// A vector is what one register holds: compilers keep larger ones in memory.
-#if defined(__AVX512F__)
-inline constexpr Index kVectorBytes = 64;
-#elif defined(__AVX__)
-inline constexpr Index kVectorBytes = 32;
-#else
-inline constexpr Index kVectorBytes = 16;
-#endif
+inline constexpr Index kVectorBytes = DELTATUNE_VECTOR_BYTES;
 template <class T>
 inline constexpr Index kVectorSize = kVectorBytes / static_cast<Index>(sizeof(T));
 
@@ -35,9 +29,15 @@ template <class T>
 using Vector = typename VectorOf<T>::Type;
 
 // By reference: how vectors are passed by value depends on the processor that one compiles for.
-template <class T>
-DELTATUNE_INLINE void load_vector(const T* from, Vector<T>& v) {
-  __builtin_memcpy(&v, from, sizeof(v));
+template <class T, class From>
+DELTATUNE_INLINE void load_vector(const From* from, Vector<T>& v) {
+  if constexpr (std::is_same_v<T, From>) {
+    __builtin_memcpy(&v, from, sizeof(v));
+  } else {
+    T wide[kVectorSize<T>];
+    for (Index i = 0; i < kVectorSize<T>; ++i) wide[i] = static_cast<T>(from[i]);
+    __builtin_memcpy(&v, wide, sizeof(v));
+  }
 }
 template <class T>
 DELTATUNE_INLINE void store_vector(const Vector<T>& v, T* to) {
@@ -48,13 +48,6 @@ DELTATUNE_INLINE void store_vector(const Vector<T>& v, T* to) {
 template <Index Rows, Index Vectors, class T>
 void tile_product(const T* a, Index a_row, Index a_col, const T* b, Index b_row, T* c, Index c_row, Index k_count, bool accumulate) {
   Vector<T> sum[Rows][Vectors] = {};
-  if (accumulate) {
-    DELTATUNE_UNROLL
-    for (Index r = 0; r < Rows; ++r) {
-      DELTATUNE_UNROLL
-      for (Index j = 0; j < Vectors; ++j) load_vector<T>(c + r * c_row + j * kVectorSize<T>, sum[r][j]);
-    }
-  }
   for (Index k = 0; k < k_count; ++k) {
     Vector<T> right[Vectors];
     DELTATUNE_UNROLL
@@ -69,16 +62,25 @@ void tile_product(const T* a, Index a_row, Index a_col, const T* b, Index b_row,
   DELTATUNE_UNROLL
   for (Index r = 0; r < Rows; ++r) {
     DELTATUNE_UNROLL
-    for (Index j = 0; j < Vectors; ++j) store_vector<T>(sum[r][j], c + r * c_row + j * kVectorSize<T>);
+    for (Index j = 0; j < Vectors; ++j) {
+      T* const to = c + r * c_row + j * kVectorSize<T>;
+      if (accumulate) {
+        Vector<T> before;
+        load_vector<T>(to, before);
+        sum[r][j] += before;
+      }
+      store_vector<T>(sum[r][j], to);
+    }
   }
 }
 
 // A tile's rows: with two vectors of columns, independent sums enough to hide latencies, few enough for the registers: 32 of AVX-512, else 16.
 inline constexpr Index kTileRows = kVectorBytes == 64 ? 8 : 6;
 
-// Rows in as few tiles as there can be, all of about the same height: a low one waits for its own sums.
+// c (+)= a · b for the columns [j, j + Vectors · kVectorSize) of b and c and the first `rows` rows of c. In as few tiles as there can be, all of about the
+// same height: a low one waits for its own sums. Once in a program: unrolled tiles are slow to compile.
 template <Index Vectors, class T>
-void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, Index j, bool accumulate) {
+DELTATUNE_NOINLINE void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, Index j, bool accumulate) {
   Index tiles = (rows + kTileRows - 1) / kTileRows;
   for (Index i = 0, height = 0; tiles > 0; i += height, --tiles) {
     height = (rows - i + tiles - 1) / tiles;
@@ -91,9 +93,8 @@ void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View
 }
 
 // c (+)= a · b for the first `rows` rows of c; a(i, k) lies at a[i · a_row + k · a_col], so it may be transposed.
-// Once in a program and not once for each of its five uses: its unrolled tiles are slow to compile.
 template <class T>
-DELTATUNE_NOINLINE void small_product(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, bool accumulate = false) {
+void small_product(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, bool accumulate = false) {
   constexpr Index kCols = 2 * kVectorSize<T>;
   Index j = 0;
   for (; j + kCols <= c.cols; j += kCols) column_of_tiles<2>(a, a_row, a_col, b, c, rows, j, accumulate);
@@ -111,8 +112,8 @@ DELTATUNE_INLINE void interleave(const Vector<T>& a, const Vector<T>& b, Vector<
 
 // to(j, i) = from(i, j) for as many rows and columns as a vector is long: perfect shuffles of the rows, each of which interleaves the rows of the first
 // half with those of the second.
-template <class T>
-void transpose_square(const T* from, Index from_stride, T* to, Index to_stride) {
+template <class T, class From>
+void transpose_square(const From* from, Index from_stride, T* to, Index to_stride) {
   constexpr Index kSize = kVectorSize<T>;
   constexpr auto kAll = std::make_integer_sequence<Index, kSize>();
   Vector<T> row[kSize];
@@ -133,18 +134,33 @@ void transpose_square(const T* from, Index from_stride, T* to, Index to_stride) 
   for (Index i = 0; i < kSize; ++i) store_vector<T>(row[i], to + i * to_stride);
 }
 
-// out(j, i) = x(i, j), zeros in the padding: out has x.cols rows of at least x.rows numbers.
-template <class T>
-void copy_transposed(View<const T> x, View<T> out) {
-  constexpr Index kSize = kVectorSize<T>;
-  Index done = 0;  // rows of x
-  if (x.cols % kSize == 0) {
-    for (; done + kSize <= x.rows; done += kSize)
-      for (Index j = 0; j < x.cols; j += kSize) transpose_square(x.row(done) + j, x.stride, out.row(j) + done, out.stride);
+// out(i, j) = x(i, j), zeros in the padding. A row is some dozen numbers, too few for a call of memmove.
+template <class From, class T>
+void copy_padded(View<const From> x, View<T> out) {
+  const Index whole = std::min(x.cols, out.cols) / kVectorSize<T> * kVectorSize<T>;
+  for (Index i = 0; i < x.rows; ++i) {
+    const From* const from = x.row(i);
+    T* const to = out.row(i);
+    Index j = 0;
+    for (; j < whole; j += kVectorSize<T>) {
+      Vector<T> v;
+      load_vector<T>(from + j, v);
+      store_vector<T>(v, to + j);
+    }
+    for (; j < out.cols; ++j) to[j] = j < x.cols ? static_cast<T>(from[j]) : T(0);
   }
+}
+
+// out(j, i) = x(i, j), zeros in the padding: out has x.cols rows of at least x.rows numbers.
+template <class From, class T>
+void copy_transposed(View<const From> x, View<T> out) {
+  constexpr Index kSize = kVectorSize<T>;
+  const Index rows = x.rows / kSize * kSize, cols = x.cols / kSize * kSize;  // in whole squares
+  for (Index i = 0; i < rows; i += kSize)
+    for (Index j = 0; j < cols; j += kSize) transpose_square<T>(x.row(i) + j, x.stride, out.row(j) + i, out.stride);
   for (Index j = 0; j < x.cols; ++j) {
     T* const to = out.row(j);
-    for (Index i = done; i < x.rows; ++i) to[i] = x(i, j);
+    for (Index i = j < cols ? rows : 0; i < x.rows; ++i) to[i] = static_cast<T>(x(i, j));
     for (Index i = x.rows; i < out.cols; ++i) to[i] = T(0);
   }
 }
