@@ -28,15 +28,22 @@ rate() {
   done | sort -g | head -n 1
 }
 
-# train TASK METHOD ARGUMENTS...: one process; the last line of what it says is the result.
+# The same for T5s of that size trained from scratch.
+t5_rate() {
+  case $1 in
+    full) echo 5e-4 ;; prompt) echo 5e-2 ;; prefix | layer_norm) echo 1e-2 ;; *) echo 3e-3 ;;
+  esac
+}
+
+# train TASK METHOD RATE ARGUMENTS...: one process; the last line of what it says is the result.
 train() {
   local folder=$out/$1/$2
   echo "$2" >>"$out/$1/order.txt"
   [[ ! -s $folder/summary.json ]] || return 0
   echo "== $1: $2" >&2
   mkdir -p "$folder"
-  "$program" train --method "$2" --learning-rate "$(rate "$2")" --steps "$steps" --eval-every "$steps" --threads "$threads" --seed 1 --json \
-    --out "$folder" --overwrite "${@:3}" >"$folder/log" || { cat "$folder/log" >&2; return 1; }
+  "$program" train --method "$2" --learning-rate "$3" --steps "$steps" --eval-every "$steps" --threads "$threads" --seed 1 --json \
+    --out "$folder" --overwrite "${@:4}" >"$folder/log" || { cat "$folder/log" >&2; return 1; }
   tail -n 1 "$folder/log" >"$folder/summary.json"
 }
 
@@ -44,7 +51,7 @@ mkdir -p "$out/tweets" "$out/language"
 : >"$out/tweets/order.txt"
 : >"$out/language/order.txt"
 for method in $methods $pairs; do
-  train tweets "$method" --model "$minilm" --data examples/data/tweets_train.csv --eval-data examples/data/tweets_eval.csv --batch-size 32
+  train tweets "$method" "$(rate "$method")" --model "$minilm" --data examples/data/tweets_train.csv --eval-data examples/data/tweets_eval.csv --batch-size 32
 done
 
 # A GPT-2 that knows two kinds of tweets learns the third.
@@ -56,11 +63,15 @@ if [[ ! -s $out/gpt2/model.safetensors ]]; then
     --data "$out/texts/source.jsonl" --eval-data "$out/eval/source.jsonl" --eval-every 600 --out "$out/gpt2" --overwrite >"$out/gpt2.log"
 fi
 for method in $language; do
-  train language "$method" --task lm --model "$out/gpt2" --data "$out/texts/target.jsonl" --eval-data "$out/eval/target.jsonl" --batch-size 32 --max-length 64
+  train language "$method" "$(rate "$method")" --task lm --model "$out/gpt2" --data "$out/texts/target.jsonl" --eval-data "$out/eval/target.jsonl" --batch-size 32 --max-length 64
 done
 
 # T5s of three sizes that can name two sentiments and fill gaps learn to name all three: the label is a word, and of the three words the likeliest counts.
-words=(--task seq2seq --source-column text --target-column label --task-prefix "sentiment: " --max-length 96)
+words=(--task seq2seq --task-prefix "sentiment: " --max-length 96)
+if [[ -n $t5 ]]; then
+  "$study" words examples/data/tweets_train.csv "$out/train.jsonl"
+  "$study" words examples/data/tweets_eval.csv "$out/eval.jsonl"
+fi
 for size in ${t5:+small medium large}; do
   task=t5-$size
   if [[ ! -s $out/$task/base/model.safetensors ]]; then
@@ -72,11 +83,11 @@ for size in ${t5:+small medium large}; do
   : >"$out/$task/order.txt"
   for method in $t5; do
     folder=$out/$task/$method
-    train "$task" "$method" --model "$out/$task/base" --data examples/data/tweets_train.csv --eval-data examples/data/tweets_eval.csv --batch-size 32 "${words[@]}"
+    train "$task" "$method" "$(t5_rate "$method")" --model "$out/$task/base" --data "$out/train.jsonl" --eval-data "$out/eval.jsonl" --batch-size 32 "${words[@]}"
     [[ ! -s $folder/choices.json ]] || continue
     adapted=(--model "$out/$task/base" --adapter "$folder")
     [[ $method != full ]] || adapted=(--model "$folder")
-    "$program" evaluate "${adapted[@]}" --data examples/data/tweets_eval.csv --source-column text --target-column label --choices negative,neutral,positive \
+    "$program" evaluate "${adapted[@]}" --data "$out/eval.jsonl" --choices bad,new,good \
       --threads "$threads" --json | tail -n 1 >"$folder/choices.json"
   done
 done

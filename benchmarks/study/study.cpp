@@ -3,6 +3,7 @@
 //   study t5 TOKENIZER_FOLDER SIZE OUT  a random T5 1.1, small, medium or large, with that tokenizer, an end-of-text token and T5's sentinels
 //   study texts TABLE.csv LABEL OUT     OUT/target.jsonl, OUT/source.jsonl: texts of that label, and those of all others
 //   study pairs TABLE.csv LABEL OUT     OUT: what a T5 learns before it meets that label: to name the others, and to fill the gaps in their texts
+//   study words TABLE.csv OUT           OUT: the texts, and words for their labels
 //   study report RUNS                   RUNS/report.md and its pictures, from the runs under RUNS/<task>/<method>
 #include <algorithm>
 #include <cmath>
@@ -79,6 +80,7 @@ Index write_t5_tokenizer(const fs::path& from, const fs::path& to) {
   for (Index i = 0; i < kSentinels; ++i) add(sentinel(i));
   const nlohmann::json text{{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, closing{{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}};
   const nlohmann::json other{{"Sequence", {{"id", "B"}, {"type_id", 0}}}};
+  json["pre_tokenizer"]["add_prefix_space"] = true;  // so that a word is the same token as a target and in a text
   json["post_processor"] = {{"type", "TemplateProcessing"},
                             {"single", {text, closing}},
                             {"pair", {text, closing, other, closing}},
@@ -134,14 +136,19 @@ nlohmann::json with_gaps(const std::string& text, std::uint64_t seed) {
   return {{"source", source}, {"target", target + sentinel(gaps)}};
 }
 
+// The verbaliser: words that tweets have, one token each.
+std::string word_of(const std::string& label) { return label == "negative" ? "bad" : label == "positive" ? "good" : "new"; }
+
+// unknown: the label that is left out, or empty; only then the texts have no gaps and no prefix.
 void make_pairs(const fs::path& table_file, const std::string& unknown, const fs::path& out) {
   const Table table = read_table(table_file);
   const std::size_t text = static_cast<std::size_t>(table.column("text")), label = static_cast<std::size_t>(table.column("label"));
   std::string lines;
   for (std::size_t row = 0; row < table.rows.size(); ++row) {
-    if (table.rows[row][label] == unknown) continue;
-    lines += nlohmann::json{{"source", "sentiment: " + table.rows[row][text]}, {"target", table.rows[row][label]}}.dump() + "\n";
-    lines += with_gaps(table.rows[row][text], row).dump() + "\n";
+    const std::string &of_text = table.rows[row][text], &of_label = table.rows[row][label];
+    if (of_label == unknown) continue;
+    lines += nlohmann::json{{"source", (unknown.empty() ? "" : "sentiment: ") + of_text}, {"target", word_of(of_label)}}.dump() + "\n";
+    if (!unknown.empty()) lines += with_gaps(of_text, row).dump() + "\n";
   }
   write_text_file(out, lines);
 }
@@ -323,13 +330,15 @@ int main(int argc, char** argv) {
       make_t5(argv[2], argv[3], argv[4]);
     else if (command == "pairs" && argc == 5)
       make_pairs(argv[2], argv[3], argv[4]);
+    else if (command == "words" && argc == 4)
+      make_pairs(argv[2], "", argv[3]);
     else if (command == "texts" && argc == 5)
       split_texts(argv[2], argv[3], argv[4]);
     else if (command == "report" && argc == 3)
       report(argv[2]);
     else
       throw Error("study", "unknown command",
-                  {.expected = "model TOKENIZER OUT, t5 TOKENIZER SIZE OUT, texts TABLE LABEL OUT, pairs TABLE LABEL OUT or report RUNS"});
+                  {.expected = "model TOKENIZER OUT, t5 TOKENIZER SIZE OUT, texts TABLE LABEL OUT, pairs TABLE LABEL OUT, words TABLE OUT or report RUNS"});
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;
