@@ -68,6 +68,13 @@
 #define DELTATUNE_UNROLL
 #endif
 
+// A loop whose body uses all registers.
+#if defined(__clang__) && !defined(__CUDACC__)
+#define DELTATUNE_NO_UNROLL _Pragma("clang loop unroll(disable)")
+#else
+#define DELTATUNE_NO_UNROLL
+#endif
+
 // What a register of the processor holds. Larger vectors are kept in memory.
 #if defined(__AVX512F__)
 #define DELTATUNE_VECTOR_BYTES 64

@@ -48,6 +48,7 @@ DELTATUNE_INLINE void store_vector(const Vector<T>& v, T* to) {
 template <Index Rows, Index Vectors, class T>
 void tile_product(const T* a, Index a_row, Index a_col, const T* b, Index b_row, T* c, Index c_row, Index k_count, bool accumulate) {
   Vector<T> sum[Rows][Vectors] = {};
+  DELTATUNE_NO_UNROLL
   for (Index k = 0; k < k_count; ++k) {
     Vector<T> right[Vectors];
     DELTATUNE_UNROLL
