@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadMo
 from generate_decoder_models import DECODERS, DECODER_TYPES, decoder_in_double, decoder_sizes, hold_out_decoders, is_decoder, load_decoder
 from generate_decoder_models import write_decoder
 from generate_encoder_decoder_models import ENCODER_DECODERS, ENCODER_DECODER_TYPES, encoder_decoder_sizes, hold_out_encoder_decoders, is_encoder_decoder
-from generate_encoder_decoder_models import load_encoder_decoder, make_pairs, write_encoder_decoder
+from generate_encoder_decoder_models import load_encoder_decoder, make_pairs, make_texts, write_encoder_decoder
 from generate_encoder_models import CONFIGS, ENCODERS, hold_out_encoders, is_encoder, load_encoder, sizes_of, type_of, write_encoder
 from generate_streams import SEED, generator, integer, normal, one_of, seed_torch  # seed_torch: for the other generators
 
@@ -54,7 +54,7 @@ def is_gpt2(name):
 
 def labels_of(name):
     if is_encoder_decoder(name):
-        return None
+        return encoder_decoder_sizes(name).get("num_labels")
     if is_decoder(name):
         return DECODERS[name][2]
     return ENCODERS[name][2] if is_encoder(name) else MODELS[name][1]
@@ -161,7 +161,7 @@ def load_model(folder, labels=None, feature=False):
     if model_type in CONFIGS:
         return load_encoder(Path(folder), labels, feature)
     if model_type in ENCODER_DECODER_TYPES:
-        return load_encoder_decoder(Path(folder))
+        return load_encoder_decoder(Path(folder), labels)
     if model_type in DECODER_TYPES:
         return load_decoder(Path(folder), labels, feature)
     if model_type == "gpt2":
@@ -213,6 +213,9 @@ def make_batch(config, labels, stream, lengths=LENGTHS, token_types=False, atten
     if config.is_encoder_decoder:
         if SEED:
             lengths = draw_lengths(lengths, stream)
+        if labels:
+            return make_texts(config, labels, stream, tuple(max(length, 3) for length in lengths))
+        if SEED:
             equal = len(target_lengths) > 1 and len(set(target_lengths)) == 1
             # Equal ones reach past the word that is not scored.
             target_lengths = (integer(3, 9, stream),) * len(lengths) if equal else tuple(integer(2, 9, stream) for _ in lengths)
@@ -342,7 +345,7 @@ def rows_alone(model, batch):
         together = real_logits(model(**batch), batch)
         for row, length in enumerate(batch["attention_mask"].sum(1).tolist()):
             alone = {k: v[row : row + 1, :length] if v.dim() > 1 else v[row : row + 1] for k, v in batch.items()}
-            if model.config.is_encoder_decoder:
+            if model.config.is_encoder_decoder and batch["labels"].dim() > 1:
                 length = int(target_mask(batch["labels"])[row].sum())
                 alone["labels"] = batch["labels"][row : row + 1, :length]
             same = together[row : row + 1, :length] if together.dim() > 2 else together[row : row + 1]

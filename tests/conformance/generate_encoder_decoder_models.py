@@ -1,8 +1,8 @@
-"""The models of encoder-decoders: T5 1.0 and 1.1, mT5, UMT5, BART and mBART."""
+"""The models of encoder-decoders: T5 1.0 and 1.1, mT5, UMT5, BART and mBART, language models and classifiers."""
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 from generate_streams import generator, integer, normal, one_of
 
@@ -28,6 +28,10 @@ ENCODER_DECODERS = {
     "bart_hub": ("bart", dict(  # heads as every BART on the Hub has them, without which AdapterHub's prefixes fail
         decoder_start_token_id=3, encoder_layers=2, decoder_layers=1, decoder_attention_heads=4, activation_function="gelu_new", scale_embedding=True)),
     "mbart": ("mbart", dict(encoder_layers=2, decoder_layers=1, activation_function="relu", scale_embedding=True)),
+    # Classifiers, all with dropout in the head.
+    "t5_cls": ("t5", dict(num_layers=1, num_decoder_layers=1, num_labels=3, classifier_dropout=0.1)),
+    "bart_cls": ("bart", dict(decoder_start_token_id=2, decoder_layers=1, num_labels=3, classifier_dropout=0.1)),
+    "mbart_cls": ("mbart", dict(decoder_layers=1, num_labels=2, classifier_dropout=0.1)),
 }
 
 
@@ -71,7 +75,8 @@ def randomise_bart(model, stream):
                 parameter.copy_(normal(parameter.shape, 0.4, stream))
             else:
                 parameter.copy_(normal(parameter.shape, 1.2 / parameter.shape[-1] ** 0.5, stream))
-        model.final_logits_bias.copy_(normal(model.final_logits_bias.shape, 0.5, stream))
+        if hasattr(model, "final_logits_bias"):
+            model.final_logits_bias.copy_(normal(model.final_logits_bias.shape, 0.5, stream))
 
 
 def like_the_hub(state):
@@ -88,7 +93,9 @@ def name_in_file(model_name, name):
 
 
 def write_encoder_decoder(name, folder):
-    model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(ENCODER_DECODERS[name][0], **encoder_decoder_sizes(name)))
+    sizes = encoder_decoder_sizes(name)
+    kind = AutoModelForSequenceClassification if "num_labels" in sizes else AutoModelForSeq2SeqLM
+    model = kind.from_config(AutoConfig.for_model(ENCODER_DECODERS[name][0], **sizes))
     (randomise_bart if is_bart(name) else randomise)(model, generator("model " + name))
     if name == "bart_hub":
         model.final_logits_bias.zero_()
@@ -99,8 +106,20 @@ def write_encoder_decoder(name, folder):
     (folder / "generation_config.json").unlink(missing_ok=True)  # says nothing that the arithmetic needs
 
 
-def load_encoder_decoder(folder):
-    return AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+def load_encoder_decoder(folder, labels=None):
+    kind = AutoModelForSequenceClassification if labels else AutoModelForSeq2SeqLM
+    return kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+
+
+def make_texts(config, labels, stream, lengths):
+    """Texts with two end tokens, the second one at the end; mBART's end in a language's code behind it."""
+    behind = 1 if config.model_type == "mbart" else 0
+    ids = torch.full((len(lengths), max(lengths)), config.pad_token_id)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(3, config.vocab_size, (length,), generator=stream)
+        ids[row, [integer(0, length - behind - 2, stream), length - behind - 1]] = config.eos_token_id
+    mask = torch.arange(max(lengths)).unsqueeze(0) < torch.tensor(lengths).unsqueeze(1)
+    return {"input_ids": ids, "attention_mask": mask.long(), "labels": torch.randint(0, labels, (len(lengths),), generator=stream)}
 
 
 def make_pairs(config, stream, lengths, target_lengths):

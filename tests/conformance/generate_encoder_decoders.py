@@ -1,9 +1,9 @@
-"""T5 1.0 and 1.1, mT5, UMT5, BART and mBART: by themselves, with peft, and with adapters."""
+"""T5 1.0 and 1.1, mT5, UMT5, BART and mBART, language models and classifiers: by themselves, with peft, and with adapters."""
 
 import generate_adapters
 import generate_peft
 from generate_adapters import BIN, HEADLESS, SAFE, bottleneck, pick, union
-from generate_common import EQUAL_LENGTHS, generator, load_model, make_batch, write_numbers
+from generate_common import EQUAL_LENGTHS, generator, labels_of, load_model, make_batch, task_of, write_numbers
 from generate_encoder_decoder_models import encoder_decoder_sizes, is_bart, name_in_file
 from generate_gpt2 import trained_by
 from generate_peft import ADALORA, dora, lora
@@ -23,6 +23,13 @@ PLAIN = {
     "bart_bitfit": ("bart", "bitfit", {}),
     "bart_hub_full": ("bart_hub", "full", {}),
     "mbart_full": ("mbart", "full", {}),
+    "t5_v1_1_head": ("t5_v1_1", "head", {}),
+    "t5_cls_full": ("t5_cls", "full", {}),
+    "t5_cls_head": ("t5_cls", "head", {}),
+    "bart_cls_full": ("bart_cls", "full", {}),
+    "bart_cls_bitfit": ("bart_cls", "bitfit", {}),
+    "bart_cls_head": ("bart_cls", "head", {}),
+    "mbart_cls_full": ("mbart_cls", "full", {}),
 }
 
 # name: (model, method, options of peft's configuration, extras)
@@ -69,6 +76,11 @@ PEFT = {
     "bart_p_tuning": ("bart", "p_tuning", dict(num_virtual_tokens=2, encoder_hidden_size=20), {}),
     "bart_prefix": ("bart", "prefix", dict(num_virtual_tokens=3, num_layers=3, num_attention_heads=2), {}),
     "mbart_lora": ("mbart", "lora", lora(target_modules=["q_proj", "v_proj"]), {}),
+    # peft trains this head where it is named, and leaves it as it is where it is not.
+    "t5_cls_lora": ("t5_cls", "lora", lora(r=2, modules_to_save=["classification_head"]), {}),
+    "bart_cls_lora": ("bart_cls", "lora", lora(r=2, modules_to_save=["classification_head"]), {}),
+    "bart_cls_lora_head": ("bart_cls", "lora", lora(r=2, target_modules=["encoder_attn.q_proj", "out_proj"]), {}),
+    "bart_cls_lora_frozen_head": ("bart_cls", "lora", lora(r=1, target_modules=["encoder_attn.v_proj"]), {}),
 }
 
 # name: (model, method, configuration, container, extras)
@@ -152,11 +164,13 @@ def write_case(name, models, folder):
     if name in ADAPTERS:
         return generate_adapters.write_case(name, models, folder, ADAPTERS)
     model_name, trainable, extras = PLAIN[name]
-    model = load_model(models / model_name)
-    batch = make_batch(model.config, None, generator("case " + name), **extras)
+    labels = labels_of(model_name)
+    model = load_model(models / model_name, labels)
+    batch = make_batch(model.config, labels, generator("case " + name), **extras)
     case = {
-        "model": model_name, "adapter": None, "library": None, "task": "seq2seq", "method": None, "trainable": trainable, "head": "lm",
-        "num_labels": None,
+        "model": model_name, "adapter": None, "library": None, "task": task_of(model_name), "method": None, "trainable": trainable,
+        "head": "classifier" if labels else "lm", "num_labels": labels,
     }
-    trained = {name_in_file(model_name, key): parameter for key, parameter in trained_by(model, trainable, "lm_head.").items()}
+    head = "classification_head." if labels else "lm_head."
+    trained = {name_in_file(model_name, key): parameter for key, parameter in trained_by(model, trainable, head).items()}
     write_numbers(name, folder, case, model, trained, batch)

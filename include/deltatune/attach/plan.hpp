@@ -37,7 +37,9 @@ namespace deltatune {
 enum class BiasTraining { none, all, targets };  // targets: those of the sites that have a delta
 
 // PEFT's names of classifiers, all of which a file lists, whichever the model has.
-inline const std::vector<std::string> kOutputModules{"classifier", "score"};
+inline const std::vector<std::string> kPeftOutputModules{"classifier", "score"};
+// What trains beside deltas where nobody says otherwise: those, and the head of classifiers with a decoder, which PEFT leaves frozen unless it is named.
+inline const std::vector<std::string> kOutputModules{"classifier", "score", "classification_head"};
 
 // What trains beside the deltas.
 struct PlanBase {

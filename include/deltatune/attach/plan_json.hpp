@@ -186,7 +186,7 @@ void read_base(const Json& json, PlanBase& plan_io) {
   plan_io.ensure_weight_tying = json.template get_or<bool>("ensure_weight_tying", false);
   const std::string task = text("task_type", "");
   if (task == "SEQ_CLS" || task == "TOKEN_CLS")
-    for (const std::string& head : kOutputModules)
+    for (const std::string& head : kPeftOutputModules)
       if (std::find(plan_io.modules_to_save.begin(), plan_io.modules_to_save.end(), head) == plan_io.modules_to_save.end())
         plan_io.modules_to_save.push_back(head);
 }

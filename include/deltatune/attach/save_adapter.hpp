@@ -72,6 +72,18 @@ void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, cons
   });
 }
 
+// The modules that a file lists: PEFT's names of classifiers, whichever the model has, and others that it has.
+template <class Model, class Plan>
+std::vector<std::string> listed_modules(const Model& model, const Plan& plan) {
+  std::vector<std::string> modules = plan.modules_to_save;
+  const auto is_in = [](const std::vector<std::string>& list, const std::string& name) { return std::find(list.begin(), list.end(), name) != list.end(); };
+  std::erase_if(modules, [&](const std::string& module) {
+    const bool is_own = model.has_classifier() && module == model.architecture().head.output_module();
+    return is_in(kOutputModules, module) && !is_in(kPeftOutputModules, module) && !is_own;
+  });
+  return modules;
+}
+
 }  // namespace detail
 
 // Writes the folder of a method. base_model: the name PEFT will show. Throws Error when the folder can't be written.
@@ -87,7 +99,7 @@ void save_adapter(typename Model::Context& ctx, const std::filesystem::path& fol
       {"task_type", names_task ? nlohmann::json(model.task_type()) : nlohmann::json(nullptr)},
       {"base_model_name_or_path", base_model},
       {"inference_mode", true},
-      {"modules_to_save", detail::list_or_null(plan.modules_to_save)},
+      {"modules_to_save", detail::list_or_null(detail::listed_modules(model, plan))},
       {"bias", plan.bias == BiasTraining::all       ? "all"
                : plan.bias == BiasTraining::targets ? "lora_only"
                                                     : "none"},

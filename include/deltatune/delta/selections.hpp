@@ -34,10 +34,18 @@ DELTATUNE_FUNCTION Selection with_head(std::string name, std::vector<std::string
 // Everything trains.
 inline Selection full_fine_tuning() { return {"full", {"**"}}; }
 
-// Feature-based: the encoder as it is, only the output layer trains. Throws Error for a model without one.
+// Feature-based: the model as it is, only its output layer trains, a classifier's or that of a language model which has a table of its own. Throws Error for a
+// model without one.
 DELTATUNE_FUNCTION Selection head_only(const ModelFamily& family) {
-  if (!family.classifies) throw Error("head", "the model has no output layer of its own", {.remedy = "choose another method for a language model"});
-  return detail::with_head("head", {}, family);
+  if (family.classifies) return detail::with_head("head", {}, family);
+  const HeadSpec& head = family.architecture.head;
+  if (head.lm_head.empty()) throw Error("head", "the model has no output layer", {.remedy = "load it with a classifier"});
+  if (head.tied || head.always_tied)
+    throw Error("head", "the output layer is the table of the token embeddings, so that it cannot train alone",
+                {.expected = "a model with tie_word_embeddings false",
+                 .got = family.architecture.title + " with one table for both",
+                 .remedy = "LoRA with the target " + head.lm_head + " leaves the embeddings as they are"});
+  return {"head", {head.lm_head + ".weight"}};
 }
 
 // BitFit: all biases (those of the LayerNorms included) and the output layer. Ben Zaken et al. 2021, arXiv 2106.10199.

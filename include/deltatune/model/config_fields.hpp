@@ -137,6 +137,15 @@ DELTATUNE_FUNCTION double rope_theta(const JsonConfig& json, const char* layer_t
 
 namespace deltatune::family {
 
+// The head of a classifier with a decoder: dropout, dense, tanh, dropout, out_proj, of the row of the text's last end-of-text token.
+DELTATUNE_FUNCTION void add_decoder_classifier(const JsonConfig& json, HeadSpec& head_io) {
+  head_io.pool = HeadSpec::Pool::last_end;
+  head_io.dense = "classification_head.dense";
+  head_io.classifier = "classification_head.out_proj";
+  head_io.dropout = detail::config_dropout(json, "classifier_dropout", 0);
+  head_io.drops_pooled = true;
+}
+
 // What every config.json has under the same names.
 DELTATUNE_FUNCTION Architecture described(const JsonConfig& json, const std::string& title, const std::string& class_name, const std::string& prefix) {
   Architecture a;

@@ -43,6 +43,7 @@ struct CheckpointNames {
     }
     const std::string bare = path.substr(prefix.size());
     std::vector<std::string> names{architecture.prefix + bare, bare};
+    if (!architecture.classifier_prefix.empty()) names.push_back(architecture.classifier_prefix + bare);
     for (const auto& [end, old] : architecture.old_names) {
       if (!bare.ends_with(end)) continue;
       const std::string renamed = bare.substr(0, bare.size() - end.size()) + old;

@@ -155,6 +155,10 @@ class Transformer {
     if (encoder_) layout.target_first_position = architecture_.input.first_position;
     if (architecture_.input.skips_padding_id) layout.skipped_id = static_cast<std::int32_t>(architecture_.pad_id);
     if (has_classifier() && architecture_.head.pool == HeadSpec::Pool::last_row) layout.pad_id = static_cast<std::int32_t>(architecture_.pad_id);
+    if (has_classifier() && architecture_.head.pool == HeadSpec::Pool::last_end) {
+      layout.end_id = architecture_.eos_ids.front();
+      layout.start_id = architecture_.starts_with_last ? -1 : architecture_.start_id;
+    }
     return layout;
   }
   // And where they go on with sequences that a cache holds the beginning of.
@@ -246,9 +250,7 @@ class Transformer {
   bool pools_mean() const { return architecture_.head.pool == HeadSpec::Pool::mean; }
   // The rows that the classifier reads, where it reads one per sequence.
   Demand read_rows(const DeviceBatch<X>& batch) const {
-    return architecture_.head.pool == HeadSpec::Pool::first_row  ? batch.first_rows()
-           : architecture_.head.pool == HeadSpec::Pool::last_row ? batch.last_rows()
-                                                                 : Demand();
+    return pools_mean() ? Demand() : architecture_.head.pool == HeadSpec::Pool::first_row ? batch.first_rows() : batch.last_rows();
   }
   // One row of each sequence, for deltas of the head.
   Demand one_each(const DeviceBatch<X>& batch) const { return pools_mean() ? batch.first_rows() : read_rows(batch); }
@@ -309,13 +311,17 @@ class Transformer {
 
 template <class X>
 Transformer<X>::Transformer(Context& ctx, Architecture architecture, Head head, bool with_pooler, bool rounds_layers)
-    : architecture_(std::move(architecture)), head_(head), prefix_(head.num_labels > 0 || head.next_token ? architecture_.prefix : "") {
+    : architecture_(std::move(architecture)), head_(head) {
+  if (has_classifier() && !architecture_.classifier_prefix.empty()) architecture_.prefix = architecture_.classifier_prefix;
+  if (has_classifier() || is_language_model()) prefix_ = architecture_.prefix;
   const Architecture& a = architecture_;
   check_supported(a);
   if (rounds_layers && !kRounds<X>) throw Error(a.title, "cannot be held in bfloat16 on this backend");
   if (head.next_token && a.head.lm_head.empty()) throw Error(a.title, "has no head that predicts the next token", {.expected = "a classifier, or no head"});
-  if (a.encoder && !head.next_token)
-    throw Error(a.title, "is an encoder-decoder, of which only the language model head is supported", {.remedy = "use Head::language_model()"});
+  if (has_classifier() && a.head.classifier.empty()) throw Error(a.title, "has no classifier", {.remedy = "use another head"});
+  if (a.encoder && !has_classifier() && !is_language_model())
+    throw Error(a.title, "is an encoder-decoder, which runs with a head alone", {.remedy = "use Head::language_model() or Head::classifier()"});
+  if (has_classifier() && a.head.pool == HeadSpec::Pool::last_end) check_reads_twice(a);
   embeddings_ = make_embeddings(ctx, a, a.input, a.stack, prefix_, {});
   const auto last_norm = [&](const StackSpec& stack) {
     return stack.final_norm.empty() ? std::optional<Norm<X>>() : Norm<X>(ctx, prefix_ + stack.final_norm, a.hidden_size, stack.norm);
@@ -438,7 +444,9 @@ void Transformer<X>::check_source(const DeviceBatch<X>& batch) const {
   if ((batch.source() != nullptr) == encoder_.has_value()) return;
   throw Error("batch: source",
               architecture_.title + (encoder_ ? " is an encoder-decoder and needs a source text per sequence" : " has no encoder to read source texts with"),
-              {.remedy = encoder_ ? "put one batch of them into PackedBatch::source" : "leave PackedBatch::source empty"});
+              {.remedy = !encoder_          ? "leave PackedBatch::source empty"
+                         : has_classifier() ? "pass the model's layout() to DeviceBatch::upload(), which makes it of the text"
+                                            : "put one batch of them into PackedBatch::source"});
 }
 
 template <class X>

@@ -24,8 +24,9 @@ namespace deltatune {
 // On the host. Labels are one per sequence: a class, or a number for a model with a single output; or one per token for a language model, which
 // learns to predict it from what stands before it. Any of them may be absent.
 //
-// Of an encoder-decoder, `source` has what the encoder reads, and the sequences here are what the decoder reads: a start token and the target without its last
-// token. A token label is then what its own row predicts: the target.
+// Of an encoder-decoder that is a language model, `source` has what the encoder reads, and the sequences here are what the decoder reads: a start token and the
+// target without its last token. A token label is then what its own row predicts: the target. A classifier's batches are as those of any other classifier: its
+// decoder reads the same texts (DeviceBatch::upload()).
 struct PackedBatch {
   std::vector<std::int32_t> ids;           // (N) tokens
   std::vector<std::int32_t> positions;     // (N) place in the sequence as the model counts it
@@ -70,6 +71,32 @@ DELTATUNE_FUNCTION Index tokens_read(std::span<const std::int32_t> ids, const In
   return static_cast<Index>(count);
 }
 DELTATUNE_FUNCTION Index tokens_read(const PackedBatch& batch, Index b, const InputLayout& layout) { return tokens_read(batch.tokens(b), layout); }
+
+// Texts of a classifier with a decoder, as BartForSequenceClassification of transformers reads them: the encoder all of a text, the decoder the text behind a
+// start token, up to the row of its last end-of-text token, behind which nobody reads. Throws Error for a text without that token, or with a gap before it.
+DELTATUNE_FUNCTION PackedBatch read_twice(const PackedBatch& texts, const InputLayout& layout) {
+  PackedBatch batch;
+  batch.labels = texts.labels;
+  batch.targets = texts.targets;
+  batch.adapters = texts.adapters;
+  batch.features = texts.features;
+  for (Index b = 0; b < texts.count(); ++b) {
+    const std::span<const std::int32_t> tokens = texts.tokens(b);
+    const auto last = std::find(tokens.rbegin(), tokens.rend(), layout.end_id);
+    const std::string where = "batch: sequence " + std::to_string(b);
+    if (last == tokens.rend())
+      throw Error(where, "has no end-of-text token, where the classifier reads its decoder",
+                  {.expected = "token " + std::to_string(layout.end_id), .remedy = "encode it with the special tokens that the tokenizer adds"});
+    const std::size_t end = static_cast<std::size_t>(tokens.rend() - last) - 1;
+    if (texts.positions[static_cast<std::size_t>(texts.offsets[static_cast<std::size_t>(b)]) + end] != static_cast<std::int32_t>(end))
+      throw Error(where, "has a gap, which a decoder would read", {.remedy = "leave out padding alone, behind the text"});
+    std::vector<std::int32_t> read{layout.start_id >= 0 ? layout.start_id : tokens.back()};
+    read.insert(read.end(), tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(end));
+    batch.add(read);
+  }
+  batch.source.push_back(texts);
+  return batch;
+}
 
 // Whether the layout leaves a batch as it is.
 DELTATUNE_FUNCTION bool is_laid_out(const PackedBatch& batch, const InputLayout& layout) {
@@ -143,8 +170,48 @@ class DeviceBatch {
   explicit DeviceBatch(Context& ctx) : ctx_(&ctx) {}
 
   // grouped: also groups the rows by token, position and type, which the gradients of embeddings need. model_layout: for the rows and positions of the model's
-  // deltas; of an encoder-decoder those of the source.
+  // deltas; of an encoder-decoder those of the source. A classifier with a decoder reads a batch without a source twice: see detail::read_twice().
   void upload(const PackedBatch& tokens, bool grouped, const InputLayout& model_layout = {}) {
+    if (model_layout.end_id < 0 || !tokens.source.empty()) return place(tokens, grouped, model_layout);
+    place(detail::read_twice(tokens, model_layout), grouped, model_layout);
+  }
+
+  // What the encoder of an encoder-decoder reads; null: the batch has none.
+  const DeviceBatch* source() const { return has_source_ ? source_.get() : nullptr; }
+  const Sequences& sequences() const { return sequences_; }
+  // Rows of each sequence (B), on the host.
+  const std::vector<Index>& lengths() const { return lengths_; }
+  const Routes& routes() const { return routes_; }
+  const InputLayout& layout() const { return layout_; }
+  // (B, C), or empty: the tokens are read.
+  View<const scalar_of<X>> features() const {
+    const Index count = sequences_.count;
+    return {features_.data(), count, count > 0 ? static_cast<Index>(host_features_.size()) / count : 0};
+  }
+  Index last_position() const { return last_position_; }
+  // Rows that are tokens, and where they are; nullptr: all rows.
+  Index token_count() const { return token_count_; }
+  const Index* token_rows() const { return token_rows_.data(); }
+  const std::int32_t* ids() const { return ids_.data(); }
+  const std::int32_t* positions() const { return positions_.data(); }
+  const std::int32_t* types() const { return types_.data(); }
+  const std::int32_t* labels() const { return labels_.data(); }  // nullptr when there are none
+  const float* targets() const { return targets_.data(); }       // nullptr when there are none
+  // What a classifier reads: one row of each sequence.
+  Demand first_rows() const { return one_each_.demand(offsets_.data(), true); }
+  Demand last_rows() const { return one_each_.demand(last_rows_.data()); }
+  // What a language model learns: the rows that predict a token, and those tokens.
+  Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
+  // How many of them each sequence has (B), on the host; they stand in the order of the sequences.
+  const std::vector<Index>& predictions() const { return predictions_; }
+  const Index* predicting_rows() const { return predicting_rows_.data(); }
+  const std::int32_t* predicted() const { return predicted_.data(); }
+  RowGroups id_groups() const { return id_groups_.groups(); }
+  RowGroups position_groups() const { return position_groups_.groups(); }
+  RowGroups type_groups() const { return type_groups_.groups(); }
+
+ private:
+  void place(const PackedBatch& tokens, bool grouped, const InputLayout& model_layout) {
     upload_source(tokens, grouped, model_layout);
     const InputLayout layout = has_source_ ? model_layout.of_target() : model_layout;
     const bool plain = detail::is_laid_out(tokens, layout);
@@ -204,42 +271,6 @@ class DeviceBatch {
       type_groups_.assign(*ctx_, batch.types);
     }
   }
-
-  // What the encoder of an encoder-decoder reads; null: the batch has none.
-  const DeviceBatch* source() const { return has_source_ ? source_.get() : nullptr; }
-  const Sequences& sequences() const { return sequences_; }
-  // Rows of each sequence (B), on the host.
-  const std::vector<Index>& lengths() const { return lengths_; }
-  const Routes& routes() const { return routes_; }
-  const InputLayout& layout() const { return layout_; }
-  // (B, C), or empty: the tokens are read.
-  View<const scalar_of<X>> features() const {
-    const Index count = sequences_.count;
-    return {features_.data(), count, count > 0 ? static_cast<Index>(host_features_.size()) / count : 0};
-  }
-  Index last_position() const { return last_position_; }
-  // Rows that are tokens, and where they are; nullptr: all rows.
-  Index token_count() const { return token_count_; }
-  const Index* token_rows() const { return token_rows_.data(); }
-  const std::int32_t* ids() const { return ids_.data(); }
-  const std::int32_t* positions() const { return positions_.data(); }
-  const std::int32_t* types() const { return types_.data(); }
-  const std::int32_t* labels() const { return labels_.data(); }  // nullptr when there are none
-  const float* targets() const { return targets_.data(); }       // nullptr when there are none
-  // What a classifier reads: one row of each sequence.
-  Demand first_rows() const { return one_each_.demand(offsets_.data(), true); }
-  Demand last_rows() const { return one_each_.demand(last_rows_.data()); }
-  // What a language model learns: the rows that predict a token, and those tokens.
-  Index prediction_count() const { return static_cast<Index>(host_predicting_rows_.size()); }
-  // How many of them each sequence has (B), on the host; they stand in the order of the sequences.
-  const std::vector<Index>& predictions() const { return predictions_; }
-  const Index* predicting_rows() const { return predicting_rows_.data(); }
-  const std::int32_t* predicted() const { return predicted_.data(); }
-  RowGroups id_groups() const { return id_groups_.groups(); }
-  RowGroups position_groups() const { return position_groups_.groups(); }
-  RowGroups type_groups() const { return type_groups_.groups(); }
-
- private:
   void upload_source(const PackedBatch& tokens, bool grouped, const InputLayout& layout) {
     has_source_ = !tokens.source.empty();
     if (!has_source_) return;
@@ -247,7 +278,7 @@ class DeviceBatch {
     if (source.count() != tokens.count())
       throw Error("batch: source", "needs one source per target", {.expected = std::to_string(tokens.count()), .got = std::to_string(source.count())});
     if (!source_) source_ = std::make_unique<DeviceBatch>(*ctx_);
-    source_->upload(source, grouped, layout);
+    source_->place(source, grouped, layout);
   }
   static void check_prompts(const PackedBatch& batch, const InputLayout& layout) {
     if (!batch.prompts.empty() && static_cast<Index>(batch.prompts.size()) != batch.count())

@@ -160,7 +160,7 @@ struct InputSpec {
 
 // What a classifier computes of each sequence: pool, [dropout, dense, activation, norm,] dropout, classifier.
 struct HeadSpec {
-  enum class Pool { first_row, last_row, mean } pool = Pool::first_row;
+  enum class Pool { first_row, last_row, mean, last_end } pool = Pool::first_row;  // last_end: of a decoder that reads the text, too, at its last end token
   std::string pooler = {};  // of the model without a head, which may hold it; a classifier's dense layer where `dense` is empty
   std::string dense = {};   // of the head
   bool dense_bias = true;
@@ -203,10 +203,11 @@ struct DefaultTargets {
 };
 
 struct Architecture {
-  std::string family;      // config.json's model_type
-  std::string title;       // as people write it: "GPT-2"
-  std::string class_name;  // transformers': "Bert" of BertForSequenceClassification
-  std::string prefix;      // of the base in a model with a head: "bert."
+  std::string family;                  // config.json's model_type
+  std::string title;                   // as people write it: "GPT-2"
+  std::string class_name;              // transformers': "Bert" of BertForSequenceClassification
+  std::string prefix;                  // of the base in a model with a head: "bert."
+  std::string classifier_prefix = {};  // of a classifier, where that is another one: T5
   Index vocab_size = 0, hidden_size = 0, max_position_embeddings = 0, type_vocab_size = 0;
   Index pad_id = -1;                       // -1: none
   std::vector<std::int32_t> eos_ids = {};  // each ends a text
@@ -293,6 +294,14 @@ DELTATUNE_FUNCTION void check_supported(const std::string& title, const StackSpe
 }
 
 }  // namespace detail
+
+// Throws Error unless a classifier whose decoder reads the text, too, has the tokens for it.
+DELTATUNE_FUNCTION void check_reads_twice(const Architecture& a) {
+  if (a.eos_ids.size() != 1 || a.eos_ids.front() < 0)
+    throw Error(a.title, "needs one end-of-text token, where a classifier reads its decoder", {.expected = "one eos_token_id in config.json"});
+  if (a.start_id < 0 && !a.starts_with_last)
+    throw Error(a.title, "has no token that its decoder starts with", {.expected = "decoder_start_token_id in config.json"});
+}
 
 // Throws Error for what no layer here computes yet.
 DELTATUNE_FUNCTION void check_supported(const Architecture& a) {

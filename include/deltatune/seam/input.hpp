@@ -40,6 +40,8 @@ struct InputLayout {
   Index target_shift = 0, target_first_position = 0;  // `shift` and the same of what an encoder-decoder's decoder reads: see of_target()
   std::int32_t skipped_id = -1;  // tokens with this id stand at the position of this number, and are not counted (RoBERTa's padding); -1: none
   std::int32_t pad_id = -1;      // padding: a classifier of the last token leaves it out at the end of a sequence; -1: none
+  std::int32_t end_id = -1;      // of a classifier with a decoder, which reads the text, too, and is read at its last token with this id; -1: none
+  std::int32_t start_id = -1;    // what such a decoder reads in front of the text; -1: the text's own last token
 
   Index rows() const { return front + after_first; }
   bool moves_tokens() const { return rows() > 0 || counted > 0 || shift != 0; }

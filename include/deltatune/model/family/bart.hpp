@@ -1,6 +1,7 @@
 // BART: Lewis et al. 2019, arXiv 1910.13461; mBART: Liu et al. 2020, arXiv 2001.08210, and mBART-50: Tang et al. 2020, arXiv 2008.00401. An encoder and a
-// decoder with learned positions that begin at 2 and a LayerNorm behind the embeddings, as Hugging Face's BartForConditionalGeneration and
-// MBartForConditionalGeneration. BART's layers have LayerNorm after the sum, mBART's before the branches and behind the last one.
+// decoder with learned positions that begin at 2 and a LayerNorm behind the embeddings, as Hugging Face's BartForConditionalGeneration,
+// MBartForConditionalGeneration and their ForSequenceClassification. BART's layers have LayerNorm after the sum, mBART's before the branches and behind the
+// last one.
 #pragma once
 
 #include <cmath>
@@ -81,6 +82,7 @@ DELTATUNE_FUNCTION Architecture bart_of(const JsonConfig& json, const std::strin
   a.input = input("decoder");
   a.stack = stack("decoder", true);
   a.encoder = EncoderSpec{.input = input("encoder"), .stack = stack("encoder", false)};
+  add_decoder_classifier(json, a.head);
   a.head.lm_head = "lm_head";
   a.head.always_tied = true;
   a.head.logits_bias = "final_logits_bias";
@@ -91,7 +93,7 @@ DELTATUNE_FUNCTION Architecture bart_of(const JsonConfig& json, const std::strin
                        {{"LN_TUNING"}, {"self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"}}};
   a.adapterhub_prompts = false;
   a.old_names = {{{"shared.weight", "encoder.embed_tokens.weight"}, {"shared.weight", "decoder.embed_tokens.weight"}}};
-  a.unread = {"**.embed_tokens.weight", "lm_head.weight", "**.version", "{classification_head,qa_outputs}.**"};
+  a.unread = {"**.embed_tokens.weight", "lm_head.weight", "final_logits_bias", "**.version", "{classification_head,qa_outputs}.**"};
   return a;
 }
 

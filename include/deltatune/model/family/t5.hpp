@@ -1,7 +1,7 @@
 // T5: Raffel et al. 2020, arXiv 1910.10683; its version 1.1 and Flan-T5: Chung et al. 2022, arXiv 2210.11416; mT5: Xue et al. 2021, arXiv 2010.11934;
 // UMT5: Chung et al. 2023, arXiv 2304.09151, with a table of biases by distance in every layer. An encoder and a decoder with RMSNorm before the branches,
-// scores that are not scaled and biased by distance, no biases, as Hugging Face's T5ForConditionalGeneration, MT5ForConditionalGeneration and
-// UMT5ForConditionalGeneration.
+// scores that are not scaled and biased by distance, no biases, as Hugging Face's T5ForConditionalGeneration, MT5ForConditionalGeneration,
+// UMT5ForConditionalGeneration and their ForSequenceClassification.
 #pragma once
 
 #include <cmath>
@@ -18,6 +18,7 @@ DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string&
                                       const std::string& biased_layers = "0") {
   using namespace detail;
   Architecture a = described(json, title, class_name, "");
+  a.classifier_prefix = "transformer.";
   a.hidden_size = config_size(json, "d_model");
   a.max_position_embeddings = Index{1} << 20;  // none: distances are all that counts
   a.start_id = static_cast<std::int32_t>(json.get_or<std::int64_t>("decoder_start_token_id", a.pad_id));
@@ -81,6 +82,7 @@ DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string&
   a.encoder = EncoderSpec{.input = {.module = "encoder", .words = "shared", .dropout = dropout}, .stack = stack("encoder", layers, false)};
   a.stack = stack("decoder", config_size_or(json, "num_decoder_layers", layers), true);
   const bool is_tied = json.get_or<bool>("tie_word_embeddings", tied);
+  add_decoder_classifier(json, a.head);
   a.head.lm_head = "lm_head";
   a.head.tied = is_tied;
   a.head.logit_scale = json.get_or<bool>("scale_decoder_outputs", is_tied) ? 1 / std::sqrt(static_cast<double>(a.hidden_size)) : 1;
@@ -92,7 +94,7 @@ DELTATUNE_FUNCTION Architecture t5_of(const JsonConfig& json, const std::string&
   a.default_targets = {
       {{"LORA", "VERA"}, {"q", "v"}}, {{"ADALORA"}, all}, {{"IA3"}, {"k", "v", "wo"}, {"wo"}}, {{"LN_TUNING"}, {"layer_norm", "final_layer_norm"}}};
   a.adapterhub_prompts = false;
-  a.unread = {"{encoder,decoder}.embed_tokens.weight", "lm_head.weight", "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"};
+  a.unread = {"**.embed_tokens.weight", "lm_head.weight", "**.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", "classification_head.**"};
   return a;
 }
 
