@@ -193,9 +193,10 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
 
 void run(const EvaluateOptions& options) {
   const Architecture architecture = architecture_in(options.text.model);
-  if (architecture.encoder) return run_pairs(options, architecture.title);
+  const bool writes = head_of(options.text.model, options.text.adapters).next_token;
+  if (architecture.encoder && writes) return run_pairs(options, architecture.title);
   refuse_pair_options(options.given, options.pairs);
-  if (head_of(options.text.model, options.text.adapters).next_token) return run_language_model(options);
+  if (writes) return run_language_model(options);
   refuse_chat_options(options);
   TextTask task(options.text, true);
   if (task.output == Output::numbers) return run_regression(options, task);

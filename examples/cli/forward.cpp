@@ -29,8 +29,8 @@ void run(const ForwardOptions& options) {
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   const ModelInfo& info = model->info();
-  if (info.is_encoder_decoder)
-    throw Error(options.model, "is an encoder-decoder, and the batch of this command has a single text per row",
+  if (info.is_encoder_decoder && info.is_language_model)
+    throw Error(options.model, "is an encoder-decoder that writes targets, and the batch of this command has a single text per row",
                 {.remedy = "'deltatune evaluate' tells the loss of targets"});
   const bool has_head = info.num_labels > 0 || info.is_language_model;
   const BatchFile file(options.batch);

@@ -64,7 +64,7 @@ Head head_of(const std::filesystem::path& folder, const std::vector<std::filesys
     if (const Index classes = adapter_classes(adapter, architecture); classes > 0)
       return Head::classifier(classes, classes != checkpoint_classes(folder, architecture));
     if (task_of(adapter) == "FEATURE_EXTRACTION") return Head::none();
-    if (task_of(adapter) == "CAUSAL_LM" && writes) return Head::language_model();
+    if (const std::string task = task_of(adapter); writes && (task == "CAUSAL_LM" || task == "SEQ_2_SEQ_LM")) return Head::language_model();
   }
   if (const Index classes = checkpoint_classes(folder, architecture); classes > 0) return Head::classifier(classes);
   return writes ? Head::language_model() : Head::none();

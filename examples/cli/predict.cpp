@@ -162,7 +162,7 @@ void run(const PredictOptions& options) {
   format_of(options.out);  // throws for one that is not known
   if (!options.out.empty()) check_out_file(options);
   const Architecture architecture = architecture_in(options.text.model);
-  if (architecture.encoder) return run_pairs(options, architecture.title);
+  if (architecture.encoder && head_of(options.text.model, options.text.adapters).next_token) return run_pairs(options, architecture.title);
   refuse_pair_options(options.given, options.pairs);
   TextTask task(options.text, false);
   const Dataset data = dataset_of(tokenize(task.table, task.columns, task.encoding, task.max_length, task.notes));

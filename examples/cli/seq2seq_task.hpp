@@ -65,7 +65,7 @@ inline void refuse_pair_options(const std::set<std::string>& given, const PairOp
   std::vector<std::string> names(std::begin(kPairOptions), std::end(kPairOptions));
   names.insert(names.end(), {"--choices", "--generate"});
   names.insert(names.end(), options.generation_names.begin(), options.generation_names.end());
-  refuse_options(given, names, "is for encoder-decoders");
+  refuse_options(given, names, "is for encoder-decoders that write targets");
 }
 // Of one that does.
 inline void refuse_label_options(const std::set<std::string>& given, const std::string& title) {

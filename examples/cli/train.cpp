@@ -257,11 +257,11 @@ std::vector<std::filesystem::path> template_folders(const TrainOptions& options)
 bool is_of_pairs(const TrainOptions& options) { return options.task == "seq2seq"; }
 bool is_of_language(const TrainOptions& options) { return options.task == "lm" || options.task == "chat" || is_of_pairs(options); }
 
-// What is to be learned, unless the user says: of an encoder-decoder a target, of conversations what the assistant says, of a model with a single output
-// numbers, of a plain text its language, else classes.
+// What is to be learned, unless the user says: of an encoder-decoder without a classifier a target, of conversations what the assistant says, of a model with a
+// single output numbers, of a plain text its language, else classes.
 std::string default_task(const TrainOptions& options, const OwnHead& head, const Architecture& architecture) {
-  if (architecture.encoder) return "seq2seq";
-  const bool writes = !architecture.head.lm_head.empty();
+  if (architecture.encoder && head.num_labels == 0) return "seq2seq";
+  const bool writes = !architecture.head.lm_head.empty() && !architecture.encoder;
   if (const RecordFormat format = record_format(options.data); format != RecordFormat::kOther && (writes || format != RecordFormat::kInstruction))
     return task_of(format, format == RecordFormat::kInstruction && (!options.chat.template_file.empty() || find_chat_template(template_folders(options))));
   if (writes && std::filesystem::path(options.data).extension() == ".txt") return "lm";
@@ -271,9 +271,9 @@ std::string default_task(const TrainOptions& options, const OwnHead& head, const
 // Throws Error when a model of this kind cannot learn the task.
 void check_task(const TrainOptions& options, const Architecture& architecture) {
   const std::string task = "--task " + options.task;
-  if (architecture.encoder && !is_of_pairs(options))
+  if (architecture.encoder && is_of_language(options) && !is_of_pairs(options))
     throw Error(task, "is not for " + architecture.title + ", an encoder-decoder",
-                {.remedy = "--task seq2seq learns to write targets, the names of classes among them, from source texts"});
+                {.remedy = "--task seq2seq learns to write targets from source texts, --task classify their labels"});
   if (!architecture.encoder && is_of_pairs(options))
     throw Error(task, "needs an encoder-decoder",
                 {.got = architecture.title, .remedy = "use the folder of a model such as T5; --task lm learns prompts and completions"});
@@ -627,10 +627,11 @@ void add_train(CLI::App& app) {
       ->check(CLI::Range(0.0, 0.99))
       ->capture_default_str();
   command
-      ->add_option("--task", o.task,
-                   "classify (texts with labels), regression (texts with numbers), lm (a language model on plain text, or on .jsonl with prompt and "
-                   "completion), chat (what the assistant says in conversations) or seq2seq (an encoder-decoder on sources and targets) [seq2seq for an "
-                   "encoder-decoder, lm for .txt, chat for records with messages, regression for a model with a single output, else classify]")
+      ->add_option(
+          "--task", o.task,
+          "classify (texts with labels), regression (texts with numbers), lm (a language model on plain text, or on .jsonl with prompt and "
+          "completion), chat (what the assistant says in conversations) or seq2seq (an encoder-decoder on sources and targets) [seq2seq for an "
+          "encoder-decoder without a classifier, lm for .txt, chat for records with messages, regression for a model with a single output, else classify]")
       ->check(CLI::IsMember({"classify", "regression", "lm", "chat", "seq2seq"}));
   add_pair_options(*command, o.pair_columns, o.prefix, o.max_target_length);
   add_chat_options(*command, o.chat);

@@ -60,10 +60,10 @@ class Table:
 def labels_of(model_folder, tensors):
     """As many as the adapter's head has, else the model's; none for a language model."""
     for key, tensor in tensors.items():
-        if key.endswith(("classifier.weight", "classifier.out_proj.weight", "score.weight")) and "pre_classifier" not in key:
+        if key.endswith(("classifier.weight", "classifier.out_proj.weight", "classification_head.out_proj.weight", "score.weight")) and "pre_classifier" not in key:
             return tensor.shape[0]
     config = json.loads((model_folder / "config.json").read_text())
-    if config["architectures"][0].endswith(("LMHeadModel", "ForCausalLM")):
+    if config["architectures"][0].endswith(("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")):
         return None
     return len(config["id2label"]) if "id2label" in config else 2
 

@@ -17,10 +17,13 @@
 #include "support/gradient_checks.hpp"
 #include "support/instances.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/tiny_bart.hpp"
 #include "support/tiny_t5.hpp"
 
 using namespace deltatune;
 using Catch::Contains;
+using test::bart_json;
+using test::tiny_bart;
 using test::tiny_t5;
 
 namespace {
@@ -29,20 +32,6 @@ Architecture tiny_umt5() {
   return family::umt5(JsonConfig::parse(R"({"model_type": "umt5", "vocab_size": 20, "d_model": 12, "d_kv": 3, "d_ff": 10, "num_layers": 2, "num_heads": 2,
       "num_decoder_layers": 2, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "pad_token_id": 0, "eos_token_id": 1})",
                                         "config.json"));
-}
-
-// The padding's id is in no batch, since its row of the words has no gradient.
-nlohmann::json bart_json(const std::string& type) {
-  return nlohmann::json::parse(R"({"vocab_size": 20, "d_model": 12, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2,
-      "decoder_attention_heads": 3, "encoder_ffn_dim": 10, "decoder_ffn_dim": 14, "max_position_embeddings": 8, "scale_embedding": true, "dropout": 0.1,
-      "attention_dropout": 0.1, "activation_dropout": 0.1, "pad_token_id": 19, "model_type": ")" +
-                               type + "\"}");
-}
-// The sides differ in layers, heads and feed-forward sizes. mBART's norms stand before the branches.
-Architecture tiny_bart(const std::string& type = "bart", const nlohmann::json& changes = nlohmann::json::object()) {
-  nlohmann::json config = bart_json(type);
-  config.update(changes);
-  return architecture_of(JsonConfig::parse(config.dump(), "config.json"));
 }
 
 // adapters: none, or what stands in the model beside.
@@ -319,7 +308,7 @@ TEST_CASE("encoder-decoders learn, and what is frozen stays as it is", "[model][
 
 TEST_CASE("encoder-decoders: mistakes are refused", "[model][encoder_decoder]") {
   test::DeviceContext ctx(1);
-  CHECK_THAT(test::error_text([&] { Transformer<X>(ctx, test::tiny_t5(), Head::none()); }), Contains("T5") && Contains("only the language model head"));
+  CHECK_THAT(test::error_text([&] { Transformer<X>(ctx, test::tiny_t5(), Head::none()); }), Contains("T5") && Contains("runs with a head alone"));
   Transformer<X> model(ctx, test::tiny_t5(), Head::language_model());
   model.initialise(ctx, 1);
   const auto run = [&ctx](Transformer<X>& of, const PackedBatch& batch) {
