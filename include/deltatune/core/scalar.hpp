@@ -29,7 +29,10 @@ DELTATUNE_INLINE float select(bool condition, float a, float b) {
   const std::uint32_t mask = 0u - static_cast<std::uint32_t>(condition);
   return from_bits((to_bits(a) & mask) | (to_bits(b) & ~mask));
 }
-DELTATUNE_INLINE double select(bool condition, double a, double b) { return condition ? a : b; }
+template <class T>
+DELTATUNE_INLINE T select(bool condition, T a, T b) {
+  return condition ? a : b;
+}
 
 // 2^n for n in [-126, 127]. Any other n gives some number: that of a NaN is anything.
 DELTATUNE_INLINE float power_of_two(std::int32_t n) { return from_bits((static_cast<std::uint32_t>(n) + 127u) << 23); }
