@@ -4,9 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/attach/adapterhub_format.hpp"
 #include "deltatune/attach/lora_plan.hpp"
+#include "deltatune/attach/prefix_plan.hpp"
 #include "deltatune/attach/prompt_plan.hpp"
 #include "deltatune/attach/save_adapter.hpp"
+#include "deltatune/check/contract.hpp"
 #include "deltatune/delta/selections.hpp"
 #include "deltatune/io/hf_export.hpp"
 #include "deltatune/model/transformer.hpp"
@@ -158,6 +161,29 @@ TEST_CASE("classifiers with a decoder train, evaluate and take features like any
   }
   for (std::size_t i = 0; i < 3; ++i) CHECK(losses[1][i] == Approx(losses[0][i]).epsilon(1e-5));
   CHECK(losses[0][2] < losses[0][0]);
+}
+
+TEST_CASE("classifiers with a decoder: what methods promise", "[model][encoder_decoder][classifier]") {
+  for (const Architecture& architecture : architectures()) {
+    const auto check_contract = [&](const std::string& name, const auto& plan, check::ContractOptions options) {
+      test::DeviceContext ctx(1);
+      const test::TemporaryFolder folder;
+      options.folder = folder.path();
+      INFO(architecture.title << ", " << name);
+      const auto make = [&](auto&) { return classifier(ctx, architecture); };
+      CHECK(check::contract(ctx, make, three_texts(architecture).batch(kAll), plan, options) == std::vector<std::string>{});
+    };
+    check_contract("LoRA", LoraPlan(), {.merges = true});
+    BottleneckPlan adapters = BottleneckPlan::of("houlsby");
+    adapters.reduction.factor = 3;
+    check_contract("Houlsby", adapters, {});
+    PromptPlan prompt;
+    prompt.prompt.rows = 2;
+    check_contract("prompt", prompt, {.starts_as_identity = false});
+    PrefixPlan prefix;
+    prefix.prefix.rows = 2;
+    check_contract("prefix", prefix, {.starts_as_identity = false});
+  }
 }
 
 TEST_CASE("classifiers with a decoder: checkpoints become language models, and the other way round", "[model][encoder_decoder][classifier]") {
