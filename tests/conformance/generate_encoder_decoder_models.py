@@ -108,7 +108,7 @@ def write_encoder_decoder(name, folder):
 
 def load_encoder_decoder(folder, labels=None):
     kind = AutoModelForSequenceClassification if labels else AutoModelForSeq2SeqLM
-    return kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    return kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **({"num_labels": labels} if labels else {})).eval()
 
 
 def make_texts(config, labels, stream, lengths):
