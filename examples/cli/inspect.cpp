@@ -55,16 +55,24 @@ std::string listing(std::vector<std::string> header, const Json& object) {
 Json model_summary(LoadedModel<Model>& loaded) {
   Model& model = *loaded.model;
   const ModelInfo info = info_of(model, loaded.labels);
+  const Architecture& architecture = info.family.architecture;
   const std::string head = model.has_classifier() ? " with a classifier" : model.is_language_model() ? ", language model" : " encoder, no classifier";
-  Json summary{{"architecture", info.family.architecture.title + head},
+  Json summary{{"architecture", architecture.title + head},
                {"parameters", base_parameter_count(model)},
-               {"layers", info.layers},
+               {"layers", architecture.encoder_layers() + info.layers},
                {"width", info.hidden_size},
                {"heads", info.heads},
                {"feed_forward_width", info.intermediate_size},
                {"vocabulary", info.vocab_size},
-               {"positions", info.max_position_embeddings},
+               {"positions", architecture.limits_positions() ? Json(info.max_position_embeddings) : Json(nullptr)},
                {"token_types", info.type_vocab_size}};
+  if (architecture.encoder) {  // heads and feed_forward_width are the decoder's
+    const LayerSpec& layer = architecture.encoder->stack.layers.front();
+    summary.update({{"encoder_layers", architecture.encoder_layers()},
+                    {"decoder_layers", info.layers},
+                    {"encoder_heads", layer.attention.heads},
+                    {"encoder_feed_forward_width", layer.feed_forward.intermediate_size}});
+  }
   if (model.has_classifier()) summary["labels"] = loaded.labels;
   if (!model.load_report().left_out.empty()) summary["tensors_not_used"] = model.load_report().left_out;
   return summary;
@@ -165,7 +173,9 @@ void inspect(const InspectOptions& options) {
   Context ctx;
   LoadedModel<Model> loaded = load_model<Model>(ctx, options.model, options.adapters);
   Json all{{"model", model_summary(loaded)}};
-  std::cout << listing({"model", options.model}, all["model"]);
+  Json shown = all["model"];
+  if (shown["positions"].is_null()) shown["positions"] = "no limit (relative distances)";
+  std::cout << listing({"model", options.model}, shown);
   for (std::size_t i = 0; i < loaded.adapters.size(); ++i) {
     const Json summary = adapter_summary(loaded, loaded.adapters[i]);
     if (i == 0) all["adapter"] = summary;
@@ -189,7 +199,7 @@ void add_inspect(CLI::App& app) {
   command->add_option("--model", options->model, "Hugging Face folder of the model")->required()->type_name("DIR");
   command->add_option("--adapter", options->adapters, "Folder of an adapter for it; several times for several")->type_name("DIR");
   command->add_flag("--tensors", options->tensors, "List all tensors: name in the file, role, whether the adapter trains it, type, shape");
-  command->add_flag("--json", options->json, "Print all of it once more as one JSON object, on the last line");
+  command->add_flag("--json", options->json, "Print all of it once more as one JSON object, on the last line; positions: null where they have no limit");
   command->footer("Example:\n  deltatune inspect --model minilm --adapter runs/tweets --tensors");
   command->callback([options] { inspect(*options); });
 }

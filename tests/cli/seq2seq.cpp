@@ -237,6 +237,32 @@ TEST_CASE("an encoder-decoder: full fine-tuning, and a run that goes on from its
   CHECK(refused.err.find("max_target_length") != std::string::npos);
 }
 
+TEST_CASE("inspect: layers of the encoder and of the decoder, and positions where they are a limit", "[cli][seq2seq]") {
+  const auto about = [](const std::string& model) {
+    const Outcome outcome = checked({"inspect", "--model", (kModels / model).string(), "--json"});
+    return std::pair(last_json(outcome).at("model"), outcome.out);
+  };
+  const auto [t5, t5_text] = about("t5");
+  CHECK(t5.at("layers") == 5);
+  CHECK(t5.at("encoder_layers") == 2);
+  CHECK(t5.at("decoder_layers") == 3);
+  CHECK(t5.at("positions").is_null());
+  CHECK(t5_text.find("no limit (relative distances)") != std::string::npos);
+  CHECK(t5_text.find("1048576") == std::string::npos);
+  const Json bart = about("bart").first;  // whose sides differ in everything
+  CHECK(bart.at("layers") == 3);
+  CHECK(bart.at("encoder_layers") == 1);
+  CHECK(bart.at("decoder_layers") == 2);
+  CHECK(bart.at("encoder_heads") == 4);
+  CHECK(bart.at("heads") == 2);
+  CHECK(bart.at("encoder_feed_forward_width") == 12);
+  CHECK(bart.at("feed_forward_width") == 20);
+  CHECK(bart.at("positions") == 22);
+  const Json mpnet = about("mpnet").first;  // distances and positions
+  CHECK(mpnet.at("positions").is_number());
+  CHECK_FALSE(mpnet.contains("encoder_layers"));
+}
+
 TEST_CASE("targets hold what the tokenizer puts around a text", "[cli][seq2seq]") {
   const PairPlace place;
   make_encoder_decoder(place.folder / "bart", "roberta", 1000);

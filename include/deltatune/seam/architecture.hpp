@@ -227,6 +227,8 @@ struct Architecture {
   std::vector<std::array<std::string, 2>> old_names = {};         // ends of paths, new and old: {"LayerNorm.weight", "LayerNorm.gamma"}
   std::vector<std::string> unread = {};                           // globs of tensors that a file may hold besides: other heads, buffers
 
+  // Whether max_position_embeddings is a limit: not where distances between tokens are all that counts (T5).
+  bool limits_positions() const { return !input.positions.empty() || !stack.relative_bias; }
   // The most tokens of a sequence.
   Index longest() const { return max_position_embeddings - input.first_position; }
   Index layers() const { return static_cast<Index>(stack.layers.size()); }
