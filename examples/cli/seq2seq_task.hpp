@@ -73,13 +73,6 @@ inline void refuse_label_options(const std::set<std::string>& given, const std::
   refuse_options(given, names, "is not for " + title + ", an encoder-decoder", "leave it out; --source-column and --target-column name the texts");
 }
 
-// What --task-prefix is: as in training where nobody says, which is printed.
-inline std::string prefix_of(const std::optional<std::string>& given, const std::optional<TrainedPairs>& trained) {
-  if (given) return *given;
-  if (trained && !trained->prefix.empty()) std::cerr << "note: --task-prefix \"" << trained->prefix << "\", as in training\n";
-  return trained ? trained->prefix : "";
-}
-
 struct PairTask {
   std::unique_ptr<Device> device;
   std::unique_ptr<DeviceModel> model;

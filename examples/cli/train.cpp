@@ -281,24 +281,19 @@ void check_task(const TrainOptions& options, const Architecture& architecture) {
     throw Error(task, "needs a language model", {.remedy = "use the folder of a language model, such as GPT-2"});
 }
 
-// How sources and targets are read. The prefix is that of --init-adapter where nobody says. Throws Error for targets that are longer than the model's
-// positions.
-PairSettings pair_settings(const TrainOptions& options, const Architecture& architecture) {
-  PairSettings settings{options.pair_columns, options.prefix.value_or(""), options.max_length,
-                        target_length_of(options.max_target_length, kTargetLength, architecture)};
-  if (!options.prefix && !options.init_adapter.empty())
-    if (const auto trained = trained_pairs(options.model, {options.init_adapter}); trained && !trained->prefix.empty()) {
-      settings.prefix = trained->prefix;
-      std::cerr << "note: --task-prefix \"" << settings.prefix << "\", as in the training of " << options.init_adapter.string() << "\n";
-    }
-  return settings;
-}
-
 // The trained adapter to start from, or nothing.
 std::vector<std::filesystem::path> init_adapters(const TrainOptions& options) {
   return options.init_adapter.empty() ? std::vector<std::filesystem::path>() : std::vector{options.init_adapter};
 }
 std::string head_folder(const TrainOptions& options) { return options.init_adapter.empty() ? options.model : options.init_adapter.string(); }
+
+// How sources and targets are read. The prefix is that of the adapter or model that is trained further where nobody says. Throws Error for targets that are
+// longer than the model's positions.
+PairSettings pair_settings(const TrainOptions& options, const Architecture& architecture) {
+  const std::optional<TrainedPairs> trained = trained_pairs(options.model, init_adapters(options));
+  return {options.pair_columns, prefix_of(options.prefix, trained, " of " + head_folder(options)), options.max_length,
+          target_length_of(options.max_target_length, kTargetLength, architecture)};
+}
 
 // The method comes with the adapter. Throws Error for options that would say something else.
 void check_init_adapter(const TrainOptions& options) {

@@ -202,8 +202,20 @@ TEST_CASE("prefix, columns and lengths of the training hold for evaluate and pre
   // The adapter trained further has its prefix.
   const Outcome further = place.train_outcome(
       plain, "c", {"--init-adapter", place.path("a"), "--source-column", "article", "--target-column", "gist", "--steps", "2", "--eval-fraction", "0"});
-  CHECK(further.err.find("note: --task-prefix \"tell: \"") != std::string::npos);
+  CHECK(further.err.find("note: --task-prefix \"tell: \", as in training of " + place.path("a")) != std::string::npos);
   CHECK(place.record("c").at("task_prefix") == "tell: ");
+
+  // So has an adapter for the merged model, unless the user says.
+  const auto on_merged = [&](const std::string& out, Arguments more) {
+    more.insert(more.begin(), {"train", "--model", place.path("merged"), "--data", plain, "--out", place.path(out), "--steps", "1", "--eval-fraction", "0"});
+    more.insert(more.end(), columns.begin(), columns.end());
+    return checked(more).err;
+  };
+  CHECK(on_merged("d", {}).find("note: --task-prefix \"tell: \", as in training of " + place.path("merged")) != std::string::npos);
+  CHECK(place.record("d").at("task_prefix") == "tell: ");
+  CHECK(on_merged("e", {"--task-prefix", ""}).find("--task-prefix") == std::string::npos);
+  CHECK(place.record("e").at("task_prefix") == "");
+  CHECK(place.record("d").at("training_data") != place.record("e").at("training_data"));
 }
 
 TEST_CASE("an encoder-decoder: full fine-tuning, and a run that goes on from its checkpoint", "[cli][seq2seq]") {
