@@ -29,6 +29,7 @@ struct GenerateOptions {
   std::vector<std::filesystem::path> adapters;
   GenerationOptions generation;
   std::optional<std::string> prefix;
+  PairLanguages languages;
   bool to_the_end = false, skips_special = false, json = false, overwrite = false;
   std::string out;
   DeviceOptions device;
@@ -94,8 +95,13 @@ void run(GenerateOptions options) {
     throw Error(options.model, "has no language model head", {.remedy = "use the folder of a language model, such as GPT-2"});
   const bool reads_source = model->info().is_encoder_decoder;
   if (options.prefix && !reads_source) throw Error("--task-prefix", "is for encoder-decoders", {.remedy = "leave it out, or begin the prompts with it"});
-  const std::string prefix = reads_source ? prefix_of(options.prefix, trained_pairs(options.model, options.adapters)) : "";
-  const Tokenizer tokenizer = tokenizer_of(options.model);
+  for (const auto& [option, code] : {std::pair("--source-language", options.languages.source), {"--target-language", options.languages.target}})
+    if (!code.empty() && !reads_source) throw Error(option, "is for encoder-decoders", {.remedy = "leave it out"});
+  const std::optional<TrainedPairs> trained = reads_source ? trained_pairs(options.model, options.adapters) : std::nullopt;
+  const std::string prefix = prefix_of(options.prefix, trained);
+  const PairLanguages languages = languages_of(options.languages, trained);
+  const Tokenizer tokenizer = source_tokenizer(tokenizer_of(options.model), languages);
+  write_in_language(tokenizer, languages, config);
   PackedBatch batch;
   std::vector<StopStrings> stops;
   std::vector<TextStream> streams;
@@ -149,7 +155,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--prompt", o.prompts, "The text to go on with; several times for several")->allow_extra_args(false)->type_name("TEXT");
   command->add_option("--prompts", o.prompt_file, "Texts to go on with, one per line; or a .jsonl or .json file with \"prompt\" in each record")
       ->type_name("FILE");
-  add_prefix_option(*command, o.prefix, "as in training");
+  add_source_options(*command, o.prefix, o.languages, "as in training");
   add_generation_options(*command, o.generation, "text");
   command->add_flag("--ignore-end", o.to_the_end, "Go on behind an end-of-text token");
   command->add_flag("--skip-special-tokens", o.skips_special, "Leave special tokens, such as the end-of-text token, out of the texts");

@@ -56,8 +56,12 @@ std::string lengths(const nlohmann::json& record) {
   const auto tokens = [&record](const char* key) { return counted(record.at(key).get<Index>(), "token"); };
   if (!record.contains("task_prefix")) return "texts of at most " + tokens("max_length");
   const std::string prefix = record.at("task_prefix");
-  return "sources of at most " + tokens("max_length") + (prefix.empty() ? "" : " that begin with `" + prefix + "`") + " and targets of at most " +
-         tokens("max_target_length");
+  const auto in_language = [&record](const char* key) {
+    const std::string code = record.value(key, "");
+    return code.empty() ? "" : " in `" + code + "`";
+  };
+  return "sources" + in_language("source_language") + " of at most " + tokens("max_length") + (prefix.empty() ? "" : " that begin with `" + prefix + "`") +
+         " and targets" + in_language("target_language") + " of at most " + tokens("max_target_length");
 }
 
 std::string front_matter(Kind kind, const std::string& name, const nlohmann::json& record, const Task& task,

@@ -78,8 +78,11 @@ std::optional<TrainedPairs> trained_pairs(const fs::path& model, const std::vect
   for (const fs::path& folder : results(model, adapters)) {
     const std::optional<JsonConfig> record = record_in(folder);
     if (!record || !record->has("source_column")) continue;
-    TrainedPairs pairs{record->get<std::string>("source_column"), record->get<std::string>("target_column"), record->get<std::string>("task_prefix"),
-                       record->get<std::int64_t>("max_target_length")};
+    TrainedPairs pairs{record->get<std::string>("source_column"),
+                       record->get<std::string>("target_column"),
+                       record->get<std::string>("task_prefix"),
+                       record->get<std::int64_t>("max_target_length"),
+                       {record->get_or<std::string>("source_language", ""), record->get_or<std::string>("target_language", "")}};
     if (pairs.max_target_length < 1)
       throw Error(record->name() + ": max_target_length", "is not a length of texts",
                   {.expected = "at least 1", .got = std::to_string(pairs.max_target_length)});
@@ -92,7 +95,9 @@ void write_pairs(const TrainedPairs& pairs, nlohmann::json& record_io) {
   record_io.update({{"source_column", pairs.source_column},
                     {"target_column", pairs.target_column},
                     {"task_prefix", pairs.prefix},
-                    {"max_target_length", pairs.max_target_length}});
+                    {"max_target_length", pairs.max_target_length},
+                    {"source_language", pairs.languages.source},
+                    {"target_language", pairs.languages.target}});
 }
 
 nlohmann::json record_of_adapters(const std::string& command, const fs::path& model, const std::vector<fs::path>& adapters) {

@@ -28,10 +28,16 @@ std::optional<Index> trained_max_length(const std::filesystem::path& model, cons
 std::string trained_task(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 std::string trained_date(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 
+// Codes of the languages of sources and targets; "": what the tokenizer's files put around a text.
+struct PairLanguages {
+  std::string source = {}, target = {};
+};
+
 // How an encoder-decoder's texts were read in training, by the same records: the first that says.
 struct TrainedPairs {
   std::string source_column, target_column, prefix;
   Index max_target_length = 0;
+  PairLanguages languages = {};
 };
 std::optional<TrainedPairs> trained_pairs(const std::filesystem::path& model, const std::vector<std::filesystem::path>& adapters);
 // Into a record.

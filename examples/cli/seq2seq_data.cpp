@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "deltatune/core/hash.hpp"
+#include "deltatune/text/language_code.hpp"
 #include "deltatune/train/teacher_forcing.hpp"
 #include "labels.hpp"
 #include "report.hpp"
@@ -37,7 +38,15 @@ struct PairColumn {
   std::string prefix;
   std::string option;  // of its length
   Index max_length;
+  std::string language;
+  Tokenizer tokenizer;
 };
+
+void append(const EncodedBatch& more, EncodedBatch& batch_io) {
+  const std::size_t before = batch_io.ids.size();
+  batch_io.ids.insert(batch_io.ids.end(), more.ids.begin(), more.ids.end());
+  for (std::size_t i = 0; i < more.size(); ++i) batch_io.begins.push_back(before + more.begins[i + 1]);
+}
 
 // The ids of some rows of each column, the texts of one column after the other; and the notes.
 std::vector<std::vector<std::int32_t>> encoded_columns(const Table& table, const std::vector<PairColumn>& columns, const std::vector<std::size_t>& rows,
@@ -47,11 +56,9 @@ std::vector<std::vector<std::int32_t>> encoded_columns(const Table& table, const
   with_prefix.reserve(rows.size() * columns.size());  // texts are views of them
   std::string settings = "seq2seq\n";
   std::size_t bytes = 0;
-  Index longest = 0;
   ContentHash which;  // texts: as they were read, whatever is in the file by now
   for (const PairColumn& column : columns) {
-    settings += table.columns[column.column] + "\n" + std::to_string(column.max_length) + "\n";
-    longest = std::max(longest, column.max_length);
+    settings += table.columns[column.column] + "\n" + std::to_string(column.max_length) + "\n" + column.language + "\n";
     for (const std::size_t row : rows) {
       const std::string& cell = table.rows[row][column.column];
       if (!column.prefix.empty()) with_prefix.push_back(column.prefix + cell);
@@ -61,8 +68,14 @@ std::vector<std::vector<std::int32_t>> encoded_columns(const Table& table, const
       bytes += texts.back().size();
     }
   }
-  const EncodedBatch batch = ids_of(table.name, encoding, settings + which.text(), bytes, texts.size(), false, notes_io,
-                                    [&] { return encoding.tokenizer.encode_batch(texts, EncodeOptions{.max_length = longest + 1}, encoding.threads); });
+  const EncodedBatch batch = ids_of(table.name, encoding, settings + which.text(), bytes, texts.size(), false, notes_io, [&] {
+    EncodedBatch of_all;
+    for (std::size_t c = 0; c < columns.size(); ++c)
+      append(columns[c].tokenizer.encode_batch(std::span(texts).subspan(c * rows.size(), rows.size()), {.max_length = columns[c].max_length + 1},
+                                               encoding.threads),
+             of_all);
+    return of_all;
+  });
 
   std::vector<std::vector<std::int32_t>> all;
   for (const PairColumn& column : columns) {
@@ -71,7 +84,7 @@ std::vector<std::vector<std::int32_t>> encoded_columns(const Table& table, const
       const std::size_t i = all.size();
       const auto ids = batch[i];
       const bool is_long = static_cast<Index>(ids.size()) > column.max_length;
-      all.push_back(is_long ? encoding.tokenizer.encode(texts[i], column.max_length) : std::vector<std::int32_t>(ids.begin(), ids.end()));
+      all.push_back(is_long ? column.tokenizer.encode(texts[i], column.max_length) : std::vector<std::int32_t>(ids.begin(), ids.end()));
       if (is_long) cut.add(row);
       if (is_empty_text(table.rows[row][column.column])) empty.add(row);
       if (all.back().empty()) without_tokens.add(row);
@@ -90,11 +103,24 @@ std::vector<std::vector<std::int32_t>> encoded_columns(const Table& table, const
   return all;
 }
 
-PairColumn source_column(const Table& table, const PairSettings& settings) {
-  return {static_cast<std::size_t>(table.column(settings.columns.source)), "sources", settings.prefix, "--max-length", settings.max_length};
+PairColumn source_column(const Table& table, const PairSettings& settings, const TextEncoding& encoding) {
+  return {static_cast<std::size_t>(table.column(settings.columns.source)),
+          "sources",
+          settings.prefix,
+          "--max-length",
+          settings.max_length,
+          settings.languages.source,
+          source_tokenizer(encoding.tokenizer, settings.languages)};
 }
 
 }  // namespace
+
+Tokenizer source_tokenizer(const Tokenizer& tokenizer, const PairLanguages& languages) {
+  return languages.source.empty() ? tokenizer : in_language(tokenizer, languages.source, "--source-language");
+}
+Tokenizer target_tokenizer(const Tokenizer& tokenizer, const PairLanguages& languages) {
+  return languages.target.empty() ? tokenizer : in_language(tokenizer, languages.target, "--target-language");
+}
 
 PairColumns resolve_pair_columns(const Table& table, PairColumns columns, bool with_target) {
   if (columns.source.empty()) columns.source = the_usual_column(table, kSources, columns.target, "--source-column");
@@ -120,14 +146,20 @@ std::vector<Example> tokenize_sources(const Table& table, const PairSettings& se
   std::vector<std::size_t> rows;
   for (std::size_t row = 0; row < table.rows.size(); ++row)
     if (!wanted || wanted(row)) rows.push_back(row);
-  std::vector<std::vector<std::int32_t>> ids = encoded_columns(table, {source_column(table, settings)}, rows, encoding, notes_io);
+  std::vector<std::vector<std::int32_t>> ids = encoded_columns(table, {source_column(table, settings, encoding)}, rows, encoding, notes_io);
   std::vector<Example> examples(table.rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) examples[rows[i]].ids = std::move(ids[i]);
   return examples;
 }
 
 Pairs tokenize_pairs(const Table& table, const PairSettings& settings, const TextEncoding& encoding, const Architecture& architecture, Notes& notes_io) {
-  const PairColumn target{static_cast<std::size_t>(table.column(settings.columns.target)), "targets", "", "--max-target-length", settings.max_target_length};
+  const PairColumn target{static_cast<std::size_t>(table.column(settings.columns.target)),
+                          "targets",
+                          "",
+                          "--max-target-length",
+                          settings.max_target_length,
+                          settings.languages.target,
+                          target_tokenizer(encoding.tokenizer, settings.languages)};
   Pairs pairs;
   Counted missing;
   for (std::size_t row = 0; row < table.rows.size(); ++row) {
@@ -144,7 +176,7 @@ Pairs tokenize_pairs(const Table& table, const PairSettings& settings, const Tex
         table.name + ": " +
         some_of(missing.count, static_cast<Index>(table.rows.size()), "rows", "has no target and is left out", "have no target and are left out") +
         "; the first is data row " + std::to_string(missing.first + 1));
-  const std::vector<std::vector<std::int32_t>> ids = encoded_columns(table, {source_column(table, settings), target}, pairs.rows, encoding, notes_io);
+  const std::vector<std::vector<std::int32_t>> ids = encoded_columns(table, {source_column(table, settings, encoding), target}, pairs.rows, encoding, notes_io);
   for (std::size_t i = 0; i < pairs.rows.size(); ++i) pairs.data.add(teacher_forced(ids[i], ids[pairs.rows.size() + i], architecture));
   return pairs;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "deltatune/seam/architecture.hpp"
+#include "run_record.hpp"
 #include "text_data.hpp"
 
 namespace deltatune::cli {
@@ -14,7 +15,8 @@ namespace deltatune::cli {
 inline constexpr Index kSourceLength = 512, kTargetLength = 128;
 
 // The options that are for sources and targets alone.
-inline constexpr const char* kPairOptions[] = {"--source-column", "--target-column", "--task-prefix", "--max-target-length"};
+inline constexpr const char* kPairOptions[] = {"--source-column",     "--target-column",   "--task-prefix",
+                                               "--max-target-length", "--source-language", "--target-language"};
 
 // Empty names: the usual ones, if the table has one of them.
 struct PairColumns {
@@ -26,7 +28,12 @@ struct PairSettings {
   PairColumns columns;
   std::string prefix;  // in front of each source
   Index max_length = 0, max_target_length = 0;
+  PairLanguages languages = {};
 };
+
+// A model's tokenizer for sources, and for targets. Throws Error for a language that it does not have.
+Tokenizer source_tokenizer(const Tokenizer& tokenizer, const PairLanguages& languages);
+Tokenizer target_tokenizer(const Tokenizer& tokenizer, const PairLanguages& languages);
 
 // The names with the empty ones filled in; without a target where that is not wanted. Throws Error where the table has none of the usual columns or several,
 // and where one column is to be both.

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "deltatune/text/language_code.hpp"
 #include "deltatune/text/text_stream.hpp"
 #include "generation_options.hpp"
 #include "seq2seq_options.hpp"
@@ -22,6 +23,7 @@ namespace deltatune::cli {
 struct PairOptions {
   PairColumns columns;
   std::optional<std::string> prefix;
+  PairLanguages languages;
   Index max_target_length = 0;  // 0: not given
   std::string choices;          // --choices, or empty
   GenerationOptions generation;
@@ -30,7 +32,7 @@ struct PairOptions {
 
 // All of them.
 inline void add_pair_run_options(CLI::App& command, PairOptions& options) {
-  add_pair_options(command, options.columns, options.prefix, options.max_target_length, false);
+  add_pair_options(command, options.columns, options.prefix, options.languages, options.max_target_length, false);
   command
       .add_option("--choices", options.choices,
                   "Choose among these targets, with commas between them, or in a .json file with a list: the likeliest one is the answer")
@@ -73,6 +75,14 @@ inline void refuse_label_options(const std::set<std::string>& given, const std::
   refuse_options(given, names, "is not for " + title + ", an encoder-decoder", "leave it out; --source-column and --target-column name the texts");
 }
 
+// Into the settings: in which language targets are written. Throws Error for one that the tokenizer does not have.
+inline void write_in_language(const Tokenizer& tokenizer, const PairLanguages& languages, GenerationConfig& config_io) {
+  if (languages.target.empty()) return;
+  const LanguageStart start = start_in_language(tokenizer, languages.target, "--target-language");
+  if (start.decoder_start_token_id >= 0) config_io.decoder_start_token_id = start.decoder_start_token_id;
+  config_io.forced_bos_token_id = start.forced_bos_token_id;  // and no other language's
+}
+
 struct PairTask {
   std::unique_ptr<Device> device;
   std::unique_ptr<DeviceModel> model;
@@ -97,16 +107,18 @@ struct PairTask {
     if (trained && columns.source.empty() && has(trained->source_column)) columns.source = trained->source_column;
     if (trained && columns.target.empty() && has(trained->target_column)) columns.target = trained->target_column;
     settings = {resolve_pair_columns(table, columns, with_target), prefix_of(pairs.prefix, trained), max_length_of(options, model->info(), kSourceLength),
-                target_length_of(pairs.max_target_length, trained ? trained->max_target_length : kTargetLength, architecture())};
+                target_length_of(pairs.max_target_length, trained ? trained->max_target_length : kTargetLength, architecture()),
+                languages_of(pairs.languages, trained)};
   }
 
   const Architecture& architecture() const { return model->info().family.architecture; }
 
   // The tokens of --choices. Throws Error for two that are the same.
   std::vector<std::vector<std::int32_t>> tokens_of(const std::vector<std::string>& choices) const {
+    const Tokenizer tokenizer = target_tokenizer(encoding.tokenizer, settings.languages);
     std::vector<std::vector<std::int32_t>> all;
     for (const std::string& choice : choices) {
-      all.push_back(encoding.tokenizer.encode(choice));
+      all.push_back(tokenizer.encode(choice));
       const auto same = std::find(all.begin(), all.end() - 1, all.back());
       if (same == all.end() - 1) continue;
       const std::string& other = choices[static_cast<std::size_t>(same - all.begin())];
@@ -121,6 +133,7 @@ struct PairTask {
     generation.config.max_new_tokens = settings.max_target_length;
     GenerationConfig config = generation_settings(generation, folder);
     config.max_sequences = batch_size;
+    write_in_language(encoding.tokenizer, settings.languages, config);
     PackedBatch batch;
     for (Index i = 0; i < sources.size(); ++i) batch.add(sources[i].ids);
     std::vector<StopStrings> stops(static_cast<std::size_t>(sources.size()), StopStrings(encoding.tokenizer, generation.stop_strings));

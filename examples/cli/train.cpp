@@ -62,6 +62,7 @@ struct TrainOptions {
   ChatDataOptions chat;
   PairColumns pair_columns;
   std::optional<std::string> prefix;
+  PairLanguages languages;
   Index max_target_length = 0;
   DeviceOptions device;
   nlohmann::json given = nlohmann::json::object();  // "--rank": "4", as the command line has it
@@ -287,12 +288,13 @@ std::vector<std::filesystem::path> init_adapters(const TrainOptions& options) {
 }
 std::string head_folder(const TrainOptions& options) { return options.init_adapter.empty() ? options.model : options.init_adapter.string(); }
 
-// How sources and targets are read. The prefix is that of the adapter or model that is trained further where nobody says. Throws Error for targets that are
-// longer than the model's positions.
+// How sources and targets are read. Prefix and languages are those of the adapter or model that is trained further where nobody says. Throws Error for targets
+// that are longer than the model's positions.
 PairSettings pair_settings(const TrainOptions& options, const Architecture& architecture) {
   const std::optional<TrainedPairs> trained = trained_pairs(options.model, init_adapters(options));
-  return {options.pair_columns, prefix_of(options.prefix, trained, " of " + head_folder(options)), options.max_length,
-          target_length_of(options.max_target_length, kTargetLength, architecture)};
+  const std::string whose = " of " + head_folder(options);
+  return {options.pair_columns, prefix_of(options.prefix, trained, whose), options.max_length,
+          target_length_of(options.max_target_length, kTargetLength, architecture), languages_of(options.languages, trained, whose)};
 }
 
 // The method comes with the adapter. Throws Error for options that would say something else.
@@ -452,7 +454,7 @@ void train(TrainOptions options) {
                  {"options", options.given},
                  {"text_pairs", !options.columns.pair.empty()},
                  {"finished", false}});
-  if (of_pairs) write_pairs({data.pair_columns.source, data.pair_columns.target, pairs.prefix, pairs.max_target_length}, record);
+  if (of_pairs) write_pairs({data.pair_columns.source, data.pair_columns.target, pairs.prefix, pairs.max_target_length, pairs.languages}, record);
   if (data.date_is_printed) record["chat_date"] = date_text(chat->date);
   const auto save = [&] {
     folder.save([&](const std::filesystem::path& to) {
@@ -628,7 +630,7 @@ void add_train(CLI::App& app) {
           "completion), chat (what the assistant says in conversations) or seq2seq (an encoder-decoder on sources and targets) [seq2seq for an "
           "encoder-decoder without a classifier, lm for .txt, chat for records with messages, regression for a model with a single output, else classify]")
       ->check(CLI::IsMember({"classify", "regression", "lm", "chat", "seq2seq"}));
-  add_pair_options(*command, o.pair_columns, o.prefix, o.max_target_length);
+  add_pair_options(*command, o.pair_columns, o.prefix, o.languages, o.max_target_length);
   add_chat_options(*command, o.chat);
   add_method_options(*command, o.method);
   command->add_option("--init-adapter", o.init_adapter, "Instead of --method: train this adapter further")->type_name("DIR");

@@ -1,4 +1,4 @@
-// A tiny T5 and a tiny BART with tokenizers of their kind: model folders as a user would have them.
+// A tiny T5, BART or mBART with a tokenizer of its kind: model folders as a user would have them.
 #pragma once
 
 #include <filesystem>
@@ -60,61 +60,80 @@ inline void make_encoder_decoder(const std::filesystem::path& folder, const std:
   std::filesystem::copy_file(kTokenizers / tokenizer / "tokenizer.json", folder / "tokenizer.json");
 }
 
-// A BART of width 16, a layer that reads and one that writes, 40 positions. labels: of a classifier; none: it writes targets.
-inline void make_bart(const std::filesystem::path& folder, const std::vector<std::string>& labels = {}) {
-  constexpr Index kWidth = 16, kInner = 24, kWords = 1000, kPositions = 40;
+namespace detail {
+
+// The model of a config.json of BART's or mBART's kind, with one layer on each side, and a tokenizer's files. labels: of a classifier, or none.
+inline void make_bart_like(const std::filesystem::path& folder, const nlohmann::json& config, std::size_t labels, const std::filesystem::path& tokenizer) {
+  const Index width = config.at("d_model"), words = config.at("vocab_size"), positions = config.at("max_position_embeddings");
+  const Index inner = config.at("encoder_ffn_dim");
   std::filesystem::create_directories(folder);
-  nlohmann::json config{{"model_type", "bart"},
-                        {"architectures", {labels.empty() ? "BartForConditionalGeneration" : "BartForSequenceClassification"}},
-                        {"is_encoder_decoder", true},
-                        {"vocab_size", kWords},
-                        {"d_model", kWidth},
-                        {"encoder_layers", 1},
-                        {"decoder_layers", 1},
-                        {"encoder_attention_heads", 2},
-                        {"decoder_attention_heads", 2},
-                        {"encoder_ffn_dim", kInner},
-                        {"decoder_ffn_dim", kInner},
-                        {"max_position_embeddings", kPositions},
-                        {"dropout", 0.0},
-                        {"bos_token_id", 0},
-                        {"pad_token_id", 1},
-                        {"eos_token_id", 2},
-                        {"decoder_start_token_id", 2}};
-  for (std::size_t i = 0; i < labels.size(); ++i) config["id2label"][std::to_string(i)] = labels[i];
   std::ofstream(folder / "config.json") << config.dump();
 
   RandomTensors tensors;
   const auto norm = [&](const std::string& name) {
-    tensors.add(name + ".weight", {kWidth}, 1, 0.1);
-    tensors.add(name + ".bias", {kWidth}, 0, 0.1);
+    tensors.add(name + ".weight", {width}, 1, 0.1);
+    tensors.add(name + ".bias", {width}, 0, 0.1);
   };
   const auto linear = [&](const std::string& name, Index in, Index out) {
     tensors.add(name + ".weight", {out, in}, 0, 0.25);
     tensors.add(name + ".bias", {out}, 0, 0.1);
   };
-  tensors.add("model.shared.weight", {kWords, kWidth}, 0, 0.5);
+  tensors.add("model.shared.weight", {words, width}, 0, 0.5);
   for (const std::string side : {"encoder", "decoder"}) {
     const std::string stack = "model." + side + ".", layer = stack + "layers.0.";
-    tensors.add(stack + "embed_positions.weight", {kPositions + 2, kWidth}, 0, 0.2);
+    tensors.add(stack + "embed_positions.weight", {positions + 2, width}, 0, 0.2);
     norm(stack + "layernorm_embedding");
+    if (config.at("model_type") == "mbart") norm(stack + "layer_norm");
     for (const std::string attention : {"self_attn", "encoder_attn"}) {
       if (side == "encoder" && attention == "encoder_attn") continue;
-      for (const std::string each : {"q_proj", "k_proj", "v_proj", "out_proj"}) linear(layer + attention + "." + each, kWidth, kWidth);
+      for (const std::string each : {"q_proj", "k_proj", "v_proj", "out_proj"}) linear(layer + attention + "." + each, width, width);
       norm(layer + attention + "_layer_norm");
     }
-    linear(layer + "fc1", kWidth, kInner);
-    linear(layer + "fc2", kInner, kWidth);
+    linear(layer + "fc1", width, inner);
+    linear(layer + "fc2", inner, width);
     norm(layer + "final_layer_norm");
   }
-  if (labels.empty()) {
-    tensors.add("final_logits_bias", {1, kWords}, 0, 0.1);
+  if (labels == 0) {
+    tensors.add("final_logits_bias", {1, words}, 0, 0.1);
   } else {
-    linear("classification_head.dense", kWidth, kWidth);
-    linear("classification_head.out_proj", kWidth, static_cast<Index>(labels.size()));
+    linear("classification_head.dense", width, width);
+    linear("classification_head.out_proj", width, static_cast<Index>(labels));
   }
   tensors.write(folder / "model.safetensors");
-  std::filesystem::copy_file(kTokenizers / "roberta/tokenizer.json", folder / "tokenizer.json");
+  for (const char* const file : {"tokenizer.json", "special_tokens_map.json"})
+    if (std::filesystem::exists(tokenizer / file)) std::filesystem::copy_file(tokenizer / file, folder / file);
+}
+
+inline nlohmann::json bart_config(const std::string& type, const std::string& class_name, Index words) {
+  nlohmann::json config{{"model_type", type},
+                        {"architectures", {class_name}},
+                        {"is_encoder_decoder", true},
+                        {"vocab_size", words},
+                        {"d_model", 16},
+                        {"max_position_embeddings", 40},
+                        {"dropout", 0.0},
+                        {"bos_token_id", 0},
+                        {"pad_token_id", 1},
+                        {"eos_token_id", 2}};
+  for (const std::string side : {"encoder", "decoder"}) config.update({{side + "_layers", 1}, {side + "_attention_heads", 2}, {side + "_ffn_dim", 24}});
+  return config;
+}
+
+}  // namespace detail
+
+// labels: of a classifier; none: it writes targets.
+inline void make_bart(const std::filesystem::path& folder, const std::vector<std::string>& labels = {}) {
+  nlohmann::json config = detail::bart_config("bart", labels.empty() ? "BartForConditionalGeneration" : "BartForSequenceClassification", 1000);
+  config["decoder_start_token_id"] = 2;
+  for (std::size_t i = 0; i < labels.size(); ++i) config["id2label"][std::to_string(i)] = labels[i];
+  detail::make_bart_like(folder, config, labels.size(), kTokenizers / "roberta");
+}
+
+// The tokenizer is that of mBART ("mbart"), whose folder names no start token, or that of mBART-50 ("mbart50").
+inline void make_mbart(const std::filesystem::path& folder, const std::string& tokenizer) {
+  nlohmann::json config = detail::bart_config("mbart", "MBartForConditionalGeneration", 220);
+  if (tokenizer == "mbart50") config["decoder_start_token_id"] = 2;
+  detail::make_bart_like(folder, config, 0, kTokenizers / tokenizer);
 }
 
 }  // namespace deltatune::test

@@ -67,14 +67,14 @@ DELTATUNE_FUNCTION GenerationFile read_generation_config(const std::filesystem::
     if (json.has("max_length")) c.max_new_tokens = std::max<Index>(1, json.get<std::int64_t>("max_length") - 1);
   }
   c.max_new_tokens = json.get_or<std::int64_t>("max_new_tokens", c.max_new_tokens);
+  c.decoder_start_token_id = static_cast<std::int32_t>(json.get_or<std::int64_t>("decoder_start_token_id", -1));
   c.forced_bos_token_id = static_cast<std::int32_t>(json.get_or<std::int64_t>("forced_bos_token_id", -1));
   c.forced_eos_token_id = static_cast<std::int32_t>(json.get_or<std::int64_t>("forced_eos_token_id", -1));
   c.end_ids = end_ids_of(folder);
   if (json.has("stop_strings"))
     file.stop_strings = json.raw().at("stop_strings").is_array() ? json.get<std::vector<std::string>>("stop_strings")
                                                                  : std::vector<std::string>{json.get<std::string>("stop_strings")};
-  for (const std::string& key :
-       json.unread({"_from_model_config", "transformers_version", "eos_token_id", "bos_token_id", "pad_token_id", "use_cache", "decoder_start_token_id"})) {
+  for (const std::string& key : json.unread({"_from_model_config", "transformers_version", "eos_token_id", "bos_token_id", "pad_token_id", "use_cache"})) {
     const auto& value = json.raw().at(key);
     const bool is_neutral = value.is_number() && (value == 0 || value == 1);  // one beam, no length penalty, ...
     if (!is_neutral) file.ignored.push_back(key);

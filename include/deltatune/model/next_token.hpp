@@ -36,12 +36,13 @@ struct GenerationConfig {
   double min_p = 0;               // draw from tokens that are at least so likely, as a share of the likeliest one's probability; 0: from all
   double repetition_penalty = 1;  // scores of tokens that the sequence holds, the prompt's too, are divided by it, or multiplied where below 0; 1: none
 
-  Index no_repeat_ngram_size = 0;         // no n-gram of so many tokens comes twice in a decoder's text, its prompt included; 0: any may
-  Index min_new_tokens = 0;               // no end-of-text token before so many
-  std::int32_t forced_bos_token_id = -1;  // behind a decoder's start token, where nothing else is given: a language code of mBART; -1: any
-  std::int32_t forced_eos_token_id = -1;  // the last one of max_new_tokens; -1: any
-  Index num_beams = 1;                    // above 1: beam search
-  double length_penalty = 1;              // of beam search: a text's log-probability is divided by its new tokens to this power
+  Index no_repeat_ngram_size = 0;            // no n-gram of so many tokens comes twice in a decoder's text, its prompt included; 0: any may
+  Index min_new_tokens = 0;                  // no end-of-text token before so many
+  std::int32_t decoder_start_token_id = -1;  // what the decoder of an encoder-decoder reads first: a language code of mBART; -1: config.json's
+  std::int32_t forced_bos_token_id = -1;     // behind a decoder's start token, where nothing else is given: a language code of mBART-50; -1: any
+  std::int32_t forced_eos_token_id = -1;     // the last one of max_new_tokens; -1: any
+  Index num_beams = 1;                       // above 1: beam search
+  double length_penalty = 1;                 // of beam search: a text's log-probability is divided by its new tokens to this power
   EarlyStopping early_stopping = EarlyStopping::no;
 
   std::vector<std::int32_t> end_ids = {};  // end-of-text tokens; empty: the model's

@@ -103,24 +103,26 @@ DELTATUNE_FUNCTION Index prefill_rows_of(const Architecture& architecture, const
   return shortest > from ? prompts.rows() : config.prefill_rows;
 }
 
-// What a decoder goes on with: the prompts, or of an encoder-decoder, which reads them, its start token each. Throws Error where there is none.
-DELTATUNE_FUNCTION PackedBatch decoder_prompts(const Architecture& architecture, const PackedBatch& prompts) {
-  if (!architecture.encoder || !prompts.source.empty()) return prompts;
-  if (architecture.start_id < 0)
-    throw Error(architecture.title, "has no token that its decoder starts with",
-                {.remedy = "set decoder_start_token_id in config.json, or give generate() a batch with a source and the decoder's first tokens"});
-  PackedBatch starts;
-  for (Index b = 0; b < prompts.count(); ++b) starts.add({&architecture.start_id, 1});
-  starts.adapters = prompts.adapters;
-  starts.prompts = prompts.prompts;
-  starts.source = {prompts};
-  return starts;
-}
-
 DELTATUNE_FUNCTION void check_token(std::int32_t token, const char* field, const Architecture& architecture) {
   if (token >= architecture.vocab_size)
     throw Error(std::string("generation: ") + field, "is no token of the model",
                 {.expected = "below " + std::to_string(architecture.vocab_size), .got = std::to_string(token)});
+}
+
+// What a decoder goes on with: the prompts, or of an encoder-decoder, which reads them, its start token each. Throws Error where there is none.
+DELTATUNE_FUNCTION PackedBatch decoder_prompts(const Architecture& architecture, const PackedBatch& prompts, const GenerationConfig& config) {
+  if (!architecture.encoder || !prompts.source.empty()) return prompts;
+  const std::int32_t start = config.decoder_start_token_id >= 0 ? config.decoder_start_token_id : architecture.start_id;
+  if (start < 0)
+    throw Error(architecture.title, "has no token that its decoder starts with",
+                {.remedy = "set decoder_start_token_id in config.json, or in the GenerationConfig; of mBART it is the code of the target's language"});
+  check_token(start, "decoder_start_token_id", architecture);
+  PackedBatch starts;
+  for (Index b = 0; b < prompts.count(); ++b) starts.add({&start, 1});
+  starts.adapters = prompts.adapters;
+  starts.prompts = prompts.prompts;
+  starts.source = {prompts};
+  return starts;
 }
 
 // The passes of one generation, with their buffers.
@@ -136,7 +138,7 @@ class Reading {
   // given: texts to go on with, or of an encoder-decoder its source texts; or a batch with a source, whose own rows its decoder begins with. Throws Error
   // for what the model cannot read or write.
   Reading(Context& ctx, Model& model, const PackedBatch& given, const GenerationConfig& config)
-      : ctx_(ctx), model_(model), prompts_(decoder_prompts(model.architecture(), given)), config_(config), saved_(ctx), scratch_(ctx), device_(ctx) {
+      : ctx_(ctx), model_(model), prompts_(decoder_prompts(model.architecture(), given, config)), config_(config), saved_(ctx), scratch_(ctx), device_(ctx) {
     config_.validate();
     const Architecture& a = model.architecture();
     if (config_.end_ids.empty()) config_.end_ids = a.eos_ids;

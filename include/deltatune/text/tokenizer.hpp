@@ -22,7 +22,8 @@ namespace deltatune {
 
 namespace detail {
 class TokenizerState;
-}
+struct PostProcessor;
+}  // namespace detail
 
 // After construction nothing changes: any number of threads may encode at once. Copies share what was read.
 class Tokenizer {
@@ -71,13 +72,19 @@ class Tokenizer {
   // Whether the tokenizer puts two texts together.
   bool has_pairs() const;
 
+  // The same tokenizer with these tokens before and behind a text, or before and behind two, instead of those that its files say. What it has read is shared.
+  // Throws Error for an id that no token has.
+  Tokenizer with_tokens_around(const std::vector<std::int32_t>& before, const std::vector<std::int32_t>& behind) const;
+
   // What a user should know of it, a sentence each: which characters of a text it leaves out, as the Python library does.
   std::vector<std::string> notes() const;
 
  private:
   explicit Tokenizer(std::shared_ptr<const detail::TokenizerState> state) : state_(std::move(state)) {}
+  const detail::PostProcessor& around() const;
 
   std::shared_ptr<const detail::TokenizerState> state_;
+  std::shared_ptr<const detail::PostProcessor> around_ = {};  // null: as its files say
 };
 
 }  // namespace deltatune

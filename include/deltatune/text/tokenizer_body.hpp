@@ -161,9 +161,10 @@ class TokenizerState {
   }
 
   // How many ids of one text, or of each of two, stay within the options' length.
-  DELTATUNE_FUNCTION std::pair<std::size_t, std::size_t> kept(std::size_t first, std::size_t second, bool is_pair, const EncodeOptions& options) const {
+  DELTATUNE_FUNCTION static std::pair<std::size_t, std::size_t> kept(std::size_t first, std::size_t second, bool is_pair, const PostProcessor& processor,
+                                                                     const EncodeOptions& options) {
     if (options.max_length == 0) return {first, second};
-    const Index special = options.special_tokens ? PostProcessor::special_tokens(items(is_pair)) : 0;
+    const Index special = options.special_tokens ? PostProcessor::special_tokens(items(is_pair, processor)) : 0;
     if (options.max_length < special) {
       throw Error("max_length", "too short for the special tokens",
                   {.expected = "at least " + std::to_string(special), .got = std::to_string(options.max_length)});
@@ -188,18 +189,18 @@ class TokenizerState {
   }
 
   // The frame around one text or two.
-  DELTATUNE_FUNCTION const std::vector<TemplateItem>& items(bool is_pair) const {
-    if (is_pair && post_processor_.pair.empty()) {
+  DELTATUNE_FUNCTION static const std::vector<TemplateItem>& items(bool is_pair, const PostProcessor& processor) {
+    if (is_pair && processor.pair.empty()) {
       throw Error("tokenizer", "has no pairs of texts", {.remedy = "join the two into one text"});
     }
-    return is_pair ? post_processor_.pair : post_processor_.single;
+    return is_pair ? processor.pair : processor.single;
   }
 
   // Calls visit(item, begin, end) for each item of the frame; begin and end are of the tokens that stay, 0 for fixed tokens.
   template <class Visit>
-  void for_each_item(std::size_t first, std::size_t second, bool is_pair, const EncodeOptions& options, Visit&& visit) const {
-    const std::vector<TemplateItem>& frame = items(is_pair);
-    const auto [first_kept, second_kept] = kept(first, second, is_pair, options);
+  static void for_each_item(std::size_t first, std::size_t second, bool is_pair, const PostProcessor& processor, const EncodeOptions& options, Visit&& visit) {
+    const std::vector<TemplateItem>& frame = items(is_pair, processor);
+    const auto [first_kept, second_kept] = kept(first, second, is_pair, processor, options);
     const bool from_left = options.cut_side == Side::kLeft;
     for (const TemplateItem& item : frame) {
       if (item.kind == TemplateItem::Kind::kTokens) {
@@ -213,20 +214,22 @@ class TokenizerState {
   }
 
   // Appends the ids of a text or two; types: unless null, one type per id.
-  DELTATUNE_FUNCTION void encode(std::string_view first, const std::string_view* second, const EncodeOptions& options, Scratch& scratch,
-                                 std::vector<std::int32_t>& ids_io, std::vector<std::int32_t>* types_io) const {
+  DELTATUNE_FUNCTION void encode(std::string_view first, const std::string_view* second, const PostProcessor& processor, const EncodeOptions& options,
+                                 Scratch& scratch, std::vector<std::int32_t>& ids_io, std::vector<std::int32_t>* types_io) const {
     scratch.first.clear();
     scratch.second.clear();
     append_ids(first, scratch, scratch.first);
     if (second != nullptr) append_ids(*second, scratch, scratch.second);
-    for_each_item(scratch.first.size(), scratch.second.size(), second != nullptr, options, [&](const TemplateItem& item, std::size_t begin, std::size_t end) {
-      const auto& ids = item.kind == TemplateItem::Kind::kTokens ? item.ids : item.kind == TemplateItem::Kind::kFirst ? scratch.first : scratch.second;
-      ids_io.insert(ids_io.end(), ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end));
-      if (types_io != nullptr) types_io->resize(ids_io.size(), item.type);
-    });
+    for_each_item(
+        scratch.first.size(), scratch.second.size(), second != nullptr, processor, options, [&](const TemplateItem& item, std::size_t begin, std::size_t end) {
+          const auto& ids = item.kind == TemplateItem::Kind::kTokens ? item.ids : item.kind == TemplateItem::Kind::kFirst ? scratch.first : scratch.second;
+          ids_io.insert(ids_io.end(), ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end));
+          if (types_io != nullptr) types_io->resize(ids_io.size(), item.type);
+        });
   }
 
-  DELTATUNE_FUNCTION Encoding encode_with_offsets(std::string_view first, const std::string_view* second, const EncodeOptions& options) const {
+  DELTATUNE_FUNCTION Encoding encode_with_offsets(std::string_view first, const std::string_view* second, const PostProcessor& processor,
+                                                  const EncodeOptions& options) const {
     const Lease lease(*this);
     Scratch& scratch = *lease;
     TokenDetails details[2];
@@ -235,20 +238,21 @@ class TokenizerState {
     append_ids(first, scratch, scratch.first, &details[0]);
     if (second != nullptr) append_ids(*second, scratch, scratch.second, &details[1]);
     Encoding result;
-    for_each_item(scratch.first.size(), scratch.second.size(), second != nullptr, options, [&](const TemplateItem& item, std::size_t begin, std::size_t end) {
-      const std::size_t before = result.ids.size();
-      const bool is_fixed = item.kind == TemplateItem::Kind::kTokens, is_first = item.kind == TemplateItem::Kind::kFirst;
-      const auto& ids = is_fixed ? item.ids : is_first ? scratch.first : scratch.second;
-      for (std::size_t i = begin; i < end; ++i) {
-        result.ids.push_back(ids[i]);
-        result.token_types.push_back(item.type);
-        result.offsets.push_back(is_fixed ? TextSpan{} : details[is_first ? 0 : 1].offsets[i]);
-        result.tokens.push_back(is_fixed ? item.tokens[i] : details[is_first ? 0 : 1].tokens[i]);
-      }
-      if (is_fixed) return;
-      for (const bool adds_prefix_space : post_processor_.trims_adding_prefix_space)
-        for (std::size_t i = before; i < result.ids.size(); ++i) trim(result.tokens[i], i == before, adds_prefix_space, result.offsets[i]);
-    });
+    for_each_item(scratch.first.size(), scratch.second.size(), second != nullptr, processor, options,
+                  [&](const TemplateItem& item, std::size_t begin, std::size_t end) {
+                    const std::size_t before = result.ids.size();
+                    const bool is_fixed = item.kind == TemplateItem::Kind::kTokens, is_first = item.kind == TemplateItem::Kind::kFirst;
+                    const auto& ids = is_fixed ? item.ids : is_first ? scratch.first : scratch.second;
+                    for (std::size_t i = begin; i < end; ++i) {
+                      result.ids.push_back(ids[i]);
+                      result.token_types.push_back(item.type);
+                      result.offsets.push_back(is_fixed ? TextSpan{} : details[is_first ? 0 : 1].offsets[i]);
+                      result.tokens.push_back(is_fixed ? item.tokens[i] : details[is_first ? 0 : 1].tokens[i]);
+                    }
+                    if (is_fixed) return;
+                    for (const bool adds_prefix_space : processor.trims_adding_prefix_space)
+                      for (std::size_t i = before; i < result.ids.size(); ++i) trim(result.tokens[i], i == before, adds_prefix_space, result.offsets[i]);
+                  });
     return result;
   }
 
@@ -306,7 +310,8 @@ class TokenizerState {
 
   Index vocab_size() const { return std::max(vocabulary_.size(), added_.size()); }
   bool has_token(std::int32_t id) const { return added_.contains(id) || vocabulary_.contains(id); }
-  bool has_pairs() const { return !post_processor_.pair.empty(); }
+  // What its files put around a text.
+  const PostProcessor& post_processor() const { return post_processor_; }
   DELTATUNE_FUNCTION std::vector<std::string> notes() const {
     const auto* const bpe = std::get_if<BpeModel>(&model_);
     const std::string note = bpe == nullptr ? "" : bpe->note();
@@ -477,6 +482,8 @@ class TokenizerState {
 
 }  // namespace detail
 
+DELTATUNE_FUNCTION const detail::PostProcessor& Tokenizer::around() const { return around_ ? *around_ : state_->post_processor(); }
+
 DELTATUNE_FUNCTION Tokenizer Tokenizer::open(const std::filesystem::path& path, const RegexCompiler& regex) {
   return Tokenizer(std::make_shared<const detail::TokenizerState>(detail::read_tokenizer(path, regex)));
 }
@@ -492,7 +499,7 @@ DELTATUNE_FUNCTION std::vector<std::int32_t> Tokenizer::encode(std::string_view 
 DELTATUNE_FUNCTION std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   const detail::TokenizerState::Lease lease(*state_);
   std::vector<std::int32_t> ids;
-  state_->encode(text, nullptr, options, *lease, ids, nullptr);
+  state_->encode(text, nullptr, around(), options, *lease, ids, nullptr);
   return ids;
 }
 
@@ -503,22 +510,22 @@ DELTATUNE_FUNCTION EncodedPair Tokenizer::encode_pair(std::string_view first, st
 DELTATUNE_FUNCTION EncodedPair Tokenizer::encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options) const {
   const detail::TokenizerState::Lease lease(*state_);
   EncodedPair pair;
-  state_->encode(first, &second, options, *lease, pair.ids, &pair.token_types);
+  state_->encode(first, &second, around(), options, *lease, pair.ids, &pair.token_types);
   return pair;
 }
 
 DELTATUNE_FUNCTION Encoding Tokenizer::encode_with_offsets(std::string_view text, const EncodeOptions& options) const {
-  return state_->encode_with_offsets(text, nullptr, options);
+  return state_->encode_with_offsets(text, nullptr, around(), options);
 }
 
 DELTATUNE_FUNCTION Encoding Tokenizer::encode_with_offsets(std::string_view first, std::string_view second, const EncodeOptions& options) const {
-  return state_->encode_with_offsets(first, &second, options);
+  return state_->encode_with_offsets(first, &second, around(), options);
 }
 
 DELTATUNE_FUNCTION EncodedBatch Tokenizer::encode_batch(std::span<const std::string_view> texts, const EncodeOptions& options, unsigned threads) const {
   return state_->run_batch(texts.size(), false, threads,
                            [&](std::size_t i, detail::TokenizerState::Scratch& scratch, std::vector<std::int32_t>& ids, std::vector<std::int32_t>* types) {
-                             state_->encode(texts[i], nullptr, options, scratch, ids, types);
+                             state_->encode(texts[i], nullptr, around(), options, scratch, ids, types);
                            });
 }
 
@@ -526,7 +533,7 @@ DELTATUNE_FUNCTION EncodedBatch Tokenizer::encode_batch(std::span<const std::pai
                                                         unsigned threads) const {
   return state_->run_batch(pairs.size(), true, threads,
                            [&](std::size_t i, detail::TokenizerState::Scratch& scratch, std::vector<std::int32_t>& ids, std::vector<std::int32_t>* types) {
-                             state_->encode(pairs[i].first, &pairs[i].second, options, scratch, ids, types);
+                             state_->encode(pairs[i].first, &pairs[i].second, around(), options, scratch, ids, types);
                            });
 }
 
@@ -540,7 +547,22 @@ DELTATUNE_FUNCTION std::string Tokenizer::token_of(std::int32_t id) const { retu
 DELTATUNE_FUNCTION std::optional<std::int32_t> Tokenizer::bos_id() const { return state_->bos(); }
 DELTATUNE_FUNCTION std::optional<std::int32_t> Tokenizer::eos_id() const { return state_->eos(); }
 DELTATUNE_FUNCTION std::optional<std::int32_t> Tokenizer::pad_id() const { return state_->pad(); }
-DELTATUNE_FUNCTION bool Tokenizer::has_pairs() const { return state_->has_pairs(); }
+DELTATUNE_FUNCTION bool Tokenizer::has_pairs() const { return !around().pair.empty(); }
 DELTATUNE_FUNCTION std::vector<std::string> Tokenizer::notes() const { return state_->notes(); }
+
+DELTATUNE_FUNCTION Tokenizer Tokenizer::with_tokens_around(const std::vector<std::int32_t>& before, const std::vector<std::int32_t>& behind) const {
+  using Kind = detail::TemplateItem::Kind;
+  const auto fixed = [this](const std::vector<std::int32_t>& ids) {
+    detail::TemplateItem item{.ids = ids};
+    for (const std::int32_t id : ids) item.tokens.push_back(token_of(id));
+    return item;
+  };
+  detail::PostProcessor processor = around();
+  processor.single = {fixed(before), {.kind = Kind::kFirst}, fixed(behind)};
+  processor.pair = {fixed(before), {.kind = Kind::kFirst}, {.kind = Kind::kSecond}, fixed(behind)};
+  Tokenizer other = *this;
+  other.around_ = std::make_shared<const detail::PostProcessor>(std::move(processor));
+  return other;
+}
 
 }  // namespace deltatune
