@@ -301,6 +301,10 @@ std::vector<AnyPlan> plans_of(const MethodOptions& options) {
 
 std::vector<AnyPlan> plans_of(const MethodOptions& options, const ModelFamily& family, const std::vector<std::string>& labels, const TextEncoder& tokenizer) {
   std::vector<AnyPlan> plans = plans_of(options);
+  if (!family.architecture.encoder)
+    for (const char* const option : {"--encoder-prefix", "--decoder-prefix", "--cross-prefix"})
+      if (options.values.contains(option))
+        throw Error(option, "is for encoder-decoders, and " + family.architecture.title + " has one stack of layers", {.remedy = "leave it out"});
   for (AnyPlan& plan : plans) {
     if (SelectionPlan* const selection = std::get_if<SelectionPlan>(&plan)) selection->choose(family);
     if (PromptPlan* const prompt = std::get_if<PromptPlan>(&plan)) set_prompt_start(*prompt, options, labels, tokenizer);

@@ -1,4 +1,5 @@
 // --task seq2seq: an encoder-decoder is trained on sources and targets, evaluated, and chooses among targets.
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -247,6 +248,42 @@ TEST_CASE("an encoder-decoder: full fine-tuning, and a run that goes on from its
   const Outcome refused = run_program(other);
   CHECK(refused.code == 1);
   CHECK(refused.err.find("max_target_length") != std::string::npos);
+}
+
+TEST_CASE("prefixes in the encoder, the decoder and cross-attention, each where it is wanted", "[cli][seq2seq]") {
+  const PairPlace place;
+  const std::string data = place.file("pairs.csv", table());
+  constexpr Index kRows = 3, kEach = kRows * 2 * 2 * 16;  // 2 layers with keys and values of width 16, on each side and between them
+  const Arguments prefix{"--method", "prefix", "--virtual-tokens", std::to_string(kRows), "--steps", "2", "--eval-data", data};
+  int number = 0;
+  const auto train = [&](Arguments more) {
+    more.insert(more.begin(), prefix.begin(), prefix.end());
+    const std::string out = "prefix" + std::to_string(number++);
+    const Json summary = place.train(data, out, more), after = place.evaluate(data, {"--adapter", place.path(out)});
+    CHECK(after.at("eval_loss").get<double>() == Approx(summary.at("eval_loss").get<double>()).epsilon(1e-4));
+    const Json config = Json::parse(content_of(place.folder / out / "adapter_config.json"));
+    const auto is_on = [&](const char* key) { return config.at(key).get<bool>(); };
+    return std::pair(summary.at("trainable_parameters").get<Index>(), std::array{is_on("encoder_prefix"), is_on("decoder_prefix"), is_on("cross_prefix")});
+  };
+  CHECK(train({}) == std::pair(3 * kEach, std::array{true, true, true}));
+  CHECK(train({"--encoder-prefix", "no"}) == std::pair(2 * kEach, std::array{false, true, true}));
+  CHECK(train({"--decoder-prefix", "no"}) == std::pair(2 * kEach, std::array{true, false, true}));
+  CHECK(train({"--cross-prefix", "no", "--decoder-prefix", "no", "--encoder-prefix", "yes"}) == std::pair(kEach, std::array{true, false, false}));
+
+  make_text_model(place.folder / "bert");
+  const auto fails = [&](const std::string& model, const std::string& rows, Arguments more, const Arguments& words) {
+    more.insert(more.begin(), {"train", "--model", place.path(model), "--data", rows, "--out", place.path("out")});
+    check_failure(run_program(more), words);
+    CHECK_FALSE(std::filesystem::exists(place.folder / "out"));
+  };
+  const std::string labelled = place.file("labelled.csv", toy_table(6));
+  for (const std::string option : {"--encoder-prefix", "--decoder-prefix", "--cross-prefix"}) {
+    fails("bert", labelled, {"--method", "prefix", option, "yes"}, {option, "encoder-decoders", "BERT has one stack"});
+    fails("model", data, {"--method", "lora", option, "no"}, {option, "is not an option of --method lora"});
+  }
+  fails("model", data, {"--method", "prefix", "--encoder-prefix", "no", "--decoder-prefix", "no", "--cross-prefix", "no"},
+        {"has a prefix neither in the encoder", "leave at least one of the three on"});
+  CHECK(run_program({"train", "--help"}).out.find("--cross-prefix") != std::string::npos);
 }
 
 TEST_CASE("inspect: layers of the encoder and of the decoder, and positions where they are a limit", "[cli][seq2seq]") {

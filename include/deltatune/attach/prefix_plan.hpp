@@ -60,6 +60,8 @@ struct PrefixPlan : PromptLearningPlan {
         {.key = "shifts_positions", .value = &prefix.shifts_positions, .only_own = true},
         {.key = "leave_out", .value = &leave_out, .only_own = true}};
     if (prefix.hidden > 0) all.push_back({"", &prefix.hidden, "--encoder-hidden", kEncoderHelp});
+    for (const Kind& kind : kinds())
+      all.push_back({.key = "", .value = Choice(this->*kind.wanted, {{"yes", true}, {"no", false}}), .option = kind.option, .help = kind.help});
     return all;
   }
   void validate(const std::string& where) const { prefix.validate(where); }
@@ -111,8 +113,10 @@ struct PrefixPlan : PromptLearningPlan {
     const Index before = model.architecture().encoder_layers();
     detail::check_left_out(model, leave_out, where);
     Prefixes<X> prefixes;
+    bool wanted = false;
     for (const Kind& kind : kinds()) {
       if (two_stacks ? !(this->*kind.wanted) : kind.kind != AttentionKind::self) continue;
+      wanted = true;
       PrefixConfig config = prefix;
       if (evaluated) config.hidden = 0;
       if (two_stacks && (own(model) || kind.kind != AttentionKind::self)) config.shifts_positions = false;
@@ -142,6 +146,8 @@ struct PrefixPlan : PromptLearningPlan {
       if (two_stacks && !own(model)) slots = slots_of_peft(model, where);
       prefixes.add(Prefix<X>(ctx, std::move(rows), embedding_width(model.architecture()), config, derive(seed, 2 * stream + 1), std::move(slots)));
     }
+    if (!wanted)
+      throw Error(where, "has a prefix neither in the encoder nor in the decoder nor in cross-attention", {.remedy = "leave at least one of the three on"});
     if (prefixes.empty()) throw Error(where + ": leave_out", "leaves out every layer");
     return attachment.add(model.derived(), std::move(prefixes));
   }
@@ -152,10 +158,13 @@ struct PrefixPlan : PromptLearningPlan {
     bool PrefixPlan::*wanted;
     const char* names;  // of its parameters
     int stream;         // of random numbers
+    const char *option, *help;
   };
   static std::array<Kind, 3> kinds() {
-    return {Kind{AttentionKind::self, &PrefixPlan::decoder_prefix, "", 0}, Kind{AttentionKind::encoder_self, &PrefixPlan::encoder_prefix, "encoder_prefix.", 1},
-            Kind{AttentionKind::cross, &PrefixPlan::cross_prefix, "cross_prefix.", 2}};
+    return {Kind{AttentionKind::self, &PrefixPlan::decoder_prefix, "", 0, "--decoder-prefix", "of an encoder-decoder: rows in the decoder's self-attention"},
+            Kind{AttentionKind::encoder_self, &PrefixPlan::encoder_prefix, "encoder_prefix.", 1, "--encoder-prefix",
+                 "of an encoder-decoder: rows in the encoder's self-attention"},
+            Kind{AttentionKind::cross, &PrefixPlan::cross_prefix, "cross_prefix.", 2, "--cross-prefix", "of an encoder-decoder: rows in cross-attention"}};
   }
 
   static Choice distances_choice(RowDistances& distances) {
