@@ -1,7 +1,7 @@
 // A batch of the forward command: a safetensors file with padded int64 rows, and the packed batch that the model runs.
 //   input_ids (B, S)   attention_mask (B, S), 1 for real tokens; absent: all are   token_type_ids (B, S), absent: 0
 //   labels (B): classes (-100: a row without one), or numbers for a model with a single output; (B, S) for a language model: the token itself
-//   where it is to be predicted, -100 where not
+//   where it is to be predicted, -100 where not; (B, T) for an encoder-decoder: the targets, behind which -100 stands. Its decoder reads them one token later.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include "deltatune/nn/packed_batch.hpp"
 #include "deltatune/ops/cross_entropy.hpp"
 #include "device.hpp"
+#include "report.hpp"
 
 namespace deltatune::cli {
 
@@ -42,6 +43,7 @@ class BatchFile {
   PaddedBatch pack(const ModelInfo& config) const {
     const std::vector<std::int64_t> ids = *matrix("input_ids");
     const std::optional<std::vector<std::int64_t>> mask = matrix("attention_mask"), types = matrix("token_type_ids");
+    const Index room = config.family.architecture.longest() - config.taken;
     PaddedBatch padded{{}, rows_, columns_, {}};
     PackedBatch& batch = padded.batch;
     for (Index row = 0; row < rows_; ++row) {
@@ -51,10 +53,9 @@ class BatchFile {
           if (column == 0) fail_without_first(row);
           continue;
         }
-        if (column >= config.max_position_embeddings - config.taken)
+        if (column >= room)
           throw Error(place("attention_mask"), "row " + std::to_string(row) + " is longer than the model's positions",
-                      {.expected = "real tokens in the first " + std::to_string(config.max_position_embeddings - config.taken) + " columns",
-                       .got = "one in column " + std::to_string(column)});
+                      {.expected = "real tokens in the first " + std::to_string(room) + " columns", .got = "one in column " + std::to_string(column)});
         batch.ids.push_back(checked("input_ids", row, column, ids[i], config.vocab_size));
         batch.positions.push_back(static_cast<std::int32_t>(column));
         padded.places.push_back(static_cast<Index>(i));
@@ -62,6 +63,37 @@ class BatchFile {
       }
       batch.offsets.push_back(batch.rows());
     }
+    return padded;
+  }
+
+  // The same for an encoder-decoder: the input ids are the source, and the rows and columns are those of the labels, the target.
+  PaddedBatch pack_pairs(const ModelInfo& config) const {
+    const TensorInfo* const tensor = file_.find("labels");
+    if (tensor == nullptr)
+      throw Error(place("labels"), "is missing", {.expected = "the targets, which the decoder of an encoder-decoder reads", .got = joined(names())});
+    if (tensor->shape.size() != 2 || tensor->shape[0] != rows_ || tensor->shape[1] < 1)
+      throw Error(place("labels"), "wrong shape", {.expected = "[" + std::to_string(rows_) + ", tokens of a target]", .got = to_string(tensor->shape)});
+    const std::vector<std::int64_t> labels = read_integers(*tensor);
+    const Index columns = tensor->shape[1], room = config.family.architecture.longest();
+    PaddedBatch padded{{}, rows_, columns, {}};
+    for (Index row = 0; row < rows_; ++row) {
+      const std::span<const std::int64_t> of_row = std::span(labels).subspan(static_cast<std::size_t>(row * columns), static_cast<std::size_t>(columns));
+      Index length = columns;
+      while (length > 0 && of_row[static_cast<std::size_t>(length - 1)] == ops::kIgnoredLabel) --length;
+      if (length == 0) throw Error(place("labels"), "row " + std::to_string(row) + " has no target", {.expected = "a token id", .got = "-100 alone"});
+      if (length > room)
+        throw Error(place("labels"), "row " + std::to_string(row) + " is longer than the model's positions",
+                    {.expected = "at most " + std::to_string(room) + " tokens", .got = std::to_string(length)});
+      std::vector<std::int32_t> target;
+      for (Index t = 0; t < length; ++t) {
+        const std::int64_t label = of_row[static_cast<std::size_t>(t)];
+        target.push_back(label == ops::kIgnoredLabel ? ops::kIgnoredLabel : checked("labels", row, t, label, config.vocab_size));
+        padded.places.push_back(row * columns + t);
+      }
+      padded.batch.add(config.family.architecture.decoder_input(target, ops::kIgnoredLabel));
+      padded.batch.token_labels.insert(padded.batch.token_labels.end(), target.begin(), target.end());
+    }
+    padded.batch.source.push_back(pack(config).batch);
     return padded;
   }
 
@@ -95,6 +127,11 @@ class BatchFile {
   }
 
  private:
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    for (const auto& [name, tensor] : file_.tensors()) all.push_back(name);
+    return all;
+  }
   std::string place(const std::string& tensor) const { return name_ + ": " + tensor; }
 
   // Nothing when the file holds no such tensor.

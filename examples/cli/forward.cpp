@@ -29,12 +29,9 @@ void run(const ForwardOptions& options) {
   const std::unique_ptr<Device> device = open_device(options.device);
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   const ModelInfo& info = model->info();
-  if (info.is_encoder_decoder && info.is_language_model)
-    throw Error(options.model, "is an encoder-decoder that writes targets, and the batch of this command has a single text per row",
-                {.remedy = "'deltatune evaluate' tells the loss of targets"});
   const bool has_head = info.num_labels > 0 || info.is_language_model;
   const BatchFile file(options.batch);
-  PaddedBatch batch = file.pack(info);
+  PaddedBatch batch = info.is_encoder_decoder && info.is_language_model ? file.pack_pairs(info) : file.pack(info);
   for (const std::string& name : file.unused()) std::cerr << "note: " << options.batch << ": " << name << " is not used\n";
   if (!has_head && (options.gradients || !options.trainable.empty()))
     throw Error(options.model, "has no classifier, so there is no loss and nothing to differentiate",
@@ -44,10 +41,12 @@ void run(const ForwardOptions& options) {
                 {.remedy = "give the adapter that brings one, or a batch without labels"});
   if (options.gradients && !file.has_labels()) throw Error(options.batch + ": labels", "is missing, and there are no gradients without a loss");
   if (!options.trainable.empty()) model->select(selection_of(options.trainable, info.family));
-  if (file.has_labels() && info.is_language_model) {
-    file.add_token_labels(info.vocab_size, batch);
-  } else if (file.has_labels()) {
-    file.add_labels(info.num_labels, batch.batch);
+  if (file.has_labels() && !info.is_encoder_decoder) {  // whose targets are there already
+    if (info.is_language_model) {
+      file.add_token_labels(info.vocab_size, batch);
+    } else {
+      file.add_labels(info.num_labels, batch.batch);
+    }
   }
 
   SafeTensorsWriter writer;
@@ -69,12 +68,14 @@ void add_forward(CLI::App& app) {
       ->type_name("WHAT");
   command
       ->add_option("--batch", options->batch,
-                   "Input: int64 input_ids (B,S); if wanted attention_mask (B,S), token_type_ids (B,S), labels (B), or (B,S) for a language model")
+                   "Input: int64 input_ids (B,S); if wanted attention_mask (B,S), token_type_ids (B,S), labels (B), or (B,S) for a language model; of an "
+                   "encoder-decoder input_ids are the sources, and labels (B,T), which it needs, the targets")
       ->required()
       ->type_name("FILE.safetensors");
   command
       ->add_option("--out", options->out,
-                   "Output: float32 logits (B,K) or (B,S,V), loss (1), grad.<name>; without a classifier last_hidden_state, sentence_embedding")
+                   "Output: float32 logits (B,K), (B,S,V) or of an encoder-decoder (B,T,V), loss (1), grad.<name>; without a classifier last_hidden_state, "
+                   "sentence_embedding")
       ->required()
       ->type_name("FILE.safetensors");
   command->add_flag("--gradients", options->gradients, "Also write the gradient of everything that trains");

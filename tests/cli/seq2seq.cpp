@@ -394,5 +394,4 @@ TEST_CASE("what an encoder-decoder cannot do, and what is not said clearly", "[c
   fails({"predict", "--model", place.path("bert"), "--data", labelled, "--source-column", "text"}, {"--source-column", "encoder-decoders"});
   fails({"generate", "--model", place.path("bert"), "--prompt", "good", "--task-prefix", "x"}, {"language model"});
   fails({"chat", "--model", model}, {model, "encoder-decoder", "generate"});
-  fails({"forward", "--model", model, "--batch", "x", "--out", "y"}, {model, "encoder-decoder"});
 }

@@ -8,11 +8,15 @@ against the library's own outputs (which library, the adapter's folder says):
 The shipped cases, or others of the same kinds with other sizes, options and numbers, against `deltatune forward --gradients`:
     python3 check_with_peft.py shipped  --program build/deltatune [--only SUBSTRING]
     python3 check_with_peft.py held_out --program build/deltatune [--only SUBSTRING] [--seed 1] [--keep FOLDER]
+
+T5 and BART with what `deltatune train` made of a LoRA, a prompt and peft's prefix, in peft:
+    python3 check_with_peft.py trained  --program build/deltatune
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,13 +26,15 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-from safetensors.torch import load_file
+from peft import PrefixTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 import generate
 import generate_adapters
 import generate_encoders
 import generate_peft
-from generate_common import CONFIGS, HERE, load_model, real_logits
+from generate_common import CONFIGS, HERE, fresh, generator, load_model, real_logits
+from generate_encoder_decoder_models import ENCODER_DECODERS, load_encoder_decoder, make_pairs, write_encoder_decoder
 
 LOGITS, GRADIENTS = 2e-5, 2e-4  # of the largest entry (of logits and losses: at least of 1; of gradients: over all tensors)
 OUTPUTS = ("logits", "loss", "last_hidden_state", "sentence_embedding")
@@ -152,6 +158,47 @@ def compare(name, root, program, table):
         table.note(f"{name} {key}", "does not train in the library")
 
 
+# ------------------------------------------------------------------------------------ encoder-decoders that deltatune has trained
+# The model, its tokenizer among tests/tokenizers/fixtures, and as many words as that has.
+TRAINED = {"t5": ("t5", 1100), "bart": ("roberta", 1000)}
+PAIRS = "source,target\ngood day,positive\nbad day,negative\nno day,so it is\nthe car is good,positive\n"
+KEYS = {"t5": dict(token_dim=24), "bart": dict(num_attention_heads=2)}  # of the decoder, where peft does not find it
+METHODS = {
+    "lora": ["--method", "lora", "--rank", "3"],
+    "prompt": ["--method", "prompt", "--virtual-tokens", "3"],
+    "prefix": ["--init-adapter"],  # in peft's form, which begins with a folder of peft's
+}
+
+
+def run(program, *arguments):
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, arguments))}: {done.stderr}")
+
+
+def trained(arguments, table):
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, (tokenizer, words) in TRAINED.items():
+            folder = Path(temporary) / name
+            model = fresh(folder / "model")
+            ENCODER_DECODERS[name][1].update(vocab_size=words)
+            write_encoder_decoder(name, model)
+            shutil.copy(HERE.parent / "tokenizers" / "fixtures" / tokenizer / "tokenizer.json", model)
+            (folder / "pairs.csv").write_text(PAIRS)
+            prefix = PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, num_layers=3, **KEYS[name])
+            get_peft_model(load_encoder_decoder(model), prefix).save_pretrained(folder / "peft_prefix")
+            batch = folder / "batch.safetensors"
+            save_file(make_pairs(load_encoder_decoder(model).config, generator(f"trained {name}"), (9, 5, 1), (4, 7, 2)), batch)
+            for method, options in METHODS.items():
+                adapter, output = folder / method, folder / f"{method}.safetensors"
+                options = options + [folder / "peft_prefix"] if method == "prefix" else options
+                run(arguments.program, "train", "--model", model, "--data", folder / "pairs.csv", "--out", adapter, "--steps", "20", "--learning-rate", "1e-2",
+                    "--eval-fraction", "0", "--max-length", "12", *options)
+                run(arguments.program, "forward", "--model", model, "--adapter", adapter, "--batch", batch, "--out", output)
+                print(f"{name}, {method}")
+                loaded(argparse.Namespace(model=model, adapter=adapter, batch=batch, output=output), table)
+
+
 def close(got, expected, allowed):
     return got is not None and got.shape == expected.shape and (got.numel() == 0 or float((got - expected).abs().max()) <= allowed)
 
@@ -187,12 +234,14 @@ def main():
         command.add_argument("--only", default="", help="cases whose name contains this")
     command.add_argument("--seed", default="1", help="any word: other cases")
     command.add_argument("--keep", type=Path, metavar="FOLDER", help="write the cases here and leave them")
+    command = commands.add_parser("trained", help="encoder-decoders that deltatune trains")
+    command.add_argument("--program", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command != "loaded":
         arguments.program = arguments.program.resolve()
     generate.prepare()
     table = Table()
-    {"loaded": loaded, "shipped": shipped, "held_out": held_out}[arguments.command](arguments, table)
+    {"loaded": loaded, "shipped": shipped, "held_out": held_out, "trained": trained}[arguments.command](arguments, table)
     print("same numbers" if table.good else "DIFFERENT NUMBERS")
     sys.exit(0 if table.good else 1)
 
