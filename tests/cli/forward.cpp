@@ -80,6 +80,22 @@ TEST_CASE("forward: every conformance case", "[cli][forward][covering]") {
   }
 }
 
+TEST_CASE("forward: the output layer of a language model alone, where it is not the table of its embeddings", "[cli][forward]") {
+  const TemporaryFolder temporary;
+  const auto run = [&](const std::string& model, const std::string& name) {
+    return run_program({"forward", "--model", (kModels / model).string(), "--batch", (kCases / name / "batch.safetensors").string(), "--trainable", "head",
+                        "--gradients", "--out", (temporary / "out.safetensors").string()});
+  };
+  check_failure(run("gpt2_lm", "gpt2_full"), {"head", "the table of the token embeddings", "got GPT-2", "LoRA with the target lm_head"});
+  const Outcome outcome = run("llama", "llama_full");
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const SafeTensors got = SafeTensors::open(temporary / "out.safetensors"), whole = SafeTensors::open(kCases / "llama_full/expected.safetensors");
+  CHECK(got.tensors().size() == 3);  // logits, loss and one gradient
+  const TensorInfo& gradient = whole.at("grad.lm_head.weight");
+  CHECK(difference(got.at("grad.lm_head.weight"), gradient) <= 2e-4 * largest_entry(gradient));
+}
+
 TEST_CASE("forward: padding anywhere behind the first token changes nothing but positions", "[cli][forward]") {
   const TemporaryFolder temporary;
   const auto run = [&](const std::string& name, const Shape& shape, const std::vector<std::int64_t>& ids, const std::vector<std::int64_t>& mask) {
