@@ -62,6 +62,8 @@ TEST_CASE("mBART learns targets of a language, and writes and chooses them as in
   const Outcome written = checked({"generate", "--model", path("full"), "--prompt", "bad day"});
   CHECK(written.out == (kind == "mbart" ? "no</s>\n" : "ro_RO no</s>\n"));
   CHECK(checked({"generate", "--model", path("full"), "--prompt", "bad day", "--skip-special-tokens"}).out == "no\n");
+  const std::string english = checked({"generate", "--model", path("full"), "--prompt", "bad day", "--target-language", "en_XX"}).out;
+  CHECK(english.starts_with("en_XX") == (kind == "mbart50"));  // though it has learned nothing else than ro_RO
   CHECK(checked({"predict", "--model", path("full"), "--data", data}).out.find("no day,so so,so so\n") != std::string::npos);
 
   // What is trained further has the languages, too.

@@ -252,7 +252,7 @@ TEST_CASE("prompts on encoder-decoders: mistakes are refused", "[model][encoder_
     return test::error_text([&] { attach(ctx, model, plan); });
   };
   CHECK_THAT(refusal(PrefixPlan::of_peft({.rows = 2}, 1)), Contains("num_layers") && Contains("expected at least 2"));
-  CHECK_THAT(refusal(prefixes({.rows = 2}, false, false, false)), Contains("leaves out every layer"));
+  CHECK_THAT(refusal(prefixes({.rows = 2}, false, false, false)), Contains("has a prefix neither in the encoder nor in the decoder"));
   PrefixPlan plan = prefixes({.rows = 2});
   plan.leave_out = {3};
   CHECK_THAT(refusal(plan), Contains("leave_out") && Contains("0 to 2"));
