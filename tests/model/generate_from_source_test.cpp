@@ -216,6 +216,27 @@ TEST_CASE("with beams a caller sees the tokens of a text when it is complete", "
   }
 }
 
+TEST_CASE("a decoder starts with the token that the settings name", "[model][generate]") {
+  test::DeviceContext ctx(1);
+  Transformer<X> model = small_t5(ctx);
+  const auto tokens = [&](const PackedBatch& batch, const GenerationConfig& config) {
+    std::vector<Tokens> all;
+    for (const Continuation& text : generate(ctx, model, batch, config)) all.push_back(text.tokens);
+    return all;
+  };
+  PackedBatch begun = packed(std::vector<Tokens>(kSources.size(), Tokens{7}));
+  begun.source = {packed(kSources)};
+  for (const Index beams : {1, 2}) {
+    const GenerationConfig plain{.max_new_tokens = 5, .stops_at_end = false, .num_beams = beams};
+    GenerationConfig named = plain;
+    named.decoder_start_token_id = 7;
+    CHECK(tokens(packed(kSources), named) == tokens(begun, plain));
+    CHECK(tokens(packed(kSources), named) != tokens(packed(kSources), plain));
+    named.decoder_start_token_id = model.architecture().start_id;
+    CHECK(tokens(packed(kSources), named) == tokens(packed(kSources), plain));
+  }
+}
+
 TEST_CASE("mistakes in what an encoder-decoder is to write", "[model][generate][errors]") {
   test::DeviceContext ctx(1);
   Transformer<X> model = small_t5(ctx);
@@ -223,6 +244,7 @@ TEST_CASE("mistakes in what an encoder-decoder is to write", "[model][generate][
   PackedBatch apart = packed({{0}, {0}});
   apart.source = {packed({kSources[0]})};
   CHECK_THROWS_WITH(with(apart, {}), Contains("one source text per sequence; expected 2, got 1"));
+  CHECK_THROWS_WITH(with(packed(kSources), {.decoder_start_token_id = 20}), Contains("decoder_start_token_id") && Contains("below 20"));
   CHECK_THROWS_WITH(with(packed(kSources), {.forced_bos_token_id = 20}), Contains("forced_bos_token_id") && Contains("below 20"));
   CHECK_THROWS_WITH(with(packed(kSources), {.end_ids = {25}}), Contains("end_ids"));
   CHECK_THROWS_WITH(with(packed(kSources), {.temperature = 1, .num_beams = 2}), Contains("beam search, which draws nothing"));
@@ -233,4 +255,5 @@ TEST_CASE("mistakes in what an encoder-decoder is to write", "[model][generate][
   Transformer<X> without = small_t5(ctx);
   without.architecture().start_id = -1;
   CHECK_THROWS_WITH(generate(ctx, without, packed(kSources), {}), Contains("no token that its decoder starts with") && Contains("decoder_start_token_id"));
+  CHECK_NOTHROW(generate(ctx, without, packed(kSources), {.decoder_start_token_id = 0}));
 }

@@ -504,6 +504,7 @@ TEST_CASE("what a model's folder says of generation", "[model][generate]") {
   CHECK(file.config.no_repeat_ngram_size == 3);
   CHECK(file.config.length_penalty == 2.0);
   CHECK(file.config.early_stopping == EarlyStopping::yes);
+  CHECK(file.config.decoder_start_token_id == 2);
   CHECK(file.config.forced_bos_token_id == 0);
   CHECK(file.config.forced_eos_token_id == 5);
   CHECK(file.ignored.empty());
