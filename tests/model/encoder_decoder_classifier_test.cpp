@@ -176,7 +176,7 @@ TEST_CASE("classifiers with a decoder: what methods promise", "[model][encoder_d
     check_contract("LoRA", LoraPlan(), {.merges = true});
     BottleneckPlan adapters = BottleneckPlan::of("houlsby");
     adapters.reduction.factor = 3;
-    check_contract("Houlsby", adapters, {});
+    check_contract("Houlsby", adapters, {.starts_as_identity = false});
     PromptPlan prompt;
     prompt.prompt.rows = 2;
     check_contract("prompt", prompt, {.starts_as_identity = false});
