@@ -2,7 +2,7 @@
 # A study of delta methods in the manner of Ding et al. 2022 (arXiv 2203.06904): the same task with each of them, alone and in pairs; accuracy, trained
 # share, time, memory, convergence. Writes OUT/report.md with its pictures.
 #   benchmarks/study/run.sh [OUT]      default build/study; a run whose result lies there already is not repeated
-#   STEPS=100 THREADS=2 METHODS="full lora ..." PAIRS="lora+bitfit ..." LANGUAGE="full lora ..." T5="full lora ..." change what is run; an empty list leaves out
+#   STEPS=100 T5_STEPS=100 THREADS=2 METHODS="full lora ..." PAIRS="lora+bitfit ..." LANGUAGE="full lora ..." T5="full lora ..." change what is run; an empty list leaves out
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source cmake/setup.sh
@@ -68,6 +68,7 @@ done
 
 # T5s of three sizes that can name two sentiments and fill gaps learn to name all three: the label is a word, and of the three words the likeliest counts.
 words=(--task seq2seq --task-prefix "sentiment: " --max-length 96)
+steps=${T5_STEPS:-500}  # what is trained from scratch takes longer to turn
 if [[ -n $t5 ]]; then
   "$study" words examples/data/tweets_train.csv "$out/train.jsonl"
   "$study" words examples/data/tweets_eval.csv "$out/eval.jsonl"
