@@ -216,6 +216,28 @@ TEST_CASE("with beams a caller sees the tokens of a text when it is complete", "
   }
 }
 
+TEST_CASE("of several prompts of the encoder each source has its own", "[model][generate]") {
+  test::DeviceContext ctx(1);
+  Transformer<X> model = small_t5(ctx);
+  PromptPlan plan;
+  plan.prompt.rows = 3;
+  plan.prompt.prompts = 2;
+  attach(ctx, model, plan, 5);
+  draw_deltas(model, 1.0);
+  const auto tokens = [&](const std::vector<std::int32_t>& prompts, Index beams) {
+    PackedBatch batch = packed(kSources);
+    batch.prompts = prompts;
+    std::vector<Tokens> all;
+    for (const Continuation& text : generate(ctx, model, batch, {.max_new_tokens = 5, .stops_at_end = false, .num_beams = beams})) all.push_back(text.tokens);
+    return all;
+  };
+  for (const Index beams : {1, 2}) {
+    const std::vector<Tokens> firsts = tokens({}, beams), seconds = tokens({1, 1, 1, 1, 1}, beams), mixed = tokens({0, 1, 1, 0, 1}, beams);
+    CHECK(firsts != seconds);
+    CHECK(mixed == std::vector<Tokens>{firsts[0], seconds[1], seconds[2], firsts[3], seconds[4]});
+  }
+}
+
 TEST_CASE("a decoder starts with the token that the settings name", "[model][generate]") {
   test::DeviceContext ctx(1);
   Transformer<X> model = small_t5(ctx);

@@ -120,7 +120,6 @@ DELTATUNE_FUNCTION PackedBatch decoder_prompts(const Architecture& architecture,
   PackedBatch starts;
   for (Index b = 0; b < prompts.count(); ++b) starts.add({&start, 1});
   starts.adapters = prompts.adapters;
-  starts.prompts = prompts.prompts;
   starts.source = {prompts};
   return starts;
 }
