@@ -31,7 +31,6 @@ ENCODER_DECODERS = {
     # Classifiers, all with dropout in the head.
     "t5_cls": ("t5", dict(num_layers=1, num_decoder_layers=1, num_labels=3, classifier_dropout=0.1)),
     "bart_cls": ("bart", dict(decoder_start_token_id=2, decoder_layers=1, num_labels=3, classifier_dropout=0.1)),
-    "mbart_cls": ("mbart", dict(decoder_layers=1, num_labels=2, classifier_dropout=0.1)),
 }
 
 

@@ -17,7 +17,6 @@ EQUAL_THREE = dict(lengths=EQUAL_LENGTHS, target_lengths=(4, 4, 4))
 PLAIN = {
     "t5_full": ("t5", "full", {}),
     "t5_v1_1_full": ("t5_v1_1", "full", {}),
-    "mt5_full": ("mt5", "full", {}),
     "umt5_full": ("umt5", "full", {}),
     "bart_full": ("bart", "full", {}),
     "bart_bitfit": ("bart", "bitfit", {}),
@@ -29,7 +28,6 @@ PLAIN = {
     "bart_cls_full": ("bart_cls", "full", {}),
     "bart_cls_bitfit": ("bart_cls", "bitfit", {}),
     "bart_cls_head": ("bart_cls", "head", {}),
-    "mbart_cls_full": ("mbart_cls", "full", {}),
 }
 
 # name: (model, method, options of peft's configuration, extras)

@@ -25,8 +25,8 @@ TEST_CASE("language codes: those that a tokenizer has", "[text]") {
     const std::string text = test::error_text([&] { language_id(tokenizer, unknown); });
     CHECK_THAT(text, Contains("expected one of ") && Contains("en_XX") && Contains("ro_RO") && Contains("ast_ES") && Contains("got \"" + unknown + "\""));
   }
-  for (const std::string code : {"en_XX", "ast_ES", "eng_Latn", "zho_Hans"}) CHECK(is_language_code(code));
-  for (const std::string other : {"e_XX", "en_xx", "en_XXX", "eng_latn", "eng_LATN", "eng_Latin", "en", "_XX", "▁en_XX"}) CHECK_FALSE(is_language_code(other));
+  for (const std::string code : {"en_XX", "ast_ES"}) CHECK(is_language_code(code));
+  for (const std::string other : {"e_XX", "en_xx", "en_XXX", "eng_Latn", "en", "_XX", "▁en_XX"}) CHECK_FALSE(is_language_code(other));
   const Tokenizer without = Tokenizer::parse(R"({"model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"}})", "tokenizer.json");
   CHECK_THAT(test::error_text([&] { language_id(without, "en_XX"); }), Contains("a tokenizer with language codes"));
 }
@@ -39,8 +39,8 @@ nlohmann::json languages_of(const std::string& kind) { return nlohmann::json::pa
 
 }  // namespace
 
-TEST_CASE("language codes: sources and targets of mBART, mBART-50 and NLLB are those of transformers", "[text]") {
-  const std::string kind = GENERATE("mbart", "mbart50", "nllb");
+TEST_CASE("language codes: sources and targets of mBART and mBART-50 are those of transformers", "[text]") {
+  const std::string kind = GENERATE("mbart", "mbart50");
   CAPTURE(kind);
   const Tokenizer tokenizer = open_tokenizer(kLanguageFixtures / kind);
   const nlohmann::json golden = languages_of(kind);

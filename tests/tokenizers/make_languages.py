@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes fixtures/mbart, fixtures/mbart50 and fixtures/nllb: a small tokenizer of each, and what transformers' classes make of sources and targets in some languages.
+"""Writes fixtures/mbart and fixtures/mbart50: a small tokenizer of each, and what transformers' classes make of sources and targets in some languages.
 
   python3 make_languages.py
 
@@ -24,7 +24,6 @@ PIECES = 150
 CLASSES = {
     "mbart": (transformers.MBartTokenizer, transformers.MBartTokenizerFast, ("en_XX", "ro_RO", "zh_CN")),
     "mbart50": (transformers.MBart50Tokenizer, transformers.MBart50TokenizerFast, ("en_XX", "ro_RO", "sl_SI")),
-    "nllb": (transformers.NllbTokenizer, transformers.NllbTokenizerFast, ("eng_Latn", "ron_Latn", "zho_Hans")),
 }
 TEXTS = [("the car is good", "no day"), ("", "so it is"), ("  two  blanks, and é ", "x"), ("en_XX in a text </s>", "and ro_RO"), ("what a long day it is today", "a")]
 

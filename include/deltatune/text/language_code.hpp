@@ -1,5 +1,5 @@
 // Language codes: the tokens of mBART and its like that say which language a text is in, "en_XX". Liu et al. 2020, arXiv 2001.08210; mBART-50: Tang et al.
-// 2020, arXiv 2008.00401; NLLB: 2022, arXiv 2207.04672. As transformers' MBartTokenizer, MBart50Tokenizer and NllbTokenizer:
+// 2020, arXiv 2008.00401. As transformers' MBartTokenizer and MBart50Tokenizer:
 //
 //   mBART     source  X </s> en_XX   target  X </s> ro_RO, whose last token the decoder reads first    generation starts with ro_RO
 //   mBART-50  source  en_XX X </s>   target  ro_RO X </s>, behind the start token                      generation is made to write ro_RO first
@@ -27,17 +27,14 @@
 
 namespace deltatune {
 
-// Whether a token looks like one: two or three small letters, _, and two capitals ("en_XX") or, as NLLB's, a script ("eng_Latn").
+// Whether a token looks like one: two or three small letters, _, and two capitals ("en_XX").
 DELTATUNE_FUNCTION bool is_language_code(std::string_view token) {
   const std::size_t bar = token.find('_');
   if (bar == std::string_view::npos || bar < 2 || bar > 3) return false;
   const auto all = [](std::string_view letters, char first, char last) {
     return std::all_of(letters.begin(), letters.end(), [=](char c) { return first <= c && c <= last; });
   };
-  const std::string_view behind = token.substr(bar + 1);
-  const bool is_place = behind.size() == 2 && all(behind, 'A', 'Z');
-  const bool is_script = behind.size() == 4 && all(behind.substr(0, 1), 'A', 'Z') && all(behind.substr(1), 'a', 'z');
-  return all(token.substr(0, bar), 'a', 'z') && (is_place || is_script);
+  return token.size() == bar + 3 && all(token.substr(0, bar), 'a', 'z') && all(token.substr(bar + 1), 'A', 'Z');
 }
 
 // All language codes of a tokenizer, in the order of their ids.
