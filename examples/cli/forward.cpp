@@ -30,8 +30,9 @@ void run(const ForwardOptions& options) {
   const std::unique_ptr<DeviceModel> model = device->load(options.model, options.adapters);
   const ModelInfo& info = model->info();
   const bool has_head = info.num_labels > 0 || info.is_language_model;
+  const bool has_targets = info.is_encoder_decoder && info.is_language_model;
   const BatchFile file(options.batch);
-  PaddedBatch batch = info.is_encoder_decoder && info.is_language_model ? file.pack_pairs(info) : file.pack(info);
+  PaddedBatch batch = has_targets ? file.pack_pairs(info) : file.pack(info);
   for (const std::string& name : file.unused()) std::cerr << "note: " << options.batch << ": " << name << " is not used\n";
   if (!has_head && (options.gradients || !options.trainable.empty()))
     throw Error(options.model, "has no classifier, so there is no loss and nothing to differentiate",
@@ -41,7 +42,7 @@ void run(const ForwardOptions& options) {
                 {.remedy = "give the adapter that brings one, or a batch without labels"});
   if (options.gradients && !file.has_labels()) throw Error(options.batch + ": labels", "is missing, and there are no gradients without a loss");
   if (!options.trainable.empty()) model->select(selection_of(options.trainable, info.family));
-  if (file.has_labels() && !info.is_encoder_decoder) {  // whose targets are there already
+  if (file.has_labels() && !has_targets) {  // which are in the batch already
     if (info.is_language_model) {
       file.add_token_labels(info.vocab_size, batch);
     } else {

@@ -39,7 +39,7 @@ struct LabelPlace {
 
 }  // namespace
 
-TEST_CASE("--task classify gives an encoder-decoder that writes a head of its own", "[cli][seq2seq][covering]") {
+TEST_CASE("an encoder-decoder that writes gets a head of its own from --task classify", "[cli][seq2seq][covering]") {
   const LabelPlace place;
   const std::string model = GENERATE("t5", "bart");
   INFO(model);
