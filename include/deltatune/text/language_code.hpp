@@ -54,15 +54,15 @@ DELTATUNE_FUNCTION std::vector<std::string> language_codes(const Tokenizer& toke
 DELTATUNE_FUNCTION std::int32_t language_id(const Tokenizer& tokenizer, std::string_view code, const std::string& where = "language code") {
   if (const auto id = tokenizer.id_of(code); id && is_language_code(code)) return *id;
   constexpr std::size_t kShown = 5;
-  const auto small = [](std::string text) {
+  const auto lower_case = [](std::string text) {
     std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return text;
   };
   const auto language = [](const std::string& text) { return text.substr(0, text.find_first_of("_-")); };
-  const std::string wanted = small(std::string(code));
+  const std::string wanted = lower_case(std::string(code));
   std::vector<std::tuple<std::size_t, std::size_t, std::string>> codes;  // the language's own letters count first
   for (const std::string& known : language_codes(tokenizer))
-    codes.emplace_back(edit_distance(language(wanted), language(known)), edit_distance(wanted, small(known)), known);
+    codes.emplace_back(edit_distance(language(wanted), language(known)), edit_distance(wanted, lower_case(known)), known);
   std::sort(codes.begin(), codes.end());
   std::string expected = codes.empty()            ? "a tokenizer with language codes"
                          : codes.size() <= kShown ? "one of "
