@@ -139,17 +139,23 @@ nlohmann::json with_gaps(const std::string& text, std::uint64_t seed) {
 // The verbaliser: words that tweets have, one token each.
 std::string word_of(const std::string& label) { return label == "negative" ? "bad" : label == "positive" ? "good" : "new"; }
 
-// unknown: the label that is left out, or empty; only then the texts have no gaps and no prefix.
 void make_pairs(const fs::path& table_file, const std::string& unknown, const fs::path& out) {
   const Table table = read_table(table_file);
   const std::size_t text = static_cast<std::size_t>(table.column("text")), label = static_cast<std::size_t>(table.column("label"));
   std::string lines;
   for (std::size_t row = 0; row < table.rows.size(); ++row) {
-    const std::string &of_text = table.rows[row][text], &of_label = table.rows[row][label];
-    if (of_label == unknown) continue;
-    lines += nlohmann::json{{"source", (unknown.empty() ? "" : "sentiment: ") + of_text}, {"target", word_of(of_label)}}.dump() + "\n";
-    if (!unknown.empty()) lines += with_gaps(of_text, row).dump() + "\n";
+    if (table.rows[row][label] == unknown) continue;
+    lines += nlohmann::json{{"source", "sentiment: " + table.rows[row][text]}, {"target", word_of(table.rows[row][label])}}.dump() + "\n";
+    lines += with_gaps(table.rows[row][text], row).dump() + "\n";
   }
+  write_text_file(out, lines);
+}
+
+void write_words(const fs::path& table_file, const fs::path& out) {
+  const Table table = read_table(table_file);
+  const std::size_t text = static_cast<std::size_t>(table.column("text")), label = static_cast<std::size_t>(table.column("label"));
+  std::string lines;
+  for (const auto& row : table.rows) lines += nlohmann::json{{"source", row[text]}, {"target", word_of(row[label])}}.dump() + "\n";
   write_text_file(out, lines);
 }
 
@@ -331,7 +337,7 @@ int main(int argc, char** argv) {
     else if (command == "pairs" && argc == 5)
       make_pairs(argv[2], argv[3], argv[4]);
     else if (command == "words" && argc == 4)
-      make_pairs(argv[2], "", argv[3]);
+      write_words(argv[2], argv[3]);
     else if (command == "texts" && argc == 5)
       split_texts(argv[2], argv[3], argv[4]);
     else if (command == "report" && argc == 3)

@@ -42,12 +42,10 @@ void run(const ForwardOptions& options) {
                 {.remedy = "give the adapter that brings one, or a batch without labels"});
   if (options.gradients && !file.has_labels()) throw Error(options.batch + ": labels", "is missing, and there are no gradients without a loss");
   if (!options.trainable.empty()) model->select(selection_of(options.trainable, info.family));
-  if (file.has_labels() && !has_targets) {  // which are in the batch already
-    if (info.is_language_model) {
-      file.add_token_labels(info.vocab_size, batch);
-    } else {
-      file.add_labels(info.num_labels, batch.batch);
-    }
+  if (file.has_labels() && info.num_labels > 0) {
+    file.add_labels(info.num_labels, batch.batch);
+  } else if (file.has_labels() && !has_targets) {  // which are in the batch already
+    file.add_token_labels(info.vocab_size, batch);
   }
 
   SafeTensorsWriter writer;

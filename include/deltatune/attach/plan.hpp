@@ -39,7 +39,8 @@ enum class BiasTraining { none, all, targets };  // targets: those of the sites 
 // PEFT's names of classifiers, all of which a file lists, whichever the model has.
 inline const std::vector<std::string> kPeftOutputModules{"classifier", "score"};
 // What trains beside deltas where nobody says otherwise: those, and the head of classifiers with a decoder, which PEFT leaves frozen unless it is named.
-inline const std::vector<std::string> kOutputModules{"classifier", "score", "classification_head"};
+inline constexpr const char* kDecoderClassifier = "classification_head";
+inline const std::vector<std::string> kOutputModules{"classifier", "score", kDecoderClassifier};
 
 // What trains beside the deltas.
 struct PlanBase {

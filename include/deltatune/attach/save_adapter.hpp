@@ -72,15 +72,11 @@ void visit_saved(Model& model, const Plan& plan, Attachment<X>& attachment, cons
   });
 }
 
-// The modules that a file lists: PEFT's names of classifiers, whichever the model has, and others that it has.
+// The modules that a file lists: PEFT's names of classifiers, whichever the model has, but the head of a classifier with a decoder only where there is one.
 template <class Model, class Plan>
 std::vector<std::string> listed_modules(const Model& model, const Plan& plan) {
   std::vector<std::string> modules = plan.modules_to_save;
-  const auto is_in = [](const std::vector<std::string>& list, const std::string& name) { return std::find(list.begin(), list.end(), name) != list.end(); };
-  std::erase_if(modules, [&](const std::string& module) {
-    const bool is_own = model.has_classifier() && module == model.architecture().head.output_module();
-    return is_in(kOutputModules, module) && !is_in(kPeftOutputModules, module) && !is_own;
-  });
+  if (!model.has_classifier() || model.architecture().head.output_module() != kDecoderClassifier) std::erase(modules, kDecoderClassifier);
   return modules;
 }
 

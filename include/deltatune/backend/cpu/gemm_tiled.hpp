@@ -158,10 +158,10 @@ class TiledGemm {
       const View<const T> panel(panels + x * depth, depth, kTileCols<T>);
       const View<T> to = c.row_range(i, count).column_range(x, cols);
       if (cols == kTileCols<T>) {
-        detail::column_of_tiles<2, T>(a, a_row, a_col, panel, to, count, 0, accumulate);
+        detail::column_of_tiles<2, T>(a, a_row, a_col, panel, to, count, accumulate);
         continue;
       }
-      detail::column_of_tiles<2, T>(a, a_row, a_col, panel, rest, count, 0, false);
+      detail::column_of_tiles<2, T>(a, a_row, a_col, panel, rest, count, false);
       for (Index r = 0; r < count; ++r)
         for (Index d = 0; d < cols; ++d) to(r, d) = accumulate ? to(r, d) + rest(r, d) : rest(r, d);
     }

@@ -78,16 +78,14 @@ void tile_product(const T* a, Index a_row, Index a_col, const T* b, Index b_row,
 // A tile's rows: with two vectors of columns, independent sums enough to hide latencies, few enough for the registers: 32 of AVX-512, else 16.
 inline constexpr Index kTileRows = kVectorBytes == 64 ? 8 : 6;
 
-// c (+)= a · b for the columns [j, j + Vectors · kVectorSize) of b and c and the first `rows` rows of c. In as few tiles as there can be, all of about the
-// same height: a low one waits for its own sums. Once in a program: unrolled tiles are slow to compile.
+// c (+)= a · b for b and c of Vectors · kVectorSize columns and the first `rows` rows of c. In as few tiles as there can be, all of about the same height: a
+// low one waits for its own sums. Once in a program: unrolled tiles are slow to compile.
 template <Index Vectors, class T>
-DELTATUNE_NOINLINE void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, Index j, bool accumulate) {
+DELTATUNE_NOINLINE void column_of_tiles(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, bool accumulate) {
   Index tiles = (rows + kTileRows - 1) / kTileRows;
   for (Index i = 0, height = 0; tiles > 0; i += height, --tiles) {
     height = (rows - i + tiles - 1) / tiles;
-    const auto tile = [&]<Index Rows>() {
-      tile_product<Rows, Vectors>(a + i * a_row, a_row, a_col, b.data + j, b.stride, c.row(i) + j, c.stride, b.rows, accumulate);
-    };
+    const auto tile = [&]<Index Rows>() { tile_product<Rows, Vectors>(a + i * a_row, a_row, a_col, b.data, b.stride, c.row(i), c.stride, b.rows, accumulate); };
     [&]<Index... Below>(std::integer_sequence<Index, Below...>) { (void)((height == Below + 1 && (tile.template operator()<Below + 1>(), true)) || ...); }
     (std::make_integer_sequence<Index, kTileRows>());
   }
@@ -98,9 +96,10 @@ template <class T>
 void small_product(const T* a, Index a_row, Index a_col, View<const T> b, View<T> c, Index rows, bool accumulate = false) {
   constexpr Index kCols = 2 * kVectorSize<T>;
   Index j = 0;
-  for (; j + kCols <= c.cols; j += kCols) column_of_tiles<2>(a, a_row, a_col, b, c, rows, j, accumulate);
+  for (; j + kCols <= c.cols; j += kCols) column_of_tiles<2>(a, a_row, a_col, b.column_range(j, kCols), c.column_range(j, kCols), rows, accumulate);
   if constexpr (kCols > kLanes) {
-    if (j < c.cols) column_of_tiles<1>(a, a_row, a_col, b, c, rows, j, accumulate);
+    constexpr Index kRest = kCols / 2;
+    if (j < c.cols) column_of_tiles<1>(a, a_row, a_col, b.column_range(j, kRest), c.column_range(j, kRest), rows, accumulate);
   }
 }
 
