@@ -1,7 +1,7 @@
 // Matrix products of our own, of float and double; inputs of 16 bits are widened where they are copied.
 //
 // The usual scheme (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication"): a block of b is copied into panels, each as wide as
-// a tile, which stay in the first cache while rows of a pass by. These are read where they lie, or copied where their elements lie far apart. Threads share
+// a tile, which stay in the cache while rows of a pass by. These are read where they lie, or copied where their elements lie far apart. Threads share
 // c as a grid, each with panels of its own. Where a has a few rows only, copying b would take longer than multiplying: it is read as it lies.
 // How the products of an element are added depends on the sizes alone, not on the threads.
 #pragma once
@@ -64,8 +64,9 @@ class TiledGemm {
   }
 
  private:
-  static constexpr Index kSerialFlops = 1 << 16;                                      // below some 10 µs of work a second thread does not pay
-  static constexpr Index kDepth = 256, kRows = 24 * detail::kTileRows, kCols = 1024;  // of a block: its panel in the first cache, its a in the second
+  static constexpr Index kSerialFlops = 1 << 16;  // below some 10 µs of work a second thread does not pay
+  // Of a block: deep enough that c is seldom read again, and a's rows and the panels at hand stay in the caches of a core.
+  static constexpr Index kDepth = 512, kRows = 12 * detail::kTileRows, kCols = 512;
   template <class T>
   static constexpr Index kTileCols = 2 * detail::kVectorSize<T>;
 
