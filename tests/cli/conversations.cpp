@@ -38,8 +38,8 @@ Json tokenizer_json() {
 Json said(const char* role, const std::string& content) { return {{"role", role}, {"content", content}}; }
 Json talk(const std::string& question, const std::string& answer) { return {{"messages", {said("user", question), said("assistant", answer)}}}; }
 
-struct ChatPlace {
-  explicit ChatPlace(const std::string& name = "llama", bool has_template = true) {
+struct TrainingPlace {
+  explicit TrainingPlace(const std::string& name = "llama", bool has_template = true) {
     std::filesystem::create_directories(folder / "model");
     for (const char* file : {"config.json", "model.safetensors"}) std::filesystem::copy_file(kModels / name / file, folder / "model" / file);
     folder.file("model/tokenizer.json", tokenizer_json().dump());
@@ -104,7 +104,7 @@ void check_said(const Outcome& outcome, int code, const std::vector<std::string>
 }  // namespace
 
 TEST_CASE("conversations are learnt where the assistant speaks, whatever lies beside them in a batch", "[cli][chat][covering]") {
-  const ChatPlace place;
+  const TrainingPlace place;
   const std::string data = place.lines(
       "talks.jsonl", {talk("why?", "so."),
                       {{"messages", {said("system", "be brief"), said("user", "a"), said("assistant", "b"), said("user", "cc"), said("assistant", "dd")}}}});
@@ -118,7 +118,7 @@ TEST_CASE("conversations are learnt where the assistant speaks, whatever lies be
 }
 
 TEST_CASE("training on conversations: found by their records, said in the record, gone on with", "[cli][chat]") {
-  const ChatPlace place(GENERATE(as<std::string>(), "llama", "qwen2"));
+  const TrainingPlace place(GENERATE(as<std::string>(), "llama", "qwen2"));
   const std::string data = place.lines("talks.jsonl", std::vector<Json>(6, talk("why?", "because.")));
   const Json before = place.evaluation(data);
   const Outcome trained = place.train(data, "lora", {"--steps", "40", "--learning-rate", "3e-2", "--warmup-ratio", "0", "--eval-data", data});
@@ -141,7 +141,7 @@ TEST_CASE("training on conversations: found by their records, said in the record
 }
 
 TEST_CASE("a template of one's own goes with the adapter, and on with it", "[cli][chat]") {
-  const ChatPlace place;
+  const TrainingPlace place;
   std::filesystem::create_directories(place.folder / "model/additional_chat_templates");
   place.folder.file("model/additional_chat_templates/tool_use.jinja", "tools");
   const std::string data = place.lines("talks.jsonl", {talk("why?", "so."), talk("who?", "me.")});
@@ -175,7 +175,7 @@ TEST_CASE("a template of one's own goes with the adapter, and on with it", "[cli
 }
 
 TEST_CASE("records of every format are the same conversation", "[cli][chat]") {
-  const ChatPlace place;
+  const TrainingPlace place;
   const Json turns{{"prompt", {said("user", "why?")}}, {"completion", {said("assistant", "so.")}}};
   const Json share{{"conversations", {{{"from", "human"}, {"value", "why?"}}, {{"from", "gpt"}, {"value", "so."}}}}};
   const Json alpaca{{"instruction", "why?"}, {"input", ""}, {"output", "so."}};
@@ -190,7 +190,7 @@ TEST_CASE("records of every format are the same conversation", "[cli][chat]") {
 }
 
 TEST_CASE("instructions without a chat template are text behind Alpaca's prompt", "[cli][chat]") {
-  const ChatPlace place("llama", false);
+  const TrainingPlace place("llama", false);
   std::string config = content_of(place.folder / "model/config.json");
   const std::string few = "\"max_position_embeddings\": 64";
   REQUIRE(config.find(few) != std::string::npos);
@@ -212,7 +212,7 @@ TEST_CASE("instructions without a chat template are text behind Alpaca's prompt"
 }
 
 TEST_CASE("what of conversations is left out or not learnt is said", "[cli][chat]") {
-  const ChatPlace place;
+  const TrainingPlace place;
   Json messages = Json::array({said("system", "be brief")});
   for (int i = 0; i < 6; ++i) {
     messages.push_back(said("user", "question"));
@@ -244,7 +244,7 @@ TEST_CASE("what of conversations is left out or not learnt is said", "[cli][chat
 }
 
 TEST_CASE("templates that print the date print that of the run", "[cli][chat]") {
-  const ChatPlace place;
+  const TrainingPlace place;
   const std::string template_file =
       place.folder
           .file("dated.jinja",
@@ -273,9 +273,9 @@ TEST_CASE("templates that print the date print that of the run", "[cli][chat]") 
 }
 
 TEST_CASE("mistakes in conversations", "[cli][chat][mistakes]") {
-  const ChatPlace place, bare("llama", false);
+  const TrainingPlace place, bare("llama", false);
   const std::string data = place.lines("talks.jsonl", {talk("why?", "so.")});
-  const auto fails = [&](const ChatPlace& where, const std::string& file, const Arguments& more, const std::vector<std::string>& words) {
+  const auto fails = [&](const TrainingPlace& where, const std::string& file, const Arguments& more, const std::vector<std::string>& words) {
     const Outcome outcome = where.train(file, "out", more);
     check_said(outcome, 1, words);
     CHECK(last_line(outcome.err).starts_with("error: "));
@@ -301,7 +301,7 @@ TEST_CASE("mistakes in conversations", "[cli][chat][mistakes]") {
 }
 
 TEST_CASE("a model card says what was trained on what, how well it does and how to load it", "[cli][chat][results]") {
-  const ChatPlace place;
+  const TrainingPlace place;
   const std::string data = place.lines("talks.jsonl", std::vector<Json>(4, talk("why?", "so.")));
   REQUIRE(place.train(data, "lora", {"--eval-data", data}).code == 0);
   const std::string card = content_of(place.folder / "lora/README.md");

@@ -20,9 +20,7 @@ std::string model_of(const std::string& name) { return (kModels / JsonConfig::op
 
 double largest_difference(const TensorInfo& a, const TensorInfo& b) {
   REQUIRE(a.shape == b.shape);
-  std::vector<float> x(static_cast<std::size_t>(element_count(a.shape))), y(x.size());
-  read_floats(a, std::span<float>(x));
-  read_floats(b, std::span<float>(y));
+  const std::vector<float> x = floats(a), y = floats(b);
   double largest = 0;
   for (std::size_t i = 0; i < x.size(); ++i) largest = std::max(largest, std::fabs(double{x[i]} - double{y[i]}));
   return largest;

@@ -18,12 +18,6 @@ using Arguments = std::vector<std::string>;
 
 namespace {
 
-std::vector<float> floats(const TensorInfo& tensor) {
-  std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
-  read_floats(tensor, std::span<float>(values));
-  return values;
-}
-
 double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
   if (a.size() != b.size()) return INFINITY;
   double largest = 0;

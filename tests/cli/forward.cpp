@@ -13,12 +13,6 @@ using namespace deltatune::test;
 
 namespace {
 
-std::vector<float> floats(const TensorInfo& tensor) {
-  std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
-  read_floats(tensor, std::span<float>(values));
-  return values;
-}
-
 // NaN counts as infinitely far.
 double difference(const TensorInfo& a, const TensorInfo& b) {
   if (a.shape != b.shape) return INFINITY;

@@ -16,8 +16,8 @@ using Arguments = std::vector<std::string>;
 
 namespace {
 
-struct Workplace {
-  Workplace() { make_language_model(folder / "model"); }
+struct LanguagePlace {
+  LanguagePlace() { make_language_model(folder / "model"); }
 
   std::string path(const std::string& name) const { return (folder / name).string(); }
 
@@ -42,7 +42,7 @@ struct Workplace {
 };
 
 // The loss of forward, over the tokens whose label isn't -100.
-double forward_loss(const Workplace& place, const std::vector<std::int64_t>& ids, const std::vector<std::int64_t>& labels, const Arguments& more = {}) {
+double forward_loss(const LanguagePlace& place, const std::vector<std::int64_t>& ids, const std::vector<std::int64_t>& labels, const Arguments& more = {}) {
   SafeTensorsWriter writer;
   const Index length = static_cast<Index>(ids.size());
   writer.add("input_ids", {1, length}, std::span<const std::int64_t>(ids));
@@ -69,7 +69,7 @@ std::vector<std::int64_t> bytes_of(const std::string& text) {
 }  // namespace
 
 TEST_CASE("a language model learns a text by heart and goes on with it", "[cli][lm]") {
-  const Workplace place;
+  const LanguagePlace place;
   std::string text;
   for (int i = 0; i < 40; ++i) text += "abcdefgh";
   const std::string data = place.folder.file("poem.txt", text).string();
@@ -100,7 +100,7 @@ TEST_CASE("a language model learns a text by heart and goes on with it", "[cli][
 }
 
 TEST_CASE("prompts and completions: the loss is of the completion and the end alone", "[cli][lm]") {
-  const Workplace place;
+  const LanguagePlace place;
   const std::string data = place.folder
                                .file("pairs.jsonl",
                                      "{\"prompt\": \"what?\", \"completion\": \" the\"}\n\n"
@@ -133,7 +133,7 @@ TEST_CASE("prompts and completions: the loss is of the completion and the end al
 }
 
 TEST_CASE("many texts at once: JSON lines, files of prompts, stop strings", "[cli][lm]") {
-  const Workplace place;
+  const LanguagePlace place;
   const auto lines_of = [](const std::string& text) {
     std::vector<Json> lines;
     std::istringstream stream(text);
@@ -192,7 +192,7 @@ TEST_CASE("many texts at once: JSON lines, files of prompts, stop strings", "[cl
 }
 
 TEST_CASE("the model's own settings are taken where they are asked for", "[cli][lm]") {
-  const Workplace place;
+  const LanguagePlace place;
   const std::string plain = place.generate("abc", {"--max-new-tokens", "6", "--ignore-end"});
   place.folder.file("model/generation_config.json",
                     R"({"do_sample": true, "temperature": 1.7, "top_k": 40, "max_new_tokens": 6, "num_beams": 1, "typical_p": 0.5,
@@ -207,7 +207,7 @@ TEST_CASE("the model's own settings are taken where they are asked for", "[cli][
 }
 
 TEST_CASE("every kind of delta on a language model", "[cli][lm][methods]") {
-  const Workplace place;
+  const LanguagePlace place;
   const std::string data = place.folder.file("poem.txt", std::string(200, 'a') + std::string(200, 'b')).string();
   for (const auto& [method, options] : std::vector<std::pair<std::string, Arguments>>{{"ia3", {}},
                                                                                       {"houlsby", {"--reduction-factor", "4"}},
@@ -230,7 +230,7 @@ TEST_CASE("every kind of delta on a language model", "[cli][lm][methods]") {
 }
 
 TEST_CASE("what a language model cannot do", "[cli][lm][mistakes]") {
-  const Workplace place;
+  const LanguagePlace place;
   const auto fails = [&](const Arguments& arguments, const std::vector<std::string>& words) {
     const Outcome outcome = run_program(arguments);
     check_failure(outcome, words);

@@ -70,8 +70,8 @@ Arguments without_empty(const Arguments& options) {
 }
 
 // A model of each family, and texts with labels.
-struct Workplace {
-  explicit Workplace(const std::string& family) : family_name(family) {
+struct MethodPlace {
+  explicit MethodPlace(const std::string& family) : family_name(family) {
     if (family == "gpt2") {
       make_language_model(folder / "model");
     } else {
@@ -101,7 +101,7 @@ struct Workplace {
   TemporaryFolder folder;
 };
 
-void check_method(const Workplace& place, const Method& method, int number) {
+void check_method(const MethodPlace& place, const Method& method, int number) {
   const std::string out = method.name + std::to_string(number);
   INFO(place.family_name << " " << out);
   const Json summary = place.train(method.name, without_empty(method.options), out);
@@ -133,7 +133,7 @@ void check_method(const Workplace& place, const Method& method, int number) {
 }  // namespace
 
 TEST_CASE("every method on BERT", "[cli][methods]") {
-  const Workplace place("bert");
+  const MethodPlace place("bert");
   int number = 0;
   for (const Method& method : methods()) check_method(place, method, number++);
   check_method(place, {"bitfit_query_ffn", {}, true}, number);
@@ -141,7 +141,7 @@ TEST_CASE("every method on BERT", "[cli][methods]") {
 
 // PEFT takes the rows of tokenizer(text)["input_ids"], special tokens and all, again and again; and needs the text and the tokenizer in the file.
 TEST_CASE("a prompt that starts from a text has the rows of PEFT's start, and says so in the file", "[cli][methods]") {
-  const Workplace place("bert");
+  const MethodPlace place("bert");
   checked({"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--method", "prompt", "--prompt-init", "text", "--prompt-text",
            "good day", "--virtual-tokens", "6", "--steps", "1", "--learning-rate", "0", "--out", place.path("prompt")});
   const JsonConfig config = JsonConfig::open(place.folder / "prompt/adapter_config.json");
@@ -151,11 +151,6 @@ TEST_CASE("a prompt that starts from a text has the rows of PEFT's start, and sa
 
   const std::vector<std::int32_t> ids = Tokenizer::open(place.folder / "model").encode("good day", 16);
   REQUIRE(ids.size() == 4);  // [CLS] good day [SEP]
-  const auto floats = [](const TensorInfo& tensor) {
-    std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
-    read_floats(tensor, std::span<float>(values));
-    return values;
-  };
   const SafeTensors model = SafeTensors::open(place.folder / "model/model.safetensors"),
                     adapter = SafeTensors::open(place.folder / "prompt/adapter_model.safetensors");
   const TensorInfo& table = model.at("bert.embeddings.word_embeddings.weight");
@@ -167,21 +162,19 @@ TEST_CASE("a prompt that starts from a text has the rows of PEFT's start, and sa
 }
 
 TEST_CASE("every method on GPT-2", "[cli][methods]") {
-  const Workplace place("gpt2");
+  const MethodPlace place("gpt2");
   int number = 0;
   for (const Method& method : methods()) check_method(place, method, number++);
 }
 
 TEST_CASE("merging keeps the type of the model's weights", "[cli][methods]") {
-  const Workplace place("bert");
+  const MethodPlace place("bert");
   const std::filesystem::path file = place.folder / "model/model.safetensors";
   {
     const SafeTensors whole = SafeTensors::open(file);
     SafeTensorsWriter writer;
     for (const auto& [name, tensor] : whole.tensors()) {
-      std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
-      read_floats(tensor, std::span<float>(values));
-      writer.add_rounded(name, tensor.shape, values, name.find("LayerNorm") == std::string::npos ? DType::BF16 : DType::F32);
+      writer.add_rounded(name, tensor.shape, floats(tensor), name.find("LayerNorm") == std::string::npos ? DType::BF16 : DType::F32);
     }
     writer.write(file);
   }
@@ -207,7 +200,7 @@ TEST_CASE("merging keeps the type of the model's weights", "[cli][methods]") {
 
 TEST_CASE("several methods at once: a folder each, and the list of them", "[cli][methods]") {
   for (const char* family : {"bert", "gpt2"}) {
-    const Workplace place(family);
+    const MethodPlace place(family);
     const Arguments rows{"--virtual-tokens", "3"}, small{"--reduction-factor", "4"}, both{"--virtual-tokens", "3", "--reduction-factor", "4"};
     for (const auto& [method, options] : std::vector<std::pair<std::string, Arguments>>{{"lora+bitfit", {"--rank", "2"}},
                                                                                         {"prefix+parallel", both},
@@ -243,7 +236,7 @@ TEST_CASE("several methods at once: a folder each, and the list of them", "[cli]
 }
 
 TEST_CASE("adapters given one by one are attached beside each other", "[cli][methods]") {
-  const Workplace place("bert");
+  const MethodPlace place("bert");
   place.train("lora", {"--rank", "2"}, "a");
   place.train("lora", {"--rank", "3", "--targets", "all-linear", "--seed", "5"}, "b");
   const double a = place.evaluate("model", {"a"}).at("eval_loss").get<double>(), b = place.evaluate("model", {"b"}).at("eval_loss").get<double>();
@@ -255,7 +248,7 @@ TEST_CASE("adapters given one by one are attached beside each other", "[cli][met
 }
 
 TEST_CASE("methods and options that don't go together", "[cli][methods][mistakes]") {
-  const Workplace place("bert");
+  const MethodPlace place("bert");
   const auto fails = [&](const Arguments& more, const std::vector<std::string>& words) {
     Arguments arguments{"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--steps", "1", "--max-length",
                         "16",    "--out",   place.path("out")};

@@ -17,9 +17,9 @@ namespace {
 using Integers = std::vector<std::int64_t>;
 
 // A folder with a good model, a good adapter, good data and a good batch, each of which a test may spoil.
-class Workplace {
+class MistakePlace {
  public:
-  Workplace() {
+  MistakePlace() {
     make_text_model(folder / "model");
     std::filesystem::copy(kCases / "lora_query_value/adapter", folder / "adapter");
     folder.file("data.csv", toy_table(40, {"LABEL_0", "LABEL_1", "LABEL_2"}));
@@ -149,7 +149,7 @@ TEST_CASE("help fits 80 columns where nobody says how many there are", "[cli][mi
 }
 
 TEST_CASE("options that contradict each other or would be ignored", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const auto train = [&](const std::vector<std::string>& more, const std::vector<std::string>& words) {
     std::vector<std::string> arguments{"train", "--model", place.path("model"), "--data", place.path("data.csv"), "--max-length",
                                        "16",    "--out",   place.path("out")};
@@ -171,7 +171,7 @@ TEST_CASE("options that contradict each other or would be ignored", "[cli][mista
 }
 
 TEST_CASE("an output that cannot be written is a failure", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const std::string model = place.path("model"), data = place.path("data.csv");
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"predict", "--model", model, "--data", data},
@@ -187,13 +187,13 @@ TEST_CASE("an output that cannot be written is a failure", "[cli][mistakes]") {
 }
 
 TEST_CASE("memory that cannot be had is named", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   place.spoil_json("model/config.json", "vocab_size", Index{1} << 40);
   place.fails({"inspect", "--model", place.path("model")}, {"memory", "140737488355328 bytes"}, "export ASAN_OPTIONS=allocator_may_return_null=1;");
 }
 
 TEST_CASE("devices that make no sense", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   place.forward_fails({"--device", "cpu, cuda or cuda:NUMBER", "\"tpu\""}, {"--device", "tpu"});
   for (const std::string device : {"cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda1", ""})
     place.forward_fails({"--device", "cpu, cuda or cuda:NUMBER", "\"" + device + "\""}, {"--device", device});
@@ -202,7 +202,7 @@ TEST_CASE("devices that make no sense", "[cli][mistakes]") {
 }
 
 TEST_CASE("models that cannot be loaded", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const std::string weights = place.path("model/model.safetensors"), config = place.path("model/config.json");
   SECTION("no such folder") { place.fails({"inspect", "--model", place.path("nowhere")}, {place.path("nowhere"), "no such folder"}); }
   SECTION("an adapter in its place") { place.fails({"inspect", "--model", place.path("adapter")}, {place.path("adapter"), "config.json", "base model"}); }
@@ -243,7 +243,7 @@ TEST_CASE("models that cannot be loaded", "[cli][mistakes]") {
 }
 
 TEST_CASE("adapters that cannot be loaded", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const std::vector<std::string> with{"--adapter", place.path("adapter")};
   const std::string config = place.path("adapter/adapter_config.json"), tensors = place.path("adapter/adapter_model.safetensors");
   SECTION("no such folder") { place.forward_fails({place.path("nowhere"), "no such folder"}, {"--adapter", place.path("nowhere")}); }
@@ -273,7 +273,7 @@ TEST_CASE("adapters that cannot be loaded", "[cli][mistakes]") {
 }
 
 TEST_CASE("batches that cannot be run", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const std::string file = place.path("batch.safetensors");
   const auto add = [](const char* name, Shape shape, Integers values) { return [=](SafeTensorsWriter& writer) { writer.add_copy(name, shape, values); }; };
   SECTION("no such file") {
@@ -364,7 +364,7 @@ TEST_CASE("batches that cannot be run", "[cli][mistakes]") {
 }
 
 TEST_CASE("texts that cannot be used", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const auto evaluate = [&](const std::string& data, const std::vector<std::string>& words, const std::vector<std::string>& more = {}) {
     std::vector<std::string> arguments{"evaluate", "--model", place.path("model"), "--data", data};
     arguments.insert(arguments.end(), more.begin(), more.end());
@@ -404,7 +404,7 @@ TEST_CASE("texts that cannot be used", "[cli][mistakes]") {
 }
 
 TEST_CASE("training that cannot begin or go on", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const auto train = [&](const std::vector<std::string>& more, const std::vector<std::string>& words, const std::string& data = "data.csv") {
     std::vector<std::string> arguments{"train", "--model", place.path("model"), "--data", place.path(data), "--steps", "2", "--out", place.path("out")};
     if (std::find(more.begin(), more.end(), "--max-length") == more.end()) arguments.insert(arguments.end(), {"--max-length", "16"});
@@ -425,7 +425,7 @@ TEST_CASE("training that cannot begin or go on", "[cli][mistakes]") {
 }
 
 TEST_CASE("a loss that is not finite stops the training and saves nothing", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const Outcome outcome = run_program(
       {"train",      "--model",  place.path("model"), "--data", place.path("data.csv"), "--max-length", "16",      "--method", "full",
        "--schedule", "constant", "--warmup-ratio",    "0",      "--learning-rate",      "1e38",         "--steps", "20",       "--max-gradient-norm",
@@ -439,7 +439,7 @@ TEST_CASE("a loss that is not finite stops the training and saves nothing", "[cl
 }
 
 TEST_CASE("outputs that cannot be written", "[cli][mistakes]") {
-  const Workplace place;
+  const MistakePlace place;
   const std::string model = place.path("model"), batch = place.path("batch.safetensors"), data = place.path("data.csv"), adapter = place.path("adapter");
   SECTION("into a folder that isn't there") {
     place.fails({"forward", "--model", model, "--batch", batch, "--out", place.path("no/out")}, {place.path("no/out")});

@@ -12,9 +12,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "deltatune/io/safetensors.hpp"
 #include "support/conformance_cases.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -94,6 +96,12 @@ inline void check_failure(const Outcome& outcome, const std::vector<std::string>
     INFO(word);
     CHECK(outcome.err.find(word) != std::string::npos);
   }
+}
+
+inline std::vector<float> floats(const TensorInfo& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape)));
+  read_floats(tensor, std::span<float>(values));
+  return values;
 }
 
 // A model folder with a tokenizer of a few words, made from one of the conformance models (three classes, 40 positions).

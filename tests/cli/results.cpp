@@ -36,8 +36,8 @@ void check_success(const Outcome& outcome) {
 bool on_cpu() { return environment("DELTATUNE_DEVICE", "cpu") == std::string("cpu"); }
 
 // A model and labelled texts.
-struct Workplace {
-  explicit Workplace(bool language_model = false) {
+struct ResultPlace {
+  explicit ResultPlace(bool language_model = false) {
     if (language_model) {
       make_language_model(folder / "model");
     } else {
@@ -107,7 +107,7 @@ TEST_CASE("the program has a version", "[cli][results]") {
 }
 
 TEST_CASE("a result is replaced whole, and only when asked for", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   check_success(place.train("out", {"--method", "lora+bitfit", "--rank", "2", "--save-every", "2"}));
   const std::string note = content_of(place.folder.file("out/notes.md", "my own\n"));
   std::filesystem::create_directory(place.folder / "out/logs");
@@ -150,7 +150,7 @@ TEST_CASE("a result is replaced whole, and only when asked for", "[cli][results]
 }
 
 TEST_CASE("a folder is not written over what is read from it", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   std::filesystem::create_directory_symlink(place.folder / "model", place.folder / "link");
   check_success(place.train("adapter", {"--method", "ia3"}));
   const std::string weights = content_of(place.folder / "model/model.safetensors");
@@ -168,7 +168,7 @@ TEST_CASE("a folder is not written over what is read from it", "[cli][results]")
 }
 
 TEST_CASE("two processes do not write to one folder", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   check_success(place.train("out", {"--method", "ia3"}));
   const auto before = place.result("out");
   {
@@ -182,7 +182,7 @@ TEST_CASE("two processes do not write to one folder", "[cli][results]") {
 }
 
 TEST_CASE("a run is resumed with what it began with, and says where", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   const Arguments every{"--save-every", "2", "--rank", "2"};
   check_failure(place.train("out", every + Arguments{"--resume"}), {place.path("out/checkpoint"), "no checkpoint", "--resume auto"});
   CHECK_FALSE(std::filesystem::exists(place.folder / "out"));
@@ -237,7 +237,7 @@ TEST_CASE("a run is resumed with what it began with, and says where", "[cli][res
 
 TEST_CASE("killed at any rename, a run is resumed to the same bits", "[cli][results]") {
   if (!on_cpu()) return;  // no matter of the device
-  const Workplace place;
+  const ResultPlace place;
   const Arguments options{"--rank", "2", "--save-every", "1", "--eval-every", "2", "--steps", "3", "--eval-data", place.path("data.csv"), "--dropout", "0.1"};
   check_success(place.train("whole", options));
   const auto whole = place.result("whole");
@@ -261,7 +261,7 @@ TEST_CASE("killed at any rename, a run is resumed to the same bits", "[cli][resu
 
 TEST_CASE("killed at any rename, one result or the other is in the folder", "[cli][results]") {
   if (!on_cpu()) return;  // no matter of the device
-  const Workplace place;
+  const ResultPlace place;
   const Arguments first{"--method", "lora+ia3", "--rank", "2", "--eval-fraction", "0"}, second{"--rank", "3", "--eval-fraction", "0"};
   check_success(place.train("first", first));
   check_success(place.train("second", second));
@@ -292,7 +292,7 @@ TEST_CASE("killed at any rename, one result or the other is in the folder", "[cl
 
 TEST_CASE("killed at random moments, a run is resumed to the same bits", "[cli][results]") {
   if (!on_cpu()) return;  // no matter of the device
-  const Workplace place;
+  const ResultPlace place;
   const Arguments options{"--rank", "2", "--save-every", "1", "--eval-every", "7", "--eval-data", place.path("data.csv"), "--steps", "30", "--resume", "auto"};
   const auto begin = std::chrono::steady_clock::now();
   check_success(place.train("whole", options));
@@ -320,7 +320,7 @@ TEST_CASE("killed at random moments, a run is resumed to the same bits", "[cli][
 
 TEST_CASE("Ctrl-C and SIGTERM: the step is finished, a checkpoint saved, and the run goes on from there", "[cli][results]") {
   if (!on_cpu()) return;  // no matter of the device
-  const Workplace place;
+  const ResultPlace place;
   const Arguments options{"--rank", "2", "--eval-fraction", "0", "--steps", "400"};
   check_success(place.train("whole", options));
   for (const int signal : {SIGINT, SIGTERM}) {
@@ -351,7 +351,7 @@ TEST_CASE("Ctrl-C and SIGTERM: the step is finished, a checkpoint saved, and the
 }
 
 TEST_CASE("an earlier result stays until the new one is complete", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   const Arguments every{"--eval-every", "1", "--save-every", "1"};
   check_success(place.train("out", every + Arguments{"--method", "lora+bitfit", "--rank", "2"}));
   const auto all = [&](const std::string& out) {
@@ -399,7 +399,7 @@ TEST_CASE("an earlier result stays until the new one is complete", "[cli][result
 }
 
 TEST_CASE("a finished run has nothing to resume", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   const Arguments options{"--rank", "2"};
   check_success(place.train("out", options));
   CHECK_FALSE(std::filesystem::exists(place.folder / "out/checkpoint"));
@@ -425,7 +425,7 @@ TEST_CASE("a finished run has nothing to resume", "[cli][results]") {
 }
 
 TEST_CASE("what is no result is not replaced", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   check_success(place.train("adapter", {"--method", "ia3"}));
   const Arguments merge{"merge", "--model", place.path("model"), "--adapter", place.path("adapter")};
   for (const char* name : {"empty", "project", "foreign", "labels", "tokenizer", "config"}) std::filesystem::create_directory(place.folder / name);
@@ -455,7 +455,7 @@ TEST_CASE("what is no result is not replaced", "[cli][results]") {
 }
 
 TEST_CASE("a folder may be named by its name alone", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   const std::string there = "cd " + shell_quoted(place.folder.path().string()) + ";";
   check_success(place.train("adapter", {"--method", "ia3"}));
   Arguments arguments = place.training("out", {"--method", "ia3"});
@@ -470,7 +470,7 @@ TEST_CASE("a folder may be named by its name alone", "[cli][results]") {
 }
 
 TEST_CASE("a result is used as it was trained, or it is said that it is not", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   std::string rows = "text,second,label\n";
   for (int i = 0; i < 12; ++i) rows += i % 2 == 0 ? "good day,good night,same\n" : "good day,bad night,other\n";
   const std::string data = place.folder.file("pairs.csv", rows).string();
@@ -502,14 +502,14 @@ TEST_CASE("a result is used as it was trained, or it is said that it is not", "[
 }
 
 TEST_CASE("messages name an adapter by its folder", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   check_success(place.train("prefix", {"--method", "prefix", "--virtual-tokens", "2"}));
   check_failure(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("prefix"), "--out", place.path("merged")}),
                 {place.path("prefix") + ": cannot be merged"});
 }
 
 TEST_CASE("one step trains", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   const Outcome outcome = place.train("out", {"--method", "bitfit", "--steps", "1", "--eval-fraction", "0"});
   check_success(outcome);
   CHECK(Json::parse(content_of(place.folder / "out/metrics.jsonl")).at("lr").get<double>() == Approx(0.5e-2));
@@ -518,17 +518,13 @@ TEST_CASE("one step trains", "[cli][results]") {
   Index moved = 0;
   for (const auto& [name, tensor] : trained.tensors()) {
     const TensorInfo* const before = base.find(name);
-    if (before == nullptr) continue;
-    std::vector<float> a(static_cast<std::size_t>(element_count(tensor.shape))), b(a.size());
-    read_floats(tensor, std::span<float>(a));
-    read_floats(*before, std::span<float>(b));
-    moved += a == b ? 0 : 1;
+    if (before != nullptr && floats(tensor) != floats(*before)) ++moved;
   }
   CHECK(moved > 3);
 }
 
 TEST_CASE("a trained adapter is trained further", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   Json config = Json::parse(content_of(place.folder / "model/config.json"));
   config.update({{"hidden_dropout_prob", 0.0}, {"attention_probs_dropout_prob", 0.0}, {"classifier_dropout", 0.0}});
   place.folder.file("model/config.json", config.dump());
@@ -558,7 +554,7 @@ TEST_CASE("a trained adapter is trained further", "[cli][results]") {
 }
 
 TEST_CASE("a result says how it came about, and is evaluated as it was trained", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   place.folder.file("data.csv", "text,label\ngood good bad,fine\ngood good night,poor\ngood good so,neither\ngood good day day,fine\n");
   check_success(place.train("out", {"--rank", "2", "--max-length", "4", "--seed", "3", "--eval-fraction", "0"}));
   const Json record = Json::parse(content_of(place.folder / "out/run.json"));
@@ -582,7 +578,7 @@ TEST_CASE("a result says how it came about, and is evaluated as it was trained",
 }
 
 TEST_CASE("early stopping and the time are said", "[cli][results]") {
-  const Workplace place;
+  const ResultPlace place;
   const Outcome outcome = place.train("out", {"--steps", "200", "--learning-rate", "1e-9", "--eval-every", "1", "--patience", "2", "--json", "--rank", "2"});
   check_success(outcome);
   const Json summary = Json::parse(last_line(outcome.out));

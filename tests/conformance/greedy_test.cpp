@@ -9,6 +9,7 @@
 #include "deltatune/attach/adapter_folder.hpp"
 #include "deltatune/io/parse_json.hpp"
 #include "deltatune/model/generate.hpp"
+#include "support/conformance_cases.hpp"
 #include "support/device.hpp"
 #include "support/instances.hpp"
 
@@ -16,8 +17,6 @@ namespace {
 
 using namespace deltatune;
 using X = test::DeviceTensor;
-
-const std::filesystem::path kRoot = std::filesystem::path(DELTATUNE_TEST_DIR) / "conformance";
 
 // The likeliest token behind a text, from a pass over all of it.
 std::int32_t next_token(test::DeviceContext& ctx, Transformer<X>& model, const std::vector<std::int32_t>& text) {
@@ -37,13 +36,13 @@ std::int32_t next_token(test::DeviceContext& ctx, Transformer<X>& model, const s
 }  // namespace
 
 TEST_CASE("greedy tokens are those of transformers", "[conformance][generate]") {
-  const std::filesystem::path file = kRoot / "greedy.json";
+  const std::filesystem::path file = std::filesystem::path(DELTATUNE_TEST_DIR) / "conformance/greedy.json";
   for (const nlohmann::json& entry : parse_json(MappedFile(file).text(), file.string())) {
     const std::string name = entry["model"];
     INFO(name << (entry["adapter"].is_null() ? "" : ", " + entry["adapter"].get<std::string>()));
     test::DeviceContext ctx(1);
-    Transformer<X> model = Transformer<X>::load(ctx, kRoot / "models" / name, Head::language_model());
-    if (!entry["adapter"].is_null()) load_adapter(ctx, model, kRoot / "cases" / entry["adapter"].get<std::string>() / "adapter");
+    Transformer<X> model = Transformer<X>::load(ctx, test::kModels / name, Head::language_model());
+    if (!entry["adapter"].is_null()) load_adapter(ctx, model, test::kCases / entry["adapter"].get<std::string>() / "adapter");
     PackedBatch prompts;
     std::vector<std::vector<std::int32_t>> expected;
     for (const nlohmann::json& text : entry["texts"]) {
@@ -68,7 +67,7 @@ TEST_CASE("greedy tokens are those of transformers", "[conformance][generate]") 
 
 TEST_CASE("a text does not grow past the length from which all angles change", "[conformance][generate]") {
   test::DeviceContext ctx(1);
-  Transformer<X> model = Transformer<X>::load(ctx, kRoot / "models/phi3_longrope", Head::language_model());  // 10 tokens
+  Transformer<X> model = Transformer<X>::load(ctx, test::kModels / "phi3_longrope", Head::language_model());  // 10 tokens
   const auto with = [&](const std::vector<std::size_t>& lengths, Index new_tokens, Index prefill_rows) {
     PackedBatch prompts;
     for (const std::size_t length : lengths) prompts.add(std::vector<std::int32_t>(length, 7));

@@ -63,7 +63,7 @@ std::vector<float> logits(test::DeviceContext& ctx, Model& model, const PackedBa
 }
 
 // prompt: rows in front of the encoder's, or 0.
-auto loss_body(const Architecture& architecture, const std::vector<std::string>& trainable, Mode mode, Index prompt = 0) {
+auto label_loss_body(const Architecture& architecture, const std::vector<std::string>& trainable, Mode mode, Index prompt = 0) {
   return [=]<class Y>(check::Trial<Y>& trial) {
     trial.pass().mode = mode;
     Transformer<Y> fresh(trial.ctx(), architecture, Head::classifier(kClasses));
@@ -93,13 +93,13 @@ TEST_CASE("classifiers with a decoder: gradients through both stacks, whatever t
   for (const std::string pattern : {"**", "**.encoder.**", "**.decoder.**", "**.shared.weight", "classification_head.**", "classification_head.out_proj.*"})
     for (const Architecture& architecture : architectures()) {
       INFO(architecture.title << ", " << pattern);
-      test::check_adjoint(loss_body(architecture, {pattern}, Mode::train));
+      test::check_adjoint(label_loss_body(architecture, {pattern}, Mode::train));
     }
   for (const std::string pattern : {"transformer.encoder.final_layer_norm.weight", "transformer.decoder.**.relative_attention_bias.weight",
                                     "transformer.decoder.block.0.layer.1.EncDecAttention.k.weight"})
-    test::check_adjoint(loss_body(test::tiny_t5(), {pattern}, Mode::train));
-  test::check_adjoint(loss_body(test::tiny_bart(), {}, Mode::train, 2));
-  test::check_device(loss_body(test::tiny_bart(), {"**"}, Mode::differentiate), 1e-3);
+    test::check_adjoint(label_loss_body(test::tiny_t5(), {pattern}, Mode::train));
+  test::check_adjoint(label_loss_body(test::tiny_bart(), {}, Mode::train, 2));
+  test::check_device(label_loss_body(test::tiny_bart(), {"**"}, Mode::differentiate), 1e-3);
 }
 
 TEST_CASE("classifiers with a decoder read one text twice", "[model][encoder_decoder][classifier]") {

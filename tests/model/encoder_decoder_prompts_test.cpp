@@ -60,7 +60,7 @@ std::vector<std::pair<std::string, AnyPlan>> all_plans() {
 }
 
 // also: what of the model trains besides.
-auto loss_body(const AnyPlan& plan, Mode mode, const std::vector<std::string>& also) {
+auto plan_loss_body(const AnyPlan& plan, Mode mode, const std::vector<std::string>& also) {
   return [=]<class Y>(check::Trial<Y>& trial) {
     trial.pass().mode = mode;
     Transformer<Y> fresh(trial.ctx(), test::tiny_t5(), Head::language_model());
@@ -94,9 +94,9 @@ std::vector<float> logits_of(test::DeviceContext& ctx, Transformer<X>& model) {
 TEST_CASE("prompts on encoder-decoders: gradients", "[model][encoder_decoder][prompt_learning]") {
   for (const auto& [name, plan] : all_plans()) {
     INFO(name);
-    test::check_adjoint(loss_body(plan, Mode::train, {}));
-    test::check_adjoint(loss_body(plan, Mode::train, {"**.relative_attention_bias.weight", "decoder.block.0.layer.1.EncDecAttention.**"}));
-    test::check_device(loss_body(plan, Mode::differentiate, {"**.relative_attention_bias.weight"}), 1e-3);
+    test::check_adjoint(plan_loss_body(plan, Mode::train, {}));
+    test::check_adjoint(plan_loss_body(plan, Mode::train, {"**.relative_attention_bias.weight", "decoder.block.0.layer.1.EncDecAttention.**"}));
+    test::check_device(plan_loss_body(plan, Mode::differentiate, {"**.relative_attention_bias.weight"}), 1e-3);
   }
 }
 

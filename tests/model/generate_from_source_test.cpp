@@ -50,7 +50,7 @@ void draw_deltas(Transformer<X>& model, double spread) {
 
 const std::vector<Tokens> kSources{{4, 8, 15, 16, 3, 9, 1}, {3}, {7, 12, 11, 5}, {18, 2}, {6, 6, 13, 14, 2}};
 
-PackedBatch packed(const std::vector<Tokens>& texts) {
+PackedBatch packed_texts(const std::vector<Tokens>& texts) {
   PackedBatch batch;
   for (const Tokens& text : texts) batch.add(text);
   return batch;
@@ -60,8 +60,8 @@ PackedBatch packed(const std::vector<Tokens>& texts) {
 std::vector<double> next_log_probabilities(test::DeviceContext& ctx, Transformer<X>& model, const Tokens& source, const Tokens& text) {
   Workspace<test::Device> saved(ctx), scratch(ctx);
   Pass<X> pass{ctx, saved, scratch};
-  PackedBatch batch = packed({text});
-  if (!source.empty()) batch.source = {packed({source})};
+  PackedBatch batch = packed_texts({text});
+  if (!source.empty()) batch.source = {packed_texts({source})};
   DeviceBatch<X> device(ctx);
   device.upload(batch, false, model.layout());
   Transformer<X>::Activations kept;
@@ -139,7 +139,7 @@ TEST_CASE("an encoder-decoder writes what full passes find likeliest", "[model][
   for (const auto& [at_once, rows] : std::vector<std::pair<Index, Index>>{{16, 2048}, {2, 2048}, {16, 8}, {3, 1}}) {
     CAPTURE(at_once, rows);
     const std::vector<Continuation> texts =
-        generate(ctx, model, packed(kSources), {.max_new_tokens = 8, .stops_at_end = false, .max_sequences = at_once, .prefill_rows = rows});
+        generate(ctx, model, packed_texts(kSources), {.max_new_tokens = 8, .stops_at_end = false, .max_sequences = at_once, .prefill_rows = rows});
     for (std::size_t b = 0; b < kSources.size(); ++b) CHECK(texts[b].tokens == expected[b]);
   }
 }
@@ -147,8 +147,8 @@ TEST_CASE("an encoder-decoder writes what full passes find likeliest", "[model][
 TEST_CASE("a decoder may begin with tokens of the caller's", "[model][generate]") {
   test::DeviceContext ctx(1);
   Transformer<X> model = small_t5(ctx);
-  PackedBatch batch = packed({{0, 7, 9}, {0, 12}});
-  batch.source = {packed({kSources[0], kSources[2]})};
+  PackedBatch batch = packed_texts({{0, 7, 9}, {0, 12}});
+  batch.source = {packed_texts({kSources[0], kSources[2]})};
   const std::vector<Continuation> texts = generate(ctx, model, batch, {.max_new_tokens = 4, .stops_at_end = false, .prefill_rows = 2});
   for (std::size_t b = 0; b < 2; ++b) {
     Tokens text = b == 0 ? Tokens{0, 7, 9} : Tokens{0, 12};
@@ -166,7 +166,7 @@ TEST_CASE("beams that are wide enough find the best of all texts", "[model][gene
   for (const double penalty : {0.0, 1.0, 2.0}) {
     CAPTURE(penalty);
     const GenerationConfig config{.max_new_tokens = 3, .num_beams = 400, .length_penalty = penalty, .early_stopping = EarlyStopping::never, .max_sequences = 1};
-    const std::vector<std::vector<Continuation>> found = beam_search(ctx, model, packed({kSources[0], kSources[3]}), config);
+    const std::vector<std::vector<Continuation>> found = beam_search(ctx, model, packed_texts({kSources[0], kSources[3]}), config);
     for (std::size_t b = 0; b < 2; ++b) {
       const std::vector<Continuation> all = all_texts(ctx, model, kSources[3 * b], {0}, 3, penalty);
       REQUIRE(found[b].size() == 400);
@@ -183,10 +183,10 @@ TEST_CASE("beams go on with texts of a decoder", "[model][generate]") {
   Transformer<X> model = test::tiny_gpt2(ctx);
   const std::vector<Tokens> prompts{{1, 2, 3, 4}, {9}, {5, 6, 7, 8, 9, 10}};
   GenerationConfig config{.max_new_tokens = 4, .stops_at_end = false, .num_beams = 3};
-  const std::vector<Continuation> together = generate(ctx, model, packed(prompts), config);
+  const std::vector<Continuation> together = generate(ctx, model, packed_texts(prompts), config);
   config.max_sequences = 1;
   config.prefill_rows = 2;
-  const std::vector<Continuation> apart = generate(ctx, model, packed(prompts), config);
+  const std::vector<Continuation> apart = generate(ctx, model, packed_texts(prompts), config);
   for (std::size_t b = 0; b < prompts.size(); ++b) {
     CHECK(together[b].tokens == apart[b].tokens);
     double score = 0;
@@ -203,9 +203,9 @@ TEST_CASE("with beams a caller sees the tokens of a text when it is complete", "
   test::DeviceContext ctx(1);
   Transformer<X> model = small_t5(ctx);
   const GenerationConfig config{.max_new_tokens = 5, .stops_at_end = false, .num_beams = 2};
-  const std::vector<Continuation> whole = generate(ctx, model, packed(kSources), config);
+  const std::vector<Continuation> whole = generate(ctx, model, packed_texts(kSources), config);
   std::map<Index, Tokens> seen;
-  const std::vector<Continuation> cut = generate(ctx, model, packed(kSources), config, [&](Index sequence, std::int32_t token) {
+  const std::vector<Continuation> cut = generate(ctx, model, packed_texts(kSources), config, [&](Index sequence, std::int32_t token) {
     seen[sequence].push_back(token);
     return seen[sequence].size() < 3;
   });
@@ -225,7 +225,7 @@ TEST_CASE("of several prompts of the encoder each source has its own", "[model][
   attach(ctx, model, plan, 5);
   draw_deltas(model, 1.0);
   const auto tokens = [&](const std::vector<std::int32_t>& prompts, Index beams) {
-    PackedBatch batch = packed(kSources);
+    PackedBatch batch = packed_texts(kSources);
     batch.prompts = prompts;
     std::vector<Tokens> all;
     for (const Continuation& text : generate(ctx, model, batch, {.max_new_tokens = 5, .stops_at_end = false, .num_beams = beams})) all.push_back(text.tokens);
@@ -246,16 +246,16 @@ TEST_CASE("a decoder starts with the token that the settings name", "[model][gen
     for (const Continuation& text : generate(ctx, model, batch, config)) all.push_back(text.tokens);
     return all;
   };
-  PackedBatch begun = packed(std::vector<Tokens>(kSources.size(), Tokens{7}));
-  begun.source = {packed(kSources)};
+  PackedBatch begun = packed_texts(std::vector<Tokens>(kSources.size(), Tokens{7}));
+  begun.source = {packed_texts(kSources)};
   for (const Index beams : {1, 2}) {
     const GenerationConfig plain{.max_new_tokens = 5, .stops_at_end = false, .num_beams = beams};
     GenerationConfig named = plain;
     named.decoder_start_token_id = 7;
-    CHECK(tokens(packed(kSources), named) == tokens(begun, plain));
-    CHECK(tokens(packed(kSources), named) != tokens(packed(kSources), plain));
+    CHECK(tokens(packed_texts(kSources), named) == tokens(begun, plain));
+    CHECK(tokens(packed_texts(kSources), named) != tokens(packed_texts(kSources), plain));
     named.decoder_start_token_id = model.architecture().start_id;
-    CHECK(tokens(packed(kSources), named) == tokens(packed(kSources), plain));
+    CHECK(tokens(packed_texts(kSources), named) == tokens(packed_texts(kSources), plain));
   }
 }
 
@@ -263,19 +263,20 @@ TEST_CASE("mistakes in what an encoder-decoder is to write", "[model][generate][
   test::DeviceContext ctx(1);
   Transformer<X> model = small_t5(ctx);
   const auto with = [&](const PackedBatch& batch, const GenerationConfig& config) { generate(ctx, model, batch, config); };
-  PackedBatch apart = packed({{0}, {0}});
-  apart.source = {packed({kSources[0]})};
+  PackedBatch apart = packed_texts({{0}, {0}});
+  apart.source = {packed_texts({kSources[0]})};
   CHECK_THROWS_WITH(with(apart, {}), Contains("one source text per sequence; expected 2, got 1"));
-  CHECK_THROWS_WITH(with(packed(kSources), {.decoder_start_token_id = 20}), Contains("decoder_start_token_id") && Contains("below 20"));
-  CHECK_THROWS_WITH(with(packed(kSources), {.forced_bos_token_id = 20}), Contains("forced_bos_token_id") && Contains("below 20"));
-  CHECK_THROWS_WITH(with(packed(kSources), {.end_ids = {25}}), Contains("end_ids"));
-  CHECK_THROWS_WITH(with(packed(kSources), {.temperature = 1, .num_beams = 2}), Contains("beam search, which draws nothing"));
-  CHECK_THROWS_WITH(with(packed(kSources), {.max_new_tokens = 2, .min_new_tokens = 3}), Contains("min_new_tokens"));
-  CHECK_THROWS_WITH(with(packed(kSources), {.max_new_tokens = 50, .stops_at_end = false, .no_repeat_ngram_size = 1}), Contains("leaves no token"));
+  CHECK_THROWS_WITH(with(packed_texts(kSources), {.decoder_start_token_id = 20}), Contains("decoder_start_token_id") && Contains("below 20"));
+  CHECK_THROWS_WITH(with(packed_texts(kSources), {.forced_bos_token_id = 20}), Contains("forced_bos_token_id") && Contains("below 20"));
+  CHECK_THROWS_WITH(with(packed_texts(kSources), {.end_ids = {25}}), Contains("end_ids"));
+  CHECK_THROWS_WITH(with(packed_texts(kSources), {.temperature = 1, .num_beams = 2}), Contains("beam search, which draws nothing"));
+  CHECK_THROWS_WITH(with(packed_texts(kSources), {.max_new_tokens = 2, .min_new_tokens = 3}), Contains("min_new_tokens"));
+  CHECK_THROWS_WITH(with(packed_texts(kSources), {.max_new_tokens = 50, .stops_at_end = false, .no_repeat_ngram_size = 1}), Contains("leaves no token"));
   GenerationMemory<Transformer<X>> memory;
-  CHECK_THROWS_WITH(generate(ctx, model, packed({kSources[0]}), {}, {}, &memory), Contains("a memory, which is for decoders without beams"));
+  CHECK_THROWS_WITH(generate(ctx, model, packed_texts({kSources[0]}), {}, {}, &memory), Contains("a memory, which is for decoders without beams"));
   Transformer<X> without = small_t5(ctx);
   without.architecture().start_id = -1;
-  CHECK_THROWS_WITH(generate(ctx, without, packed(kSources), {}), Contains("no token that its decoder starts with") && Contains("decoder_start_token_id"));
-  CHECK_NOTHROW(generate(ctx, without, packed(kSources), {.decoder_start_token_id = 0}));
+  CHECK_THROWS_WITH(generate(ctx, without, packed_texts(kSources), {}),
+                    Contains("no token that its decoder starts with") && Contains("decoder_start_token_id"));
+  CHECK_NOTHROW(generate(ctx, without, packed_texts(kSources), {.decoder_start_token_id = 0}));
 }

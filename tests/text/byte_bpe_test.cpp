@@ -62,14 +62,14 @@ json tiny(const std::vector<std::pair<std::string, std::string>>& merges) {
           {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", list}}}};
 }
 
-std::vector<std::string> words(std::string_view text) {
+std::vector<std::string> byte_level_words(std::string_view text) {
   std::vector<std::string> result;
   detail::for_each_word_of({detail::KnownExpression::kGpt2}, text,
                            [&](std::size_t begin, std::size_t end) { result.emplace_back(text.substr(begin, end - begin)); });
   return result;
 }
 
-void check_nasty(const Tokenizer& tokenizer) {
+void check_nasty_hashes(const Tokenizer& tokenizer) {
   for (const auto& line : files::read_lines(files::data / "nasty_unicode.jsonl")) {
     INFO(line.at("text").dump(-1, ' ', true));
     const std::string text = line.at("text");
@@ -80,12 +80,14 @@ void check_nasty(const Tokenizer& tokenizer) {
 
 }  // namespace
 
-TEST_CASE("nasty Unicode gives the ids of the Hugging Face byte-level BPE, and the text back", "[text][byte_bpe]") { check_nasty(Tokenizer::open(kFolder)); }
+TEST_CASE("nasty Unicode gives the ids of the Hugging Face byte-level BPE, and the text back", "[text][byte_bpe]") {
+  check_nasty_hashes(Tokenizer::open(kFolder));
+}
 
 TEST_CASE("vocab.json with merges.txt is the same tokenizer as tokenizer.json", "[text][byte_bpe]") {
   const TemporaryFolder folder;
   copy_vocab_and_merges(folder);
-  check_nasty(Tokenizer::open(folder.path()));
+  check_nasty_hashes(Tokenizer::open(folder.path()));
 }
 
 TEST_CASE("nasty Unicode with a blank in front, not cut into words, and with the merges in another order", "[text][byte_bpe]") {
@@ -112,7 +114,7 @@ TEST_CASE("every code point: words, ids and back", "[text][byte_bpe]") {
     for (char32_t c = block; c < block + 256; ++c) {
       std::string one;
       append_utf8(c, one);
-      for (const std::string& word : words("a" + one + "b1" + one + "2 " + one + "!" + one + "\n" + one)) {
+      for (const std::string& word : byte_level_words("a" + one + "b1" + one + "2 " + one + "!" + one + "\n" + one)) {
         if (!joined.empty()) joined += ' ';
         for (const char byte : word) append_utf8(kByteCharacters[static_cast<unsigned char>(byte)], joined);
       }
@@ -164,14 +166,14 @@ TEST_CASE("tokens added to a byte-level BPE are found as the Hugging Face tokeni
 
 TEST_CASE("GPT-2's words", "[text][byte_bpe]") {
   using Words = std::vector<std::string>;
-  CHECK(words("") == Words{});
-  CHECK(words("Hello world") == Words{"Hello", " world"});
-  CHECK(words("I'll they've 'S we'red") == Words{"I", "'ll", " they", "'ve", " '", "S", " we", "'re", "d"});
-  CHECK(words("it''s '") == Words{"it", "''", "s", " '"});
-  CHECK(words("a  b \n c  ") == Words{"a", " ", " b", " \n", " c", "  "});
-  CHECK(words("\n\nx\ty") == Words{"\n", "\n", "x", "\t", "y"});
-  CHECK(words("no1 2go!? $5") == Words{"no", "1", " 2", "go", "!?", " $", "5"});
-  CHECK(words("\u00e9\u00a0\u00a0\u4e2d \u0301") == Words{"\u00e9", "\u00a0", "\u00a0", "\u4e2d", " \u0301"});
+  CHECK(byte_level_words("") == Words{});
+  CHECK(byte_level_words("Hello world") == Words{"Hello", " world"});
+  CHECK(byte_level_words("I'll they've 'S we'red") == Words{"I", "'ll", " they", "'ve", " '", "S", " we", "'re", "d"});
+  CHECK(byte_level_words("it''s '") == Words{"it", "''", "s", " '"});
+  CHECK(byte_level_words("a  b \n c  ") == Words{"a", " ", " b", " \n", " c", "  "});
+  CHECK(byte_level_words("\n\nx\ty") == Words{"\n", "\n", "x", "\t", "y"});
+  CHECK(byte_level_words("no1 2go!? $5") == Words{"no", "1", " 2", "go", "!?", " $", "5"});
+  CHECK(byte_level_words("\u00e9\u00a0\u00a0\u4e2d \u0301") == Words{"\u00e9", "\u00a0", "\u00a0", "\u4e2d", " \u0301"});
 }
 
 TEST_CASE("merges: the best first, then from the left", "[text][byte_bpe]") {
@@ -262,7 +264,7 @@ TEST_CASE("byte-level tokenizer.json as older files have it", "[text][byte_bpe]"
   file["model"]["end_of_word_suffix"] = "";
   file["model"]["unk_token"] = "<|endoftext|>";
   file["pre_tokenizer"].erase("use_regex");
-  check_nasty(open(file));
+  check_nasty_hashes(open(file));
 }
 
 TEST_CASE("tokens that end and pad a text", "[text][byte_bpe]") {

@@ -33,6 +33,8 @@ TEST_CASE("language codes: those that a tokenizer has", "[text]") {
 
 namespace {
 
+using Ids = std::vector<std::int32_t>;
+
 const std::filesystem::path kLanguageFixtures = std::filesystem::path(DELTATUNE_TEST_DIR) / "tokenizers/fixtures";
 
 nlohmann::json languages_of(const std::string& kind) { return nlohmann::json::parse(test::content_of(kLanguageFixtures / kind / "languages.json")); }
@@ -54,7 +56,6 @@ TEST_CASE("language codes: sources and targets of mBART and mBART-50 are those o
   REQUIRE(golden.at("cases").size() == 40);
   for (const nlohmann::json& one : golden.at("cases")) {
     CAPTURE(one.dump());
-    using Ids = std::vector<std::int32_t>;
     const Index max_length = one.at("max_length").is_null() ? 0 : one.at("max_length").get<Index>();
     const std::string target_language = one.at("target_language");
     const Tokenizer source = in_language(tokenizer, one.at("source_language").get<std::string>()), target = in_language(source, target_language);

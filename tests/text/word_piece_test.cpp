@@ -29,11 +29,11 @@ json minilm_json() {
 }
 
 // A vocabulary small enough to reason about.
-json tiny() {
+json tiny_word_piece() {
   return files::word_piece_json({"[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able", "##a", "a", "\xC3\xA9", "##\xC3\xA9", "##b", "word"});
 }
 
-void check_nasty(const Tokenizer& tokenizer) {
+void check_nasty_ids(const Tokenizer& tokenizer) {
   const auto cases = files::read_lines(files::data / "nasty_unicode.jsonl");
   REQUIRE(cases.size() >= 150);
   for (const auto& line : cases) {
@@ -44,7 +44,7 @@ void check_nasty(const Tokenizer& tokenizer) {
 
 }  // namespace
 
-TEST_CASE("nasty Unicode gives the ids of the Hugging Face tokenizer", "[text][word_piece]") { check_nasty(Tokenizer::open(files::data / "minilm")); }
+TEST_CASE("nasty Unicode gives the ids of the Hugging Face tokenizer", "[text][word_piece]") { check_nasty_ids(Tokenizer::open(files::data / "minilm")); }
 
 TEST_CASE("nasty Unicode under every normaliser setting", "[text][word_piece]") {
   const auto cases = files::read_lines(files::data / "nasty_unicode.jsonl");
@@ -71,7 +71,7 @@ TEST_CASE("all tweets give the ids of the Hugging Face tokenizer", "[text][word_
   }
   const Tokenizer tokenizer = Tokenizer::open(*model);
   REQUIRE(std::filesystem::exists(*model / "tokenizer.json"));
-  check_nasty(tokenizer);
+  check_nasty_ids(tokenizer);
 
   const Table table = read_table(*tweets);
   const std::size_t text = static_cast<std::size_t>(table.column("text"));
@@ -131,7 +131,7 @@ TEST_CASE("added tokens are found as the Hugging Face tokenizer finds them", "[t
 }
 
 TEST_CASE("a word is cut into the longest pieces", "[text][word_piece]") {
-  const Tokenizer tokenizer = files::parsed(tiny());
+  const Tokenizer tokenizer = files::parsed(tiny_word_piece());
   CHECK(tokenizer.encode("unaffable", kNoLimit) == Ids{4, 5, 6});
   CHECK(tokenizer.encode("una unb", kNoLimit) == Ids{4, 7, 4, 11});
   CHECK(tokenizer.encode("unx word", kNoLimit) == Ids{1, 12});  // one piece is missing: the whole word is unknown
@@ -141,7 +141,7 @@ TEST_CASE("a word is cut into the longest pieces", "[text][word_piece]") {
 }
 
 TEST_CASE("a word longer than the limit is unknown", "[text][word_piece]") {
-  json file = tiny();
+  json file = tiny_word_piece();
   file["model"]["max_input_chars_per_word"] = 3;
   const Tokenizer tokenizer = files::parsed(file);
   CHECK(tokenizer.encode("aaa aaaa", kNoLimit) == Ids{8, 7, 7, 1});
@@ -182,7 +182,7 @@ TEST_CASE("a copied tokenizer stands alone, and threads may share one", "[text][
 }
 
 TEST_CASE("vocabularies that make no tokenizer", "[text][word_piece]") {
-  json file = tiny();
+  json file = tiny_word_piece();
   SECTION("two tokens with one id") {
     file["model"]["vocab"]["twin"] = 12;
     CHECK_THROWS_WITH(files::parsed(file), Catch::Contains("tokenizer.json: two tokens have one id") && Catch::Contains("12 for"));

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "deltatune/compiled/method_instances.hpp"
 #include "deltatune/compiled/vector_width.hpp"
 
 // Who instantiates: each of these is `extern`, and nothing in the one file of the library that does.
@@ -36,12 +37,6 @@ DELTATUNE_LAYERS template class Attachment<CompiledTensor>;
 
 using CompiledModel = Transformer<CompiledTensor>;
 
-#define DELTATUNE_METHOD_INSTANCES(EXTERN, Plan)                                                                                                      \
-  EXTERN template Attached<CompiledTensor, Plan> attach_beside(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&); \
-  EXTERN template Attached<CompiledTensor, Plan> attach(DefaultCpu::Context&, CompiledModel&, const Plan&, std::uint64_t, const std::string&);        \
-  EXTERN template void save_adapter(DefaultCpu::Context&, const std::filesystem::path&, CompiledModel&, const Plan&, Attachment<CompiledTensor>&,     \
-                                    const std::string&);
-
 DELTATUNE_MODEL template class Transformer<CompiledTensor>;
 DELTATUNE_MODEL template class Trainer<CompiledModel>;
 DELTATUNE_MODEL template void freeze_base(CompiledModel&);
@@ -57,7 +52,6 @@ DELTATUNE_MODEL template std::vector<std::int32_t> generate(DefaultCpu::Context&
                                                             const std::function<void(std::int32_t)>&);
 DELTATUNE_MODEL template std::vector<Continuation> generate(DefaultCpu::Context&, CompiledModel&, const PackedBatch&, const GenerationConfig&, const OnToken&,
                                                             GenerationMemory<CompiledModel>*);
-DELTATUNE_METHOD_INSTANCES(DELTATUNE_MODEL, LoraPlan)
-DELTATUNE_METHOD_INSTANCES(DELTATUNE_MODEL, SelectionPlan)
+DELTATUNE_CORE_METHOD_INSTANCES(DELTATUNE_MODEL, CompiledTensor)
 
 }  // namespace deltatune

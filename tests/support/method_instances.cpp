@@ -1,0 +1,2 @@
+#define DELTATUNE_TEST_METHODS
+#include "support/instances.hpp"
