@@ -1,61 +1,22 @@
-// A classifier's right answers and mistakes.
+// Who is taken for whom, on the screen.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <numeric>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "deltatune/train/dataset.hpp"
+#include "deltatune/train/class_counts.hpp"
 #include "report.hpp"
 
 namespace deltatune::cli {
 
-// Right answers and mistakes by class: count(truth, answer).
-class Confusion {
- public:
-  // data: with labels; answers: one per example.
-  Confusion(const Dataset& data, const std::vector<std::int32_t>& answers, std::size_t classes) : counts_(classes, std::vector<Index>(classes, 0)) {
-    for (std::size_t i = 0; i < answers.size(); ++i)
-      ++counts_[static_cast<std::size_t>(data[static_cast<Index>(i)].label)][static_cast<std::size_t>(answers[i])];
-  }
-
-  std::size_t classes() const { return counts_.size(); }
-  const std::vector<std::vector<Index>>& counts() const { return counts_; }
-  Index examples(std::size_t c) const { return std::accumulate(counts_[c].begin(), counts_[c].end(), Index{0}); }
-  Index answers(std::size_t c) const {
-    return std::accumulate(counts_.begin(), counts_.end(), Index{0}, [c](Index sum, const auto& row) { return sum + row[c]; });
-  }
-  double precision(std::size_t c) const { return ratio(counts_[c][c], answers(c)); }
-  double recall(std::size_t c) const { return ratio(counts_[c][c], examples(c)); }
-  double f1(std::size_t c) const { return ratio(2 * counts_[c][c], examples(c) + answers(c)); }
-  double macro_precision() const { return mean(&Confusion::precision); }
-  double macro_recall() const { return mean(&Confusion::recall); }
-  double macro_f1() const { return mean(&Confusion::f1); }
-
- private:
-  // Over the classes that occur, in truth or as an answer, as scikit-learn does.
-  double mean(double (Confusion::*of)(std::size_t) const) const {
-    double sum = 0, count = 0;
-    for (std::size_t c = 0; c < classes(); ++c) {
-      if (examples(c) + answers(c) == 0) continue;
-      sum += (this->*of)(c);
-      ++count;
-    }
-    return sum / std::max(1.0, count);
-  }
-  static double ratio(Index part, Index whole) { return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole); }
-
-  std::vector<std::vector<Index>> counts_;
-};
-
 namespace detail {
 
 // Columns `first` to `last` of the counts.
-inline TextTable confusion_columns(const Confusion& confusion, const std::vector<std::string>& rows, const std::vector<std::string>& columns, std::size_t first,
-                                   std::size_t last) {
+inline TextTable confusion_columns(const ClassCounts& confusion, const std::vector<std::string>& rows, const std::vector<std::string>& columns,
+                                   std::size_t first, std::size_t last) {
   std::vector<std::string> header{"truth \\ answer"};
   header.insert(header.end(), columns.begin() + static_cast<std::ptrdiff_t>(first), columns.begin() + static_cast<std::ptrdiff_t>(last));
   TextTable table(header);
@@ -71,7 +32,7 @@ inline TextTable confusion_columns(const Confusion& confusion, const std::vector
 
 // Truth by row, answer by column, in at most `width` columns of the screen: where the names are too long for that they are cut; where that would not do, the
 // columns have numbers, which stand beside the names of the rows; and where there are too many, they come in several tables.
-inline std::string confusion_table(const Confusion& confusion, const std::vector<std::string>& labels, std::size_t width) {
+inline std::string confusion_table(const ClassCounts& confusion, const std::vector<std::string>& labels, std::size_t width) {
   constexpr std::size_t kShortest = 8;
   std::size_t longest = 0;
   for (const std::string& label : labels) longest = std::max(longest, display_width(label));

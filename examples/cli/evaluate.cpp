@@ -96,7 +96,7 @@ void run_choices(const EvaluateOptions& options) {
   const std::vector<std::vector<std::int32_t>> choices = task.tokens_of(names);
   const Evaluation result = evaluate(data, options.text.batch_size, static_cast<Index>(choices.size()),
                                      [&](const PackedBatch& batch) { return task.model->choice_log_likelihoods(batch, choices); });
-  report_classes(result, data, names, options.json);
+  report_classes(result, names, options.json);
 }
 
 // An encoder-decoder: how well it foretells the targets, and how good those are that it writes.
@@ -143,32 +143,6 @@ Dataset labelled_rows(TextTask& task_io, const LabelColumn& column, bool regress
   return data;
 }
 
-// Pearson's correlation; 0 where one of the two does not vary.
-double correlation(const std::vector<double>& x, const std::vector<double>& y) {
-  const double n = static_cast<double>(x.size());
-  const double mean_x = std::accumulate(x.begin(), x.end(), 0.0) / n, mean_y = std::accumulate(y.begin(), y.end(), 0.0) / n;
-  double xx = 0, yy = 0, xy = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    xx += (x[i] - mean_x) * (x[i] - mean_x);
-    yy += (y[i] - mean_y) * (y[i] - mean_y);
-    xy += (x[i] - mean_x) * (y[i] - mean_y);
-  }
-  return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0.0;
-}
-
-// The place of each value in order, ties sharing theirs.
-std::vector<double> ranks(const std::vector<double>& values) {
-  std::vector<std::size_t> order(values.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
-  std::vector<double> result(values.size());
-  for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
-    while (last < order.size() && values[order[last]] == values[order[first]]) ++last;
-    for (std::size_t i = first; i < last; ++i) result[order[i]] = 0.5 * static_cast<double>(first + last - 1);
-  }
-  return result;
-}
-
 // A model with a single output: how near its numbers are.
 void run_regression(const EvaluateOptions& options, TextTask& task) {
   if (task.model->info().num_labels != 1)
@@ -177,18 +151,12 @@ void run_regression(const EvaluateOptions& options, TextTask& task) {
   const LabelColumn column = read_label_column(task.table, task.columns.label);
   const std::vector<std::optional<float>> targets = scores(column, "leave the cell empty to leave the row out");
   const Dataset data = labelled_rows(task, column, true, [&](std::size_t row, Example& example) { example.target = *targets[row]; });
-  std::vector<double> truth, answers;
-  for (Index i = 0; i < data.size(); ++i) truth.push_back(static_cast<double>(data[i].target));
-  const Evaluation result = evaluate(data, options.text.batch_size, 1, [&](const PackedBatch& batch) {
-    std::vector<float> outputs = task.model->logits(batch);
-    answers.insert(answers.end(), outputs.begin(), outputs.end());
-    return outputs;
-  });
-  const double pearson = correlation(answers, truth), spearman = correlation(ranks(answers), ranks(truth));
+  const Evaluation result = evaluate(data, options.text.batch_size, 1, [&](const PackedBatch& batch) { return task.model->logits(batch); });
   std::cout << counted(result.examples, "example") << ", mean squared error " << formatted("%.4f", result.loss) << ", Pearson correlation "
-            << formatted("%.3f", pearson) << ", Spearman correlation " << formatted("%.3f", spearman) << "\n";
+            << formatted("%.3f", result.pearson) << ", Spearman correlation " << formatted("%.3f", result.spearman) << "\n";
   if (options.json)
-    std::cout << nlohmann::json{{"examples", result.examples}, {"eval_loss", result.loss}, {"pearson", pearson}, {"spearman", spearman}}.dump() << "\n";
+    std::cout << nlohmann::json{{"examples", result.examples}, {"eval_loss", result.loss}, {"pearson", result.pearson}, {"spearman", result.spearman}}.dump()
+              << "\n";
 }
 
 void run(const EvaluateOptions& options) {
@@ -209,7 +177,7 @@ void run(const EvaluateOptions& options) {
   const std::vector<std::int32_t> numbers = class_numbers(column, labels, "--labels names the classes in the order of the model's output layer");
   const Dataset data = labelled_rows(task, column, false, [&](std::size_t row, Example& example) { example.label = numbers[row]; });
   const Evaluation result = evaluate(data, options.text.batch_size, model.info().num_labels, [&](const PackedBatch& batch) { return model.logits(batch); });
-  report_classes(result, data, labels, options.json);
+  report_classes(result, labels, options.json);
 }
 
 }  // namespace

@@ -15,7 +15,6 @@
 
 #include "chat_options.hpp"
 #include "commands.hpp"
-#include "confusion.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/io/result_files.hpp"
@@ -58,6 +57,7 @@ struct TrainOptions {
   // the result
   std::filesystem::path init_adapter;
   Resume resume = Resume::no;
+  std::string metric;
   bool overwrite = false, no_kept_ids = false;
   ChatDataOptions chat;
   PairColumns pair_columns;
@@ -170,6 +170,7 @@ nlohmann::json run_settings(const TrainOptions& options, Index examples, Index s
           {"max_gradient_norm", options.max_gradient_norm},
           {"label_smoothing", options.loss.label_smoothing},
           {"class_weights", options.loss.class_weights},
+          {"metric", options.metric},
           {"seed", options.seed},
           {"device", options.device.device},
           {"tf32", options.device.tf32},
@@ -339,7 +340,7 @@ void check_options(const TrainOptions& options) {
     throw Error("--eval-fraction", "holds out a share of --data, and --eval-data names other texts for the evaluation", {.remedy = "leave out one of the two"});
   if (given("--steps") && given("--epochs")) throw Error("--epochs", "contradicts --steps", {.remedy = "leave out one of the two"});
   if (options.eval_data.empty() && options.eval_fraction == 0)
-    for (const char* const option : {"--eval-every", "--patience"})
+    for (const char* const option : {"--eval-every", "--patience", "--metric"})
       if (given(option)) throw Error(option, "needs an evaluation, and there is none", {.remedy = "give --eval-data, or an --eval-fraction above 0"});
   if (is_of_language(options))
     for (const char* const option : {"--text-column", "--text-pair-column", "--label-column", "--new-head", "--class-weights"})
@@ -406,6 +407,9 @@ void train(TrainOptions options) {
   check_task(options, architecture);
   check_options(options);
   check_rank(options.method, architecture.hidden_size);
+  const MetricKind kind = is_of_language(options) ? MetricKind::language : options.task == "regression" ? MetricKind::scores : MetricKind::classes;
+  const Metric metric = options.metric.empty() ? default_metric(kind) : metric_of(options.metric, kind, "--metric");
+  options.metric = name_of(metric);
   if (!options.init_adapter.empty())
     for (const std::string& note : run_notes(options.model, init_adapters(options))) std::cerr << "note: " << note << "\n";
   const bool classifies = options.task == "classify", has_classifier = !is_of_language(options);
@@ -511,12 +515,17 @@ void train(TrainOptions options) {
     std::ostringstream line;
     line << "step " << now.step << ": ";
     if (classifies) {
-      const double f1 = Confusion(*evaluation, result.predictions, labels.size()).macro_f1();
-      entry["eval_accuracy"] = result.accuracy;
-      entry["eval_macro_f1"] = f1;
-      line << "accuracy " << percent(result.accuracy) << ", macro F1 " << formatted("%.3f", f1) << ", loss " << formatted("%.4f", result.loss);
+      entry.update({{"eval_accuracy", result.accuracy},
+                    {"eval_macro_f1", result.classes.macro_f1()},
+                    {"eval_weighted_f1", result.classes.weighted_f1()},
+                    {"eval_matthews", result.classes.matthews()}});
+      line << "accuracy " << percent(result.accuracy) << ", macro F1 " << formatted("%.3f", result.classes.macro_f1());
+      if (metric == Metric::weighted_f1 || metric == Metric::matthews) line << ", " << options.metric << " " << formatted("%.3f", result.value(metric, kind));
+      line << ", loss " << formatted("%.4f", result.loss);
     } else if (has_classifier) {
-      line << "mean squared error " << formatted("%.4f", result.loss);
+      entry.update({{"eval_pearson", result.pearson}, {"eval_spearman", result.spearman}});
+      line << "mean squared error " << formatted("%.4f", result.loss) << ", Pearson " << formatted("%.3f", result.pearson) << ", Spearman "
+           << formatted("%.3f", result.spearman);
     } else {
       entry["eval_perplexity"] = result.perplexity();
       line << "perplexity " << formatted("%.2f", result.perplexity()) << ", loss " << formatted("%.4f", result.loss);
@@ -530,7 +539,7 @@ void train(TrainOptions options) {
     if (options.save_every > 0 && now.step % options.save_every == 0) save_checkpoint(now);
   };
   callbacks.should_stop = [&] { return interrupts.received() != 0; };
-  const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience};
+  const FitConfig fit_config{steps, options.batch_size, options.accumulation, options.evaluate_every, options.patience, metric};
   const Progress end = run->fit(training, evaluation ? &*evaluation : nullptr, fit_config, from.progress, callbacks);
   bar.reset();
   const bool stopped_early = options.patience > 0 && end.evaluations_since_best >= options.patience && end.step < steps;
@@ -549,8 +558,9 @@ void train(TrainOptions options) {
   if (!evaluation) save();
   write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
   if (options.save_every > 0) save_checkpoint(end);  // from which more steps can follow
+  const double best_metric = metric == Metric::loss ? end.best_loss : end.best_value;
   record.update({{"finished", true}, {"last_step", end.step}, {"stopped_early", stopped_early}, {"seconds", duration}});
-  if (evaluation) record.update({{"best_step", end.best_step}, {"eval_loss", end.best_loss}});
+  if (evaluation) record.update({{"best_step", end.best_step}, {"eval_loss", end.best_loss}, {"best_metric", best_metric}});
   if (evaluation && classifies) record["eval_accuracy"] = end.best_accuracy;
   const std::vector<double>& losses = metrics.losses();
   const std::size_t last = std::min<std::size_t>(20, losses.size());
@@ -589,6 +599,8 @@ void train(TrainOptions options) {
       {"eval_perplexity", evaluation && !has_classifier ? nlohmann::json(std::exp(end.best_loss)) : nlohmann::json(nullptr)},
       {"eval_loss", evaluation ? nlohmann::json(end.best_loss) : nlohmann::json(nullptr)},
       {"best_step", evaluation ? nlohmann::json(end.best_step) : nlohmann::json(nullptr)},
+      {"metric", options.metric},
+      {"best_metric", evaluation ? nlohmann::json(best_metric) : nlohmann::json(nullptr)},
       {"device", options.device.device},
       {"threads", options.device.threads},
       {"out", options.out},
@@ -661,6 +673,11 @@ void add_train(CLI::App& app) {
   command->add_option("--seed", o.seed, "Seed of order, dropout and start values")->group("Run")->capture_default_str();
   command->add_option("--eval-every", o.evaluate_every, "Steps between evaluations [each epoch]; the best result is the one that is kept")
       ->check(CLI::PositiveNumber)
+      ->group("Run");
+  command
+      ->add_option("--metric", o.metric,
+                   "Which result is the best: of classes accuracy, macro_f1, weighted_f1 or matthews, of scores pearson or spearman, of all loss [accuracy of "
+                   "classes, else loss]; of equal ones that with the smaller loss")
       ->group("Run");
   command->add_option("--patience", o.patience, "Stop after so many evaluations without a better one [never]")->check(CLI::PositiveNumber)->group("Run");
   command->add_option("--save-every", o.save_every, "Steps between checkpoints in OUT/checkpoint [none]")->check(CLI::PositiveNumber)->group("Run");

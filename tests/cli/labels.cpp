@@ -211,6 +211,9 @@ TEST_CASE("a single output learns numbers", "[cli][labels][regression]") {
   CHECK(Json::parse(last_line(trained.out)).at("eval_loss").get<double>() < 0.3);
   CHECK_THAT(trained.out, Contains("scores from 0.5 to 4.5"));
   CHECK(Json::parse(last_line(trained.out)).at("eval_accuracy").is_null());
+  CHECK(Json::parse(last_line(trained.out)).at("metric") == "loss");
+  CHECK_THAT(trained.out, Contains(", Pearson ") && Contains(", Spearman "));
+  CHECK(Json::parse(last_line(content_of(place.folder / "number/metrics.jsonl"))).at("eval_spearman").get<double>() > 0.8);
   const Json config = Json::parse(content_of(place.folder / "number/config.json"));
   CHECK(config.at("num_labels") == 1);
   CHECK(config.at("problem_type") == "regression");

@@ -165,6 +165,10 @@ TEST_CASE("options that contradict each other or would be ignored", "[cli][mista
   train({"--rank", "33"}, {"--rank", "at most 32", "hidden_size", "33"});
   train({"--eval-fraction", "0", "--patience", "2"}, {"--patience", "evaluation"});
   train({"--eval-fraction", "0", "--eval-every", "2"}, {"--eval-every", "evaluation"});
+  train({"--eval-fraction", "0", "--metric", "loss"}, {"--metric", "evaluation"});
+  train({"--metric", "f1"}, {"--metric: is not known; expected accuracy, macro_f1, weighted_f1, matthews, loss, got f1"});
+  train({"--metric", "pearson"}, {"--metric: does not fit a classifier; expected accuracy"});
+  train({"--task", "regression", "--new-head", "--metric", "accuracy"}, {"--metric: does not fit a model of scores; expected pearson, spearman, loss"});
   train({"--task", "regression", "--new-head", "--class-weights", "1,2"}, {"--class-weights", "classes"});
   for (const char* command : {"evaluate", "predict"})
     place.fails({command, "--model", place.path("model"), "--data", data, "--text-pair-column", "text"}, {data, "--text-pair-column"});

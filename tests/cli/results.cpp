@@ -587,3 +587,30 @@ TEST_CASE("early stopping and the time are said", "[cli][results]") {
   CHECK(outcome.out.find(" steps in ") != std::string::npos);
   CHECK(summary.at("seconds").get<double>() > 0);
 }
+
+TEST_CASE("the metric asked for decides which result is kept", "[cli][results]") {
+  const ResultPlace place;
+  const Outcome outcome = place.train("out", {"--steps", "6", "--learning-rate", "3e-2", "--eval-every", "1", "--metric", "matthews", "--json", "--rank", "2",
+                                              "--eval-data", place.path("data.csv")});
+  const Json summary = Json::parse(last_line(outcome.out));
+  CHECK(summary.at("metric") == "matthews");
+  CHECK(outcome.out.find(", matthews ") != std::string::npos);
+  std::istringstream lines(content_of(place.folder / "out/metrics.jsonl"));
+  double highest = -2;
+  Index first = 0;  // step with the highest
+  for (std::string text; std::getline(lines, text);) {
+    const Json line = Json::parse(text);
+    if (!line.contains("eval_matthews") || line.at("eval_matthews").get<double>() <= highest) continue;
+    highest = line.at("eval_matthews").get<double>();
+    first = line.at("step").get<Index>();
+  }
+  CHECK(summary.at("best_metric").get<double>() == highest);
+  CHECK(summary.at("best_step").get<Index>() >= first);
+  const Json record = Json::parse(content_of(place.folder / "out/run.json"));
+  CHECK(record.at("metric") == "matthews");
+  CHECK(record.at("best_metric").get<double>() == highest);
+  const Json again =
+      last_json(checked({"evaluate", "--model", place.path("model"), "--adapter", place.path("out"), "--data", place.path("data.csv"), "--json"}));
+  CHECK(again.at("matthews").get<double>() == highest);
+  CHECK(again.contains("weighted_f1"));
+}

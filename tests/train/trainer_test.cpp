@@ -280,7 +280,9 @@ TEST_CASE("a toy task is learnt, and the best evaluation is kept in mind", "[tra
   for (std::size_t i = 0; i < best.size(); ++i)
     if (best[i]) last_best = i;
   CHECK(static_cast<Index>(last_best + 1) * 40 == end.best_step);
-  for (std::size_t i = 0; i < evaluations.size(); ++i) CHECK((i == last_best || !evaluations[i].better_than(evaluations[last_best])));
+  const auto better = [](const Evaluation& a, const Evaluation& b) { return a.accuracy > b.accuracy || (a.accuracy == b.accuracy && a.loss < b.loss); };
+  for (std::size_t i = 0; i < evaluations.size(); ++i) CHECK((i == last_best || !better(evaluations[i], evaluations[last_best])));
+  CHECK(end.best_value == end.best_accuracy);
 }
 
 #endif
@@ -295,6 +297,38 @@ TEST_CASE("patience ends a run that gets no better", "[train]") {
   CHECK(end.step == 20);
   CHECK(end.best_step == 5);
   CHECK(end.evaluations_since_best == 3);
+}
+
+TEST_CASE("the metric decides which result is the best", "[train]") {
+  Context ctx(1);
+  const Dataset training = toy_data(30, 7), evaluation = toy_data(10, 8);
+  const auto run = [&](Metric metric, std::vector<double>& values, std::vector<bool>& best) {
+    Model model = test::tiny_bert(ctx);
+    apply(model, full_fine_tuning());
+    Trainer<Model> trainer(ctx, model, config_with(1e-2));
+    FitCallbacks callbacks;
+    callbacks.after_evaluation = [&](const Evaluation& result, const Progress&, bool is_best) {
+      values.push_back(result.value(metric, MetricKind::classes));
+      best.push_back(is_best);
+    };
+    return fit(trainer, training, &evaluation, {.steps = 12, .batch_size = 8, .evaluate_every = 1, .metric = metric}, {}, callbacks);
+  };
+  for (const Metric metric : {Metric::loss, Metric::matthews}) {
+    std::vector<double> values;
+    std::vector<bool> best;
+    const Progress end = run(metric, values, best);
+    REQUIRE(values.size() == 12);
+    double highest = -std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (values[i] > highest) CHECK(best[i]);
+      if (values[i] < highest) CHECK_FALSE(best[i]);
+      highest = std::max(highest, values[i]);
+    }
+    CHECK(end.best_value == highest);
+  }
+  std::vector<double> values;
+  std::vector<bool> best;
+  CHECK_THROWS_WITH(run(Metric::pearson, values, best), Catch::Contains("does not fit a classifier"));
 }
 
 TEST_CASE("a run ends where its caller says so", "[train]") {

@@ -26,6 +26,7 @@ struct Progress {
   Index best_step = 0;  // 0: no evaluation yet
   double best_accuracy = 0;
   double best_loss = 0;
+  double best_value = 0;  // of the metric that decides (Evaluation::value)
   Index evaluations_since_best = 0;
 };
 
@@ -81,11 +82,9 @@ void save_checkpoint(const std::filesystem::path& folder, Trainer<Model>& traine
     B::synchronize(trainer.context());
     writer.add_copy(name, shape, host);
   });
-  const nlohmann::json state = {{"step", progress.step},
-                                {"best_step", progress.best_step},
-                                {"best_accuracy", progress.best_accuracy},
-                                {"best_loss", progress.best_loss},
-                                {"evaluations_since_best", progress.evaluations_since_best}};
+  const nlohmann::json state = {
+      {"step", progress.step},           {"best_step", progress.best_step},   {"best_accuracy", progress.best_accuracy},
+      {"best_loss", progress.best_loss}, {"best_value", progress.best_value}, {"evaluations_since_best", progress.evaluations_since_best}};
   writer.set_metadata("progress", state.dump());
   writer.set_metadata("settings", settings.dump());
   make_directory(folder);
@@ -124,8 +123,12 @@ Progress load_checkpoint(const std::filesystem::path& folder, Trainer<Model>& tr
     ++used;
   });
   if (used != file.tensors().size()) throw Error(path.string(), "holds tensors of parameters that do not train in this run");
-  Progress progress{state.get<std::int64_t>("step"), state.get<std::int64_t>("best_step"), state.get<double>("best_accuracy"), state.get<double>("best_loss"),
-                    state.get<std::int64_t>("evaluations_since_best")};
+  const Progress progress{.step = state.get<std::int64_t>("step"),
+                          .best_step = state.get<std::int64_t>("best_step"),
+                          .best_accuracy = state.get<double>("best_accuracy"),
+                          .best_loss = state.get<double>("best_loss"),
+                          .best_value = state.get<double>("best_value"),
+                          .evaluations_since_best = state.get<std::int64_t>("evaluations_since_best")};
   trainer.optimizer().set_step_count(progress.step);
   return progress;
 }

@@ -1,4 +1,4 @@
-// How good a model is over a data set: a classifier's answers, a language model's loss.
+// How good a model is over a data set: a classifier's answers, how near scores are, a language model's loss.
 #pragma once
 
 #include <algorithm>
@@ -6,7 +6,10 @@
 #include <numeric>
 #include <vector>
 
+#include "deltatune/train/class_counts.hpp"
+#include "deltatune/train/correlation.hpp"
 #include "deltatune/train/dataset.hpp"
+#include "deltatune/train/metric.hpp"
 #include "deltatune/train/trainer.hpp"
 
 namespace deltatune {
@@ -26,18 +29,43 @@ struct Evaluation {
   Index examples = 0;
   double accuracy = 0;  // 0 for a language model, or one with a single output: nothing to be right about
   double loss = 0;      // mean cross-entropy of examples, of a language model of tokens; or mean squared error
-  std::vector<std::int32_t> predictions;
+  std::vector<std::int32_t> predictions = {};
+  ClassCounts classes = {};          // of a classifier
+  double pearson = 0, spearman = 0;  // of a model with a single output
 
   double perplexity() const { return std::exp(loss); }
-  // Whether this is the better result: more right answers, then the smaller loss.
-  bool better_than(const Evaluation& other) const { return accuracy > other.accuracy || (accuracy == other.accuracy && loss < other.loss); }
+
+  // The larger the better: the loss counts negatively. Throws Error for a metric that models of this kind do not have.
+  double value(Metric metric, MetricKind kind) const {
+    check_metric(metric, kind);
+    switch (metric) {
+      case Metric::accuracy:
+        return accuracy;
+      case Metric::macro_f1:
+        return classes.macro_f1();
+      case Metric::weighted_f1:
+        return classes.weighted_f1();
+      case Metric::matthews:
+        return classes.matthews();
+      case Metric::pearson:
+        return pearson;
+      case Metric::spearman:
+        return spearman;
+      case Metric::loss:
+        break;
+    }
+    return -loss;
+  }
 };
 
-// Runs batches through `logits`, a function from a PackedBatch to its row-major logits (Trainer::logits is one). Without dropout.
+// Runs batches through `logits`, a function from a PackedBatch to its row-major logits (Trainer::logits is one). Without dropout. Throws Error for a label
+// that is no class.
 template <class Logits>
 Evaluation evaluate(const Dataset& data, Index batch_size, Index classes, const Logits& logits) {
   Evaluation result;
   result.examples = data.size();
+  if (classes > 1) result.classes = ClassCounts(static_cast<std::size_t>(classes));
+  std::vector<double> answers, targets;  // of a single output
   std::vector<Index> members;
   for (Index first = 0; first < data.size(); first += batch_size) {
     members.resize(static_cast<std::size_t>(std::min(batch_size, data.size() - first)));
@@ -48,18 +76,24 @@ Evaluation evaluate(const Dataset& data, Index batch_size, Index classes, const 
       const std::span<const T> row = std::span<const T>(scores).subspan(i * static_cast<std::size_t>(classes), static_cast<std::size_t>(classes));
       const Example& example = data[members[i]];
       if (classes == 1) {
-        result.loss += std::pow(static_cast<double>(row[0]) - static_cast<double>(example.target), 2.0);
+        answers.push_back(static_cast<double>(row[0]));
+        targets.push_back(static_cast<double>(example.target));
+        result.loss += std::pow(answers.back() - targets.back(), 2.0);
         continue;
       }
+      if (example.label < 0 || example.label >= classes)
+        throw Error("example " + std::to_string(members[i]), "label outside the classes",
+                    {.expected = "0 to " + std::to_string(classes - 1), .got = std::to_string(example.label)});
       const std::int32_t answer = static_cast<std::int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
       result.predictions.push_back(answer);
-      result.accuracy += answer == example.label ? 1 : 0;
+      result.classes.add(example.label, answer);
       result.loss -= std::log(std::max(softmax(row)[static_cast<std::size_t>(example.label)], 1e-300));
     }
   }
-  const double count = static_cast<double>(std::max<Index>(1, data.size()));
-  result.accuracy /= count;
-  result.loss /= count;
+  result.loss /= static_cast<double>(std::max<Index>(1, data.size()));
+  result.accuracy = result.classes.accuracy();
+  result.pearson = pearson_correlation(answers, targets);
+  result.spearman = spearman_correlation(answers, targets);
   return result;
 }
 

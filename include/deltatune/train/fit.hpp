@@ -1,7 +1,9 @@
 // The training loop: batches in seeded order, evaluations, the best result, early stopping.
 #pragma once
 
+#include <cmath>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "deltatune/train/checkpoint.hpp"
@@ -11,11 +13,12 @@
 namespace deltatune {
 
 struct FitConfig {
-  Index steps = 0;           // updates
-  Index batch_size = 32;     // sequences a batch
-  Index accumulation = 1;    // batches an update
-  Index evaluate_every = 0;  // updates between evaluations; 0: after each epoch. The last update is always evaluated.
-  Index patience = 0;        // stop after so many evaluations without a better result; 0: never
+  Index steps = 0;                    // updates
+  Index batch_size = 32;              // sequences a batch
+  Index accumulation = 1;             // batches an update
+  Index evaluate_every = 0;           // updates between evaluations; 0: after each epoch. The last update is always evaluated.
+  Index patience = 0;                 // stop after so many evaluations without a better result; 0: never
+  std::optional<Metric> metric = {};  // which result is better; none: default_metric()
 };
 
 // Updates in one pass over the data.
@@ -31,12 +34,25 @@ struct FitCallbacks {
   std::function<bool()> should_stop;             // asked after at_rest: true ends the training there, with what has been done so far
 };
 
+namespace detail {
+// Whether the result is better than the best so far; of equal ones that with the smaller loss is. What is NaN is worse than everything else.
+DELTATUNE_FUNCTION bool is_better(double value, double loss, const Progress& best) {
+  if (best.best_step == 0) return true;
+  if (std::isnan(value) || std::isnan(best.best_value)) return std::isnan(best.best_value) && !std::isnan(value);
+  return value > best.best_value || (value == best.best_value && loss < best.best_loss);
+}
+}  // namespace detail
+
 // Trains from `progress` (of a new run, or of a checkpoint) to config.steps. evaluation: nullptr for none. Plans the trainer's memory first.
+// Throws Error for a metric that the model does not have.
 template <class Model>
 Progress fit(Trainer<Model>& trainer, const Dataset& training, const Dataset* evaluation, const FitConfig& config, Progress progress,
              const FitCallbacks& callbacks) {
   if (config.steps < 1) throw Error("steps", "nothing to do", {.expected = "at least 1", .got = std::to_string(config.steps)});
   if (config.accumulation < 1) throw Error("accumulation", "is not a count", {.expected = "at least 1", .got = std::to_string(config.accumulation)});
+  const MetricKind kind = metric_kind(trainer.model().is_language_model() ? 0 : trainer.model().num_labels());
+  const Metric metric = config.metric.value_or(default_metric(kind));
+  check_metric(metric, kind);
   BatchOrder order(training.size(), config.batch_size, trainer.config().seed);
   const Index interval = config.evaluate_every > 0 ? config.evaluate_every : steps_per_epoch(training.size(), config.batch_size, config.accumulation);
   trainer.plan(training.largest_batch(config.batch_size));
@@ -52,11 +68,13 @@ Progress fit(Trainer<Model>& trainer, const Dataset& training, const Dataset* ev
     if (callbacks.after_step) callbacks.after_step(report);
     if (evaluation != nullptr && (progress.step % interval == 0 || progress.step == config.steps)) {
       const Evaluation result = evaluate(trainer, *evaluation, config.batch_size);
-      const bool is_best = progress.best_step == 0 || result.better_than({.accuracy = progress.best_accuracy, .loss = progress.best_loss, .predictions = {}});
+      const double value = result.value(metric, kind);
+      const bool is_best = detail::is_better(value, result.loss, progress);
       if (is_best) {
         progress.best_step = progress.step;
         progress.best_accuracy = result.accuracy;
         progress.best_loss = result.loss;
+        progress.best_value = value;
       }
       progress.evaluations_since_best = is_best ? 0 : progress.evaluations_since_best + 1;
       if (callbacks.after_evaluation) callbacks.after_evaluation(result, progress, is_best);
