@@ -17,5 +17,6 @@ void add_merge(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_export(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_compare(CLI::App& app);
 
 }  // namespace deltatune::cli

@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   add_convert(app);
   add_export(app);
   add_inspect(app);
+  add_compare(app);
   try {
     app.parse(argc, argv);  // runs the command
   } catch (const CLI::ParseError& error) {

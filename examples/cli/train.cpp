@@ -575,25 +575,26 @@ void train(TrainOptions options) {
   } else {
     std::cerr << "note: " << card.string() << " is no model card of this program and stays as it is\n";
   }
-  write_text_file(out / kRunRecord, record.dump(2) + "\n");
-  if (options.save_every == 0) folder.remove_checkpoint();  // it is of an earlier step
-  folder.finish();
-
   const std::size_t warm = seconds.size() > 5 ? 5 : 0;
   const auto after_warm = [warm](const std::vector<double>& values) {
     return std::vector<double>(values.begin() + static_cast<std::ptrdiff_t>(warm), values.end());
   };
   const std::map<std::string, PartSize> parts = run->parts();
-  const nlohmann::json summary = {
+  const nlohmann::json cost{{"trainable_parameters", total(parts).trained},
+                            {"total_parameters", total(parts).all},
+                            {"median_step_ms", 1e3 * median(after_warm(seconds))},
+                            {"peak_rss_mb", peak_rss_mb()}};
+  record.update(cost);
+  write_text_file(out / kRunRecord, record.dump(2) + "\n");
+  if (options.save_every == 0) folder.remove_checkpoint();  // it is of an earlier step
+  folder.finish();
+
+  nlohmann::json summary = {
       {"method", method},
-      {"trainable_parameters", total(parts).trained},
-      {"total_parameters", total(parts).all},
       {"steps", end.step},
       {"seconds", duration},
       {"stopped_early", stopped_early},
-      {"median_step_ms", 1e3 * median(after_warm(seconds))},
       {"real_tokens_per_second", median(after_warm(tokens_per_second))},
-      {"peak_rss_mb", peak_rss_mb()},
       {"final_train_loss", final_loss},
       {"eval_accuracy", evaluation && classifies ? nlohmann::json(end.best_accuracy) : nlohmann::json(nullptr)},
       {"eval_perplexity", evaluation && !has_classifier ? nlohmann::json(std::exp(end.best_loss)) : nlohmann::json(nullptr)},
@@ -605,6 +606,7 @@ void train(TrainOptions options) {
       {"threads", options.device.threads},
       {"out", options.out},
   };
+  summary.update(cost);
   std::cout << "\n" << training_report(parts, run->memory()) << "\nwritten to " << options.out << "\n";
   if (options.json) std::cout << summary.dump() << std::endl;
 }

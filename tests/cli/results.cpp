@@ -614,3 +614,37 @@ TEST_CASE("the metric asked for decides which result is kept", "[cli][results]")
   CHECK(again.at("matthews").get<double>() == highest);
   CHECK(again.contains("weighted_f1"));
 }
+
+TEST_CASE("runs side by side", "[cli][results]") {
+  const ResultPlace place;
+  const std::string data = place.path("data.csv"), other = place.folder.file("other.csv", toy_table(9)).string();
+  const auto train = [&](const char* out, const Arguments& more) { check_success(place.train(out, Arguments{"--steps", "3"} + more)); };
+  train("a", {"--learning-rate", "1e-9", "--rank", "2", "--eval-data", data});
+  train("b", {"--learning-rate", "3e-2", "--rank", "4", "--eval-data", data, "--metric", "loss"});
+  train("c", {"--learning-rate", "3e-2", "--rank", "2", "--eval-data", data, "--metric", "loss"});
+  train("d", {"--learning-rate", "3e-2", "--rank", "2", "--eval-data", other, "--metric", "loss"});
+  const auto compare = [&](const Arguments& runs) {
+    Arguments arguments{"compare", "--json"};
+    for (const std::string& run : runs) arguments.push_back(place.path(run));
+    return checked(arguments);
+  };
+  const Outcome same = compare({"c", "b"});
+  const Json json = last_json(same);
+  const auto loss = [&](std::size_t run) { return json.at("runs").at(run).at("eval_loss").get<double>(); };
+  CHECK(json.at("best") == place.path(loss(0) <= loss(1) ? "c" : "b"));
+  CHECK(json.at("different").at("method_options") == Json{{{"--rank", "2"}}, {{"--rank", "4"}}});
+  CHECK_FALSE(json.at("different").contains("seed"));
+  CHECK_FALSE(json.at("different").contains("seconds"));
+  CHECK(json.at("runs").at(1).at("trainable_parameters") == 2 * json.at("runs").at(0).at("trainable_parameters").get<Index>() - 3 * 32 - 3);
+  CHECK(same.out.find(json.at("best").get<std::string>() + " *  lora") != std::string::npos);
+  CHECK(same.err.empty());
+
+  CHECK(last_json(compare({"a", "b"})).at("best").is_null());  // by two metrics
+  const Outcome apart = compare({"b", "d"});
+  CHECK(last_json(apart).at("best").is_null());
+  CHECK(apart.err.find("note: the runs were not evaluated on the same texts") != std::string::npos);
+  check_failure(run_program({"compare", place.path("a"), place.path("model")}), {place.path("model"), "has no run.json of a training run"});
+  CHECK(run_program({"compare", place.path("a")}).code == 1);
+  check_success(run_program({"merge", "--model", place.path("model"), "--adapter", place.path("a"), "--out", place.path("merged")}));
+  check_failure(run_program({"compare", place.path("a"), place.path("merged")}), {"merged/run.json", "is not of a training run", "got \"merge\""});
+}
