@@ -9,7 +9,7 @@ source cmake/setup.sh
 out=${1:-build/quickstart/tweets-lora}
 
 echo "== packages"
-install_packages g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev python3 python3-pip ca-certificates
+install_packages g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libonig-dev libutf8proc-dev python3 python3-pip ca-certificates
 
 # build TARGET: the program or an example, optimised for this machine.
 build() {

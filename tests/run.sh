@@ -45,7 +45,7 @@ heading() {
 # ---- packages ----
 heading "packages"
 install_packages g++ cmake ninja-build ccache clang-14 clang-format-14 libclang-rt-14-dev libdnnl-dev ocl-icd-opencl-dev catch2 libbenchmark-dev \
-  nlohmann-json3-dev libcli11-dev libutf8proc-dev libonig-dev python3 python3-pip ca-certificates
+  nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libutf8proc-dev libonig-dev python3 python3-pip ca-certificates
 if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache; fi
 
 # ---- real files ----

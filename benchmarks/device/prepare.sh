@@ -34,7 +34,7 @@ done
 
 # ---- build ----
 if [[ -z $pack ]]; then
-  install_packages g++ cmake ninja-build ccache catch2 libbenchmark-dev nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev
+  install_packages g++ cmake ninja-build ccache catch2 libbenchmark-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libonig-dev libutf8proc-dev
   if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache; fi
   # A processor of the last ten years, and no library that might be missing there: no oneDNN, utf8proc linked in.
   cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITECTURES="$archs" -DCMAKE_SKIP_RPATH=ON \
@@ -62,7 +62,7 @@ done
 # What a build there needs, for the case that these binaries don't start.
 deps=$(mktemp -d)
 trap 'rm -rf "$deps"' EXIT
-for package in catch2 nlohmann-json3-dev libcli11-dev libonig-dev libonig5 libutf8proc-dev libbenchmark-dev libbenchmark1debian; do
+for package in catch2 nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libyaml-cpp0.7 libonig-dev libonig5 libutf8proc-dev libbenchmark-dev libbenchmark1debian; do
   dpkg -L "$package" | grep -E '^/usr/(include|lib|share/(cmake|nlohmann|pkgconfig|Catch2))' | while read -r file; do
     if [[ -f $file ]]; then mkdir -p "$deps/$(dirname "${file#/usr/}")"; cp -P "$file" "$deps/${file#/usr/}"; fi
   done

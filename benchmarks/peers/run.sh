@@ -57,7 +57,7 @@ echo "results go to $out" >&2
 
 # ---- both sides ----
 prepare() {
-  install_packages g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev libbenchmark-dev python3 python3-dev \
+  install_packages g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libonig-dev libutf8proc-dev libbenchmark-dev python3 python3-dev \
     python3-pip python3-venv ca-certificates
   local venv=${DELTATUNE_PEERS_VENV:-$deltatune_cache/peers}
   python=$venv/bin/python

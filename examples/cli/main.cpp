@@ -2,14 +2,18 @@
 #include <malloc.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "commands.hpp"
+#include "config_file.hpp"
 #include "deltatune/core/error.hpp"
 #include "deltatune/version.hpp"
 #include "interrupts.hpp"
@@ -38,6 +42,7 @@ int main(int argc, char** argv) {
   CLI::App app{
       "deltatune: parameter-efficient fine-tuning of Transformers.\n"
       "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
+  app.name("deltatune");
   app.formatter(std::make_shared<HelpFormatter>(static_cast<std::size_t>(terminal_width())));
   app.require_subcommand(1);
   app.set_version_flag("--version", "deltatune " DELTATUNE_VERSION_STRING);
@@ -53,8 +58,14 @@ int main(int argc, char** argv) {
   add_export(app);
   add_inspect(app);
   add_compare(app);
+  std::string config;  // read by with_config()
+  for (CLI::App* const command : app.get_subcommands({}))
+    command->add_option("--config", config, "Options from a YAML or JSON file, by their names without the dashes; those of the command line take precedence")
+        ->type_name("FILE");
   try {
-    app.parse(argc, argv);  // runs the command
+    std::vector<std::string> arguments = with_config(app, {argv + 1, argv + argc});
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+    app.parse(std::move(arguments));                   // runs the command
   } catch (const CLI::ParseError& error) {
     if (const std::string mistake = deltatune::cli::unknown_argument(app, {argv + 1, argv + argc}); error.get_exit_code() != 0 && !mistake.empty()) {
       std::cerr << "error: " << mistake << "\n";

@@ -15,6 +15,7 @@
 
 #include "chat_options.hpp"
 #include "commands.hpp"
+#include "config_file.hpp"
 #include "deltatune/io/atomic_file.hpp"
 #include "deltatune/io/hf_checkpoint.hpp"
 #include "deltatune/io/result_files.hpp"
@@ -65,6 +66,7 @@ struct TrainOptions {
   PairLanguages languages;
   Index max_target_length = 0;
   DeviceOptions device;
+  std::string config;                               // what repeats the run: the text of train.yaml
   nlohmann::json given = nlohmann::json::object();  // "--rank": "4", as the command line has it
 };
 
@@ -556,6 +558,7 @@ void train(TrainOptions options) {
               << " without a better result than that of step " << end.best_step << "\n";
   std::cout << counted(end.step - from.progress.step, "step") << " in " << duration_text(duration) << "\n";
   if (!evaluation) save();
+  write_text_file(out / "train.yaml", options.config);
   write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
   if (options.save_every > 0) save_checkpoint(end);  // from which more steps can follow
   const double best_metric = metric == Metric::loss ? end.best_loss : end.best_value;
@@ -713,6 +716,7 @@ void add_train(CLI::App& app) {
     if (command->count("--resume") > 0) options->resume = *resume == "auto" ? Resume::automatic : Resume::yes;
     for (const CLI::Option* option : command->get_options([](const CLI::Option* each) { return each->count() > 0; }))
       options->given[option->get_name()] = CLI::detail::join(option->results());
+    options->config = config_text(*command, {"overwrite", "resume"});
     train(*options);
   });
 }
