@@ -52,6 +52,6 @@ DELTATUNE_MODEL template std::vector<std::int32_t> generate(DefaultCpu::Context&
                                                             const std::function<void(std::int32_t)>&);
 DELTATUNE_MODEL template std::vector<Continuation> generate(DefaultCpu::Context&, CompiledModel&, const PackedBatch&, const GenerationConfig&, const OnToken&,
                                                             GenerationMemory<CompiledModel>*);
-DELTATUNE_CORE_METHOD_INSTANCES(DELTATUNE_MODEL, CompiledTensor)
+DELTATUNE_CORE_METHODS(DELTATUNE_METHOD_INSTANCES, DELTATUNE_MODEL, CompiledTensor)
 
 }  // namespace deltatune

@@ -3,30 +3,35 @@
 #pragma once
 
 // A method on Transformer<X>. EXTERN: `extern`, or nothing in the one file that instantiates.
-#define DELTATUNE_METHOD_INSTANCES(EXTERN, X, Plan)                                                                                 \
+#define DELTATUNE_ATTACH_INSTANCES(EXTERN, X, Plan)                                                                                 \
   EXTERN template Attached<X, Plan> attach_beside(context_of<X>&, Transformer<X>&, const Plan&, std::uint64_t, const std::string&); \
-  EXTERN template Attached<X, Plan> attach(context_of<X>&, Transformer<X>&, const Plan&, std::uint64_t, const std::string&);        \
+  EXTERN template Attached<X, Plan> attach(context_of<X>&, Transformer<X>&, const Plan&, std::uint64_t, const std::string&);
+
+// With the folder of its adapters.
+#define DELTATUNE_METHOD_INSTANCES(EXTERN, X, Plan) \
+  DELTATUNE_ATTACH_INSTANCES(EXTERN, X, Plan)       \
   EXTERN template void save_adapter(context_of<X>&, const std::filesystem::path&, Transformer<X>&, const Plan&, Attachment<X>&, const std::string&);
 
-// The methods of deltatune.hpp.
-#define DELTATUNE_CORE_METHOD_INSTANCES(EXTERN, X) \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, LoraPlan)  \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, SelectionPlan)
+// LIST(EXTERN, X, Plan) for the methods of deltatune.hpp, and for those that adapters.hpp adds.
+#define DELTATUNE_CORE_METHODS(LIST, EXTERN, X) \
+  LIST(EXTERN, X, LoraPlan)                     \
+  LIST(EXTERN, X, SelectionPlan)
+#define DELTATUNE_ADAPTER_METHODS(LIST, EXTERN, X) \
+  LIST(EXTERN, X, AdaLoraPlan)                     \
+  LIST(EXTERN, X, AdapterHubLoraPlan)              \
+  LIST(EXTERN, X, BottleneckPlan)                  \
+  LIST(EXTERN, X, DiffPruningPlan)                 \
+  LIST(EXTERN, X, Ia3Plan)                         \
+  LIST(EXTERN, X, MissPlan)                        \
+  LIST(EXTERN, X, NormTuningPlan)                  \
+  LIST(EXTERN, X, PTuningPlan)                     \
+  LIST(EXTERN, X, PrefixPlan)                      \
+  LIST(EXTERN, X, PromptPlan)                      \
+  LIST(EXTERN, X, UnionPlan)                       \
+  LIST(EXTERN, X, VeraPlan)                        \
+  LIST(EXTERN, X, AnyPlan)
 
-// Those that adapters.hpp adds, and its readers.
-#define DELTATUNE_ADAPTER_INSTANCES(EXTERN, X)                                                                                \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, AdaLoraPlan)                                                                          \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, AdapterHubLoraPlan)                                                                   \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, BottleneckPlan)                                                                       \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, DiffPruningPlan)                                                                      \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, Ia3Plan)                                                                              \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, MissPlan)                                                                             \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, NormTuningPlan)                                                                       \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, PTuningPlan)                                                                          \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, PrefixPlan)                                                                           \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, PromptPlan)                                                                           \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, UnionPlan)                                                                            \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, VeraPlan)                                                                             \
-  DELTATUNE_METHOD_INSTANCES(EXTERN, X, AnyPlan)                                                                              \
+// The readers of adapters.hpp.
+#define DELTATUNE_READER_INSTANCES(EXTERN, X)                                                                                 \
   EXTERN template Adapter<X> load_adapter(context_of<X>&, Transformer<X>&, const std::filesystem::path&, const std::string&); \
   EXTERN template Adapter<X> load_adapter_beside(context_of<X>&, Transformer<X>&, const std::filesystem::path&, const std::string&);

@@ -1,0 +1,2 @@
+#define DELTATUNE_TEST_DOUBLE
+#include "support/instances.hpp"
