@@ -26,7 +26,7 @@ DELTATUNE_FUNCTION double pearson_correlation(std::span<const double> x, std::sp
     yy += (y[i] - mean_y) * (y[i] - mean_y);
     xy += (x[i] - mean_x) * (y[i] - mean_y);
   }
-  return xx == 0 || yy == 0 ? 0.0 : std::clamp(xy / (std::sqrt(xx) * std::sqrt(yy)), -1.0, 1.0);
+  return xx == 0 || yy == 0 ? 0.0 : std::clamp(xy / xx * std::sqrt(xx / yy), -1.0, 1.0);
 }
 
 // The rank of each value, from 0; equal values share the mean of theirs. NaN has no rank: NaN.
