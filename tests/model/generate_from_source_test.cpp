@@ -280,3 +280,35 @@ TEST_CASE("mistakes in what an encoder-decoder is to write", "[model][generate][
                     Contains("no token that its decoder starts with") && Contains("decoder_start_token_id"));
   CHECK_NOTHROW(generate(ctx, without, packed_texts(kSources), {.decoder_start_token_id = 0}));
 }
+
+namespace {
+
+// What a step of a beam search asks of the text that is read: a prompt of one token, and 9 ends a text.
+struct ReadingOfOne {
+  GenerationConfig settings;
+  PackedBatch prompt = packed_texts({{1}});
+  const GenerationConfig& config() const { return settings; }
+  const PackedBatch& prompts() const { return prompt; }
+  bool is_end(std::int32_t token) const { return token == 9; }
+};
+
+}  // namespace
+
+TEST_CASE("beam search: when a search with enough finished texts ends", "[model][generate][beams]") {
+  // Two texts with a score of -2 are finished; the best beam has -3 with `length` new tokens.
+  const auto ends = [](EarlyStopping early_stopping, double length_penalty, std::size_t length) {
+    detail::BeamSearch search;
+    search.finished = {{.tokens = {9}, .score = -2}, {.tokens = {9}, .score = -2}};
+    const std::vector<detail::RunningSequence> beams(2, detail::RunningSequence{.tokens = Tokens(length, 1)});
+    const ReadingOfOne reading{{.max_new_tokens = 10, .num_beams = 2, .length_penalty = length_penalty, .early_stopping = early_stopping}};
+    CHECK(search.advance(reading, beams, {{0, 1, -3}, {1, 2, -4}, {1, 3, -5}}).size() == 2);
+    return search.ended;
+  };
+  CHECK(ends(EarlyStopping::no, 1, 1));           // -3 / 1
+  CHECK_FALSE(ends(EarlyStopping::no, 1, 2));     // -3 / 2
+  CHECK(ends(EarlyStopping::no, 0.5, 2));         // -3 / sqrt(2) = -2.12
+  CHECK_FALSE(ends(EarlyStopping::no, 0.5, 3));   // -1.73
+  CHECK_FALSE(ends(EarlyStopping::never, 1, 1));  // -3 / 10 is what it may come to
+  CHECK(ends(EarlyStopping::never, 0, 2));        // a longer text does not get better: as `no`
+  CHECK(ends(EarlyStopping::yes, 1, 2));
+}

@@ -89,8 +89,8 @@ struct BeamSearch {
   }
 
   // One step, from the candidates of its beams: what goes on of them, best first, without slots.
-  template <class Model>
-  std::vector<BeamCandidate> advance(const Reading<Model>& reading, std::span<const RunningSequence> beams, const std::vector<BeamCandidate>& candidates) {
+  template <class R>
+  std::vector<BeamCandidate> advance(const R& reading, std::span<const RunningSequence> beams, const std::vector<BeamCandidate>& candidates) {
     const GenerationConfig& config = reading.config();
     const std::size_t most = static_cast<std::size_t>(config.num_beams);
     const std::size_t prompt = static_cast<std::size_t>(reading.prompts().length(number));
