@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
   CLI::App app{
       "deltatune: parameter-efficient fine-tuning of Transformers.\n"
       "Takes a Hugging Face model folder, trains a small part of it or a small adapter, and writes folders that Hugging Face reads."};
-  app.name("deltatune");
+  if (argc > 0) app.name(argv[0]);
   app.formatter(std::make_shared<HelpFormatter>(static_cast<std::size_t>(terminal_width())));
   app.require_subcommand(1);
   app.set_version_flag("--version", "deltatune " DELTATUNE_VERSION_STRING);

@@ -71,13 +71,13 @@ struct ResultPlace {
     return Json::parse(last_line(outcome.out));
   }
 
-  // What a result is made of; its run.json has times in it, its README.md the folder's name.
+  // What a result is made of; its run.json has times in it, its README.md and train.yaml the folder's name.
   std::map<std::string, std::string> result(const std::string& out) const {
     std::map<std::string, std::string> files;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder / out)) {
       const std::string name = entry.path().lexically_relative(folder / out).string();
       if (entry.is_regular_file() && !name.starts_with("checkpoint/") && !name.starts_with("unfinished/") && name != "metrics.jsonl" && name != "loss.svg" &&
-          name != "run.json" && name != "README.md")
+          name != "run.json" && name != "README.md" && name != "train.yaml")
         files[name] = content_of(entry.path());
     }
     return files;
