@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kOfReplacing = "unfinished";  // folder of a run that is to replace a result
-constexpr std::array kOfRun{kRunRecord, "labels.json", "metrics.jsonl", "loss.svg"};
+constexpr std::array kOfRun{kRunRecord, kRunOptions, "labels.json", "metrics.jsonl", "loss.svg"};
 
 bool is_temporary(const fs::path& file) { return file.filename().string().starts_with('.') && file.extension() == ".tmp"; }
 

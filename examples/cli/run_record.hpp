@@ -12,6 +12,7 @@
 namespace deltatune::cli {
 
 inline constexpr const char* kRunRecord = "run.json";
+inline constexpr const char* kRunOptions = "train.yaml";  // what repeats the run (config_file.hpp)
 
 // Whether the folder's run.json is one that this program has written, and not another program's.
 bool has_run_record(const std::filesystem::path& folder);

@@ -558,7 +558,7 @@ void train(TrainOptions options) {
               << " without a better result than that of step " << end.best_step << "\n";
   std::cout << counted(end.step - from.progress.step, "step") << " in " << duration_text(duration) << "\n";
   if (!evaluation) save();
-  write_text_file(out / "train.yaml", options.config);
+  write_text_file(out / kRunOptions, options.config);
   write_text_file(out / "loss.svg", loss_plot_svg(metrics.losses(), metrics.evaluations()));
   if (options.save_every > 0) save_checkpoint(end);  // from which more steps can follow
   const double best_metric = metric == Metric::loss ? end.best_loss : end.best_value;
@@ -708,7 +708,7 @@ void add_train(CLI::App& app) {
   command->add_flag("--json", o.json, "A last line of output with a summary as JSON");
   command->footer(
       "Writes to OUT: the adapter (or the model, with --method full), the tokenizer, labels.json, run.json (options, seed, version, hash of the data), "
-      "metrics.jsonl, loss.svg, README.md (a model card).\n"
+      "metrics.jsonl, loss.svg, train.yaml (for --config), README.md (a model card).\n"
       "Ctrl-C or SIGTERM: finishes the step, writes OUT/checkpoint and ends with 130 or 143; once more stops at once.\n"
       "Example:\n"
       "  deltatune train --model all-MiniLM-L6-v2 --data tweets.csv --label-column sentiment --method lora --learning-rate 1e-3 --out tweets-lora");
