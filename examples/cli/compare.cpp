@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,17 +27,17 @@ struct CompareOptions {
 
 using Records = std::vector<nlohmann::json>;
 
-// What a record says of the outcome, and of what was trained on: the rest are the run's settings.
+// What a record says of the outcome, and hashes of what was read, for which there are notes: the rest are the run's settings.
 const std::set<std::string> kOutcomes{"version",     "command",   "finished",      "last_step",       "stopped_early",        "seconds",
                                       "best_step",   "eval_loss", "eval_accuracy", "best_metric",     "total_parameters",     "median_step_ms",
                                       "peak_rss_mb", "options",   "training_data", "evaluation_data", "trainable_parameters", "base_weights"};
 
 nlohmann::json record_of_run(const std::filesystem::path& folder) {
-  if (!has_run_record(folder)) throw Error(folder.string(), "has no run.json of a training run", {.remedy = "name the --out folders of 'deltatune train'"});
-  nlohmann::json record = JsonConfig::open(folder / kRunRecord).raw();
-  if (record.at("command") != "train")
-    throw Error((folder / kRunRecord).string(), "is not of a training run", {.expected = "train", .got = record.at("command").dump()});
-  return record;
+  const std::optional<JsonConfig> record = record_in(folder);
+  if (!record) throw Error(folder.string(), "has no run.json of a training run", {.remedy = "name the --out folders of 'deltatune train'"});
+  const nlohmann::json& command = record->raw().at("command");
+  if (command != "train") throw Error(record->name(), "is not of a training run", {.expected = "train", .got = command.dump()});
+  return record->raw();
 }
 
 bool same_in_all(const Records& records, const std::string& key) {
@@ -87,7 +88,7 @@ std::string outcome_table(const CompareOptions& options, const Records& records,
   return table.text();
 }
 
-// The settings that are not the same, by run: {"rank": [4, 8]}. Those of options that were given have their names.
+// The settings that are not the same, by run: {"batch_size": [4, 8]}.
 nlohmann::json differences(const Records& records) {
   nlohmann::json different = nlohmann::json::object();
   std::set<std::string> keys;

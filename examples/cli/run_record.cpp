@@ -10,9 +10,6 @@ namespace deltatune::cli {
 
 namespace fs = std::filesystem;
 
-namespace {
-
-// Nothing where there is no run.json, or one of another program.
 std::optional<JsonConfig> record_in(const fs::path& folder) {
   if (!fs::is_regular_file(folder / kRunRecord)) return std::nullopt;
   try {
@@ -22,6 +19,8 @@ std::optional<JsonConfig> record_in(const fs::path& folder) {
   }
   return std::nullopt;
 }
+
+namespace {
 
 // Of the adapters, or where there are none the model.
 std::vector<fs::path> results(const fs::path& model, const std::vector<fs::path>& adapters) { return adapters.empty() ? std::vector{model} : adapters; }

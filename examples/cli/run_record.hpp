@@ -8,15 +8,18 @@
 #include <vector>
 
 #include "deltatune/core/shape.hpp"
+#include "deltatune/io/json_config.hpp"
 
 namespace deltatune::cli {
 
 inline constexpr const char* kRunRecord = "run.json";
 inline constexpr const char* kRunOptions = "train.yaml";  // what repeats the run (config_file.hpp)
 
-// Whether the folder's run.json is one that this program has written, and not another program's.
+// The folder's run.json. Nothing where there is none, or one of another program.
+std::optional<JsonConfig> record_in(const std::filesystem::path& folder);
+// Whether there is such a record.
 bool has_run_record(const std::filesystem::path& folder);
-// Whether there is such a record, of a training run that has its end still before it, or is at it.
+// Whether it is of a training run that has its end still before it, or is at it.
 bool is_unfinished(const std::filesystem::path& folder);
 bool is_finished(const std::filesystem::path& folder);
 

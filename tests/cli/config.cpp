@@ -11,13 +11,8 @@ using Json = nlohmann::json;
 
 namespace {
 
-struct ConfigPlace {
-  ConfigPlace() {
-    make_text_model(folder / "model");
-    folder.file("data.csv", toy_table(24));
-  }
-
-  std::string path(const std::string& name) const { return (folder / name).string(); }
+struct ConfigPlace : TextPlace {
+  ConfigPlace() : TextPlace(24) {}
 
   std::string file(const std::string& name, const std::string& text) const { return folder.file(name, text).string(); }
 
@@ -27,8 +22,6 @@ struct ConfigPlace {
     CHECK(outcome.code == 1);
     return outcome.err;
   }
-
-  TemporaryFolder folder;
 };
 
 }  // namespace

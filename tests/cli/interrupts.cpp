@@ -16,13 +16,9 @@ using Arguments = std::vector<std::string>;
 
 namespace {
 
-struct Run {
-  Run() {
-    make_text_model(folder / "model");
-    folder.file("data.csv", toy_table(48));
-  }
+struct Run : TextPlace {
+  Run() : TextPlace(48) {}
 
-  std::string path(const std::string& name) const { return (folder / name).string(); }
   Arguments training(const std::string& out, const Arguments& more) const {
     Arguments arguments{"train", "--model",      path("model"), "--data",          path("data.csv"), "--out",  path(out), "--eval-fraction",
                         "0",     "--max-length", "16",          "--learning-rate", "1e-2",           "--rank", "2"};
@@ -39,8 +35,6 @@ struct Run {
     }
   }
   std::string weights(const std::string& out) const { return content_of(folder / out / "adapter_model.safetensors"); }
-
-  TemporaryFolder folder;
 };
 
 // The set of signals that a thread's status file names: "SigBlk", "SigCgt".

@@ -119,4 +119,16 @@ inline std::string toy_table(int rows, const std::array<std::string, 3>& labels 
   return table;
 }
 
+// A text model, and labelled rows for it in data.csv.
+struct TextPlace {
+  explicit TextPlace(int rows) {
+    make_text_model(folder / "model");
+    folder.file("data.csv", toy_table(rows));
+  }
+
+  std::string path(const std::string& name) const { return (folder / name).string(); }
+
+  TemporaryFolder folder;
+};
+
 }  // namespace deltatune::test
