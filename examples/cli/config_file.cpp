@@ -138,6 +138,8 @@ std::vector<std::string> with_config(CLI::App& app, std::vector<std::string> arg
   const std::vector<CLI::App*> found = app.get_subcommands([&](const CLI::App* each) { return each->get_name() == arguments.front(); });
   const std::string path = found.empty() ? "" : take_config(arguments);
   if (path.empty()) return arguments;
+  if (const std::string second = take_config(arguments); !second.empty())
+    throw Error(kConfigOption, "is given twice", {.got = path + " and " + second, .remedy = "put the options into one file"});
   const std::vector<std::string> more = ConfigFile(path).arguments(*found.front(), arguments);
   arguments.insert(arguments.begin() + 1, more.begin(), more.end());
   return arguments;

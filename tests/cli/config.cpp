@@ -77,4 +77,5 @@ TEST_CASE("a file of options that is wrong", "[cli][config]") {
   CHECK_THAT(place.error("steps: many\n"), Contains("--steps"));
   check_failure(run_program({"train", "--config", place.path("none.yaml")}), {"none.yaml: can't be read"});
   check_failure(run_program({"train", "--config"}), {"--config: needs a file"});
+  check_failure(run_program({"train", "--config", "a.yaml", "--config=b.yaml"}), {"--config: is given twice; got a.yaml and b.yaml"});
 }
